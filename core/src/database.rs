@@ -1,0 +1,404 @@
+//! The database of failure records: one SQLite file, shared by every Nix process that may write to it.
+//!
+//! Records are found by output path, as in Nix before 2.0 (`queryFailedPaths`): derivations that differ only in how
+//! their fixed-output inputs are fetched have the same outputs and share a record.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::vtab::array::{Array, load_module};
+use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+
+use crate::record::{Failure, FailureRecord, Output, PLUGIN_VERSION};
+use crate::store_path::{DerivationPath, OutputPath};
+
+/// Marks the file as ours (`PRAGMA application_id`): "nnc1".
+const APPLICATION_ID: i32 = 0x6e6e_6331;
+
+/// What brings a database from each version of its schema to the next (`PRAGMA user_version`).
+const MIGRATIONS: &[&str] = &["
+    CREATE TABLE failure (
+        id             INTEGER PRIMARY KEY,
+        drv_path       TEXT    NOT NULL,
+        store_dir      TEXT    NOT NULL,
+        name           TEXT    NOT NULL,
+        system         TEXT    NOT NULL,
+        exit_code      INTEGER NOT NULL,
+        message        TEXT    NOT NULL,
+        log            TEXT    NOT NULL,
+        first_failure  INTEGER NOT NULL, -- milliseconds since 1970, as last_failure
+        last_failure   INTEGER NOT NULL,
+        attempts       INTEGER NOT NULL,
+        duration_ms    INTEGER NOT NULL,
+        host           TEXT    NOT NULL,
+        nix_version    TEXT    NOT NULL,
+        plugin_version TEXT    NOT NULL
+    ) STRICT;
+    CREATE INDEX failure_drv_path ON failure (drv_path);
+    CREATE INDEX failure_last_failure ON failure (last_failure);
+    CREATE TABLE output (
+        path    TEXT    NOT NULL PRIMARY KEY,
+        failure INTEGER NOT NULL REFERENCES failure (id) ON DELETE CASCADE,
+        name    TEXT    NOT NULL
+    ) STRICT, WITHOUT ROWID;
+    CREATE INDEX output_failure ON output (failure);
+"];
+
+/// How long a process waits for another one that writes. A build is never held up for longer: what can't be read
+/// or written by then is given up with a warning.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Where the database of a store is by default.
+///
+/// `state_dir` is the store's state directory, such as `/nix/var/nix`.
+pub fn default_path(state_dir: &Path) -> PathBuf {
+    state_dir.join("negative-cache").join("failures.sqlite")
+}
+
+/// Why the database can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum DatabaseError {
+    /// Its folder can't be made.
+    #[error("cannot create the folder of the failure database '{path}': {source}")]
+    Folder {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// There is something else at its path.
+    #[error("the failure database '{path}' is not a regular file; move it away or choose another database")]
+    NotAFile {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// It holds something else than failure records.
+    #[error("'{path}' is the database of another program; choose another file for the failure database")]
+    Foreign {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// A newer version wrote it.
+    #[error(
+        "the failure database '{path}' has version {found} of its schema, this program knows {known}; \
+         upgrade nix-negative-cache or choose another database"
+    )]
+    NewerSchema {
+        /// The database file.
+        path: PathBuf,
+        /// The version it has.
+        found: usize,
+        /// The newest version known here.
+        known: usize,
+    },
+    /// SQLite could not open, read or write it.
+    #[error("cannot use the failure database '{path}': {source}")]
+    Sqlite {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+    },
+}
+
+/// The names of one record in the database; good until the record is forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FailureId(i64);
+
+/// An open database.
+#[derive(Debug)]
+pub struct Database {
+    path: PathBuf,
+    connection: Connection,
+}
+
+impl Database {
+    /// Opens the database at `path` if there is one.
+    pub fn open(path: &Path) -> Result<Option<Database>, DatabaseError> {
+        match fs::metadata(path) {
+            Ok(metadata) if metadata.is_file() => Database::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map(Some),
+            // Opening a FIFO would wait for a writer.
+            Ok(_) => Err(DatabaseError::NotAFile { path: path.to_owned() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            // SQLite's own words would leave out that it is the folder that can't be read.
+            Err(source) => Err(DatabaseError::Folder { path: path.to_owned(), source }),
+        }
+    }
+
+    /// Opens the database at `path`, made if it is not there, with its folder.
+    pub fn open_or_create(path: &Path) -> Result<Database, DatabaseError> {
+        if let Some(database) = Database::open(path)? {
+            return Ok(database);
+        }
+        if let Some(folder) = path.parent() {
+            fs::create_dir_all(folder)
+                .map_err(|source| DatabaseError::Folder { path: path.to_owned(), source })?;
+        }
+        Database::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+    }
+
+    fn connect(path: &Path, flags: OpenFlags) -> Result<Database, DatabaseError> {
+        let failed = |source| DatabaseError::Sqlite { path: path.to_owned(), source };
+        let mut connection =
+            Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
+        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
+        connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
+        load_module(&connection).map_err(failed)?;
+        migrate(&mut connection, path)?;
+        Ok(Database { path: path.to_owned(), connection })
+    }
+
+    fn failed(&self) -> impl Fn(rusqlite::Error) -> DatabaseError + use<> {
+        let path = self.path.clone();
+        move |source| DatabaseError::Sqlite { path: path.clone(), source }
+    }
+
+    /// Whether there is no record at all, so that there is nothing to ask.
+    pub fn is_empty(&self) -> Result<bool, DatabaseError> {
+        let query = || {
+            let mut statement = self.connection.prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM failure)")?;
+            statement.query_row([], |row| row.get(0))
+        };
+        query().map_err(self.failed())
+    }
+
+    /// Which of `outputs` belong to a known failure.
+    pub fn known<'a>(
+        &self,
+        outputs: impl IntoIterator<Item = &'a OutputPath>,
+    ) -> Result<HashMap<OutputPath, FailureId>, DatabaseError> {
+        let wanted = text_array(outputs.into_iter().map(OutputPath::as_str));
+        let query = || {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT output.path, output.failure FROM rarray(?1) AS wanted CROSS JOIN output
+                 ON output.path = wanted.value",
+            )?;
+            let rows = statement.query_map([wanted], |row| {
+                Ok((OutputPath::from(row.get::<_, String>(0)?), FailureId(row.get(1)?)))
+            })?;
+            rows.collect::<Result<_, _>>()
+        };
+        query().map_err(self.failed())
+    }
+
+    /// The failures recorded for `paths`, each an output path or the path of a derivation.
+    pub fn find<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> Result<Vec<FailureId>, DatabaseError> {
+        let wanted = text_array(paths);
+        let query = || {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT output.failure FROM rarray(?1) AS wanted CROSS JOIN output ON output.path = wanted.value
+                 UNION SELECT failure.id FROM rarray(?1) AS wanted CROSS JOIN failure
+                 ON failure.drv_path = wanted.value",
+            )?;
+            let rows = statement.query_map([wanted], |row| row.get(0).map(FailureId))?;
+            rows.collect::<Result<_, _>>()
+        };
+        query().map_err(self.failed())
+    }
+
+    /// The record of a failure, unless it was forgotten in the meantime.
+    pub fn record(&self, id: FailureId) -> Result<Option<FailureRecord>, DatabaseError> {
+        let query = || {
+            let mut statement = self.connection.prepare_cached(&format!("{SELECT_RECORD} WHERE id = ?1"))?;
+            let record = statement.query_row([id.0], record_without_outputs).optional()?;
+            record.map(|(_, record)| self.with_outputs(id.0, record)).transpose()
+        };
+        query().map_err(self.failed())
+    }
+
+    /// All records, newest first.
+    pub fn records(&self) -> Result<Vec<FailureRecord>, DatabaseError> {
+        let query = || {
+            let mut statement =
+                self.connection.prepare_cached(&format!("{SELECT_RECORD} ORDER BY last_failure DESC, id DESC"))?;
+            let rows = statement.query_map([], record_without_outputs)?;
+            rows.map(|row| row.and_then(|(id, record)| self.with_outputs(id, record))).collect::<Result<_, _>>()
+        };
+        query().map_err(self.failed())
+    }
+
+    fn with_outputs(&self, id: i64, mut record: FailureRecord) -> Result<FailureRecord, rusqlite::Error> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT name, path FROM output WHERE failure = ?1 ORDER BY name")?;
+        let outputs = statement.query_map([id], |row| {
+            Ok(Output { name: row.get(0)?, path: OutputPath::from(row.get::<_, String>(1)?) })
+        })?;
+        record.outputs = outputs.collect::<Result<_, _>>()?;
+        Ok(record)
+    }
+
+    /// Records a failure: a new record, or one more attempt of the one that these outputs have.
+    pub fn insert(&mut self, failure: &Failure) -> Result<(), DatabaseError> {
+        let failed = self.failed();
+        let insert = |transaction: &Transaction<'_>| {
+            let outputs = text_array(failure.outputs.iter().map(|output| output.path.as_str()));
+            let earlier: (Option<i64>, u32) = transaction
+                .prepare_cached(
+                    "SELECT min(first_failure), coalesce(sum(attempts), 0) FROM failure
+                     WHERE id IN (SELECT failure FROM output WHERE path IN rarray(?1))",
+                )?
+                .query_row([&outputs], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            delete_outputs(transaction, &outputs)?;
+            let time = failure.time.as_millisecond();
+            transaction
+                .prepare_cached(
+                    "INSERT INTO failure (drv_path, store_dir, name, system, exit_code, message, log, first_failure,
+                         last_failure, attempts, duration_ms, host, nix_version, plugin_version)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                )?
+                .execute(params![
+                    failure.derivation.as_str(),
+                    failure.store_dir,
+                    failure.name,
+                    failure.system,
+                    failure.exit_code,
+                    failure.message,
+                    failure.log,
+                    earlier.0.unwrap_or(time),
+                    time,
+                    earlier.1 + 1,
+                    failure.duration_ms,
+                    failure.host,
+                    failure.nix_version,
+                    PLUGIN_VERSION,
+                ])?;
+            let id = transaction.last_insert_rowid();
+            let mut statement =
+                transaction.prepare_cached("INSERT INTO output (path, failure, name) VALUES (?1, ?2, ?3)")?;
+            for output in &failure.outputs {
+                statement.execute(params![output.path.as_str(), id, output.name])?;
+            }
+            Ok(())
+        };
+        in_transaction(&mut self.connection, insert).map_err(failed)
+    }
+
+    /// Forgets the failures that `outputs` belong to; says how many there were.
+    pub fn forget<'a>(&mut self, outputs: impl IntoIterator<Item = &'a OutputPath>) -> Result<usize, DatabaseError> {
+        let outputs = text_array(outputs.into_iter().map(OutputPath::as_str));
+        let failed = self.failed();
+        // Most builds succeed and were never known to fail: no write lock for those.
+        let known = || {
+            let mut statement =
+                self.connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM output WHERE path IN rarray(?1))")?;
+            statement.query_row([&outputs], |row| row.get(0))
+        };
+        if !known().map_err(&failed)? {
+            return Ok(0);
+        }
+        in_transaction(&mut self.connection, |transaction| delete_outputs(transaction, &outputs)).map_err(failed)
+    }
+
+    /// Forgets the given failures; says how many there were.
+    pub fn forget_failures(&mut self, failures: &[FailureId]) -> Result<usize, DatabaseError> {
+        let failed = self.failed();
+        let forget = |transaction: &Transaction<'_>| {
+            let mut statement = transaction.prepare_cached("DELETE FROM failure WHERE id = ?1")?;
+            failures.iter().map(|id| statement.execute([id.0])).sum()
+        };
+        in_transaction(&mut self.connection, forget).map_err(failed)
+    }
+}
+
+const SELECT_RECORD: &str = "SELECT id, drv_path, store_dir, name, system, exit_code, message, log, first_failure,
+    last_failure, attempts, duration_ms, host, nix_version, plugin_version FROM failure";
+
+fn record_without_outputs(row: &Row<'_>) -> rusqlite::Result<(i64, FailureRecord)> {
+    let record = FailureRecord {
+        derivation: DerivationPath::from(row.get::<_, String>("drv_path")?),
+        outputs: Vec::new(),
+        store_dir: row.get("store_dir")?,
+        name: row.get("name")?,
+        system: row.get("system")?,
+        exit_code: row.get("exit_code")?,
+        message: row.get("message")?,
+        log: row.get("log")?,
+        first_failure: time(row, "first_failure")?,
+        last_failure: time(row, "last_failure")?,
+        attempts: row.get("attempts")?,
+        duration_ms: row.get("duration_ms")?,
+        host: row.get("host")?,
+        nix_version: row.get("nix_version")?,
+        plugin_version: row.get("plugin_version")?,
+    };
+    Ok((row.get("id")?, record))
+}
+
+fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
+    let milliseconds: i64 = row.get(column)?;
+    Timestamp::from_millisecond(milliseconds)
+        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(row.as_ref().column_index(column).unwrap_or(0), milliseconds))
+}
+
+fn text_array<'a>(texts: impl IntoIterator<Item = &'a str>) -> Array {
+    Rc::new(texts.into_iter().map(|text| Value::Text(text.to_owned())).collect())
+}
+
+fn delete_outputs(transaction: &Transaction<'_>, outputs: &Array) -> rusqlite::Result<usize> {
+    transaction
+        .prepare_cached("DELETE FROM failure WHERE id IN (SELECT failure FROM output WHERE path IN rarray(?1))")?
+        .execute([outputs])
+}
+
+fn in_transaction<T>(
+    connection: &mut Connection,
+    work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
+) -> rusqlite::Result<T> {
+    // Immediate: a transaction that starts as a reader can't wait for its turn to write.
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let result = work(&transaction)?;
+    transaction.commit()?;
+    Ok(result)
+}
+
+fn migrate(connection: &mut Connection, path: &Path) -> Result<(), DatabaseError> {
+    let failed = |source| DatabaseError::Sqlite { path: path.to_owned(), source };
+    if schema_version(connection, path)? == MIGRATIONS.len() {
+        return Ok(());
+    }
+    // Changes how the file is written, so it can't be part of the transaction; a file system without shared memory
+    // keeps the rollback journal, which works as well.
+    match connection.pragma_update(None, "journal_mode", "wal") {
+        Err(rusqlite::Error::SqliteFailure(error, _)) if error.code == ErrorCode::DatabaseBusy => {}
+        result => result.map_err(failed)?,
+    }
+    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
+    // Another process may have been faster.
+    for migration in &MIGRATIONS[schema_version(&transaction, path)?..] {
+        transaction.execute_batch(migration).map_err(failed)?;
+    }
+    transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
+    transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64).map_err(failed)?;
+    transaction.commit().map_err(failed)
+}
+
+/// The version of the schema, between 0 (an empty file) and the newest known one.
+fn schema_version(connection: &Connection, path: &Path) -> Result<usize, DatabaseError> {
+    let query = || -> rusqlite::Result<(i32, i64, bool)> {
+        Ok((
+            connection.pragma_query_value(None, "application_id", |row| row.get(0))?,
+            connection.pragma_query_value(None, "user_version", |row| row.get(0))?,
+            connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))?,
+        ))
+    };
+    let (application, version, has_tables) =
+        query().map_err(|source| DatabaseError::Sqlite { path: path.to_owned(), source })?;
+    let version = usize::try_from(version).unwrap_or(usize::MAX);
+    match application {
+        APPLICATION_ID if version <= MIGRATIONS.len() => Ok(version),
+        APPLICATION_ID => {
+            Err(DatabaseError::NewerSchema { path: path.to_owned(), found: version, known: MIGRATIONS.len() })
+        }
+        0 if version == 0 && !has_tables => Ok(0),
+        _ => Err(DatabaseError::Foreign { path: path.to_owned() }),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,164 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use tempfile::TempDir;
+
+use super::*;
+
+fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
+    let path = |output: &str| OutputPath::from(format!("/nix/store/{output}"));
+    Failure {
+        derivation: format!("/nix/store/{name}.drv").into(),
+        outputs: outputs.iter().map(|output| Output { name: (*output).to_owned(), path: path(output) }).collect(),
+        store_dir: "/nix/store".to_owned(),
+        name: name.to_owned(),
+        system: "x86_64-linux".to_owned(),
+        exit_code: 1,
+        message: "builder failed".to_owned(),
+        log: "line\n".to_owned(),
+        time: Timestamp::from_second(second).unwrap(),
+        duration_ms: 1500,
+        host: "host".to_owned(),
+        nix_version: "2.8.0".to_owned(),
+    }
+}
+
+fn database() -> (TempDir, Database) {
+    let folder = TempDir::new().unwrap();
+    let database = Database::open_or_create(&folder.path().join("a/failures.sqlite")).unwrap();
+    (folder, database)
+}
+
+fn outputs(names: &[&str]) -> Vec<OutputPath> {
+    names.iter().map(|name| OutputPath::from(format!("/nix/store/{name}"))).collect()
+}
+
+fn only_record(database: &Database) -> FailureRecord {
+    let mut records = database.records().unwrap();
+    assert_eq!(records.len(), 1);
+    records.remove(0)
+}
+
+#[test]
+fn a_failure_is_found_by_each_output() {
+    let (_folder, mut database) = database();
+    assert!(database.is_empty().unwrap());
+    database.insert(&failure("x", &["out", "dev"], 10)).unwrap();
+    assert!(!database.is_empty().unwrap());
+    let wanted = outputs(&["dev", "other", "out"]);
+    let known = database.known(&wanted).unwrap();
+    assert_eq!(known.len(), 2);
+    let record = database.record(known[&wanted[0]]).unwrap().unwrap();
+    assert_eq!((record.name.as_str(), record.attempts, record.outputs.len()), ("x", 1, 2));
+    assert_eq!(database.find(["/nix/store/x.drv"]).unwrap(), database.find(["/nix/store/out"]).unwrap());
+}
+
+#[test]
+fn derivations_with_the_same_outputs_share_a_record() {
+    let (_folder, mut database) = database();
+    database.insert(&failure("x", &["out"], 10)).unwrap();
+    database.insert(&failure("y", &["out"], 20)).unwrap();
+    let record = only_record(&database);
+    assert_eq!((record.name.as_str(), record.attempts), ("y", 2));
+    assert_eq!((record.first_failure.as_second(), record.last_failure.as_second()), (10, 20));
+}
+
+#[test]
+fn a_success_forgets() {
+    let (_folder, mut database) = database();
+    database.insert(&failure("x", &["out", "dev"], 10)).unwrap();
+    assert_eq!(database.forget(&outputs(&["other"])).unwrap(), 0);
+    assert_eq!(database.forget(&outputs(&["dev"])).unwrap(), 1);
+    assert!(database.is_empty().unwrap());
+    assert!(database.known(&outputs(&["out"])).unwrap().is_empty());
+}
+
+#[test]
+fn records_are_listed_newest_first_and_survive_reopening() {
+    let (_folder, mut database) = database();
+    for (name, second) in [("a", 5), ("b", 50), ("c", 20)] {
+        database.insert(&failure(name, &[name], second)).unwrap();
+    }
+    let path = database.path.clone();
+    drop(database);
+    let database = Database::open(&path).unwrap().unwrap();
+    let names: Vec<String> = database.records().unwrap().into_iter().map(|record| record.name).collect();
+    assert_eq!(names, ["b", "c", "a"]);
+}
+
+#[test]
+fn no_file_is_no_database() {
+    let folder = TempDir::new().unwrap();
+    assert!(Database::open(&folder.path().join("none/failures.sqlite")).unwrap().is_none());
+    assert!(!folder.path().join("none").exists());
+}
+
+#[test]
+fn a_newer_schema_is_left_alone() {
+    let (_folder, database) = database();
+    database.connection.pragma_update(None, "user_version", 99).unwrap();
+    let error = Database::open(&database.path).unwrap_err();
+    assert!(matches!(error, DatabaseError::NewerSchema { found: 99, known: 1, .. }), "{error}");
+}
+
+#[test]
+fn other_files_are_left_alone() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("failures.sqlite");
+    Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (a)").unwrap();
+    assert!(matches!(Database::open_or_create(&path), Err(DatabaseError::Foreign { .. })));
+    fs::write(&path, "not a database, but long enough to look at").unwrap();
+    assert!(matches!(Database::open_or_create(&path), Err(DatabaseError::Sqlite { .. })));
+    fs::remove_file(&path).unwrap();
+    fs::create_dir(&path).unwrap();
+    assert!(matches!(Database::open_or_create(&path), Err(DatabaseError::NotAFile { .. })));
+}
+
+#[test]
+fn processes_that_start_at_once_agree_on_the_schema() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("failures.sqlite");
+    std::thread::scope(|scope| {
+        for n in 0..8 {
+            let path = &path;
+            scope.spawn(move || {
+                let name = n.to_string();
+                Database::open_or_create(path).unwrap().insert(&failure(&name, &[&name], n)).unwrap();
+            });
+        }
+    });
+    assert_eq!(Database::open(&path).unwrap().unwrap().records().unwrap().len(), 8);
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Fail(u8),
+    Succeed(u8),
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+    #[test]
+    fn known_is_what_failed_and_did_not_succeed_since(
+        events in prop::collection::vec(prop_oneof![(0..4u8).prop_map(Event::Fail), (0..4u8).prop_map(Event::Succeed)], 0..20),
+    ) {
+        let (_folder, mut database) = database();
+        let mut attempts: BTreeMap<u8, u32> = BTreeMap::new();
+        for (second, event) in events.iter().enumerate() {
+            match event {
+                Event::Fail(n) => {
+                    let name = n.to_string();
+                    database.insert(&failure(&name, &[&name], second as i64)).unwrap();
+                    *attempts.entry(*n).or_default() += 1;
+                }
+                Event::Succeed(n) => {
+                    database.forget(&outputs(&[&n.to_string()])).unwrap();
+                    attempts.remove(n);
+                }
+            }
+        }
+        let records = database.records().unwrap();
+        let found: BTreeMap<u8, u32> = records.iter().map(|r| (r.name.parse().unwrap(), r.attempts)).collect();
+        prop_assert_eq!(found, attempts);
+    }
+}

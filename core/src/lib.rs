@@ -1,0 +1,14 @@
+//! What nix-negative-cache knows and decides, without Nix: failure records, what of a build's end is recorded,
+//! which derivations a request must not build again, and the database.
+//!
+//! Everything but [`database`] is free of input and output. The plugin turns Nix's types into the plain data
+//! used here, and acts on the answers.
+
+pub mod database;
+pub mod judgement;
+pub mod log_tail;
+pub mod record;
+pub mod refusal;
+pub mod store_path;
+pub mod time_text;
+pub mod verdict;

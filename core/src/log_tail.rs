@@ -1,0 +1,117 @@
+//! The end of a build log, bounded while the build runs and made safe to show when it is over.
+
+use std::collections::VecDeque;
+
+use anstream::adapter::strip_bytes;
+
+/// How many lines a record keeps.
+pub const MAX_LINES: usize = 25;
+/// How many bytes a record keeps at most, line ends included.
+pub const MAX_BYTES: usize = 8 * 1024;
+
+/// The last lines of a log that is still being written.
+#[derive(Clone, Debug, Default)]
+pub struct LogTail {
+    lines: VecDeque<Vec<u8>>,
+}
+
+impl LogTail {
+    /// Adds a line, without its line end, in whatever encoding the builder chose.
+    pub fn push(&mut self, line: &[u8]) {
+        let mut room = if self.lines.len() == MAX_LINES {
+            self.lines.pop_front().unwrap_or_default()
+        } else {
+            Vec::new()
+        };
+        room.clear();
+        // Of a line longer than a record, its end says more than its start.
+        room.extend_from_slice(&line[line.len().saturating_sub(MAX_BYTES)..]);
+        self.lines.push_back(room);
+    }
+
+    /// The kept lines as text: valid UTF-8, without escape sequences or other control characters than tab,
+    /// at most [`MAX_LINES`] lines and [`MAX_BYTES`] bytes, each line ended by a newline.
+    pub fn text(&self) -> String {
+        let lines: Vec<String> = self.lines.iter().map(|line| printable(line)).collect();
+        let mut text = String::new();
+        let mut first = lines.len();
+        let mut size = 0;
+        while first > 0 && size + lines[first - 1].len() < MAX_BYTES {
+            first -= 1;
+            size += lines[first].len() + 1;
+        }
+        if first == lines.len() {
+            // Not even the last line fits whole.
+            if let Some(line) = lines.last() {
+                let start = line.ceil_char_boundary(line.len().saturating_sub(MAX_BYTES - 1));
+                text.push_str(&line[start..]);
+                text.push('\n');
+            }
+        }
+        for line in &lines[first..] {
+            text.push_str(line);
+            text.push('\n');
+        }
+        text
+    }
+}
+
+/// `bytes` without colours and other terminal escapes, as valid UTF-8.
+pub fn printable(bytes: &[u8]) -> String {
+    // Decoded first: a cut or wrong sequence must not swallow what follows it.
+    let decoded = String::from_utf8_lossy(bytes);
+    let plain = strip_bytes(decoded.as_bytes()).into_vec();
+    String::from_utf8_lossy(&plain).chars().filter(|c| *c == '\t' || !c.is_control()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn tail(lines: &[&[u8]]) -> String {
+        let mut tail = LogTail::default();
+        lines.iter().for_each(|line| tail.push(line));
+        tail.text()
+    }
+
+    #[test]
+    fn keeps_the_last_lines() {
+        let lines: Vec<String> = (0..30).map(|n| n.to_string()).collect();
+        let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
+        let text = tail(&lines);
+        assert_eq!(text.lines().count(), MAX_LINES);
+        assert!(text.starts_with("5\n") && text.ends_with("29\n"), "{text}");
+    }
+
+    #[test]
+    fn colours_escapes_and_control_characters_are_gone() {
+        let line = b"\x1b[31merror:\x1b[0m\tno\x1b]0;title\x07 such\rfile\x08";
+        assert_eq!(tail(&[line]), "error:\tno suchfile\n");
+    }
+
+    #[test]
+    fn wrong_utf8_is_replaced() {
+        assert_eq!(tail(&[b"caf\xe9 ok"]), "caf\u{fffd} ok\n");
+    }
+
+    #[test]
+    fn a_line_longer_than_a_record_keeps_its_end() {
+        let text = tail(&[b"before", "é".repeat(MAX_BYTES).as_bytes()]);
+        assert!(text.len() <= MAX_BYTES && text.len() > MAX_BYTES - 8, "{}", text.len());
+        assert!(text.starts_with('é') || text.starts_with('\u{fffd}'));
+    }
+
+    proptest! {
+        #[test]
+        fn any_log_is_bounded_and_printable(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 0..40)) {
+            let mut tail = LogTail::default();
+            lines.iter().for_each(|line| tail.push(line));
+            let text = tail.text();
+            prop_assert!(text.len() <= MAX_BYTES);
+            prop_assert!(text.lines().count() <= MAX_LINES);
+            prop_assert!(text.chars().all(|c| c == '\n' || c == '\t' || !c.is_control()));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What a person reads when a derivation is known to fail.
+//!
+//! Each text continues a sentence that begins with the derivation's path in quotes, so that Nix can print the path
+//! in its own way.
+
+use jiff::Timestamp;
+
+use crate::record::FailureRecord;
+use crate::time_text::{ago, span};
+
+/// Continues `'…'`: why the derivation is refused, the end of its log, and what can be done.
+pub fn refusal(record: &FailureRecord, now: Timestamp) -> String {
+    let mut text = format!("is not built again: it failed {}\n", ago(record.last_failure, now));
+    let attempts = if record.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", record.attempts) };
+    text.push_str(&format!("Reason: {}, after {} ({attempts})\n", record.reason(), span(record.duration_ms)));
+    if record.log.is_empty() {
+        text.push_str("It logged nothing\n");
+    } else {
+        text.push_str("Last log lines:\n");
+        for line in record.log.lines() {
+            text.push_str(&format!("> {line}\n"));
+        }
+    }
+    text.push_str("To build it anyway, add  --option negative-cache-retry true\n");
+    text.push_str(&format!("To forget this failure, run  nix-negative-cache forget {}", record.derivation));
+    text
+}
+
+/// Continues `'…'`: the warning of `negative-cache-action = warn`.
+pub fn warning(record: &FailureRecord, now: Timestamp) -> String {
+    format!(
+        "is built although it failed {} ({}); for its log, run  nix-negative-cache show {}",
+        ago(record.last_failure, now),
+        record.reason(),
+        record.derivation
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::FailureRecord;
+
+    fn record() -> FailureRecord {
+        let time = Timestamp::from_second(1_000_000).unwrap();
+        FailureRecord {
+            derivation: "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv".into(),
+            outputs: vec![],
+            store_dir: "/nix/store".to_owned(),
+            name: "x".to_owned(),
+            system: "x86_64-linux".to_owned(),
+            exit_code: 1,
+            message: String::new(),
+            log: "executing 'y': No such file or directory\n".to_owned(),
+            first_failure: time,
+            last_failure: time,
+            attempts: 1,
+            duration_ms: 12_000,
+            host: "h".to_owned(),
+            nix_version: "2.8.0".to_owned(),
+            plugin_version: "0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_when_why_and_what_to_do() {
+        let now = Timestamp::from_second(1_000_240).unwrap();
+        assert_eq!(
+            refusal(&record(), now),
+            "is not built again: it failed 4 minutes ago\n\
+             Reason: builder failed with exit code 1, after 12 s (1 attempt)\n\
+             Last log lines:\n\
+             > executing 'y': No such file or directory\n\
+             To build it anyway, add  --option negative-cache-retry true\n\
+             To forget this failure, run  nix-negative-cache forget /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv"
+        );
+    }
+
+    #[test]
+    fn several_attempts_and_no_log() {
+        let record = FailureRecord { attempts: 3, log: String::new(), ..record() };
+        let text = refusal(&record, record.last_failure);
+        assert!(text.contains("it failed just now\n") && text.contains("(3 attempts)\nIt logged nothing\n"), "{text}");
+    }
+
+    #[test]
+    fn a_warning_is_one_line() {
+        let text = warning(&record(), Timestamp::from_second(1_007_200).unwrap());
+        assert_eq!(
+            text,
+            "is built although it failed 2 hours ago (builder failed with exit code 1); for its log, run  \
+             nix-negative-cache show /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv"
+        );
+    }
+}

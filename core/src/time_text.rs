@@ -1,0 +1,48 @@
+//! Times and spans in words.
+
+use std::time::Duration;
+
+use jiff::fmt::friendly::{Designator, FractionalUnit, Spacing, SpanPrinter};
+use jiff::{SignedDuration, Timestamp};
+
+/// How long before `now` something was, such as `4 minutes ago`; `just now` for less than a second and for
+/// times to come (clocks are set back).
+pub fn ago(time: Timestamp, now: Timestamp) -> String {
+    let elapsed = Duration::try_from(now.duration_since(time)).unwrap_or_default();
+    let mut formatter = timeago::Formatter::new();
+    formatter.too_low("just now");
+    formatter.convert(elapsed)
+}
+
+/// How long a builder ran, such as `12 s` or `1 h 3 m`, to the second; below ten seconds, `0.3 s`.
+pub fn span(duration_ms: i64) -> String {
+    let printer = SpanPrinter::new().spacing(Spacing::BetweenUnitsAndDesignators).designator(Designator::Compact);
+    if duration_ms < 10_000 {
+        let tenths = SignedDuration::from_millis(duration_ms.max(0) / 100 * 100);
+        printer.fractional(Some(FractionalUnit::Second)).precision(Some(1)).duration_to_string(&tenths)
+    } else {
+        printer.duration_to_string(&SignedDuration::from_secs(duration_ms / 1000))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_short() {
+        let table = [(0, "0.0 s"), (320, "0.3 s"), (12_345, "12 s"), (3_780_000, "1 h 3 m")];
+        for (milliseconds, text) in table {
+            assert_eq!(span(milliseconds), text);
+        }
+    }
+
+    #[test]
+    fn past_and_future() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let at = |seconds: i64| Timestamp::from_second(1_000_000 - seconds).unwrap();
+        assert_eq!(ago(at(240), now), "4 minutes ago");
+        assert_eq!(ago(at(0), now), "just now");
+        assert_eq!(ago(at(-60), now), "just now");
+    }
+}

@@ -1,0 +1,197 @@
+//! From what a request would build and what is known to fail to what is done about it.
+
+use std::collections::{HashMap, VecDeque};
+
+use crate::store_path::{DerivationPath, OutputPath};
+
+/// A derivation that Nix would build for a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Missing {
+    /// The derivation.
+    pub derivation: DerivationPath,
+    /// Those of its outputs whose paths are known before the build.
+    pub outputs: Vec<OutputPath>,
+    /// The derivations it needs outputs of, missing or not.
+    pub inputs: Vec<DerivationPath>,
+}
+
+/// What to do when a derivation is known to fail (`negative-cache-action`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Action {
+    /// Refuse to build it.
+    #[default]
+    Fail,
+    /// Say so and build it.
+    Warn,
+}
+
+/// What the user wants of known failures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Policy {
+    /// `negative-cache-retry`: build even what is known to fail.
+    pub retry: bool,
+    /// `keep-failed`: the user wants to look at a failed build, so there has to be one.
+    pub keep_failed: bool,
+    /// What a known failure leads to.
+    pub action: Action,
+}
+
+impl Policy {
+    /// Whether it matters at all what is known.
+    pub fn consults(&self) -> bool {
+        !self.retry && !self.keep_failed
+    }
+}
+
+/// A derivation that is not built because of a known failure among its dependencies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Dependent {
+    /// Its place among the missing derivations.
+    pub index: usize,
+    /// The place of a known failure that it needs, directly or not.
+    pub blame: usize,
+}
+
+/// What is done about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// Nothing stands in the way.
+    Build,
+    /// These are known to fail; they are built after a warning.
+    Warn(Vec<usize>),
+    /// Known failures are not built, nor is what depends on them; the rest is up to Nix and `keep-going`.
+    Refuse {
+        /// The places of the known failures, in the order of the missing derivations.
+        known: Vec<usize>,
+        /// What else can't be built, in the same order.
+        dependents: Vec<Dependent>,
+    },
+}
+
+/// Decides about a request that would build `missing`, of which `known` (places in `missing`) failed before.
+pub fn decide(policy: &Policy, missing: &[Missing], known: &[usize]) -> Verdict {
+    if known.is_empty() || !policy.consults() {
+        return Verdict::Build;
+    }
+    let mut known = known.to_vec();
+    known.sort_unstable();
+    known.dedup();
+    match policy.action {
+        Action::Warn => Verdict::Warn(known),
+        Action::Fail => Verdict::Refuse { dependents: dependents(missing, &known), known },
+    }
+}
+
+fn dependents(missing: &[Missing], known: &[usize]) -> Vec<Dependent> {
+    let places: HashMap<&DerivationPath, usize> =
+        missing.iter().enumerate().map(|(place, missing)| (&missing.derivation, place)).collect();
+    let mut users: Vec<Vec<usize>> = vec![Vec::new(); missing.len()];
+    for (place, derivation) in missing.iter().enumerate() {
+        for input in derivation.inputs.iter().filter_map(|input| places.get(input)) {
+            users[*input].push(place);
+        }
+    }
+    let mut blame: Vec<Option<usize>> = vec![None; missing.len()];
+    for place in known {
+        blame[*place] = Some(*place);
+    }
+    let mut reached: VecDeque<usize> = known.iter().copied().collect();
+    while let Some(place) = reached.pop_front() {
+        for user in &users[place] {
+            if blame[*user].is_none() {
+                blame[*user] = blame[place];
+                reached.push_back(*user);
+            }
+        }
+    }
+    let blamed = blame.iter().enumerate().filter_map(|(index, blame)| Some(Dependent { index, blame: (*blame)? }));
+    blamed.filter(|dependent| dependent.index != dependent.blame).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Derivations named by their places, with the places of their inputs.
+    fn graph(inputs: &[&[usize]]) -> Vec<Missing> {
+        let name = |place: usize| DerivationPath::from(format!("/nix/store/{place}.drv"));
+        let missing = |(place, inputs): (usize, &&[usize])| Missing {
+            derivation: name(place),
+            outputs: vec![OutputPath::from(format!("/nix/store/{place}"))],
+            inputs: inputs.iter().map(|input| name(*input)).collect(),
+        };
+        inputs.iter().enumerate().map(missing).collect()
+    }
+
+    fn refused(missing: &[Missing], known: &[usize]) -> Vec<(usize, usize)> {
+        match decide(&Policy::default(), missing, known) {
+            Verdict::Refuse { dependents, .. } => dependents.iter().map(|d| (d.index, d.blame)).collect(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn nothing_known_is_built() {
+        assert_eq!(decide(&Policy::default(), &graph(&[&[], &[0]]), &[]), Verdict::Build);
+    }
+
+    #[test]
+    fn dependents_are_refused_with_their_failure_and_siblings_are_not() {
+        // 0 is needed by 1, 1 by 2; 3 is a sibling; 4 needs both.
+        let missing = graph(&[&[], &[0], &[1], &[], &[2, 3]]);
+        assert_eq!(refused(&missing, &[0]), [(1, 0), (2, 0), (4, 0)]);
+        assert_eq!(refused(&missing, &[3]), [(4, 3)]);
+        assert_eq!(refused(&missing, &[4]), []);
+    }
+
+    #[test]
+    fn a_known_failure_that_needs_another_is_not_its_dependent() {
+        assert_eq!(refused(&graph(&[&[], &[0]]), &[0, 1]), []);
+    }
+
+    #[test]
+    fn inputs_that_are_not_missing_do_not_matter() {
+        assert_eq!(refused(&graph(&[&[7], &[0, 9]]), &[0]), [(1, 0)]);
+    }
+
+    #[test]
+    fn policies() {
+        let missing = graph(&[&[]]);
+        let table = [
+            (Policy { retry: true, ..Policy::default() }, Verdict::Build),
+            (Policy { keep_failed: true, ..Policy::default() }, Verdict::Build),
+            (Policy { action: Action::Warn, ..Policy::default() }, Verdict::Warn(vec![0])),
+            (Policy { retry: true, action: Action::Warn, ..Policy::default() }, Verdict::Build),
+            (Policy::default(), Verdict::Refuse { known: vec![0], dependents: vec![] }),
+        ];
+        for (policy, expected) in table {
+            assert_eq!(decide(&policy, &missing, &[0]), expected, "{policy:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_what_reaches_a_known_failure_is_refused(
+            edges in prop::collection::vec((0..12usize, 0..12usize), 0..40),
+            known in prop::collection::btree_set(0..12usize, 1..4),
+        ) {
+            let mut inputs: Vec<Vec<usize>> = vec![Vec::new(); 12];
+            for (a, b) in edges {
+                // Inputs have lower places, as derivations can't be built in circles.
+                if a != b { inputs[a.max(b)].push(a.min(b)); }
+            }
+            let slices: Vec<&[usize]> = inputs.iter().map(Vec::as_slice).collect();
+            let known: Vec<usize> = known.into_iter().collect();
+            let refused = refused(&graph(&slices), &known);
+            let mut reaches = vec![false; 12];
+            for place in 0..12 {
+                reaches[place] = known.contains(&place) || inputs[place].iter().any(|input| reaches[*input]);
+                let expected = reaches[place] && !known.contains(&place);
+                prop_assert_eq!(refused.iter().any(|(index, _)| *index == place), expected);
+            }
+            prop_assert!(refused.iter().all(|(_, blame)| known.contains(blame)));
+        }
+    }
+}
