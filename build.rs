@@ -1,1 +1,84 @@
-fn main(){}
+//! Compiles the C++ side against the Nix that pkg-config finds.
+
+use std::env;
+use std::process::Command;
+
+const PACKAGES: [&str; 3] = ["nix-store", "nix-expr", "nix-main"];
+
+fn main() {
+    for variable in ["PKG_CONFIG", "PKG_CONFIG_PATH", "PKG_CONFIG_LIBDIR", "PKG_CONFIG_SYSROOT_DIR"] {
+        println!("cargo::rerun-if-env-changed={variable}");
+    }
+    println!("cargo::rerun-if-changed=cpp");
+    if let Err(message) = build() {
+        println!("cargo::error={message}");
+        std::process::exit(1);
+    }
+}
+
+fn build() -> Result<(), String> {
+    let version = pkg_config("--modversion", &PACKAGES[..1])?;
+    let (major, minor, patch) = parse_version(&version).ok_or(format!("Nix has the odd version '{version}'"))?;
+    let flags = pkg_config("--cflags", &PACKAGES)?;
+    let flags = shell_words::split(&flags).map_err(|error| format!("pkg-config's flags for Nix: {error}"))?;
+
+    let mut compiler = cxx_build::bridge("src/lib.rs");
+    compiler.files(["compat", "entry", "observer", "primop", "request", "settings", "store"].map(|name| format!("cpp/{name}.cc")));
+    compiler.include("cpp");
+    compiler.std(match (major, minor) {
+        (2, ..16) => "c++17",
+        (2, ..30) => "c++20",
+        _ => "c++23",
+    });
+    // One number that conditionals can compare, two of three digits each below the major version.
+    let number = major * 1_000_000 + minor * 1_000 + patch;
+    compiler.define("NIX_NEGATIVE_CACHE_NIX_VERSION", number.to_string().as_str());
+    compiler.define("NIX_NEGATIVE_CACHE_NIX_VERSION_STRING", format!("\"{version}\"").as_str());
+    // Older C++ standards know designated initialisers as an extension, which Nix uses as well.
+    compiler.flag_if_supported("-Wno-pedantic");
+    compiler.flag_if_supported("-Wno-missing-field-initializers");
+    for flag in nix_flags(&flags) {
+        compiler.flag(flag);
+    }
+    compiler.try_compile("nix-negative-cache-cpp").map_err(|error| format!("the C++ side does not compile: {error}"))
+}
+
+/// The flags that matter, with Nix's headers marked as the system's so that only our own code is warned about.
+fn nix_flags(flags: &[String]) -> Vec<String> {
+    let mut result = Vec::new();
+    let mut flags = flags.iter();
+    while let Some(flag) = flags.next() {
+        if let Some(folder) = flag.strip_prefix("-I") {
+            result.push(format!("-isystem{folder}"));
+        } else if flag == "-include" || flag == "-isystem" {
+            result.extend([flag.clone(), flags.next().cloned().unwrap_or_default()]);
+        } else if !flag.starts_with("-std=") {
+            result.push(flag.clone());
+        }
+    }
+    result
+}
+
+fn pkg_config(question: &str, packages: &[&str]) -> Result<String, String> {
+    let program = env::var("PKG_CONFIG").unwrap_or("pkg-config".to_owned());
+    let output = Command::new(&program)
+        .arg(question)
+        .args(packages)
+        .output()
+        .map_err(|error| format!("cannot run '{program}', which finds Nix: {error}"))?;
+    if !output.status.success() {
+        return Err(format!(
+            "there is no Nix with headers: pkg-config does not find {}. Install Nix's development files and add their \
+             lib/pkgconfig to PKG_CONFIG_PATH, or let './dev nix 2.8' and './dev run' do it.",
+            packages.join(", ")
+        ));
+    }
+    String::from_utf8(output.stdout).map(|text| text.trim().to_owned()).map_err(|error| error.to_string())
+}
+
+fn parse_version(version: &str) -> Option<(u32, u32, u32)> {
+    // Unreleased versions carry more, as in 2.32.0pre20250901_abc.
+    let mut numbers =
+        version.split('.').map(|part| part.split(|c: char| !c.is_ascii_digit()).next().unwrap_or("").parse().ok());
+    Some((numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)))
+}

@@ -56,12 +56,15 @@ impl LogTail {
     }
 }
 
-/// `bytes` without colours and other terminal escapes, as valid UTF-8.
+/// `bytes` without colours and other terminal escapes, as valid UTF-8; other control characters become a space.
 pub fn printable(bytes: &[u8]) -> String {
     // Decoded first: a cut or wrong sequence must not swallow what follows it.
     let decoded = String::from_utf8_lossy(bytes);
-    let plain = strip_bytes(decoded.as_bytes()).into_vec();
-    String::from_utf8_lossy(&plain).chars().filter(|c| *c == '\t' || !c.is_control()).collect()
+    // These are not the stripper's business; a space keeps words apart.
+    let spaced = decoded.replace(|c: char| c.is_control() && !matches!(c, '\t' | '\x1b' | '\x07'), " ");
+    let plain = strip_bytes(spaced.as_bytes()).into_vec();
+    let plain = String::from_utf8_lossy(&plain).replace(|c: char| c.is_control() && c != '\t', "");
+    plain.trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -87,8 +90,8 @@ mod tests {
 
     #[test]
     fn colours_escapes_and_control_characters_are_gone() {
-        let line = b"\x1b[31merror:\x1b[0m\tno\x1b]0;title\x07 such\rfile\x08";
-        assert_eq!(tail(&[line]), "error:\tno suchfile\n");
+        let line = b"\x1b[31merror:\x1b[0m\tno\x1b]0;title\x07 such\rfile\x08\x00";
+        assert_eq!(tail(&[line]), "error:\tno such file\n");
     }
 
     #[test]

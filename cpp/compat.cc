@@ -1,0 +1,353 @@
+#include "compat.hh"
+
+namespace negative_cache::compat {
+
+using namespace nix;
+
+void applyConfiguration(AbstractConfig & config)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    loadConfFile(config);
+#else
+    /* `loadConfFile` of this version knows only the global configuration. */
+    config.applyConfigFile(settings.nixConfDir + "/nix.conf");
+    auto files = settings.nixUserConfFiles;
+    for (auto file = files.rbegin(); file != files.rend(); ++file)
+        config.applyConfigFile(*file);
+    if (auto text = getEnv("NIX_CONFIG"))
+        config.applyConfig(*text, "NIX_CONFIG");
+#endif
+}
+
+/* ---- Store ---- */
+
+/* What `auto` stands for, if that is a local store: `openStore` handles it apart from all other stores, in every
+   version. Whoever may write to the state directory is the store's owner; everybody else asks the daemon if there is
+   one. */
+static std::optional<std::string> localStoreOfAuto()
+{
+    if (access(settings.nixStateDir.c_str(), R_OK | W_OK) == 0)
+        return "local";
+    if (pathExists(settings.nixDaemonSocketFile))
+        return std::nullopt;
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    /* Who may not make /nix has a store at home. Nix makes that one, and says so, when it is first needed. */
+    if (!pathExists(settings.nixStateDir) && !isRootUser() && !getEnv("NIX_STORE_DIR") && !getEnv("NIX_STATE_DIR")) {
+        auto root = getDataDir() + "/root";
+        return pathExists(root) ? std::optional(root) : std::nullopt;
+    }
+#endif
+    return "local";
+}
+
+std::optional<std::string> registeredSpelling(const std::string & uri)
+{
+    auto question = uri.find('?');
+    auto base = uri.substr(0, question);
+    auto parameters = question == std::string::npos ? "" : uri.substr(question + 1);
+    if (base.empty() || base == "auto") {
+        auto local = localStoreOfAuto();
+        /* `?state=` has a say in what `auto` stands for. */
+        if (!local || !parameters.empty())
+            return std::nullopt;
+        base = *local;
+    }
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    /* This version looks up `local` and paths as well. */
+    return base == uri ? std::nullopt : std::optional(base);
+#else
+    /* This version looks up URLs only, and neither `local` nor a path is one. */
+    if (base == "local")
+        return "local://" + (parameters.empty() ? "" : "?" + parameters);
+    if (base.find("://") != std::string::npos || base.find('/') == std::string::npos)
+        return std::nullopt;
+    std::string root;
+    for (unsigned char c : absPath(base))
+        if (std::isalnum(c) || std::string_view("/-._~").find(c) != std::string_view::npos)
+            root += c;
+        else
+            root += fmt("%%%02X", (unsigned int) c);
+    return "local://?root=" + root + (parameters.empty() ? "" : "&" + parameters);
+#endif
+}
+
+StorePathSet willBuild(Store & store, const std::vector<DerivedPath> & requests)
+{
+    StorePathSet willBuild, willSubstitute, unknown;
+    uint64_t downloadSize, narSize;
+    store.queryMissing(requests, willBuild, willSubstitute, unknown, downloadSize, narSize);
+    return willBuild;
+}
+
+/* ---- Derivations ---- */
+
+std::optional<StorePath> requestedDerivation(const DerivedPath & request)
+{
+    auto built = std::get_if<DerivedPath::Built>(&request.raw());
+    if (!built)
+        return std::nullopt;
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    auto path = std::get_if<SingleDerivedPath::Opaque>(&built->drvPath->raw());
+    return path ? std::optional(path->path) : std::nullopt;
+#else
+    return built->drvPath;
+#endif
+}
+
+StorePathSet inputDerivations(const Derivation & derivation)
+{
+    StorePathSet inputs;
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    for (auto & [path, node] : derivation.inputDrvs.map)
+#else
+    for (auto & [path, node] : derivation.inputDrvs)
+#endif
+        inputs.insert(path);
+    return inputs;
+}
+
+/* ---- Goals ---- */
+
+GoalPtr makeGoal(Worker & worker, const DerivedPath & request, BuildMode mode)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    return worker.makeGoal(request, mode);
+#else
+    if (auto built = std::get_if<DerivedPath::Built>(&request.raw()))
+        return worker.makeDerivationGoal(built->drvPath, built->outputs, mode);
+    return upcast_goal(worker.makePathSubstitutionGoal(
+        std::get<DerivedPath::Opaque>(request.raw()).path, mode == bmRepair ? Repair : NoRepair));
+#endif
+}
+
+GoalPtr makeInputGoal(Worker & worker, const Derivation & derivation, const StorePath & input)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    auto & outputs = derivation.inputDrvs.map.at(input).value;
+    /* Only outputs of outputs are needed of a derivation that makes derivations. */
+    return worker.makeDerivationGoal(
+        input, outputs.empty() ? OutputsSpec(OutputsSpec::All{}) : OutputsSpec(OutputsSpec::Names(outputs)), bmNormal);
+#else
+    return worker.makeDerivationGoal(input, derivation.inputDrvs.at(input), bmNormal);
+#endif
+}
+
+std::shared_ptr<DerivationGoal> startedGoal(Worker & worker, const StorePath & derivation)
+{
+    /* There is no way to ask for a goal without asking it for an output. No derivation has one of this name; taken back
+       right away, so that the goal is as it was. (That it may restart for more outputs does not matter any more once
+       the builder runs.) */
+    static const std::string probe = "negative-cache-probe?";
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    auto goal = worker.makeDerivationGoal(derivation, OutputsSpec::Names{probe});
+    if (auto names = std::get_if<OutputsSpec::Names>(&goal->wantedOutputs.raw))
+        names->erase(probe);
+#else
+    auto goal = worker.makeDerivationGoal(derivation, {probe});
+    goal->wantedOutputs.erase(probe);
+#endif
+    return goal;
+}
+
+BuildResult buildResult(const DerivationGoal & goal)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    return goal.getBuildResult(
+        DerivedPath::Built{.drvPath = makeConstantStorePathRef(goal.drvPath), .outputs = OutputsSpec::All{}});
+#else
+    return goal.buildResult;
+#endif
+}
+
+UnbuiltGoal::UnbuiltGoal(
+    const StorePath & derivation, Worker & worker, BuildResult::Status status, const Error & error)
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    : DerivationGoal(derivation, OutputsSpec::All{}, worker)
+#else
+    : DerivationGoal(derivation, StringSet{}, worker)
+#endif
+    , status(status)
+    , error(error)
+{
+}
+
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+Goal::Co UnbuiltGoal::init()
+{
+    if (status == BuildResult::CachedFailure)
+        worker.permanentFailure = true;
+    co_return done(status, {}, error);
+}
+#else
+void UnbuiltGoal::work()
+{
+    if (status == BuildResult::CachedFailure)
+        worker.permanentFailure = true;
+    done(status, {}, error);
+}
+#endif
+
+/* ---- The ends of Nix's entry points ---- */
+
+/* What an unsuccessful request is called in the message that lists them, if Nix lists it at all. */
+static std::optional<std::string> failedPath(const Store & store, const Requested & requested)
+{
+    if (auto goal = dynamic_cast<DerivationGoal *>(requested.goal.get()))
+        return store.printStorePath(goal->drvPath);
+    if (auto goal = dynamic_cast<PathSubstitutionGoal *>(requested.goal.get()))
+        return store.printStorePath(goal->storePath);
+    if (requested.goal)
+        return std::nullopt;
+    if (auto path = requestedDerivation(requested.request))
+        return store.printStorePath(*path);
+    return requested.request.to_string(store);
+}
+
+void throwFailures(Store & store, Worker & worker, const std::vector<Requested> & requested)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    auto status = worker.failingExitStatus();
+#else
+    auto status = worker.exitStatus();
+#endif
+    /* In the order of the goals and each goal once, as in the set of goals that Nix goes through. */
+    std::map<std::string, const Requested *> ordered;
+    PathSet failed;
+    for (auto & i : requested)
+        if (i.goal)
+            ordered.emplace(i.goal->key(), &i);
+        else if (auto path = failedPath(store, i))
+            failed.insert(*path);
+
+    std::optional<Error> ex;
+    for (auto & [_, i] : ordered) {
+        if (i->goal->ex) {
+            if (ex)
+                logError(i->goal->ex->info());
+            else
+                ex = i->goal->ex;
+        }
+        if (i->goal->exitCode != Goal::ecSuccess)
+            if (auto path = failedPath(store, *i))
+                failed.insert(*path);
+    }
+
+    if (failed.size() == 1 && ex) {
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+        ex->withExitStatus(status);
+#else
+        ex->status = status;
+#endif
+        throw *ex;
+    } else if (!failed.empty()) {
+        if (ex)
+            logError(ex->info());
+        throw Error(status, "build of %s failed", concatStringsSep(", ", quoteStrings(failed)));
+    }
+}
+
+BuildResults collectResults(const std::vector<Requested> & requested)
+{
+    BuildResults results;
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    for (auto & i : requested)
+        results.push_back(
+            {i.goal ? i.goal->getBuildResult(i.request) : BuildResult{.status = BuildResult::MiscFailure}, i.request});
+#else
+    /* One result for each goal, in the order of the goals. */
+    std::map<std::string, const Requested *> ordered;
+    for (auto & i : requested)
+        if (i.goal)
+            ordered.emplace(i.goal->key(), &i);
+    for (auto & [_, i] : ordered)
+        results.push_back(i->goal->buildResult);
+    for (auto & i : requested)
+        if (!i.goal)
+            results.push_back(BuildResult{.status = BuildResult::MiscFailure, .path = i.request});
+#endif
+    return results;
+}
+
+BuildResult buildDerivation(
+    Worker & worker,
+    const StorePath & path,
+    const BasicDerivation & derivation,
+    BuildMode mode,
+    const std::function<void(const Goals &)> & run)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    auto goal = worker.makeBasicDerivationGoal(path, derivation, OutputsSpec::All{}, mode);
+#else
+    auto goal = worker.makeBasicDerivationGoal(path, derivation, {}, mode);
+#endif
+    try {
+        run(Goals{goal});
+        return buildResult(*goal);
+    } catch (Error & e) {
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+        return BuildResult{.status = BuildResult::MiscFailure, .errorMsg = e.msg()};
+#else
+        return BuildResult{
+            .status = BuildResult::MiscFailure,
+            .errorMsg = e.msg(),
+            .path = DerivedPath::Built{.drvPath = path},
+        };
+#endif
+    }
+}
+
+/* ---- Evaluation ---- */
+
+void registerPrimOp(
+    const char * name,
+    const char * argument,
+    const char * documentation,
+    void (*function)(EvalState & state, Position position, Value ** arguments, Value & value))
+{
+    /* Only its constructor matters: it adds to the list that each new EvalState goes through. */
+    RegisterPrimOp({
+        .name = name,
+        .args = {argument},
+        .doc = documentation,
+        .fun = function,
+    });
+}
+
+bool isPureEvaluation([[maybe_unused]] EvalState & state)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    return state.settings.pureEval;
+#else
+    return evalSettings.pureEval;
+#endif
+}
+
+void evaluationError([[maybe_unused]] EvalState & state, Position position, const std::string & text)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    state.error<EvalError>("%s", Uncolored(text)).atPos(position).debugThrow();
+#else
+    throw EvalError({.msg = hintfmt("%s", normaltxt(text)), .errPos = position});
+#endif
+}
+
+std::string forceString(EvalState & state, Position position, Value & value, [[maybe_unused]] const char * context)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    return std::string(state.forceString(value, position, context));
+#else
+    return std::string(state.forceString(value, position));
+#endif
+}
+
+Value * attribute(EvalState & state, Value & set, const char * name)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    auto found = set.attrs()->get(state.symbols.create(name));
+#else
+    auto found = set.attrs->get(state.symbols.create(name));
+#endif
+    return found ? found->value : nullptr;
+}
+
+} // namespace negative_cache::compat

@@ -1,0 +1,301 @@
+#pragma once
+/* The only place that knows more than one Nix: includes, and a name for everything that the versions spell differently.
+   Newest first in each conditional. No behaviour of the plugin lives here, except that the ends of `buildPaths` and
+   `buildPathsWithResults` follow Nix's own `build/entry-points.cc` of each version. */
+
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+#  include "config-util.hh"
+#  include "config-store.hh"
+#  include "config-main.hh"
+#  include "config-expr.hh"
+#  include "config-global.hh"
+#  include "eval-settings.hh"
+#  include "outputs-spec.hh"
+#  include "signals.hh"
+#endif
+
+/* In this order: the headers of 2.8 rely on it. */
+#include <future>
+#include <thread>
+#include "build/worker.hh"
+#include "build/derivation-goal.hh"
+#include "build/substitution-goal.hh"
+
+#include "config.hh"
+#include "derivations.hh"
+#include "eval.hh"
+#include "eval-inline.hh"
+#include "globals.hh"
+#include "local-store.hh"
+#include "logging.hh"
+#include "primops.hh"
+#include "store-api.hh"
+#include "url.hh"
+#include "finally.hh"
+#include "util.hh"
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+namespace negative_cache::compat {
+
+/* Whether Nix calls `nix_plugin_entry` after it has opened the plugin (since 2.22, `initPlugins`); if not, the plugin
+   starts itself when it is loaded. */
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2022000
+inline constexpr bool nixCallsEntry = true;
+#else
+inline constexpr bool nixCallsEntry = false;
+#endif
+
+/* ---- Settings ---- */
+
+/* A setting whose value is looked at before it is accepted: `check` throws `nix::UsageError` or returns the value to
+   use. */
+class CheckedSetting : public nix::Setting<std::string>
+{
+    std::function<std::string(const nix::AbstractSetting &, const std::string &)> check;
+
+public:
+    CheckedSetting(
+        nix::Config * config,
+        const std::string & value,
+        const std::string & name,
+        const std::string & description,
+        decltype(check) check)
+        : nix::Setting<std::string>(config, value, name, description)
+        , check(std::move(check))
+    {
+    }
+
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    std::string parse(const std::string & text) const override
+    {
+        return check(*this, text);
+    }
+#else
+    void set(const std::string & text, bool) override
+    {
+        value = check(*this, text);
+    }
+#endif
+};
+
+/* Sets in `config` what the configuration files and NIX_CONFIG say, the last word last, as at the start of Nix. */
+void applyConfiguration(nix::AbstractConfig & config);
+
+/* ---- Store ---- */
+
+/* Makes `StoreType`, a local store made of its parameters, the store of every `local` URL. */
+template<typename StoreType>
+void replaceLocalStore()
+{
+    using nix::Implementations;
+    if (!Implementations::registered)
+        Implementations::registered = new std::vector<nix::StoreFactory>();
+    nix::StoreFactory factory{
+        .uriSchemes = {"local"},
+        .create = [](auto &&, auto && path, auto params) -> std::shared_ptr<nix::Store> {
+            /* `local?root=PATH`, with 2.8's URLs and since, and `local://PATH`, since 2.20 or so. */
+            if (!path.empty())
+                params.emplace("root", std::string(path));
+            return std::make_shared<StoreType>(params);
+        },
+        .getConfig = []() -> std::shared_ptr<nix::StoreConfig> {
+            return std::make_shared<nix::LocalStoreConfig>(nix::StringMap{});
+        },
+    };
+    /* The first factory for a scheme wins. */
+    Implementations::registered->insert(Implementations::registered->begin(), std::move(factory));
+}
+
+/* The same store as `uri` names, spelled so that Nix looks it up among the registered implementations; nothing where
+   Nix does so anyway or where it is not a local store. */
+std::optional<std::string> registeredSpelling(const std::string & uri);
+
+/* The derivations that Nix would build for `requests`. */
+nix::StorePathSet willBuild(nix::Store & store, const std::vector<nix::DerivedPath> & requests);
+
+/* ---- Derivations ---- */
+
+/* The derivation that is requested, if its path is known before anything is built. */
+std::optional<nix::StorePath> requestedDerivation(const nix::DerivedPath & request);
+
+inline bool isImpure(const nix::DerivationType & type)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    return type.isImpure();
+#else
+    return !type.isPure();
+#endif
+}
+
+/* The derivations that `derivation` needs outputs of, as far as they are known before anything is built. */
+nix::StorePathSet inputDerivations(const nix::Derivation & derivation);
+
+/* ---- Goals ---- */
+
+/* The goal of one request. */
+nix::GoalPtr makeGoal(nix::Worker & worker, const nix::DerivedPath & request, nix::BuildMode mode);
+
+/* The goal that makes the outputs of `input` that `derivation` needs. */
+nix::GoalPtr makeInputGoal(nix::Worker & worker, const nix::Derivation & derivation, const nix::StorePath & input);
+
+/* The goal whose build of `derivation` has just started. */
+std::shared_ptr<nix::DerivationGoal> startedGoal(nix::Worker & worker, const nix::StorePath & derivation);
+
+/* Whether the build that a goal has started is over and its result stands. */
+inline bool buildEnded(const nix::DerivationGoal & goal)
+{
+    /* `DerivationGoal::started` sets it, `DerivationGoal::done` resets it, after the status is known. */
+    return !goal.mcRunningBuilds;
+}
+
+nix::BuildResult buildResult(const nix::DerivationGoal & goal);
+
+/* A goal that builds nothing: it waits for what it was given as waitees, then fails. */
+class UnbuiltGoal : public nix::DerivationGoal
+{
+    const nix::BuildResult::Status status;
+    const nix::Error error;
+
+public:
+    UnbuiltGoal(
+        const nix::StorePath & derivation,
+        nix::Worker & worker,
+        nix::BuildResult::Status status,
+        const nix::Error & error);
+
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    Co init() override;
+#else
+    void work() override;
+#endif
+};
+
+/* ---- The ends of Nix's entry points ---- */
+
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+using BuildResults = std::vector<nix::KeyedBuildResult>;
+#else
+using BuildResults = std::vector<nix::BuildResult>;
+#endif
+
+/* A request and its goal; no goal stands for one that was never started. */
+struct Requested
+{
+    nix::DerivedPath request;
+    nix::GoalPtr goal;
+};
+
+/* What `Store::buildPaths` does once the goals have run: throws unless all succeeded. */
+void throwFailures(nix::Store & store, nix::Worker & worker, const std::vector<Requested> & requested);
+
+/* What `Store::buildPathsWithResults` does once the goals have run. */
+BuildResults collectResults(const std::vector<Requested> & requested);
+
+/* What `Store::buildDerivation` does, with `run` in the place of `Worker::run`. */
+nix::BuildResult buildDerivation(
+    nix::Worker & worker,
+    const nix::StorePath & path,
+    const nix::BasicDerivation & derivation,
+    nix::BuildMode mode,
+    const std::function<void(const nix::Goals &)> & run);
+
+/* ---- Messages ---- */
+
+/* Text that Nix prints as it is, in the place of an argument that it would emphasise. */
+inline auto plain(const std::string & text)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    return nix::Uncolored(text);
+#else
+    return nix::normaltxt(text);
+#endif
+}
+
+/* Whether this process was told to stop. */
+inline bool interrupted()
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    return nix::getInterrupted();
+#else
+    return nix::_isInterrupted;
+#endif
+}
+
+/* A logger that passes everything on to another one. */
+class ForwardingLogger : public nix::Logger
+{
+protected:
+    nix::Logger & inner;
+
+public:
+    explicit ForwardingLogger(nix::Logger & inner)
+        : inner(inner)
+    {
+    }
+
+    void stop() override { inner.stop(); }
+    bool isVerbose() override { return inner.isVerbose(); }
+    void logEI(const nix::ErrorInfo & info) override { inner.logEI(info); }
+    void warn(const std::string & text) override { inner.warn(text); }
+    void writeToStdout(std::string_view text) override { inner.writeToStdout(text); }
+    std::optional<char> ask(std::string_view text) override { return inner.ask(text); }
+
+    void startActivity(
+        nix::ActivityId activity,
+        nix::Verbosity level,
+        nix::ActivityType type,
+        const std::string & text,
+        const Fields & fields,
+        nix::ActivityId parent) override
+    {
+        inner.startActivity(activity, level, type, text, fields, parent);
+    }
+
+    void stopActivity(nix::ActivityId activity) override { inner.stopActivity(activity); }
+
+    void result(nix::ActivityId activity, nix::ResultType type, const Fields & fields) override
+    {
+        inner.result(activity, type, fields);
+    }
+
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    void log(nix::Verbosity level, std::string_view text) override { inner.log(level, text); }
+    void pause() override { inner.pause(); }
+    void resume() override { inner.resume(); }
+    void setPrintBuildLogs(bool print) override { inner.setPrintBuildLogs(print); }
+#else
+    void log(nix::Verbosity level, const nix::FormatOrString & text) override { inner.log(level, text); }
+#endif
+};
+
+/* ---- Evaluation ---- */
+
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+using Position = const nix::PosIdx;
+#else
+using Position = const nix::Pos &;
+#endif
+
+/* Adds `builtins.<name>` of one argument. */
+void registerPrimOp(
+    const char * name,
+    const char * argument,
+    const char * documentation,
+    void (*function)(nix::EvalState & state, Position position, nix::Value ** arguments, nix::Value & value));
+
+bool isPureEvaluation(nix::EvalState & state);
+
+/* Throws an evaluation error at a position. */
+[[noreturn]] void evaluationError(nix::EvalState & state, Position position, const std::string & text);
+
+std::string forceString(nix::EvalState & state, Position position, nix::Value & value, const char * context);
+
+/* The value of an attribute, or null. */
+nix::Value * attribute(nix::EvalState & state, nix::Value & set, const char * name);
+
+} // namespace negative_cache::compat

@@ -1,0 +1,63 @@
+#pragma once
+/* Sees the builds of one Worker start and end. What becomes of an ended build is decided in Rust.
+
+   Nix has no virtual function at which a goal reports how it ended. But each build announces itself to the logger
+   (`DerivationGoal::started`), and at that moment its goal can be had from the worker; from then on it is held until
+   its result stands, which the logger hears of as well (`Worker::updateProgress`, called from `DerivationGoal::done`).
+   Holding it for longer would keep its activity alive in the progress bar. */
+
+#include "compat.hh"
+#include "nix-negative-cache-plugin/src/lib.rs.h"
+
+#include <chrono>
+#include <map>
+
+namespace negative_cache {
+
+class Observer;
+
+/* Puts a logger that tells this thread's observer of builds in front of Nix's, for as long as it lives. */
+class Eavesdropping
+{
+public:
+    Eavesdropping();
+    ~Eavesdropping();
+    Eavesdropping(const Eavesdropping &) = delete;
+};
+
+/* Watches the builds of a worker that is run in the thread which made the observer. The worker must have been made
+   while eavesdropping, as its activities stay with the logger they were made with. */
+class Observer
+{
+    nix::Store & store;
+    nix::Worker & worker;
+    const nix::BuildMode mode;
+    const core::Policy policy;
+    Observer * const outer;
+
+    struct Build
+    {
+        std::shared_ptr<nix::DerivationGoal> goal;
+        nix::ActivityId activity;
+        std::chrono::steady_clock::time_point started;
+        rust::Box<core::LogTail> log;
+    };
+
+    std::vector<Build> running;
+
+    void ended(const Build & build);
+
+public:
+    Observer(nix::Store & store, nix::Worker & worker, nix::BuildMode mode, core::Policy policy);
+    ~Observer();
+    Observer(const Observer &) = delete;
+
+    /* The observer of this thread, or null. */
+    static Observer * current();
+
+    void activityStarted(
+        nix::ActivityId activity, nix::ActivityType type, const nix::Logger::Fields & fields, nix::ActivityId parent);
+    void activityResult(nix::ActivityId activity, nix::ResultType type, const nix::Logger::Fields & fields);
+};
+
+} // namespace negative_cache

@@ -1,0 +1,99 @@
+#include "primop.hh"
+#include "compat.hh"
+#include "settings.hh"
+#include "trouble.hh"
+
+namespace negative_cache {
+
+using namespace nix;
+
+/* The paths by which a failure of the argument can be found: its derivation's, and those of its outputs as far as they
+   are known without the store. */
+static rust::Vec<rust::String> pathsOf(EvalState & state, compat::Position position, Value & value)
+{
+    rust::Vec<rust::String> paths;
+    state.forceValue(value, position);
+    if (value.type() != nAttrs) {
+        paths.push_back(compat::forceString(
+            state, position, value, "while evaluating the path of a derivation given to 'builtins.knownFailure'"));
+        return paths;
+    }
+    if (!state.isDerivation(value))
+        compat::evaluationError(state, position, "the set given to 'builtins.knownFailure' is not a derivation");
+    for (auto name : {"drvPath", "outPath"})
+        if (auto path = compat::attribute(state, value, name))
+            paths.push_back(compat::forceString(
+                state, position, *path, "while evaluating a path of the derivation given to 'builtins.knownFailure'"));
+    return paths;
+}
+
+static std::string stateDir(EvalState & state)
+{
+    if (auto local = dynamic_cast<LocalFSStore *>(&*state.store))
+        return local->stateDir;
+    return nix::settings.nixStateDir;
+}
+
+static void knownFailure(EvalState & state, compat::Position position, Value ** arguments, Value & value)
+{
+    if (compat::isPureEvaluation(state))
+        compat::evaluationError(
+            state,
+            position,
+            "'builtins.knownFailure' is not allowed in pure evaluation mode (use '--impure' to override)");
+    auto paths = pathsOf(state, position, *arguments[0]);
+    value.mkNull();
+    if (!negative_cache::settings().enable)
+        return;
+
+    /* A derivation with other fetchers may have failed with the same outputs. */
+    for (auto & path : std::vector(paths.begin(), paths.end()))
+        harmless([&] {
+            auto derivation = state.store->parseStorePath(std::string(path));
+            if (!derivation.isDerivation() || !state.store->isValidPath(derivation))
+                return;
+            for (auto & [_, output] : state.store->readDerivation(derivation).outputsAndOptPaths(*state.store))
+                if (output.second)
+                    paths.push_back(state.store->printStorePath(*output.second));
+        });
+
+    auto answer = core::known_failure(policy(stateDir(state)), paths);
+    report(answer.trouble);
+    if (!answer.found)
+        return;
+    auto & failure = answer.failure;
+    auto attributes = state.buildBindings(12);
+    auto add = [&](const char * name) -> Value & { return attributes.alloc(state.symbols.create(name)); };
+    add("drvPath").mkString(std::string(failure.derivation));
+    add("outPath").mkString(std::string(failure.out_path));
+    add("name").mkString(std::string(failure.name));
+    add("system").mkString(std::string(failure.system));
+    add("exitCode").mkInt(failure.exit_code);
+    add("reason").mkString(std::string(failure.reason));
+    add("log").mkString(std::string(failure.log));
+    add("firstFailure").mkInt(failure.first_failure);
+    add("lastFailure").mkInt(failure.last_failure);
+    add("attempts").mkInt(failure.attempts);
+    add("host").mkString(std::string(failure.host));
+    add("nixVersion").mkString(std::string(failure.nix_version));
+    value.mkAttrs(attributes);
+}
+
+void registerPrimOp()
+{
+    compat::registerPrimOp(
+        "__knownFailure",
+        "drv",
+        R"(
+          Return what is known of the last failure to build *drv*, a derivation or the path of one: a set with
+          `drvPath`, `outPath`, `exitCode`, `reason`, `log`, `firstFailure` and `lastFailure` (in seconds since 1970),
+          `attempts` and others; or `null` if it is not known to fail. Not available in pure evaluation mode.
+
+          ```nix
+          lib.filterAttrs (_: p: builtins.knownFailure p == null) packages
+          ```
+        )",
+        knownFailure);
+}
+
+} // namespace negative_cache

@@ -1,0 +1,168 @@
+#include "settings.hh"
+
+#include <algorithm>
+#include <fstream>
+#include <iterator>
+
+namespace negative_cache {
+
+static std::string checkAction(const nix::AbstractSetting & setting, const std::string & value)
+{
+    if (value != "fail" && value != "warn")
+        throw nix::UsageError("option '%s' has invalid value '%s'; it is 'fail' or 'warn'", setting.name, value);
+    return value;
+}
+
+static std::string checkDatabase(const nix::AbstractSetting & setting, const std::string & value)
+{
+    if (!value.empty() && value[0] != '/')
+        throw nix::UsageError("option '%s' has invalid value '%s'; it is an absolute path", setting.name, value);
+    return value.empty() ? value : nix::canonPath(value);
+}
+
+Settings::Settings()
+    : enable(
+          this,
+          false,
+          "negative-cache",
+          "Whether to record derivations whose builders failed, and to refuse to build what is known to fail.")
+    , retry(
+          this,
+          false,
+          "negative-cache-retry",
+          "Whether to build even what is known to fail. How it ends is recorded; a success removes the record.")
+    , action(
+          this,
+          "fail",
+          "negative-cache-action",
+          "What to do about a derivation that is known to fail: `fail` refuses to build it, `warn` says when it failed "
+          "and where its log is, and builds it.",
+          checkAction)
+    , database(
+          this,
+          "",
+          "negative-cache-database",
+          "The file of the failure database. If empty, `negative-cache/failures.sqlite` in the state directory of the "
+          "store.",
+          checkDatabase)
+{
+}
+
+static Settings * registered = nullptr;
+
+Settings & settings()
+{
+    return *registered;
+}
+
+core::Policy policy(const std::string & stateDir)
+{
+    return {
+        .database = settings().database.get(),
+        .state_dir = stateDir,
+        .retry = settings().retry,
+        .warn = settings().action.get() == "warn",
+        .keep_failed = nix::settings.keepFailed,
+        .nix_version = nix::nixVersion,
+    };
+}
+
+/* While a setting is not known yet, Nix keeps its first value instead of its last (`GlobalConfig::set`), so that the
+   system's nix.conf would beat the command line. What follows finds the last one again. */
+
+namespace {
+
+/* Reaches the values that Nix keeps until their settings are known. */
+struct PendingSettings : nix::AbstractConfig
+{
+    static nix::StringMap & of(nix::AbstractConfig & config)
+    {
+        return config.*(&PendingSettings::unknownSettings);
+    }
+};
+
+/* Takes the last value of each setting that it was made for, and nothing else. */
+struct LastValues : nix::Config
+{
+    nix::StringMap values;
+    std::map<std::string, SettingInfo> names;
+
+    explicit LastValues(nix::Config & config)
+    {
+        config.getSettings(names);
+    }
+
+    bool set(const std::string & name, const std::string & value) override
+    {
+        if (names.count(name))
+            values.insert_or_assign(name, value);
+        return true;
+    }
+};
+
+} // namespace
+
+/* The arguments of this process; none where the system does not tell. */
+static std::vector<std::string> commandLine()
+{
+    std::ifstream file("/proc/self/cmdline", std::ios::binary);
+    std::string all{std::istreambuf_iterator<char>(file), {}};
+    std::vector<std::string> arguments;
+    for (size_t start = 0; start < all.size();) {
+        auto end = std::min(all.find('\0', start), all.size());
+        arguments.push_back(all.substr(start, end - start));
+        start = end + 1;
+    }
+    return arguments;
+}
+
+/* Sets what `--option NAME VALUE` says on the command line of Nix itself. */
+static void applyCommandLine(nix::Config & config, const std::vector<std::string> & arguments)
+{
+    if (arguments.empty())
+        return;
+    /* `nix shell --command` and the like take all that follows for another program's command line. */
+    bool commandTakesRest = nix::baseNameOf(arguments[0]) == "nix";
+    for (size_t i = 1; i < arguments.size(); ++i) {
+        auto & argument = arguments[i];
+        if (argument == "--" || (commandTakesRest && (argument == "-c" || argument == "--command")))
+            return;
+        if (argument == "--option" && i + 2 < arguments.size()) {
+            config.set(arguments[i + 1], arguments[i + 2]);
+            i += 2;
+        }
+    }
+}
+
+static bool isTrue(const nix::StringMap & values, const std::string & name)
+{
+    auto value = values.find(name);
+    return value != values.end() && (value->second == "true" || value->second == "yes" || value->second == "1");
+}
+
+bool registerSettings()
+{
+    auto & pending = PendingSettings::of(nix::globalConfig);
+    registered = new Settings;
+
+    LastValues last(*registered);
+    auto arguments = commandLine();
+    bool mentioned = false;
+    for (auto & [name, _] : last.names)
+        mentioned |= pending.count(name) || std::count(arguments.begin(), arguments.end(), name);
+    if (mentioned) {
+        compat::applyConfiguration(last);
+        applyCommandLine(last, arguments);
+        for (auto & [name, value] : pending)
+            last.values.emplace(name, value);
+        for (auto & [name, value] : last.values)
+            if (last.names.count(name) && pending.count(name))
+                pending.insert_or_assign(name, value);
+    }
+
+    /* Nix gives the pending values to the settings right after the plugins are loaded. */
+    nix::GlobalConfig::Register registration(registered);
+    return isTrue(last.values, registered->enable.name);
+}
+
+} // namespace negative_cache

@@ -1,0 +1,29 @@
+#pragma once
+/* The plugin's settings, and their precedence. What they mean is decided in Rust. */
+
+#include "compat.hh"
+#include "nix-negative-cache-plugin/src/lib.rs.h"
+
+namespace negative_cache {
+
+struct Settings : nix::Config
+{
+    Settings();
+
+    nix::Setting<bool> enable;
+    nix::Setting<bool> retry;
+    compat::CheckedSetting action;
+    compat::CheckedSetting database;
+};
+
+/* The settings, once `registerSettings` ran. */
+Settings & settings();
+
+/* Makes the settings known to Nix, with the values that the configuration gives them. Returns whether `negative-cache`
+   is on, which the setting itself says only once Nix has gone on. */
+bool registerSettings();
+
+/* What the core has to know of the settings in force for a store whose state directory is `stateDir`. */
+core::Policy policy(const std::string & stateDir);
+
+} // namespace negative_cache

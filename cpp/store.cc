@@ -1,0 +1,124 @@
+#include "store.hh"
+#include "request.hh"
+#include "settings.hh"
+#include "trouble.hh"
+
+namespace negative_cache {
+
+using namespace nix;
+
+/* Set while a worker is about to ask for an answer that it throws away (`Worker::run`) and that was just had, with the
+   same effect on the caches of path information. */
+static thread_local bool missingIsKnown = false;
+
+static void run(Worker & worker, const std::vector<compat::Requested> & requested, bool asked)
+{
+    Goals goals;
+    for (auto & i : requested)
+        if (i.goal)
+            goals.insert(i.goal);
+    missingIsKnown = asked;
+    Finally forget([] { missingIsKnown = false; });
+    worker.run(goals);
+}
+
+/* What stands in the way of a request. Where that can't be found out nothing does: Nix meets the same error itself. */
+static Consultation consultUnlessItFails(
+    Store & store, const core::Policy & policy, BuildMode mode, const std::vector<DerivedPath> & requests)
+{
+    /* A check or a repair asks for a build of what was built before. */
+    if (mode != bmNormal)
+        return {};
+    try {
+        return consult(store, policy, requests);
+    } catch (Error & error) {
+        debug("negative cache: cannot tell what would be built: %s", error.what());
+        return {};
+    }
+}
+
+/* Does as the entry points of Nix (`build/entry-points.cc`), but for the goals of what is known to fail; `finish` is
+   what they do with the goals. */
+template<typename Finish>
+static auto build(
+    negative_cache::LocalStore & store,
+    const std::vector<DerivedPath> & requests,
+    BuildMode mode,
+    const std::shared_ptr<Store> & evalStore,
+    Finish && finish)
+{
+    auto policy = negative_cache::policy(store.stateDir);
+    auto consultation = consultUnlessItFails(store, policy, mode, requests);
+    WatchedWorker watched(store, evalStore ? *evalStore : store, mode, policy);
+    std::vector<GoalPtr> others;
+    auto requested = makeGoals(watched.worker, mode, requests, consultation, others);
+    run(watched.worker, requested, consultation.asked);
+    return finish(watched.worker, requested);
+}
+
+void negative_cache::LocalStore::buildPaths(
+    const std::vector<DerivedPath> & requests, BuildMode mode, std::shared_ptr<Store> evalStore)
+{
+    if (!settings().enable)
+        return nix::LocalStore::buildPaths(requests, mode, evalStore);
+    build(*this, requests, mode, evalStore, [&](Worker & worker, auto & requested) {
+        compat::throwFailures(*this, worker, requested);
+    });
+}
+
+compat::BuildResults negative_cache::LocalStore::buildPathsWithResults(
+    const std::vector<DerivedPath> & requests, BuildMode mode, std::shared_ptr<Store> evalStore)
+{
+    if (!settings().enable)
+        return nix::LocalStore::buildPathsWithResults(requests, mode, evalStore);
+    return build(*this, requests, mode, evalStore, [](Worker &, auto & requested) {
+        return compat::collectResults(requested);
+    });
+}
+
+BuildResult
+negative_cache::LocalStore::buildDerivation(const StorePath & path, const BasicDerivation & derivation, BuildMode mode)
+{
+    if (!settings().enable)
+        return nix::LocalStore::buildDerivation(path, derivation, mode);
+    auto policy = negative_cache::policy(stateDir);
+    std::optional<Error> refusal;
+    if (mode == bmNormal)
+        harmless([&] { refusal = consult(*this, policy, path, derivation); });
+    WatchedWorker watched(*this, *this, mode, policy);
+    if (!refusal)
+        return compat::buildDerivation(watched.worker, path, derivation, mode, [&](const Goals & goals) {
+            watched.worker.run(goals);
+        });
+    auto goal = std::make_shared<compat::UnbuiltGoal>(path, watched.worker, BuildResult::CachedFailure, *refusal);
+    watched.worker.wakeUp(goal);
+    missingIsKnown = true;
+    Finally forget([] { missingIsKnown = false; });
+    watched.worker.run(Goals{goal});
+    return compat::buildResult(*goal);
+}
+
+void negative_cache::LocalStore::queryMissing(
+    const std::vector<DerivedPath> & targets,
+    StorePathSet & willBuild,
+    StorePathSet & willSubstitute,
+    StorePathSet & unknown,
+    uint64_t & downloadSize,
+    uint64_t & narSize)
+{
+    if (std::exchange(missingIsKnown, false)) {
+        downloadSize = narSize = 0;
+        return;
+    }
+    nix::LocalStore::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);
+}
+
+void registerStore()
+{
+    compat::replaceLocalStore<negative_cache::LocalStore>();
+    auto & uri = nix::settings.storeUri;
+    if (auto registered = compat::registeredSpelling(uri.get()))
+        uri.setDefault(*registered);
+}
+
+} // namespace negative_cache

@@ -1,0 +1,48 @@
+#pragma once
+/* The store that every build of this process goes through: Nix's local store, which looks at what is known to fail
+   before it builds. */
+
+#include "compat.hh"
+#include "nix-negative-cache-plugin/src/lib.rs.h"
+
+namespace negative_cache {
+
+class LocalStore : public nix::LocalStore
+{
+public:
+    explicit LocalStore(const Params & params)
+        : StoreConfig(params)
+        , LocalFSStoreConfig(params)
+        , LocalStoreConfig(params)
+        , Store(params)
+        , LocalFSStore(params)
+        , nix::LocalStore(params)
+    {
+    }
+
+    void buildPaths(
+        const std::vector<nix::DerivedPath> & requests,
+        nix::BuildMode mode,
+        std::shared_ptr<nix::Store> evalStore) override;
+
+    compat::BuildResults buildPathsWithResults(
+        const std::vector<nix::DerivedPath> & requests,
+        nix::BuildMode mode,
+        std::shared_ptr<nix::Store> evalStore) override;
+
+    nix::BuildResult buildDerivation(
+        const nix::StorePath & path, const nix::BasicDerivation & derivation, nix::BuildMode mode) override;
+
+    void queryMissing(
+        const std::vector<nix::DerivedPath> & targets,
+        nix::StorePathSet & willBuild,
+        nix::StorePathSet & willSubstitute,
+        nix::StorePathSet & unknown,
+        uint64_t & downloadSize,
+        uint64_t & narSize) override;
+};
+
+/* Makes Nix open `LocalStore` wherever it would open its own local store. */
+void registerStore();
+
+} // namespace negative_cache

@@ -1,0 +1,186 @@
+//! The cache of this process: turns what C++ sends into the core's types, and keeps the database open.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::process;
+use std::sync::{Mutex, PoisonError};
+
+use nix_negative_cache_core::database::{Database, DatabaseError, default_path};
+use nix_negative_cache_core::judgement::{self, Evidence, Judgement};
+use nix_negative_cache_core::log_tail::{LogTail, printable};
+use nix_negative_cache_core::record::{self, Failure, FailureRecord};
+use nix_negative_cache_core::refusal;
+use nix_negative_cache_core::store_path::{DerivationPath, OutputPath};
+use nix_negative_cache_core::verdict::{self, Missing};
+
+use crate::boundary::fault_point;
+use crate::{Dependent, EndedBuild, FailureAttributes, KnownFailure, MissingDerivation, Policy, Verdict};
+
+/// The open databases by path, and the process that opened them: nix-daemon forks for each connection, and a
+/// connection to SQLite must not be used after a fork (sqlite.org/howtocorrupt.html, 2.6).
+struct Databases {
+    process: u32,
+    open: HashMap<PathBuf, Database>,
+}
+
+static DATABASES: Mutex<Option<Databases>> = Mutex::new(None);
+
+/// Calls `work` with the database of `policy`, which is `None` if there is none yet.
+fn with_database<T>(
+    policy: &Policy,
+    create: bool,
+    work: impl FnOnce(Option<&mut Database>) -> Result<T, DatabaseError>,
+) -> Result<T, String> {
+    fault_point();
+    let path = match policy.database.as_str() {
+        "" => default_path(Path::new(&policy.state_dir)),
+        path => PathBuf::from(path),
+    };
+    let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(inherited) = databases.take_if(|databases| databases.process != process::id()) {
+        // Closing it here could release the parent's locks.
+        std::mem::forget(inherited);
+    }
+    let databases = databases.get_or_insert_with(|| Databases { process: process::id(), open: HashMap::new() });
+    let result = (|| {
+        if !databases.open.contains_key(&path) {
+            let database = if create { Some(Database::open_or_create(&path)?) } else { Database::open(&path)? };
+            if let Some(database) = database {
+                databases.open.insert(path.clone(), database);
+            }
+        }
+        work(databases.open.get_mut(&path))
+    })();
+    result.map_err(|error| error.to_string())
+}
+
+/// Whether any failure is known that could stand in the way.
+pub fn has_known_failures(policy: &Policy) -> Result<bool, String> {
+    if !policy.for_core().consults() {
+        return Ok(false);
+    }
+    with_database(policy, false, |database| match database {
+        Some(database) => database.is_empty().map(|empty| !empty),
+        None => Ok(false),
+    })
+}
+
+/// The verdict on a request that would build `missing`; `None` if nothing stands in the way.
+pub fn judge_request(policy: &Policy, missing: &[MissingDerivation]) -> Result<Option<Verdict>, String> {
+    let missing: Vec<Missing> = missing
+        .iter()
+        .map(|missing| Missing {
+            derivation: missing.path.as_str().into(),
+            outputs: missing.outputs.iter().map(|path| path.as_str().into()).collect(),
+            inputs: missing.inputs.iter().map(|path| path.as_str().into()).collect(),
+        })
+        .collect();
+    with_database(policy, false, |database| {
+        let Some(database) = database else { return Ok(None) };
+        let failures = database.known(missing.iter().flat_map(|missing| &missing.outputs))?;
+        let mut records: HashMap<usize, FailureRecord> = HashMap::new();
+        for (place, missing) in missing.iter().enumerate() {
+            if let Some(id) = missing.outputs.iter().find_map(|output| failures.get(output))
+                && let Some(record) = database.record(*id)?
+            {
+                records.insert(place, record);
+            }
+        }
+        let known: Vec<usize> = records.keys().copied().collect();
+        let now = jiff::Timestamp::now();
+        let say = |places: &[usize], text: fn(&FailureRecord, jiff::Timestamp) -> String| {
+            places.iter().map(|place| KnownFailure { place: *place, text: text(&records[place], now) }).collect()
+        };
+        let mut verdict =
+            Verdict { trouble: String::new(), warnings: Vec::new(), known: Vec::new(), dependents: Vec::new() };
+        match verdict::decide(&policy.for_core(), &missing, &known) {
+            verdict::Verdict::Build => {}
+            verdict::Verdict::Warn(known) => verdict.warnings = say(&known, refusal::warning),
+            verdict::Verdict::Refuse { known, dependents } => {
+                verdict.known = say(&known, refusal::refusal);
+                verdict.dependents =
+                    dependents.iter().map(|d| Dependent { place: d.index, blame: d.blame }).collect();
+            }
+        }
+        Ok(Some(verdict))
+    })
+}
+
+/// Records or forgets what `build` ended with.
+pub fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Result<(), String> {
+    let derivation = DerivationPath::from(build.derivation.as_str());
+    let evidence = Evidence {
+        derivation: &derivation,
+        status: build.status.for_core(),
+        message: &build.message,
+        fixed_output: build.fixed_output,
+        impure: build.impure,
+        builtin: build.builtin,
+        remote: build.remote,
+        outputs_known: build.outputs_known,
+        normal_mode: build.normal_mode,
+        interrupted: build.interrupted,
+    };
+    match judgement::judge(&evidence) {
+        Judgement::Ignore(_) => Ok(()),
+        Judgement::Forget => with_database(policy, false, |database| {
+            let Some(database) = database else { return Ok(()) };
+            let outputs: Vec<OutputPath> = build.outputs.iter().map(|output| output.path.as_str().into()).collect();
+            database.forget(&outputs).map(drop)
+        }),
+        Judgement::Record(exit_code) => {
+            let outputs = build.outputs.iter();
+            let failure = Failure {
+                derivation: derivation.clone(),
+                outputs: outputs
+                    .map(|output| record::Output { name: output.name.clone(), path: output.path.as_str().into() })
+                    .collect(),
+                store_dir: build.store_dir.clone(),
+                name: build.name.clone(),
+                system: build.system.clone(),
+                exit_code,
+                message: build.message.lines().map(|line| printable(line.as_bytes())).collect::<Vec<_>>().join("\n"),
+                log: log.text(),
+                time: jiff::Timestamp::now(),
+                duration_ms: build.duration_ms,
+                host: gethostname::gethostname().to_string_lossy().into_owned(),
+                nix_version: policy.nix_version.clone(),
+            };
+            with_database(policy, true, |database| match database {
+                Some(database) => database.insert(&failure),
+                None => Ok(()),
+            })
+        }
+    }
+}
+
+/// The failure that is known by any of `paths`.
+pub fn known_failure(policy: &Policy, paths: &[String]) -> Result<Option<FailureAttributes>, String> {
+    let record = with_database(policy, false, |database| {
+        let Some(database) = database else { return Ok(None) };
+        match database.find(paths.iter().map(String::as_str))?.first() {
+            Some(id) => database.record(*id),
+            None => Ok(None),
+        }
+    })?;
+    Ok(record.map(|record| FailureAttributes {
+        out_path: main_output(&record),
+        reason: record.reason(),
+        derivation: record.derivation.to_string(),
+        exit_code: record.exit_code.into(),
+        first_failure: record.first_failure.as_second(),
+        last_failure: record.last_failure.as_second(),
+        attempts: record.attempts.into(),
+        name: record.name,
+        system: record.system,
+        log: record.log,
+        host: record.host,
+        nix_version: record.nix_version,
+    }))
+}
+
+/// The path that a derivation stands for where a string is needed.
+fn main_output(record: &FailureRecord) -> String {
+    let out = record.outputs.iter().find(|output| output.name == "out").or(record.outputs.first());
+    out.map(|output| output.path.to_string()).unwrap_or_default()
+}
