@@ -380,15 +380,12 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), DatabaseError
 
 /// The version of the schema, between 0 (an empty file) and the newest known one.
 fn schema_version(connection: &Connection, path: &Path) -> Result<usize, DatabaseError> {
-    let query = || -> rusqlite::Result<(i32, i64, bool)> {
-        Ok((
-            connection.pragma_query_value(None, "application_id", |row| row.get(0))?,
-            connection.pragma_query_value(None, "user_version", |row| row.get(0))?,
-            connection.query_row("SELECT EXISTS (SELECT 1 FROM sqlite_schema)", [], |row| row.get(0))?,
-        ))
-    };
-    let (application, version, has_tables) =
-        query().map_err(|source| DatabaseError::Sqlite { path: path.to_owned(), source })?;
+    // One statement, so that no other process can make the schema between two looks at it.
+    let query = "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+                     EXISTS (SELECT 1 FROM sqlite_schema)";
+    let (application, version, has_tables): (i32, i64, bool) = connection
+        .query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .map_err(|source| DatabaseError::Sqlite { path: path.to_owned(), source })?;
     let version = usize::try_from(version).unwrap_or(usize::MAX);
     match application {
         APPLICATION_ID if version <= MIGRATIONS.len() => Ok(version),

@@ -14,14 +14,16 @@ pub fn ago(time: Timestamp, now: Timestamp) -> String {
     formatter.convert(elapsed)
 }
 
-/// How long a builder ran, such as `12 s` or `1 h 3 m`, to the second; below ten seconds, `0.3 s`.
+/// How long a builder ran, such as `320 ms`, `4.5 s`, `12 s` or `1 h 3 m`.
 pub fn span(duration_ms: i64) -> String {
     let printer = SpanPrinter::new().spacing(Spacing::BetweenUnitsAndDesignators).designator(Designator::Compact);
-    if duration_ms < 10_000 {
-        let tenths = SignedDuration::from_millis(duration_ms.max(0) / 100 * 100);
-        printer.fractional(Some(FractionalUnit::Second)).precision(Some(1)).duration_to_string(&tenths)
-    } else {
-        printer.duration_to_string(&SignedDuration::from_secs(duration_ms / 1000))
+    let duration = SignedDuration::from_millis(duration_ms.max(0));
+    match duration.as_millis() {
+        ..1_000 => printer.duration_to_string(&duration),
+        1_000..10_000 => {
+            printer.fractional(Some(FractionalUnit::Second)).precision(Some(1)).duration_to_string(&duration)
+        }
+        _ => printer.duration_to_string(&SignedDuration::from_secs(duration.as_secs())),
     }
 }
 
@@ -31,7 +33,7 @@ mod tests {
 
     #[test]
     fn spans_are_short() {
-        let table = [(0, "0.0 s"), (320, "0.3 s"), (12_345, "12 s"), (3_780_000, "1 h 3 m")];
+        let table = [(320, "320 ms"), (4_560, "4.5 s"), (12_345, "12 s"), (3_780_000, "1 h 3 m")];
         for (milliseconds, text) in table {
             assert_eq!(span(milliseconds), text);
         }

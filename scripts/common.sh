@@ -1,0 +1,66 @@
+# What ./dev and its parts share: where things are, how they get there, how the plugin is built. Sourced, not run.
+
+# The first one is the default.
+all_versions=(2.8 2.26)
+cache=${NIX_NEGATIVE_CACHE_DEV:-${XDG_CACHE_HOME:-$HOME/.cache}/nix-negative-cache}
+target=$project/target
+companion_folder=$target/companion/release
+
+say() { printf '\n==> %s\n' "$*" >&2; }
+die() { printf '%s\n' "error: $*" >&2; exit 1; }
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# Installs the Debian packages that are missing.
+need_packages() {
+    local package missing=()
+    for package; do
+        [ "$(dpkg-query -Wf '${db:Status-Abbrev}' "$package" 2>/dev/null)" = 'ii ' ] || missing+=("$package")
+    done
+    [ ${#missing[@]} -eq 0 ] && return
+    say "Installing ${missing[*]}"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
+}
+
+# Debian's own Rust is too old in bookworm, but for the one that its browsers are built with.
+need_rust() {
+    need_packages libsqlite3-dev pkg-config g++
+    local needed found
+    needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$project/Cargo.toml")
+    found=$(cargo --version 2>/dev/null | cut -d' ' -f2) || true
+    [ "$(printf '%s\n' "$needed" "${found:-0}" | sort -V | head -n1)" = "$needed" ] || need_packages rustc-web cargo-web
+}
+
+bin_of() { echo "$cache/nix-$1/bin"; }
+# plugin_of VERSION [FEATURE]
+plugin_of() { echo "$target/nix-$1${2:+-$2}/release/libnix_negative_cache.so"; }
+
+# A source of Debian packages for the given suite, at the mirror that this machine uses.
+mirror() {
+    local found
+    found=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n1)
+    [ -n "$found" ] || die "apt knows no mirror of Debian 12 (bookworm): run this on Debian 12, after 'apt-get update'"
+    echo "$found"
+}
+
+# get_nix VERSION: sees to it that the Nix is there, with headers, in $cache/nix-VERSION.
+get_nix() {
+    case " ${all_versions[*]} " in *" $1 "*) ;; *) die "there is no recipe for Nix $1; there are ${all_versions[*]}" ;; esac
+    "$project/scripts/get-nix-$1" "$project" "$cache"
+}
+
+# build_plugin VERSION [FEATURE]: builds the plugin for that Nix, and the companion program.
+build_plugin() {
+    need_rust
+    say "Building for Nix $1${2:+ with $2}"
+    (
+        cd "$project"
+        export PKG_CONFIG_PATH=$cache/nix-$1/lib/pkgconfig
+        # A Nix that was built in a root of its own needs that root's compiler and headers.
+        if [ -d "$cache/nix-$1/tools" ]; then
+            export NNC_PROJECT=$project PKG_CONFIG=$cache/nix-$1/tools/pkg-config CXX=$cache/nix-$1/tools/g++
+        fi
+        CARGO_TARGET_DIR=$target/nix-$1${2:+-$2} cargo build --locked --release -p nix-negative-cache-plugin ${2:+--features "$2"}
+        CARGO_TARGET_DIR=$target/companion cargo build --locked --release -p nix-negative-cache
+    )
+}
