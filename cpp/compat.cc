@@ -45,7 +45,8 @@ std::optional<std::string> registeredSpelling(const std::string & uri)
     auto question = uri.find('?');
     auto base = uri.substr(0, question);
     auto parameters = question == std::string::npos ? "" : uri.substr(question + 1);
-    if (base.empty() || base == "auto") {
+    bool isAuto = base.empty() || base == "auto";
+    if (isAuto) {
         auto local = localStoreOfAuto();
         /* `?state=` has a say in what `auto` stands for. */
         if (!local || !parameters.empty())
@@ -54,7 +55,7 @@ std::optional<std::string> registeredSpelling(const std::string & uri)
     }
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
     /* This version looks up `local` and paths as well. */
-    return base == uri ? std::nullopt : std::optional(base);
+    return isAuto ? std::optional(base) : std::nullopt;
 #else
     /* This version looks up URLs only, and neither `local` nor a path is one. */
     if (base == "local")

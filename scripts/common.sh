@@ -49,18 +49,20 @@ get_nix() {
     "$project/scripts/get-nix-$1" "$project" "$cache"
 }
 
-# build_plugin VERSION [FEATURE]: builds the plugin for that Nix, and the companion program.
+# build_plugin VERSION [FEATURE]: builds the plugin for that Nix, and the companion program. Says nothing if there is
+# nothing to do.
 build_plugin() {
     need_rust
-    say "Building for Nix $1${2:+ with $2}"
     (
         cd "$project"
+        CARGO_TARGET_DIR=$target/companion cargo build --quiet --locked --release -p nix-negative-cache
         export PKG_CONFIG_PATH=$cache/nix-$1/lib/pkgconfig
         # A Nix that was built in a root of its own needs that root's compiler and headers.
         if [ -d "$cache/nix-$1/tools" ]; then
             export NNC_PROJECT=$project PKG_CONFIG=$cache/nix-$1/tools/pkg-config CXX=$cache/nix-$1/tools/g++
         fi
-        CARGO_TARGET_DIR=$target/nix-$1${2:+-$2} cargo build --locked --release -p nix-negative-cache-plugin ${2:+--features "$2"}
-        CARGO_TARGET_DIR=$target/companion cargo build --locked --release -p nix-negative-cache
+        [ -e "$(plugin_of "$@")" ] || say "Building the plugin for Nix $1${2:+ with $2}"
+        CARGO_TARGET_DIR=$target/nix-$1${2:+-$2} \
+            cargo build --quiet --locked --release -p nix-negative-cache-plugin ${2:+--features "$2"}
     )
 }

@@ -1,1 +1,246 @@
-//! x
+//! A Nix installation of its own for each test: store, state, logs, configuration and home in a temporary folder.
+//!
+//! Which Nix and which plugin come from the environment, set by `./dev test`.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// Each derivation writes a line to a file outside the store when its builder runs: that is how runs are counted.
+const DERIVATIONS: &str = r#"
+rec {
+  drv = name: script: attrs: derivation ({
+    inherit name;
+    system = builtins.currentSystem;
+    builder = "/bin/sh";
+    args = [ "-c" "echo run >> @FOLDER@/runs/${name}; ${script}" ];
+  } // attrs);
+
+  ok = name: drv name "echo done > $out" { };
+  fail = name: drv name "echo it is broken; exit 3" { };
+  needs = name: inputs: drv name "echo done > $out" { inherit inputs; };
+}
+"#;
+
+fn from_environment(name: &str) -> PathBuf {
+    PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run the tests with ./dev test")))
+}
+
+/// A Nix installation.
+pub struct Scratch {
+    folder: TempDir,
+    config: String,
+    faulty: bool,
+}
+
+impl Scratch {
+    /// With the plugin loaded and `negative-cache` on.
+    pub fn new() -> Scratch {
+        let scratch = Scratch::without_setting();
+        scratch.config("negative-cache = true")
+    }
+
+    /// With the plugin loaded, and nothing said of `negative-cache`.
+    pub fn without_setting() -> Scratch {
+        let folder = tempfile::Builder::new().prefix("nnc").tempdir().expect("a temporary folder");
+        for name in ["etc", "home", "runs", "work"] {
+            fs::create_dir(folder.path().join(name)).expect("a folder of the test");
+        }
+        let scratch = Scratch { config: String::new(), faulty: false, folder };
+        // As root without build users and without mount namespaces: works anywhere, and builders can be counted.
+        scratch.write(
+            "etc/nix.conf",
+            "substituters =\nbuild-users-group =\nsandbox = false\n\
+             experimental-features = nix-command flakes ca-derivations impure-derivations\n",
+        );
+        scratch.write("work/lib.nix", &DERIVATIONS.replace("@FOLDER@", &scratch.path("").to_string_lossy()));
+        scratch
+    }
+
+    /// Adds a line to NIX_CONFIG.
+    pub fn config(mut self, line: &str) -> Scratch {
+        self.config.push_str(line);
+        self.config.push('\n');
+        self
+    }
+
+    /// Loads the plugin whose core can be made to panic.
+    pub fn faulty(mut self) -> Scratch {
+        self.faulty = true;
+        self
+    }
+
+    /// A path in the folder of the test.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.folder.path().join(relative)
+    }
+
+    /// Writes a file in the folder of the test.
+    pub fn write(&self, relative: &str, text: &str) {
+        fs::write(self.path(relative), text).expect("a file of the test");
+    }
+
+    /// Writes `default.nix`, an expression that sees what `lib.nix` defines.
+    pub fn expression(&self, expression: &str) {
+        self.write("work/default.nix", &format!("with import ./lib.nix;\n{expression}\n"));
+    }
+
+    /// Runs a line of shell in the work folder.
+    pub fn run(&self, line: &str) -> Ran {
+        self.run_with(line, &[])
+    }
+
+    /// Runs a line of shell with more variables.
+    pub fn run_with(&self, line: &str, variables: &[(&str, &str)]) -> Ran {
+        let plugin = from_environment(if self.faulty { "NNC_FAULTY_PLUGIN" } else { "NNC_PLUGIN" });
+        let path = format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", from_environment("NNC_NIX_BIN").display());
+        let output = Command::new("/bin/bash")
+            .args(["-c", line])
+            .current_dir(self.path("work"))
+            .env_clear()
+            .env("PATH", path)
+            .env("HOME", self.path("home"))
+            .env("NIX_CONF_DIR", self.path("etc"))
+            .env("NIX_STORE_DIR", self.path("store"))
+            .env("NIX_STATE_DIR", self.path("var"))
+            .env("NIX_LOG_DIR", self.path("log"))
+            .env("NIX_LOCALSTATE_DIR", self.path("var"))
+            // nix-shell takes its shell from nixpkgs otherwise.
+            .env("NIX_BUILD_SHELL", "/bin/bash")
+            .env("NIX_CONFIG", format!("{}plugin-files = {}\n", self.config, plugin.display()))
+            .env("COMPANION", from_environment("NNC_COMPANION"))
+            .env("PLUGIN", plugin)
+            .envs(variables.iter().copied())
+            .stdin(Stdio::null())
+            .output()
+            .expect("bash");
+        let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        Ran {
+            line: line.to_owned(),
+            status: output.status.code().or(output.status.signal().map(|signal| 128 + signal)).unwrap_or(-1),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
+        }
+    }
+
+    /// How often the builder of a derivation of this name ran.
+    pub fn runs(&self, name: &str) -> usize {
+        fs::read_to_string(self.path("runs").join(name)).map(|runs| runs.lines().count()).unwrap_or(0)
+    }
+
+    /// The default database of this installation.
+    pub fn database(&self) -> PathBuf {
+        self.path("var/negative-cache/failures.sqlite")
+    }
+
+    /// All records, newest first, as the companion program prints them.
+    pub fn records(&self) -> Vec<Value> {
+        let listed = self.run("$COMPANION list --json").exits(0);
+        match serde_json::from_str(&listed.stdout) {
+            Ok(Value::Array(records)) => records,
+            other => panic!("{other:?} of {listed:?}"),
+        }
+    }
+
+    /// The names of the recorded derivations, sorted.
+    pub fn recorded(&self) -> Vec<String> {
+        let mut names: Vec<String> =
+            self.records().iter().map(|record| record["name"].as_str().unwrap_or("?").to_owned()).collect();
+        names.sort();
+        names
+    }
+
+    /// Whether the Nix under test is at least this version.
+    pub fn nix_is_at_least(&self, major: u32, minor: u32) -> bool {
+        let version = self.run("nix --version").exits(0).stdout;
+        let numbers = version.rsplit(' ').next().unwrap_or("").trim();
+        let mut numbers = numbers.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
+    }
+
+    /// Makes a program in the work folder.
+    pub fn script(&self, name: &str, text: &str) {
+        let path = self.path("work").join(name);
+        fs::write(&path, format!("#!/bin/bash\n{text}\n")).expect("a script");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+    }
+}
+
+impl Default for Scratch {
+    fn default() -> Self {
+        Scratch::new()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Store paths are read-only, which root does not notice but others do.
+        let _ = Command::new("chmod").args(["-R", "u+w"]).arg(self.folder.path()).output();
+    }
+}
+
+/// What a command printed and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// The command.
+    pub line: String,
+    /// Its exit status; 128 and the signal if one ended it.
+    pub status: i32,
+    /// What it printed.
+    pub stdout: String,
+    /// What it said.
+    pub stderr: String,
+}
+
+impl Ran {
+    /// Asserts the exit status.
+    #[track_caller]
+    pub fn exits(self, status: i32) -> Ran {
+        assert_eq!(self.status, status, "{self}");
+        self
+    }
+
+    /// Asserts that standard error has `text`.
+    #[track_caller]
+    pub fn says(self, text: &str) -> Ran {
+        assert!(self.stderr.contains(text), "it does not say: {text}\n{self}");
+        self
+    }
+
+    /// Asserts that standard error does not have `text`.
+    #[track_caller]
+    pub fn does_not_say(self, text: &str) -> Ran {
+        assert!(!self.stderr.contains(text), "it says: {text}\n{self}");
+        self
+    }
+
+    /// Asserts how often standard error has `text`.
+    #[track_caller]
+    pub fn says_times(self, text: &str, times: usize) -> Ran {
+        assert_eq!(self.stderr.matches(text).count(), times, "how often it says: {text}\n{self}");
+        self
+    }
+
+    /// Asserts what is on standard output, but for white space around it.
+    #[track_caller]
+    pub fn prints(self, text: &str) -> Ran {
+        assert_eq!(self.stdout.trim(), text, "{self}");
+        self
+    }
+}
+
+impl std::fmt::Display for Ran {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "$ {}\n{}{}(exit status {})", self.line, self.stderr, self.stdout, self.status)
+    }
+}
+
+/// Whether there is anything at `path`.
+pub fn exists(path: &Path) -> bool {
+    path.symlink_metadata().is_ok()
+}

@@ -1,0 +1,141 @@
+//! What is recorded, and above all what is not.
+
+use nix_negative_cache_tests::{Scratch, exists};
+
+#[test]
+fn a_record_has_everything_that_is_known() {
+    let nix = Scratch::new();
+    nix.expression(
+        r#"drv "bad" "for i in 1 2 3; do echo line $i; done; printf '\\033[31mred\\033[0m\\n'; /bin/sleep 1; exit 7" {
+          outputs = [ "out" "dev" ];
+        }"#,
+    );
+    nix.run("nix-build").exits(100);
+    let records = nix.records();
+    assert_eq!(records.len(), 1);
+    let record = &records[0];
+    let text = |name: &str| record[name].as_str().unwrap_or_else(|| panic!("{name} of {record}")).to_owned();
+    let drv = nix.run("nix-instantiate").stdout;
+    assert_eq!(text("drvPath"), drv.trim());
+    assert_eq!(text("storeDir"), nix.path("store").to_string_lossy());
+    assert_eq!((text("name").as_str(), text("system").as_str()), ("bad", "x86_64-linux"));
+    assert_eq!(text("log"), "line 1\nline 2\nline 3\nred\n");
+    assert!(text("message").contains("failed with exit code 7") && !text("message").contains('\x1b'), "{record}");
+    assert_eq!((&record["exitCode"], &record["attempts"]), (&7.into(), &1.into()));
+    let outputs: Vec<_> = record["outputs"].as_array().unwrap().iter().map(|output| &output["name"]).collect();
+    assert_eq!(outputs, ["dev", "out"]);
+    assert!((1000..20_000).contains(&record["durationMs"].as_i64().unwrap()), "{record}");
+    assert_eq!(record["firstFailure"], record["lastFailure"]);
+    assert!(nix.run("nix --version").stdout.contains(&text("nixVersion")), "{record}");
+    assert_eq!(nix.run("hostname || cat /proc/sys/kernel/hostname").stdout.trim(), text("host"));
+}
+
+#[test]
+fn the_log_is_bounded() {
+    let nix = Scratch::new();
+    nix.expression(r#"drv "bad" "i=0; while [ $i -lt 500 ]; do echo line $i; i=$((i+1)); done; exit 1" { }"#);
+    nix.run("nix-build").exits(100);
+    let records = nix.records();
+    let log = records[0]["log"].as_str().unwrap();
+    assert_eq!(log.lines().count(), 25);
+    assert!(log.starts_with("line 475\n") && log.ends_with("line 499\n"), "{log}");
+}
+
+/// Each of these ends a build, and none proves that the builder would fail again.
+#[test]
+fn what_is_not_the_builders_own_failure_is_not_recorded() {
+    let cases = [
+        ("killed", r#"drv "x" "kill -9 $$" { }"#, ""),
+        ("terminated", r#"drv "x" "kill -15 $$" { }"#, ""),
+        ("child killed", r#"drv "x" "/bin/sh -c 'kill -9 $$'" { }"#, ""),
+        ("timeout", r#"drv "x" "/bin/sleep 60" { }"#, "--timeout 1"),
+        ("silence", r#"drv "x" "/bin/sleep 60" { }"#, "--max-silent-time 1"),
+        ("log limit", r#"drv "x" "while :; do echo much; done" { }"#, "--option max-build-log-size 1000"),
+        ("no output", r#"drv "x" "true" { }"#, ""),
+        ("feature", r#"drv "x" "exit 1" { requiredSystemFeatures = [ "no-such-feature" ]; }"#, ""),
+        ("system", r#"drv "x" "exit 1" { system = "pdp11-unix"; }"#, ""),
+        (
+            "fixed output",
+            r#"drv "x" "exit 1" { outputHash = "6667b2d1aab6a00caa5aee5af8ad9f1465e567abf1c209d15727d57b3e8f6e5f"; outputHashAlgo = "sha256"; }"#,
+            "",
+        ),
+        (
+            "hash mismatch",
+            r#"drv "x" "echo other > $out" { outputHash = "6667b2d1aab6a00caa5aee5af8ad9f1465e567abf1c209d15727d57b3e8f6e5f"; outputHashAlgo = "sha256"; }"#,
+            "",
+        ),
+        ("impure", r#"drv "x" "exit 1" { __impure = true; }"#, ""),
+        ("floating", r#"drv "x" "exit 1" { __contentAddressed = true; outputHashAlgo = "sha256"; outputHashMode = "recursive"; }"#, ""),
+        ("builtin", r#"derivation { name = "x"; builder = "builtin:no-such"; system = builtins.currentSystem; }"#, ""),
+        ("max-jobs", r#"drv "x" "exit 1" { }"#, "--max-jobs 0"),
+    ];
+    for (case, expression, options) in cases {
+        let nix = Scratch::new();
+        nix.expression(expression);
+        let ran = nix.run(&format!("nix-build {options}"));
+        assert!(ran.status != 0, "{case}: {ran}");
+        assert_eq!(nix.recorded(), Vec::<String>::new(), "{case}: {ran}");
+        assert!(!exists(&nix.database()), "{case}: no record, no database");
+    }
+}
+
+#[test]
+fn a_dependency_that_failed_and_goals_that_never_started_are_not_recorded() {
+    let nix = Scratch::new();
+    nix.expression(r#"needs "top" [ (fail "aa-bad") (fail "bb-never") (drv "cc-slow" "/bin/sleep 1; exit 1" { }) ]"#);
+    nix.run("nix-build --max-jobs 1").exits(100);
+    assert_eq!(nix.recorded(), ["aa-bad"]);
+}
+
+#[test]
+fn keep_going_records_each_failure() {
+    let nix = Scratch::new();
+    nix.expression(r#"needs "top" [ (fail "a") (ok "b") (fail "c") (fail "d") ]"#);
+    nix.run("nix-build -k -j 4").exits(100);
+    assert_eq!(nix.recorded(), ["a", "c", "d"]);
+}
+
+#[test]
+fn an_interrupted_build_is_not_recorded() {
+    for signal in ["INT", "TERM", "HUP"] {
+        let nix = Scratch::new();
+        nix.expression(r#"drv "slow" "trap 'exit 1' INT TERM HUP; /bin/sleep 60" { }"#);
+        let ran = nix.run(&format!(
+            "set -m; nix-build & pid=$!; while [ ! -e ../runs/slow ]; do sleep 0.1; done; sleep 0.3; \
+             kill -{signal} -$pid; wait $pid"
+        ));
+        assert!(ran.status != 0, "{ran}");
+        assert_eq!(nix.runs("slow"), 1);
+        assert!(nix.recorded().is_empty(), "{signal}: {ran}");
+    }
+}
+
+/// What one process found out is known to the others even if it is killed later.
+#[test]
+fn a_failure_is_recorded_when_it_happens() {
+    let nix = Scratch::new();
+    nix.expression(r#"needs "top" [ (fail "bad") (drv "slow" "/bin/sleep 60" { }) ]"#);
+    nix.run(
+        "set -m; nix-build -k -j 2 & pid=$!; for i in $(seq 100); do sleep 0.1; \
+         $COMPANION list --json | grep -q bad && break; done; kill -9 -$pid; wait",
+    );
+    assert_eq!(nix.recorded(), ["bad"]);
+}
+
+#[test]
+fn every_way_to_build_records() {
+    let ways = [
+        "nix-build",
+        "nix build -f .",
+        "nix-store -r $(nix-instantiate)",
+        "nix-instantiate --eval --read-write-mode -E 'import (import ./.)'",
+        "nix-env -f . -i '.*'",
+    ];
+    for way in ways {
+        let nix = Scratch::new();
+        nix.expression(r#"fail "bad""#);
+        let ran = nix.run(way);
+        assert!(ran.status != 0 && nix.runs("bad") == 1, "{ran}");
+        assert_eq!(nix.recorded(), ["bad"], "{ran}");
+    }
+}

@@ -1,0 +1,280 @@
+//! What is known to fail is not built again, and nothing else is refused.
+
+use nix_negative_cache_tests::Scratch;
+
+const REFUSED: &str = "is not built again: it failed";
+
+#[test]
+fn a_failure_is_built_once_and_refused_with_its_log() {
+    let nix = Scratch::new();
+    nix.expression(r#"fail "bad""#);
+    nix.run("nix-build").exits(100).says("failed with exit code 3").does_not_say(REFUSED).prints("");
+    let refused = nix.run("nix-build").exits(100).prints("").does_not_say("building '");
+    for text in [
+        "-bad.drv' is not built again: it failed ",
+        "Reason: builder failed with exit code 3, after ",
+        " (1 attempt)\n",
+        "Last log lines:\n       > it is broken\n",
+        "To build it anyway, add  --option negative-cache-retry true\n",
+        "To forget this failure, run  nix-negative-cache forget /",
+    ] {
+        assert!(refused.stderr.contains(text), "{text}\n{refused}");
+    }
+    assert_eq!(nix.runs("bad"), 1);
+}
+
+#[test]
+fn the_builder_that_does_not_exist() {
+    let nix = Scratch::new();
+    let build = r#"nix-build -E 'derivation { name = "x"; builder = "y"; system = builtins.currentSystem; }'"#;
+    nix.run(build).exits(100).does_not_say(REFUSED);
+    nix.run(build).exits(100).says(REFUSED).says("executing 'y': No such file or directory");
+}
+
+#[test]
+fn a_dependent_is_refused_and_says_which_derivation_is_to_blame() {
+    let nix = Scratch::new();
+    nix.expression(r#"needs "top" [ (needs "mid" [ (fail "bad") ]) ]"#);
+    nix.run("nix-build").exits(100);
+    nix.run("nix-build")
+        .exits(100)
+        .prints("")
+        .says_times(REFUSED, 1)
+        .says("> it is broken")
+        .says("-top.drv' is not built: it depends on '")
+        .says("-bad.drv', which is known to fail");
+    assert_eq!((nix.runs("bad"), nix.runs("mid"), nix.runs("top")), (1, 0, 0));
+}
+
+#[test]
+fn without_keep_going_nothing_is_started() {
+    let nix = Scratch::new();
+    // Nix goes by name: the sibling would come first.
+    nix.expression(r#"needs "top" [ (ok "aa-sibling") (needs "mid" [ (fail "zz-bad") ]) ]"#);
+    nix.run("nix-build -A nothing; nix-build -E '(with import ./lib.nix; fail \"zz-bad\")'").exits(100);
+    nix.run("nix-build").exits(100).says_times(REFUSED, 1);
+    assert_eq!((nix.runs("aa-sibling"), nix.runs("zz-bad")), (0, 1));
+}
+
+#[test]
+fn with_keep_going_everything_that_can_be_built_is() {
+    let nix = Scratch::new();
+    nix.expression(
+        r#"let bad = fail "bad"; in {
+          top = needs "top" [ (needs "mid" [ bad (ok "near") ]) (needs "other" [ (ok "far") ]) ];
+          free = ok "free";
+          second = needs "second" [ bad ];
+        }"#,
+    );
+    nix.run("nix-build -A second").exits(100);
+    nix.run("nix-build --keep-going").exits(100).says_times(REFUSED, 1).says("-second.drv' is not built: it depends on");
+    let runs = ["bad", "mid", "top", "second", "near", "far", "other", "free"].map(|name| nix.runs(name));
+    assert_eq!(runs, [1, 0, 0, 0, 1, 1, 1, 1]);
+    assert_eq!(nix.recorded(), ["bad"]);
+}
+
+#[test]
+fn several_requests_of_which_one_is_known() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ a = ok "a"; bad = fail "bad"; c = ok "c"; }"#);
+    nix.run("nix-build -A bad").exits(100);
+    nix.run("nix-build").exits(100).prints("").says(REFUSED);
+    nix.run("nix build -f . --no-link --json a bad c").exits(1).prints("").says(REFUSED);
+    assert_eq!((nix.runs("a"), nix.runs("bad"), nix.runs("c")), (0, 1, 0));
+    nix.run("nix-build -k").exits(100).says(REFUSED);
+    assert_eq!((nix.runs("a"), nix.runs("bad"), nix.runs("c")), (1, 1, 1));
+}
+
+/// When Nix stops at the first failure, what was asked for may have no result at all; that must not pass for a success.
+#[test]
+fn never_a_false_success() {
+    let commands = [
+        ("nix-build -A top", 100),
+        ("nix-build -A top -k", 100),
+        ("nix build -f . top", 1),
+        ("nix build -f . top --json --no-link", 1),
+        ("nix-store -r $(nix-instantiate -A top)", 100),
+        ("nix-shell -A shell --run 'echo entered'", 100),
+        ("nix-instantiate --eval --read-write-mode -E 'import (import ./.).top'", 1),
+        ("nix-env -f . -iA top", 100),
+    ];
+    for (command, status) in commands {
+        let nix = Scratch::new();
+        nix.expression(
+            r#"rec {
+              top = needs "top" [ (needs "mid" [ (fail "bad") (ok "sibling") ]) ];
+              shell = needs "shell" [ top ];
+            }"#,
+        );
+        // Import-from-derivation ends evaluation with whatever Nix gives its errors.
+        let first = nix.run(command).says("failed with exit code 3").prints("");
+        let second = nix.run(command).says_times(REFUSED, 1).prints("");
+        assert_eq!(first.status, second.status, "{first}\n{second}");
+        if !command.contains("import") {
+            assert_eq!(first.status, status, "{first}");
+        }
+        assert!(first.status != 0);
+        assert_eq!((nix.runs("bad"), nix.runs("top")), (1, 0), "{command}");
+        assert!(!nix.path("work/result").exists(), "{command}");
+    }
+}
+
+#[test]
+fn a_retry_that_fails_counts_and_one_that_succeeds_forgets() {
+    let nix = Scratch::new();
+    nix.expression(&format!(
+        r#"drv "flaky" "read x < {}/good && echo $x > $out" {{ }}"#,
+        nix.path("").display()
+    ));
+    nix.run("nix-build").exits(100);
+    nix.run("nix-build").exits(100).says(REFUSED);
+    nix.run("nix-build --option negative-cache-retry true").exits(100).does_not_say(REFUSED);
+    nix.run("nix-build").exits(100).says("(2 attempts)");
+    assert_eq!(nix.records()[0]["attempts"], 2);
+
+    nix.write("good", "now it works\n");
+    nix.run("nix-build").exits(100).says(REFUSED);
+    nix.run("nix-build --option negative-cache-retry true").exits(0);
+    assert!(nix.records().is_empty());
+    assert_eq!(nix.runs("flaky"), 3);
+    nix.run("nix-build").exits(0);
+}
+
+#[test]
+fn warn_says_so_and_builds() {
+    let nix = Scratch::new().config("negative-cache-action = warn");
+    nix.expression(r#"needs "top" [ (fail "bad") ]"#);
+    nix.run("nix-build").exits(100).does_not_say("warning:");
+    nix.run("nix-build")
+        .exits(100)
+        .says("warning: '")
+        .says("-bad.drv' is built although it failed ")
+        .says("(builder failed with exit code 3); for its log, run  nix-negative-cache show /")
+        .says("failed with exit code 3");
+    assert_eq!(nix.runs("bad"), 2);
+}
+
+#[test]
+fn who_asks_for_a_real_build_gets_one() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ bad = fail "bad"; ok = ok "ok"; }"#);
+    nix.run("nix-build -A bad").exits(100);
+    nix.run("nix-build -A bad --keep-failed").exits(100).does_not_say(REFUSED).says("keeping build directory");
+    assert_eq!(nix.runs("bad"), 2);
+    nix.run("nix-build -A bad --repair").exits(100).does_not_say(REFUSED);
+    assert_eq!(nix.runs("bad"), 3);
+    nix.run("nix-build -A bad --check").does_not_say(REFUSED);
+    nix.run("nix build -f . bad --rebuild").does_not_say(REFUSED);
+    nix.run("nix-build -A ok && nix-build -A ok --check && nix build -f . ok --rebuild").exits(0);
+    assert_eq!(nix.runs("ok"), 3);
+}
+
+/// A check that fails says that the derivation is not deterministic, not that it can't be built.
+#[test]
+fn a_failed_check_is_not_recorded() {
+    let nix = Scratch::new();
+    nix.expression(&format!(r#"drv "once" "read x < {}/good && echo $x > $out" {{ }}"#, nix.path("").display()));
+    nix.write("good", "x\n");
+    nix.run("nix-build").exits(0);
+    std::fs::remove_file(nix.path("good")).unwrap();
+    nix.run("nix-build --check").says("failed with exit code");
+    assert!(nix.records().is_empty());
+}
+
+#[test]
+fn what_is_valid_is_not_refused() {
+    let nix = Scratch::new();
+    nix.expression(&format!(r#"{{ x = drv "x" "read x < {}/good && echo $x > $out" {{ }}; }}"#, nix.path("").display()));
+    nix.run("nix-build -A x").exits(100);
+    nix.write("good", "x\n");
+    // Built where nobody knows of the failure, then copied: the record stays, but must not matter.
+    nix.run("nix-build -A x --option negative-cache false").exits(0);
+    assert_eq!(nix.recorded(), ["x"]);
+    nix.run("nix-build -A x").exits(0).does_not_say(REFUSED);
+}
+
+#[test]
+fn what_can_be_substituted_is_not_refused() {
+    let nix = Scratch::new();
+    nix.expression(&format!(
+        r#"rec {{ x = drv "x" "read x < {}/good && echo $x > $out" {{ }}; top = needs "top" [ x ]; }}"#,
+        nix.path("").display()
+    ));
+    nix.run("nix-build -A top --no-out-link").exits(100);
+    nix.write("good", "x\n");
+    // A binary cache that has the output, and a store that has lost it.
+    let cache = nix.path("cache");
+    nix.run(&format!(
+        "out=$(nix-build -A x --no-out-link --option negative-cache false) && \
+         nix copy --to file://{0} $out && nix-store --delete $out",
+        cache.display()
+    ))
+    .exits(0);
+    assert_eq!((nix.runs("x"), nix.recorded()), (2, vec!["x".to_owned()]));
+    let substitute = format!("--option substituters file://{} --option require-sigs false", cache.display());
+    nix.run(&format!("nix-build -A top {substitute}")).exits(0).does_not_say(REFUSED);
+    assert_eq!((nix.runs("x"), nix.runs("top")), (2, 1));
+}
+
+#[test]
+fn only_some_outputs_are_valid() {
+    let nix = Scratch::new();
+    nix.expression(&format!(
+        r#"drv "multi" "echo dev > $dev; read x < {}/good && echo $x > $out" {{ outputs = [ "out" "dev" ]; }}"#,
+        nix.path("").display()
+    ));
+    nix.run("nix-build").exits(100);
+    nix.write("good", "x\n");
+    nix.run("nix-build --option negative-cache-retry true && nix-store --delete --ignore-liveness $(readlink result)")
+        .exits(0);
+    nix.run("nix-build -A dev").exits(0).does_not_say(REFUSED);
+}
+
+#[test]
+fn another_derivation_with_the_same_outputs_shares_the_failure() {
+    let nix = Scratch::new();
+    // The fetchers differ, what they fetch does not: so do the derivations, but not their outputs.
+    nix.expression(
+        r#"let
+          fetch = how: drv "fetched" "${how}; echo data > $out" {
+            outputHash = "6667b2d1aab6a00caa5aee5af8ad9f1465e567abf1c209d15727d57b3e8f6e5f";
+            outputHashAlgo = "sha256"; outputHashMode = "flat";
+          };
+          bad = how: drv "bad" "exit 3" { src = fetch how; };
+        in { one = bad "true"; two = bad "false || true"; }"#,
+    );
+    nix.run("[ $(nix-instantiate -A one) != $(nix-instantiate -A two) ]").exits(0);
+    nix.run("nix-build -A one").exits(100).says("failed with exit code 3");
+    nix.run("nix-build -A two").exits(100).says(REFUSED);
+    assert_eq!((nix.runs("bad"), nix.runs("fetched")), (1, 1));
+}
+
+/// Nothing is downloaded for a build that is refused.
+#[test]
+fn dependencies_of_a_known_failure_are_left_alone() {
+    let nix = Scratch::new();
+    nix.expression(r#"drv "bad" "exit 3" { input = ok "input"; }"#);
+    nix.run("nix-build").exits(100);
+    nix.run("nix-store --delete $(nix-store -q --outputs $(nix-instantiate -E 'with import ./lib.nix; ok \"input\"'))")
+        .exits(0);
+    nix.run("nix-build").exits(100).says(REFUSED);
+    nix.run("nix-build -k").exits(100).says(REFUSED);
+    assert_eq!(nix.runs("input"), 1);
+}
+
+#[test]
+fn a_store_chosen_by_path() {
+    let nix = Scratch::new();
+    nix.expression(r#"fail "bad""#);
+    for (n, store) in ["--store $PWD/../root", "--store 'local?root='$PWD/../root2"].iter().enumerate() {
+        let build = format!("nix-build {store} --no-out-link --option sandbox false");
+        nix.run(&build).does_not_say(REFUSED);
+        nix.run(&build).exits(100).says(REFUSED);
+        let root = if n == 0 { "root" } else { "root2" };
+        assert_eq!(
+            nix.run(&format!("find ../{root} -name failures.sqlite | wc -l")).stdout.trim(),
+            "1",
+            "the database belongs to the store"
+        );
+    }
+}
