@@ -111,6 +111,14 @@ void replaceLocalStore()
     Implementations::registered->insert(Implementations::registered->begin(), std::move(factory));
 }
 
+/* Whether `replaceLocalStore` must be called even if nobody asks for the plugin's store: other processes that load the
+   plugin (the build hook) are told to open the store by the spelling that only it makes known. */
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+inline constexpr bool localUrlsAreNixs = true;
+#else
+inline constexpr bool localUrlsAreNixs = false;
+#endif
+
 /* The same store as `uri` names, spelled so that Nix looks it up among the registered implementations; nothing where
    Nix does so anyway or where it is not a local store. */
 std::optional<std::string> registeredSpelling(const std::string & uri);

@@ -20,8 +20,7 @@ void enter() noexcept
         }
         bool on = registerSettings();
         registerPrimOp();
-        if (on)
-            registerStore();
+        registerStore(on);
     } catch (std::exception & error) {
         std::cerr << "warning: the nix-negative-cache plugin does nothing: " << error.what() << "\n";
     }

@@ -113,12 +113,13 @@ void negative_cache::LocalStore::queryMissing(
     nix::LocalStore::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);
 }
 
-void registerStore()
+void registerStore(bool on)
 {
-    compat::replaceLocalStore<negative_cache::LocalStore>();
+    if (on || !compat::localUrlsAreNixs)
+        compat::replaceLocalStore<negative_cache::LocalStore>();
     auto & uri = nix::settings.storeUri;
-    if (auto registered = compat::registeredSpelling(uri.get()))
-        uri.setDefault(*registered);
+    if (auto registered = on ? compat::registeredSpelling(uri.get()) : std::nullopt)
+        uri = *registered;
 }
 
 } // namespace negative_cache

@@ -42,7 +42,7 @@ public:
         uint64_t & narSize) override;
 };
 
-/* Makes Nix open `LocalStore` wherever it would open its own local store. */
-void registerStore();
+/* If `on`, makes Nix open `LocalStore` wherever it would open its own local store. */
+void registerStore(bool on);
 
 } // namespace negative_cache

@@ -2,7 +2,9 @@
 
 # The first one is the default.
 all_versions=(2.8 2.26)
-cache=${NIX_NEGATIVE_CACHE_DEV:-${XDG_CACHE_HOME:-$HOME/.cache}/nix-negative-cache}
+# Root's is where other users can run what is in it, as the tests do.
+if [ "$(id -u)" -eq 0 ]; then cache=/var/cache; else cache=${XDG_CACHE_HOME:-$HOME/.cache}; fi
+cache=${NIX_NEGATIVE_CACHE_DEV:-$cache/nix-negative-cache}
 target=$project/target
 companion_folder=$target/companion/release
 

@@ -1,1 +1,94 @@
-//! todo
+//! `builtins.knownFailure`.
+
+use nix_negative_cache_tests::Scratch;
+
+fn eval(nix: &Scratch, expression: &str) -> serde_json::Value {
+    let ran = nix.run(&format!("nix eval --impure --json --expr '{expression}'")).exits(0);
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran}"))
+}
+
+#[test]
+fn it_tells_what_is_known() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ bad = fail "bad"; ok = ok "ok"; }"#);
+    let bad = "builtins.knownFailure (import ./.).bad";
+    assert_eq!(eval(&nix, bad), serde_json::Value::Null);
+    nix.run("nix-build -k").exits(100);
+    // As JSON, Nix prints nothing of a set but its `outPath`.
+    assert_eq!(eval(&nix, bad), nix.records()[0]["outputs"][0]["path"]);
+    let known = eval(&nix, &format!(r#"builtins.removeAttrs ({bad}) [ "outPath" ]"#));
+    let record = &nix.records()[0];
+    assert_eq!(known["drvPath"], record["drvPath"]);
+    assert_eq!((&known["exitCode"], &known["attempts"]), (&3.into(), &1.into()));
+    assert_eq!(known["reason"], "builder failed with exit code 3");
+    assert_eq!(known["log"], "it is broken\n");
+    assert_eq!(known["firstFailure"], record["firstFailure"]);
+    assert_eq!(known["lastFailure"], record["lastFailure"]);
+    assert_eq!(eval(&nix, "builtins.knownFailure (import ./.).ok"), serde_json::Value::Null);
+    assert_eq!(nix.runs("bad"), 1, "asking builds nothing");
+}
+
+#[test]
+fn it_takes_the_path_of_a_derivation() {
+    let nix = Scratch::new();
+    nix.expression(r#"fail "bad""#);
+    nix.run("nix-build").exits(100);
+    let drv = nix.records()[0]["drvPath"].as_str().unwrap().to_owned();
+    assert_eq!(eval(&nix, &format!(r#"(builtins.knownFailure "{drv}").exitCode"#)), 3);
+    assert_eq!(eval(&nix, "(builtins.knownFailure (import ./.).drvPath).exitCode"), 3);
+    // The derivation may be long gone.
+    nix.run(&format!("nix-store --delete {drv}")).exits(0);
+    assert_eq!(eval(&nix, &format!(r#"(builtins.knownFailure "{drv}").exitCode"#)), 3);
+}
+
+#[test]
+fn it_filters_package_sets() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ a = ok "a"; b = fail "b"; c = ok "c"; }"#);
+    nix.run("nix-build -k").exits(100);
+    let good = "let p = import ./.; in builtins.filter (n: builtins.knownFailure p.${n} == null) (builtins.attrNames p)";
+    assert_eq!(eval(&nix, good), serde_json::json!(["a", "c"]));
+}
+
+#[test]
+fn it_works_where_nothing_is_written() {
+    let nix = Scratch::new();
+    nix.expression(r#"fail "bad""#);
+    nix.run("nix-build").exits(100);
+    nix.run("nix-instantiate --eval -E '(builtins.knownFailure (import ./.)).exitCode'").exits(0).prints("3");
+}
+
+#[test]
+fn it_is_an_error_in_pure_evaluation() {
+    let nix = Scratch::new();
+    for command in ["nix eval --expr", "nix eval --pure-eval --expr"] {
+        nix.run(&format!(r#"{command} 'builtins.knownFailure "/nonexistent.drv"'"#))
+            .exits(1)
+            .says("'builtins.knownFailure' is not allowed in pure evaluation mode");
+    }
+}
+
+#[test]
+fn it_is_null_with_the_cache_off() {
+    let nix = Scratch::new();
+    nix.expression(r#"fail "bad""#);
+    nix.run("nix-build").exits(100);
+    nix.run("nix eval --impure --expr 'builtins.knownFailure (import ./.)' --option negative-cache false")
+        .exits(0)
+        .prints("null");
+}
+
+#[test]
+fn other_arguments_are_errors() {
+    let nix = Scratch::new();
+    nix.run("nix eval --impure --expr 'builtins.knownFailure 1'").exits(1).says("string");
+    nix.run("nix eval --impure --expr 'builtins.knownFailure { a = 1; }'").exits(1).says("is not a derivation");
+    nix.run("nix eval --impure --expr 'builtins.knownFailure \"not a path\"'").exits(0).prints("null");
+}
+
+#[test]
+fn it_is_documented() {
+    let nix = Scratch::new();
+    let ran = nix.run("echo ':doc builtins.knownFailure' | nix repl 2>&1");
+    assert!(ran.stdout.contains("what is known of the last failure to build"), "{ran}");
+}
