@@ -23,7 +23,9 @@ fn build() -> Result<(), String> {
     let flags = shell_words::split(&flags).map_err(|error| format!("pkg-config's flags for Nix: {error}"))?;
 
     let mut compiler = cxx_build::bridge("src/lib.rs");
-    compiler.files(["compat", "entry", "observer", "primop", "request", "settings", "store"].map(|name| format!("cpp/{name}.cc")));
+    compiler.files(
+        ["compat", "entry", "observer", "primop", "request", "settings", "store"].map(|name| format!("cpp/{name}.cc")),
+    );
     compiler.include("cpp");
     compiler.std(match (major, minor) {
         (2, ..16) => "c++17",

@@ -1,6 +1,8 @@
 #include "request.hh"
 #include "trouble.hh"
 
+#include <algorithm>
+
 namespace negative_cache {
 
 using namespace nix;
@@ -92,8 +94,6 @@ std::vector<compat::Requested> makeGoals(
         auto goal = std::make_shared<compat::UnbuiltGoal>(
             path, worker, BuildResult::CachedFailure, refusal(store, path, known.text));
         unbuilt.emplace(path, goal);
-        /* The others wake up when what they wait for has failed. */
-        worker.wakeUp(goal);
     }
     for (auto & dependent : verdict.dependents) {
         auto & path = missing.at(dependent.place).path;
@@ -135,6 +135,14 @@ std::vector<compat::Requested> makeGoals(
             requested.push_back({request, nullptr});
         else
             requested.push_back({request, compat::makeGoal(worker, request, mode)});
+    }
+    /* Dependents wake up when what they wait for has failed. A known failure that only another one needs never does. */
+    for (auto & known : verdict.known) {
+        auto & goal = unbuilt.at(missing.at(known.place).path);
+        bool isRequested = std::any_of(
+            requested.begin(), requested.end(), [&](auto & i) { return i.goal == goal; });
+        if (isRequested || !goal->waiters.empty())
+            worker.wakeUp(goal);
     }
     for (auto & [_, goal] : unbuilt)
         others.push_back(goal);

@@ -55,11 +55,18 @@ Settings & settings()
     return *registered;
 }
 
+static rust::Vec<uint8_t> bytes(const std::string & path)
+{
+    rust::Vec<uint8_t> bytes;
+    std::copy(path.begin(), path.end(), std::back_inserter(bytes));
+    return bytes;
+}
+
 core::Policy policy(const std::string & stateDir)
 {
     return {
-        .database = settings().database.get(),
-        .state_dir = stateDir,
+        .database = bytes(settings().database.get()),
+        .state_dir = bytes(stateDir),
         .retry = settings().retry,
         .warn = settings().action.get() == "warn",
         .keep_failed = nix::settings.keepFailed,

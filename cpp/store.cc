@@ -29,12 +29,15 @@ static Consultation consultUnlessItFails(
     /* A check or a repair asks for a build of what was built before. */
     if (mode != bmNormal)
         return {};
-    try {
-        return consult(store, policy, requests);
-    } catch (Error & error) {
-        debug("negative cache: cannot tell what would be built: %s", error.what());
-        return {};
-    }
+    Consultation consultation;
+    harmless([&] {
+        try {
+            consultation = consult(store, policy, requests);
+        } catch (Error & error) {
+            debug("negative cache: cannot tell what would be built: %s", error.what());
+        }
+    });
+    return consultation;
 }
 
 /* Does as the entry points of Nix (`build/entry-points.cc`), but for the goals of what is known to fail; `finish` is

@@ -1,6 +1,8 @@
 //! The cache of this process: turns what C++ sends into the core's types, and keeps the database open.
 
 use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Mutex, PoisonError};
@@ -32,9 +34,9 @@ fn with_database<T>(
     work: impl FnOnce(Option<&mut Database>) -> Result<T, DatabaseError>,
 ) -> Result<T, String> {
     fault_point();
-    let path = match policy.database.as_str() {
-        "" => default_path(Path::new(&policy.state_dir)),
-        path => PathBuf::from(path),
+    let path = match policy.database.as_slice() {
+        [] => default_path(Path::new(OsStr::from_bytes(&policy.state_dir))),
+        path => PathBuf::from(OsStr::from_bytes(path)),
     };
     let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(inherited) = databases.take_if(|databases| databases.process != process::id()) {
@@ -98,8 +100,7 @@ pub fn judge_request(policy: &Policy, missing: &[MissingDerivation]) -> Result<O
             verdict::Verdict::Warn(known) => verdict.warnings = say(&known, refusal::warning),
             verdict::Verdict::Refuse { known, dependents } => {
                 verdict.known = say(&known, refusal::refusal);
-                verdict.dependents =
-                    dependents.iter().map(|d| Dependent { place: d.index, blame: d.blame }).collect();
+                verdict.dependents = dependents.iter().map(|d| Dependent { place: d.index, blame: d.blame }).collect();
             }
         }
         Ok(Some(verdict))

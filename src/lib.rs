@@ -18,10 +18,10 @@ use ffi::*;
 mod ffi {
     /// The settings in force for a store.
     struct Policy {
-        /// The database file; empty for the store's own.
-        database: String,
-        /// The state directory of the store.
-        state_dir: String,
+        /// The path of the database file; empty for the store's own.
+        database: Vec<u8>,
+        /// The path of the state directory of the store.
+        state_dir: Vec<u8>,
         /// `negative-cache-retry`.
         retry: bool,
         /// Whether `negative-cache-action` is `warn`.
@@ -183,8 +183,7 @@ fn has_known_failures(policy: &Policy) -> Answer {
 }
 
 fn judge_request(policy: &Policy, missing: &Vec<MissingDerivation>) -> Verdict {
-    let nothing =
-        |trouble| Verdict { trouble, warnings: Vec::new(), known: Vec::new(), dependents: Vec::new() };
+    let nothing = |trouble| Verdict { trouble, warnings: Vec::new(), known: Vec::new(), dependents: Vec::new() };
     match boundary::guarded(|| cache::judge_request(policy, missing)) {
         Ok(None) => nothing(String::new()),
         Ok(Some(verdict)) => verdict,

@@ -46,7 +46,8 @@ fn show_takes_derivations_and_outputs() {
     let nix = with_failures();
     let drv = drv(&nix, "one-1.0");
     let shown = nix.run(&format!("$COMPANION show {drv}")).exits(0);
-    for text in [&drv as &str, "builder failed with exit code 3", "Attempts:      1", "> it is broken", "x86_64-linux"] {
+    for text in [&drv as &str, "builder failed with exit code 3", "Attempts:      1", "> it is broken", "x86_64-linux"]
+    {
         assert!(shown.stdout.contains(text), "{text}: {shown}");
     }
     let output = nix.records().iter().find(|r| r["drvPath"] == drv.as_str()).unwrap()["outputs"][0]["path"].clone();
@@ -87,7 +88,9 @@ fn forget_lets_it_build_again() {
 fn to_forget_nothing_is_an_error_of_its_own() {
     let nix = with_failures();
     let unknown = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
-    nix.run(&format!("$COMPANION forget {unknown}")).exits(3).says(&format!("no failure of '{unknown}' is recorded in '"));
+    nix.run(&format!("$COMPANION forget {unknown}"))
+        .exits(3)
+        .says(&format!("no failure of '{unknown}' is recorded in '"));
     nix.run("$COMPANION forget --name nothing").exits(3).says("nothing to forget");
     nix.run("$COMPANION forget --all && $COMPANION forget --all").exits(3).says("nothing to forget");
     nix.run("$COMPANION forget").exits(2);

@@ -77,8 +77,10 @@ fn a_newer_schema_is_left_alone() {
 #[test]
 fn the_database_of_another_program() {
     let nix = with_expressions();
-    nix.run("mkdir -p ../var/negative-cache && sqlite3 ../var/negative-cache/failures.sqlite 'create table theirs (a)'")
-        .exits(0);
+    nix.run(
+        "mkdir -p ../var/negative-cache && sqlite3 ../var/negative-cache/failures.sqlite 'create table theirs (a)'",
+    )
+    .exits(0);
     builds_as_stock(&nix, "is the database of another program");
 }
 
@@ -153,7 +155,9 @@ fn a_panic_of_the_core_stays_inside() {
 #[test]
 fn eight_processes_at_once_lose_nothing() {
     let nix = Scratch::new();
-    nix.expression(r#"builtins.listToAttrs (map (n: { name = n; value = fail n; }) [ "a" "b" "c" "d" "e" "f" "g" "h" ])"#);
+    nix.expression(
+        r#"builtins.listToAttrs (map (n: { name = n; value = fail n; }) [ "a" "b" "c" "d" "e" "f" "g" "h" ])"#,
+    );
     // Nix itself does not like a store that several processes make at once.
     nix.run("nix-instantiate").exits(0);
     let ran = nix.run("for n in a b c d e f g h; do nix-build -A $n & done; wait").exits(0);

@@ -46,7 +46,8 @@ fn it_filters_package_sets() {
     let nix = Scratch::new();
     nix.expression(r#"{ a = ok "a"; b = fail "b"; c = ok "c"; }"#);
     nix.run("nix-build -k").exits(100);
-    let good = "let p = import ./.; in builtins.filter (n: builtins.knownFailure p.${n} == null) (builtins.attrNames p)";
+    let good =
+        "let p = import ./.; in builtins.filter (n: builtins.knownFailure p.${n} == null) (builtins.attrNames p)";
     assert_eq!(eval(&nix, good), serde_json::json!(["a", "c"]));
 }
 

@@ -67,7 +67,10 @@ fn with_keep_going_everything_that_can_be_built_is() {
         }"#,
     );
     nix.run("nix-build -A second").exits(100);
-    nix.run("nix-build --keep-going").exits(100).says_times(REFUSED, 1).says("-second.drv' is not built: it depends on");
+    nix.run("nix-build --keep-going")
+        .exits(100)
+        .says_times(REFUSED, 1)
+        .says("-second.drv' is not built: it depends on");
     let runs = ["bad", "mid", "top", "second", "near", "far", "other", "free"].map(|name| nix.runs(name));
     assert_eq!(runs, [1, 0, 0, 0, 1, 1, 1, 1]);
     assert_eq!(nix.recorded(), ["bad"]);
@@ -122,10 +125,7 @@ fn never_a_false_success() {
 #[test]
 fn a_retry_that_fails_counts_and_one_that_succeeds_forgets() {
     let nix = Scratch::new();
-    nix.expression(&format!(
-        r#"drv "flaky" "read x < {}/good && echo $x > $out" {{ }}"#,
-        nix.path("").display()
-    ));
+    nix.expression(&format!(r#"drv "flaky" "read x < {}/good && echo $x > $out" {{ }}"#, nix.path("").display()));
     nix.run("nix-build").exits(100);
     nix.run("nix-build").exits(100).says(REFUSED);
     nix.run("nix-build --option negative-cache-retry true").exits(100).does_not_say(REFUSED);
@@ -184,7 +184,10 @@ fn a_failed_check_is_not_recorded() {
 #[test]
 fn what_is_valid_is_not_refused() {
     let nix = Scratch::new();
-    nix.expression(&format!(r#"{{ x = drv "x" "read x < {}/good && echo $x > $out" {{ }}; }}"#, nix.path("").display()));
+    nix.expression(&format!(
+        r#"{{ x = drv "x" "read x < {}/good && echo $x > $out" {{ }}; }}"#,
+        nix.path("").display()
+    ));
     nix.run("nix-build -A x").exits(100);
     nix.write("good", "x\n");
     // Built where nobody knows of the failure, then copied: the record stays, but must not matter.

@@ -46,7 +46,8 @@ fn precedence_is_that_of_every_other_setting() {
             for environment in says {
                 for command_line in says {
                     let mut nix = Scratch::without_setting();
-                    let line = |value: Option<&str>| value.map(|v| format!("negative-cache = {v}\n")).unwrap_or_default();
+                    let line =
+                        |value: Option<&str>| value.map(|v| format!("negative-cache = {v}\n")).unwrap_or_default();
                     nix.write("etc/included.conf", &line(system));
                     let base = std::fs::read_to_string(nix.path("etc/nix.conf")).unwrap();
                     nix.write("etc/nix.conf", &format!("{base}include included.conf\n"));
@@ -95,13 +96,13 @@ fn the_last_option_wins_wherever_it_stands() {
 #[test]
 fn options_of_a_command_that_nix_runs_are_not_ours() {
     let nix = Scratch::without_setting();
-    nix.expression(r#"rec { tool = derivation { name = "tool"; system = builtins.currentSystem; builder = "/bin/sh";
-        args = [ "-c" "/bin/mkdir -p $out/bin" ]; }; }"#);
-    nix.run(
-        "nix shell -f . tool -c bash -c 'echo \"$@\"' nobody --option negative-cache maybe",
-    )
-    .exits(0)
-    .prints("--option negative-cache maybe");
+    nix.expression(
+        r#"rec { tool = derivation { name = "tool"; system = builtins.currentSystem; builder = "/bin/sh";
+        args = [ "-c" "/bin/mkdir -p $out/bin" ]; }; }"#,
+    );
+    nix.run("nix shell -f . tool -c bash -c 'echo \"$@\"' nobody --option negative-cache maybe")
+        .exits(0)
+        .prints("--option negative-cache maybe");
 }
 
 #[test]
@@ -130,7 +131,8 @@ fn off_leaves_no_trace() {
         let trace = std::fs::read_to_string(nix.path("work/trace")).unwrap();
         assert!(trace.contains("libnix_negative_cache.so"), "strace saw the plugin being loaded");
         for line in trace.lines() {
-            let ours = line.contains("failures.sqlite") || line.contains("var/negative-cache") || line.contains("work/db");
+            let ours =
+                line.contains("failures.sqlite") || line.contains("var/negative-cache") || line.contains("work/db");
             // The name is an argument of the traced command itself.
             assert!(!ours || line.contains("execve("), "{command}: {line}");
         }
@@ -141,7 +143,10 @@ fn off_leaves_no_trace() {
 #[test]
 fn another_database_can_be_chosen() {
     let nix = Scratch::new();
-    let nix = { let database = nix.path("elsewhere/here.sqlite"); nix.config(&format!("negative-cache-database = {}", database.display())) };
+    let nix = {
+        let database = nix.path("elsewhere/here.sqlite");
+        nix.config(&format!("negative-cache-database = {}", database.display()))
+    };
     nix.expression(r#"fail "bad""#);
     nix.run("nix-build").exits(100);
     nix.run("nix-build").exits(100).says("not built again");

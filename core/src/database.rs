@@ -137,8 +137,7 @@ impl Database {
             return Ok(database);
         }
         if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder)
-                .map_err(|source| DatabaseError::Folder { path: path.to_owned(), source })?;
+            fs::create_dir_all(folder).map_err(|source| DatabaseError::Folder { path: path.to_owned(), source })?;
         }
         Database::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
     }
@@ -179,9 +178,8 @@ impl Database {
                 "SELECT output.path, output.failure FROM rarray(?1) AS wanted CROSS JOIN output
                  ON output.path = wanted.value",
             )?;
-            let rows = statement.query_map([wanted], |row| {
-                Ok((OutputPath::from(row.get::<_, String>(0)?), FailureId(row.get(1)?)))
-            })?;
+            let rows = statement
+                .query_map([wanted], |row| Ok((OutputPath::from(row.get::<_, String>(0)?), FailureId(row.get(1)?))))?;
             rows.collect::<Result<_, _>>()
         };
         query().map_err(self.failed())
@@ -332,8 +330,9 @@ fn record_without_outputs(row: &Row<'_>) -> rusqlite::Result<(i64, FailureRecord
 
 fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
     let milliseconds: i64 = row.get(column)?;
-    Timestamp::from_millisecond(milliseconds)
-        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(row.as_ref().column_index(column).unwrap_or(0), milliseconds))
+    Timestamp::from_millisecond(milliseconds).map_err(|_| {
+        rusqlite::Error::IntegralValueOutOfRange(row.as_ref().column_index(column).unwrap_or(0), milliseconds)
+    })
 }
 
 fn text_array<'a>(texts: impl IntoIterator<Item = &'a str>) -> Array {
@@ -381,7 +380,8 @@ fn migrate(connection: &mut Connection, path: &Path) -> Result<(), DatabaseError
 /// The version of the schema, between 0 (an empty file) and the newest known one.
 fn schema_version(connection: &Connection, path: &Path) -> Result<usize, DatabaseError> {
     // One statement, so that no other process can make the schema between two looks at it.
-    let query = "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
+    let query =
+        "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
                      EXISTS (SELECT 1 FROM sqlite_schema)";
     let (application, version, has_tables): (i32, i64, bool) = connection
         .query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))

@@ -208,12 +208,20 @@ mod tests {
         let table = [
             (message("failed with exit code 1"), Record(1)),
             (message("failed with exit code 3;\n       last 1 log lines:\n       > hello"), Record(3)),
-            (format!("Cannot build '{DRV}'.\nReason: \x1b[31;1mbuilder failed with exit code 2\x1b[0m.\nOutput paths:"), Record(2)),
+            (
+                format!(
+                    "Cannot build '{DRV}'.\nReason: \x1b[31;1mbuilder failed with exit code 2\x1b[0m.\nOutput paths:"
+                ),
+                Record(2),
+            ),
             (format!("Cannot build '{DRV}'.\n       Reason: builder failed with exit code 2."), Record(2)),
             (message("failed with exit code 128"), Record(128)),
             (message("failed with exit code 137"), Ignore(Reason::Signal)),
             (message("failed due to signal 9 (Killed)"), Ignore(Reason::Signal)),
-            (format!("Cannot build '{DRV}'.\nReason: builder failed due to signal 15 (Terminated)."), Ignore(Reason::Signal)),
+            (
+                format!("Cannot build '{DRV}'.\nReason: builder failed due to signal 15 (Terminated)."),
+                Ignore(Reason::Signal),
+            ),
             (message("failed"), Ignore(Reason::NoExitCode)),
             ("builder for '/nix/store/other.drv' failed with exit code 1".to_owned(), Ignore(Reason::NoExitCode)),
             (message("died\nbuilder failed with exit code 1"), Ignore(Reason::NoExitCode)),

@@ -18,11 +18,8 @@ pub struct LogTail {
 impl LogTail {
     /// Adds a line, without its line end, in whatever encoding the builder chose.
     pub fn push(&mut self, line: &[u8]) {
-        let mut room = if self.lines.len() == MAX_LINES {
-            self.lines.pop_front().unwrap_or_default()
-        } else {
-            Vec::new()
-        };
+        let mut room =
+            if self.lines.len() == MAX_LINES { self.lines.pop_front().unwrap_or_default() } else { Vec::new() };
         room.clear();
         // Of a line longer than a record, its end says more than its start.
         room.extend_from_slice(&line[line.len().saturating_sub(MAX_BYTES)..]);
@@ -32,7 +29,12 @@ impl LogTail {
     /// The kept lines as text: valid UTF-8, without escape sequences or other control characters than tab,
     /// at most [`MAX_LINES`] lines and [`MAX_BYTES`] bytes, each line ended by a newline.
     pub fn text(&self) -> String {
-        let lines: Vec<String> = self.lines.iter().map(|line| printable(line)).collect();
+        let printed = |line: &Vec<u8>| {
+            let text = printable(line);
+            // An empty line is the builder's wish; one of control characters alone says nothing.
+            (line.is_empty() || !text.is_empty()).then_some(text)
+        };
+        let lines: Vec<String> = self.lines.iter().filter_map(printed).collect();
         let mut text = String::new();
         let mut first = lines.len();
         let mut size = 0;
@@ -56,15 +58,16 @@ impl LogTail {
     }
 }
 
-/// `bytes` without colours and other terminal escapes, as valid UTF-8; other control characters become a space.
+/// `bytes` without colours and other terminal escapes, as valid UTF-8; runs of other control characters but tab become
+/// a space between words.
 pub fn printable(bytes: &[u8]) -> String {
     // Decoded first: a cut or wrong sequence must not swallow what follows it.
     let decoded = String::from_utf8_lossy(bytes);
-    // These are not the stripper's business; a space keeps words apart.
-    let spaced = decoded.replace(|c: char| c.is_control() && !matches!(c, '\t' | '\x1b' | '\x07'), " ");
+    // Control characters that do not belong to escape sequences are not the stripper's business.
+    let other = |c: char| c.is_control() && !matches!(c, '\t' | '\x1b' | '\x07');
+    let spaced = decoded.split(other).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
     let plain = strip_bytes(spaced.as_bytes()).into_vec();
-    let plain = String::from_utf8_lossy(&plain).replace(|c: char| c.is_control() && c != '\t', "");
-    plain.trim_end().to_owned()
+    String::from_utf8_lossy(&plain).replace(|c: char| c.is_control() && c != '\t', "").trim_end().to_owned()
 }
 
 #[cfg(test)]
@@ -92,6 +95,12 @@ mod tests {
     fn colours_escapes_and_control_characters_are_gone() {
         let line = b"\x1b[31merror:\x1b[0m\tno\x1b]0;title\x07 such\rfile\x08\x00";
         assert_eq!(tail(&[line]), "error:\tno such file\n");
+    }
+
+    #[test]
+    fn what_nix_2_8_logs_when_a_builder_cannot_be_executed() {
+        let lines: [&[u8]; 3] = [b"\x01", b"\x05\0\0Error\0\0>\0executing 'y': No such file or directory\0\0", b""];
+        assert_eq!(tail(&lines), "Error > executing 'y': No such file or directory\n\n");
     }
 
     #[test]

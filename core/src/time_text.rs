@@ -17,7 +17,7 @@ pub fn ago(time: Timestamp, now: Timestamp) -> String {
 /// How long a builder ran, such as `320 ms`, `4.5 s`, `12 s` or `1 h 3 m`.
 pub fn span(duration_ms: i64) -> String {
     let printer = SpanPrinter::new().spacing(Spacing::BetweenUnitsAndDesignators).designator(Designator::Compact);
-    let duration = SignedDuration::from_millis(duration_ms.max(0));
+    let duration = SignedDuration::from_millis(duration_ms.max(1));
     match duration.as_millis() {
         ..1_000 => printer.duration_to_string(&duration),
         1_000..10_000 => {
@@ -33,7 +33,7 @@ mod tests {
 
     #[test]
     fn spans_are_short() {
-        let table = [(320, "320 ms"), (4_560, "4.5 s"), (12_345, "12 s"), (3_780_000, "1 h 3 m")];
+        let table = [(0, "1 ms"), (320, "320 ms"), (4_560, "4.5 s"), (12_345, "12 s"), (3_780_000, "1 h 3 m")];
         for (milliseconds, text) in table {
             assert_eq!(span(milliseconds), text);
         }
