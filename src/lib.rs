@@ -182,6 +182,7 @@ fn has_known_failures(policy: &Policy) -> Answer {
     }
 }
 
+#[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
 fn judge_request(policy: &Policy, missing: &Vec<MissingDerivation>) -> Verdict {
     let nothing = |trouble| Verdict { trouble, warnings: Vec::new(), known: Vec::new(), dependents: Vec::new() };
     match boundary::guarded(|| cache::judge_request(policy, missing)) {
@@ -195,6 +196,7 @@ fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> String {
     boundary::guarded(|| cache::build_ended(policy, build, &log.0)).err().unwrap_or_default()
 }
 
+#[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
 fn known_failure(policy: &Policy, paths: &Vec<String>) -> LookedUp {
     let (found, trouble) = match boundary::guarded(|| cache::known_failure(policy, paths)) {
         Ok(found) => (found, String::new()),

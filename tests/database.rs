@@ -2,7 +2,7 @@
 //! there, with one warning.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 
 use nix_negative_cache_tests::Scratch;
 

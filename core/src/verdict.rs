@@ -185,7 +185,7 @@ mod tests {
             let slices: Vec<&[usize]> = inputs.iter().map(Vec::as_slice).collect();
             let known: Vec<usize> = known.into_iter().collect();
             let refused = refused(&graph(&slices), &known);
-            let mut reaches = vec![false; 12];
+            let mut reaches = [false; 12];
             for place in 0..12 {
                 reaches[place] = known.contains(&place) || inputs[place].iter().any(|input| reaches[*input]);
                 let expected = reaches[place] && !known.contains(&place);
