@@ -24,13 +24,21 @@ need_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 }
 
-# Debian's own Rust is too old in bookworm, but for the one that its browsers are built with.
-need_rust() {
-    need_packages libsqlite3-dev pkg-config g++
+rust_is_new_enough() {
     local needed found
     needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$project/Cargo.toml")
     found=$(cargo --version 2>/dev/null | cut -d' ' -f2) || true
-    [ "$(printf '%s\n' "$needed" "${found:-0}" | sort -V | head -n1)" = "$needed" ] || need_packages rustc-web cargo-web
+    [ "$(printf '%s\n' "$needed" "${found:-0}" | sort -V | head -n1)" = "$needed" ]
+}
+
+# Debian 12's own Rust is too old, but for the one that its browsers are built with, which gets security updates.
+need_rust() {
+    need_packages libsqlite3-dev pkg-config g++ ca-certificates
+    rust_is_new_enough && return
+    say "Installing rustc-web and cargo-web"
+    as_root apt-get update -qq
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends rustc-web cargo-web >&2
+    rust_is_new_enough || die "this Rust is older than Cargo.toml asks for; install a newer one with rustup, or enable Debian's security updates (bookworm-security)"
 }
 
 bin_of() { echo "$cache/nix-$1/bin"; }
