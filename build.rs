@@ -3,6 +3,9 @@
 use std::env;
 use std::process::Command;
 
+/// The releases of Nix that the C++ side has been compiled against and tested with.
+const SUPPORTED: [(u32, u32); 2] = [(2, 8), (2, 26)];
+
 const PACKAGES: [&str; 3] = ["nix-store", "nix-expr", "nix-main"];
 
 fn main() {
@@ -19,6 +22,12 @@ fn main() {
 fn build() -> Result<(), String> {
     let version = pkg_config("--modversion", &PACKAGES[..1])?;
     let (major, minor, patch) = parse_version(&version).ok_or(format!("Nix has the odd version '{version}'"))?;
+    if !SUPPORTED.contains(&(major, minor)) {
+        let supported = SUPPORTED.map(|(major, minor)| format!("{major}.{minor}")).join(", ");
+        return Err(format!(
+            "this is Nix {version}; the plugin supports {supported}. Point PKG_CONFIG_PATH at one of those, or use './dev'."
+        ));
+    }
     let flags = pkg_config("--cflags", &PACKAGES)?;
     let flags = shell_words::split(&flags).map_err(|error| format!("pkg-config's flags for Nix: {error}"))?;
 
@@ -27,11 +36,8 @@ fn build() -> Result<(), String> {
         ["compat", "entry", "observer", "primop", "request", "settings", "store"].map(|name| format!("cpp/{name}.cc")),
     );
     compiler.include("cpp");
-    compiler.std(match (major, minor) {
-        (2, ..16) => "c++17",
-        (2, ..30) => "c++20",
-        _ => "c++23",
-    });
+    // As Nix itself: C++20 since 2.16.
+    compiler.std(if (major, minor) < (2, 16) { "c++17" } else { "c++20" });
     // One number that conditionals can compare, two of three digits each below the major version.
     let number = major * 1_000_000 + minor * 1_000 + patch;
     compiler.define("NIX_NEGATIVE_CACHE_NIX_VERSION", number.to_string().as_str());

@@ -72,12 +72,13 @@ std::optional<std::string> registeredSpelling(const std::string & uri)
 #endif
 }
 
-StorePathSet willBuild(Store & store, const std::vector<DerivedPath> & requests)
+Missing queryMissing(Store & store, const std::vector<DerivedPath> & requests)
 {
-    StorePathSet willBuild, willSubstitute, unknown;
+    Missing missing;
     uint64_t downloadSize, narSize;
-    store.queryMissing(requests, willBuild, willSubstitute, unknown, downloadSize, narSize);
-    return willBuild;
+    store.queryMissing(
+        requests, missing.willBuild, missing.willSubstitute, missing.unknown, downloadSize, narSize);
+    return missing;
 }
 
 /* ---- Derivations ---- */
@@ -93,6 +94,12 @@ std::optional<StorePath> requestedDerivation(const DerivedPath & request)
 #else
     return built->drvPath;
 #endif
+}
+
+bool substitutesAllowed(const StorePath & path, const BasicDerivation & derivation)
+{
+    auto copy = derivation;
+    return ParsedDerivation(path, copy).substitutesAllowed();
 }
 
 StorePathSet inputDerivations(const Derivation & derivation)

@@ -123,8 +123,13 @@ inline constexpr bool localUrlsAreNixs = false;
    Nix does so anyway or where it is not a local store. */
 std::optional<std::string> registeredSpelling(const std::string & uri);
 
-/* The derivations that Nix would build for `requests`. */
-nix::StorePathSet willBuild(nix::Store & store, const std::vector<nix::DerivedPath> & requests);
+/* What Nix would have to do for requests (`Store::queryMissing`). */
+struct Missing
+{
+    nix::StorePathSet willBuild, willSubstitute, unknown;
+};
+
+Missing queryMissing(nix::Store & store, const std::vector<nix::DerivedPath> & requests);
 
 /* ---- Derivations ---- */
 
@@ -139,6 +144,9 @@ inline bool isImpure(const nix::DerivationType & type)
     return !type.isPure();
 #endif
 }
+
+/* Whether the outputs of a derivation may be substituted (`allowSubstitutes`). */
+bool substitutesAllowed(const nix::StorePath & path, const nix::BasicDerivation & derivation);
 
 /* The derivations that `derivation` needs outputs of, as far as they are known before anything is built. */
 nix::StorePathSet inputDerivations(const nix::Derivation & derivation);
@@ -162,6 +170,12 @@ inline bool buildEnded(const nix::DerivationGoal & goal)
 }
 
 nix::BuildResult buildResult(const nix::DerivationGoal & goal);
+
+/* Whether the builder of a goal may use Nix itself. */
+inline bool usesRecursiveNix(const nix::DerivationGoal & goal)
+{
+    return goal.parsedDrv && goal.parsedDrv->getRequiredSystemFeatures().count("recursive-nix");
+}
 
 /* A goal that builds nothing: it waits for what it was given as waitees, then fails. */
 class UnbuiltGoal : public nix::DerivationGoal

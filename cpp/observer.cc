@@ -1,6 +1,7 @@
 #include "observer.hh"
 #include "trouble.hh"
 
+#include <algorithm>
 #include <mutex>
 
 namespace negative_cache {
@@ -53,19 +54,6 @@ Installed & installed()
     return *instance;
 }
 
-/* `nix::logger` is a plain pointer in some versions and an owning one in others. */
-template<typename Pointer>
-Logger * exchange(Pointer & logger, Logger * next)
-{
-    if constexpr (std::is_pointer_v<Pointer>)
-        return std::exchange(logger, next);
-    else {
-        auto previous = logger.release();
-        logger.reset(next);
-        return previous;
-    }
-}
-
 } // namespace
 
 Eavesdropping::Eavesdropping()
@@ -74,11 +62,11 @@ Eavesdropping::Eavesdropping()
     std::lock_guard lock(state.mutex);
     if (state.users++)
         return;
-    state.original = &*logger;
+    state.original = logger;
     auto & eavesdropping = state.loggers[state.original];
     if (!eavesdropping)
         eavesdropping = new EavesdroppingLogger(*state.original);
-    exchange(logger, eavesdropping);
+    logger = eavesdropping;
 }
 
 Eavesdropping::~Eavesdropping()
@@ -88,8 +76,8 @@ Eavesdropping::~Eavesdropping()
     if (--state.users)
         return;
     /* Somebody else's logger stays. */
-    if (&*logger == state.loggers[state.original])
-        exchange(logger, state.original);
+    if (logger == state.loggers[state.original])
+        logger = state.original;
 }
 
 /* ---- Builds ---- */
@@ -113,6 +101,26 @@ Observer::Observer(Store & store, Worker & worker, BuildMode mode, core::Policy 
 Observer::~Observer()
 {
     currentObserver = outer;
+    /* Builds that Nix gave up. One whose outputs are there did succeed; only what came after did not, such as the
+       post-build hook. */
+    for (auto & build : running)
+        try {
+            harmless([&] {
+                if (outputsAreValid(build))
+                    ended(build, core::Status::Built);
+            });
+        } catch (Interrupted &) {
+        }
+}
+
+bool Observer::outputsAreValid(const Build & build)
+{
+    if (!build.goal->drv)
+        return false;
+    for (auto & [_, output] : build.goal->drv->outputsAndOptPaths(store))
+        if (!output.second || !store.isValidPath(*output.second))
+            return false;
+    return true;
 }
 
 void Observer::activityStarted(
@@ -123,27 +131,12 @@ void Observer::activityStarted(
         return;
     harmless([&] {
         auto goal = compat::startedGoal(worker, store.parseStorePath(fields[0].s));
-        running.push_back({goal, activity, std::chrono::steady_clock::now(), core::new_log_tail()});
+        auto same = std::find_if(running.begin(), running.end(), [&](auto & build) { return build.goal == goal; });
+        bool again = same != running.end();
+        if (again)
+            running.erase(same);
+        running.push_back({goal, activity, std::chrono::steady_clock::now(), core::new_log_tail(), again});
     });
-}
-
-void Observer::activityResult(ActivityId activity, ResultType type, const Logger::Fields & fields)
-{
-    if (type == resBuildLogLine) {
-        if (fields.empty() || fields[0].type != Logger::Field::tString)
-            return;
-        auto & line = fields[0].s;
-        for (auto & build : running)
-            if (build.activity == activity)
-                build.log->push({reinterpret_cast<const uint8_t *>(line.data()), line.size()});
-    } else if (type == resProgress && activity == worker.actDerivations.id) {
-        for (auto build = running.begin(); build != running.end();)
-            if (compat::buildEnded(*build->goal)) {
-                harmless([&] { ended(*build); });
-                build = running.erase(build);
-            } else
-                ++build;
-    }
 }
 
 static core::Status coreStatus(BuildResult::Status status)
@@ -164,7 +157,26 @@ static core::Status coreStatus(BuildResult::Status status)
     }
 }
 
-void Observer::ended(const Build & build)
+void Observer::activityResult(ActivityId activity, ResultType type, const Logger::Fields & fields)
+{
+    if (type == resBuildLogLine) {
+        if (fields.empty() || fields[0].type != Logger::Field::tString)
+            return;
+        auto & line = fields[0].s;
+        for (auto & build : running)
+            if (build.activity == activity)
+                build.log->push({reinterpret_cast<const uint8_t *>(line.data()), line.size()});
+    } else if (type == resProgress && activity == worker.actDerivations.id) {
+        for (auto build = running.begin(); build != running.end();)
+            if (compat::buildEnded(*build->goal)) {
+                harmless([&] { ended(*build, coreStatus(compat::buildResult(*build->goal).status)); });
+                build = running.erase(build);
+            } else
+                ++build;
+    }
+}
+
+void Observer::ended(const Build & build, core::Status status)
 {
     using namespace std::chrono;
     auto & goal = *build.goal;
@@ -172,28 +184,31 @@ void Observer::ended(const Build & build)
         return;
     auto & derivation = *goal.drv;
     auto type = derivation.type();
-    auto result = compat::buildResult(goal);
     core::EndedBuild ended{
         .derivation = store.printStorePath(goal.drvPath),
         .outputs = {},
         .store_dir = store.storeDir,
         .name = rust::String::lossy(derivation.name),
         .system = rust::String::lossy(derivation.platform),
-        .status = coreStatus(result.status),
-        .message = rust::String::lossy(result.errorMsg),
+        .status = status,
+        .message = rust::String::lossy(compat::buildResult(goal).errorMsg),
         .fixed_output = type.isFixed(),
         .impure = compat::isImpure(type),
         .builtin = derivation.isBuiltin(),
         .remote = !goal.machineName.empty(),
         .outputs_known = type.hasKnownOutputPaths(),
-        .normal_mode = mode == bmNormal,
+        .normal_mode = mode == bmNormal && !build.again,
         .interrupted = compat::interrupted(),
+        .recursive = compat::usesRecursiveNix(goal),
         .duration_ms = duration_cast<milliseconds>(steady_clock::now() - build.started).count(),
     };
     for (auto & [name, output] : derivation.outputsAndOptPaths(store))
         if (output.second)
             ended.outputs.push_back({name, store.printStorePath(*output.second)});
-    report(core::build_ended(policy, ended, *build.log));
+    auto recorded = core::build_ended(policy, ended, *build.log);
+    report(recorded.trouble);
+    if (!recorded.reason.empty())
+        debug("negative cache: '%s' is not recorded: %s", store.printStorePath(goal.drvPath), std::string(recorded.reason));
 }
 
 } // namespace negative_cache

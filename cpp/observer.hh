@@ -41,11 +41,14 @@ class Observer
         nix::ActivityId activity;
         std::chrono::steady_clock::time_point started;
         rust::Box<core::LogTail> log;
+        /* Whether it was built before in this run (`repeat` in Nix up to 2.11), and succeeded. */
+        bool again;
     };
 
     std::vector<Build> running;
 
-    void ended(const Build & build);
+    void ended(const Build & build, core::Status status);
+    bool outputsAreValid(const Build & build);
 
 public:
     Observer(nix::Store & store, nix::Worker & worker, nix::BuildMode mode, core::Policy policy);

@@ -14,16 +14,16 @@ static rust::Vec<rust::String> pathsOf(EvalState & state, compat::Position posit
     rust::Vec<rust::String> paths;
     state.forceValue(value, position);
     if (value.type() != nAttrs) {
-        paths.push_back(compat::forceString(
-            state, position, value, "while evaluating the path of a derivation given to 'builtins.knownFailure'"));
+        paths.push_back(rust::String::lossy(compat::forceString(
+            state, position, value, "while evaluating the path of a derivation given to 'builtins.knownFailure'")));
         return paths;
     }
     if (!state.isDerivation(value))
         compat::evaluationError(state, position, "the set given to 'builtins.knownFailure' is not a derivation");
     for (auto name : {"drvPath", "outPath"})
         if (auto path = compat::attribute(state, value, name))
-            paths.push_back(compat::forceString(
-                state, position, *path, "while evaluating a path of the derivation given to 'builtins.knownFailure'"));
+            paths.push_back(rust::String::lossy(compat::forceString(
+                state, position, *path, "while evaluating a path of the derivation given to 'builtins.knownFailure'")));
     return paths;
 }
 
@@ -49,10 +49,10 @@ static void knownFailure(EvalState & state, compat::Position position, Value ** 
     /* A derivation with other fetchers may have failed with the same outputs. */
     for (auto & path : std::vector(paths.begin(), paths.end()))
         harmless([&] {
-            auto derivation = state.store->parseStorePath(std::string(path));
-            if (!derivation.isDerivation() || !state.store->isValidPath(derivation))
+            auto derivation = state.store->maybeParseStorePath(std::string(path));
+            if (!derivation || !derivation->isDerivation() || !state.store->isValidPath(*derivation))
                 return;
-            for (auto & [_, output] : state.store->readDerivation(derivation).outputsAndOptPaths(*state.store))
+            for (auto & [_, output] : state.store->readDerivation(*derivation).outputsAndOptPaths(*state.store))
                 if (output.second)
                     paths.push_back(state.store->printStorePath(*output.second));
         });

@@ -1,8 +1,6 @@
 #include "request.hh"
 #include "trouble.hh"
 
-#include <algorithm>
-
 namespace negative_cache {
 
 using namespace nix;
@@ -25,7 +23,7 @@ Consultation consult(Store & store, const core::Policy & policy, const std::vect
         return consultation;
 
     rust::Vec<core::MissingDerivation> facts;
-    for (auto & path : compat::willBuild(store, requests)) {
+    for (auto & path : compat::queryMissing(store, requests).willBuild) {
         auto derivation = store.readDerivation(path);
         core::MissingDerivation fact{.path = store.printStorePath(path), .outputs = outputPaths(store, derivation)};
         for (auto & input : compat::inputDerivations(derivation))
@@ -33,8 +31,12 @@ Consultation consult(Store & store, const core::Policy & policy, const std::vect
         facts.push_back(std::move(fact));
         consultation.missing.push_back({path, std::move(derivation)});
     }
+    rust::Vec<rust::String> requested;
+    for (auto & request : requests)
+        if (auto path = compat::requestedDerivation(request))
+            requested.push_back(store.printStorePath(*path));
     consultation.asked = true;
-    consultation.verdict = core::judge_request(policy, facts);
+    consultation.verdict = core::judge_request(policy, requested, facts);
     report(consultation.verdict.trouble);
     for (auto & failure : consultation.verdict.warnings)
         warn(
@@ -58,16 +60,19 @@ std::optional<Error> consult(
         return std::nullopt;
 
     auto outputs = outputPaths(store, derivation);
-    StorePathSet missing;
+    std::vector<DerivedPath> requests;
     for (auto & output : outputs)
-        if (auto output2 = store.parseStorePath(std::string(output)); !store.isValidPath(output2))
-            missing.insert(output2);
-    if (missing.empty() || store.querySubstitutablePaths(missing).size() == missing.size())
+        requests.push_back(DerivedPath::Opaque{store.parseStorePath(std::string(output))});
+    auto missing = compat::queryMissing(store, requests);
+    /* What is not valid can't be had, if it is in `unknown`, or may not. */
+    if (missing.unknown.empty() && (missing.willSubstitute.empty() || compat::substitutesAllowed(path, derivation)))
         return std::nullopt;
 
     rust::Vec<core::MissingDerivation> facts;
     facts.push_back({.path = store.printStorePath(path), .outputs = outputs});
-    auto verdict = core::judge_request(policy, facts);
+    rust::Vec<rust::String> requested;
+    requested.push_back(store.printStorePath(path));
+    auto verdict = core::judge_request(policy, requested, facts);
     report(verdict.trouble);
     for (auto & failure : verdict.warnings)
         warn("'%s' %s", store.printStorePath(path), compat::plain(std::string(failure.text)));
@@ -76,76 +81,85 @@ std::optional<Error> consult(
     return refusal(store, path, verdict.known[0].text);
 }
 
+/* Whether nothing has to be built or substituted for a request. */
+static bool isThere(Store & store, const DerivedPath & request)
+{
+    auto missing = compat::queryMissing(store, {request});
+    return missing.willBuild.empty() && missing.willSubstitute.empty() && missing.unknown.empty();
+}
+
 std::vector<compat::Requested> makeGoals(
     Worker & worker,
     BuildMode mode,
     const std::vector<DerivedPath> & requests,
     const Consultation & consultation,
-    std::vector<GoalPtr> & others)
+    std::vector<GoalPtr> & refused)
 {
     auto & missing = consultation.missing;
     auto & verdict = consultation.verdict;
     auto & store = worker.store;
-    bool refuses = !verdict.known.empty();
+
+    std::vector<compat::Requested> requested;
+    for (auto & request : requests)
+        requested.push_back({request, nullptr});
+
+    if (verdict.known.empty()) {
+        for (auto & i : requested)
+            i.goal = compat::makeGoal(worker, i.request, mode);
+        return requested;
+    }
+
+    if (!settings.keepGoing)
+        /* The refusal will end the run, so what is there is done with first; the rest never starts. */
+        for (auto & i : requested)
+            if (isThere(store, i.request)) {
+                i.goal = compat::makeGoal(worker, i.request, mode);
+                worker.run(Goals{i.goal});
+            }
 
     std::map<StorePath, std::shared_ptr<compat::UnbuiltGoal>> unbuilt;
-    for (auto & known : verdict.known) {
-        auto & path = missing.at(known.place).path;
-        auto goal = std::make_shared<compat::UnbuiltGoal>(
-            path, worker, BuildResult::CachedFailure, refusal(store, path, known.text));
+    auto add = [&](size_t place, BuildResult::Status status, const Error & error) {
+        auto & path = missing.at(place).path;
+        auto goal = std::make_shared<compat::UnbuiltGoal>(path, worker, status, error);
         unbuilt.emplace(path, goal);
-    }
-    for (auto & dependent : verdict.dependents) {
-        auto & path = missing.at(dependent.place).path;
-        unbuilt.emplace(
-            path,
-            std::make_shared<compat::UnbuiltGoal>(
-                path,
-                worker,
-                BuildResult::DependencyFailed,
-                Error(
-                    "'%s' is not built: it depends on '%s', which is known to fail",
-                    store.printStorePath(path),
-                    store.printStorePath(missing.at(dependent.blame).path))));
-    }
-    StorePathSet missingPaths;
+        refused.push_back(goal);
+        return goal;
+    };
+    for (auto & known : verdict.known)
+        /* Awake: it fails at once. Dependents wake up when what they wait for has failed. */
+        worker.wakeUp(
+            add(known.place, BuildResult::CachedFailure, refusal(store, missing.at(known.place).path, known.text)));
+    for (auto & dependent : verdict.dependents)
+        add(dependent.place,
+            BuildResult::DependencyFailed,
+            Error(
+                "'%s' is not built: it depends on '%s', which is known to fail",
+                store.printStorePath(missing.at(dependent.place).path),
+                store.printStorePath(missing.at(dependent.blame).path)));
+
+    StorePathSet alsoMissing;
     if (settings.keepGoing)
         for (auto & i : missing)
-            missingPaths.insert(i.path);
+            alsoMissing.insert(i.path);
     for (auto & dependent : verdict.dependents) {
         auto & [path, derivation] = missing.at(dependent.place);
         auto & goal = unbuilt.at(path);
         for (auto & input : compat::inputDerivations(derivation))
             if (auto other = unbuilt.find(input); other != unbuilt.end())
                 goal->addWaitee(other->second);
-            else if (missingPaths.count(input))
+            else if (alsoMissing.count(input))
                 /* Nobody can use it now, but the user asked for as much as can be built. What could be downloaded
                    stays away: it would only be of use for a build that does not happen. */
                 goal->addWaitee(compat::makeInputGoal(worker, derivation, input));
     }
 
-    std::vector<compat::Requested> requested;
-    for (auto & request : requests) {
-        auto path = compat::requestedDerivation(request);
-        auto refused = path ? unbuilt.find(*path) : unbuilt.end();
-        if (refused != unbuilt.end())
-            requested.push_back({request, refused->second});
-        else if (refuses && !settings.keepGoing)
-            /* The refusal ends the run, so this one never starts. */
-            requested.push_back({request, nullptr});
-        else
-            requested.push_back({request, compat::makeGoal(worker, request, mode)});
+    for (auto & i : requested) {
+        auto path = compat::requestedDerivation(i.request);
+        if (auto goal = path ? unbuilt.find(*path) : unbuilt.end(); goal != unbuilt.end())
+            i.goal = goal->second;
+        else if (settings.keepGoing)
+            i.goal = compat::makeGoal(worker, i.request, mode);
     }
-    /* Dependents wake up when what they wait for has failed. A known failure that only another one needs never does. */
-    for (auto & known : verdict.known) {
-        auto & goal = unbuilt.at(missing.at(known.place).path);
-        bool isRequested = std::any_of(
-            requested.begin(), requested.end(), [&](auto & i) { return i.goal == goal; });
-        if (isRequested || !goal->waiters.empty())
-            worker.wakeUp(goal);
-    }
-    for (auto & [_, goal] : unbuilt)
-        others.push_back(goal);
     return requested;
 }
 

@@ -52,13 +52,13 @@ public:
     }
 };
 
-/* Makes the goals of `requests`: Nix's own, and for what is refused goals that fail at once. Goals that no request
-   holds are added to `others`. */
+/* Makes the goals of `requests`: Nix's own, and for what is refused goals that fail, which are also added to `refused`
+   (nobody else holds those that no request is for). Without keep-going, what a refusal leaves undone has no goal. */
 std::vector<compat::Requested> makeGoals(
     nix::Worker & worker,
     nix::BuildMode mode,
     const std::vector<nix::DerivedPath> & requests,
     const Consultation & consultation,
-    std::vector<nix::GoalPtr> & others);
+    std::vector<nix::GoalPtr> & refused);
 
 } // namespace negative_cache

@@ -147,6 +147,14 @@ static bool isTrue(const nix::StringMap & values, const std::string & name)
     return value != values.end() && (value->second == "true" || value->second == "yes" || value->second == "1");
 }
 
+/* Whether this process is what Nix asks to build on other machines. It does not know what was said on the command line
+   of the process that does know, and decides. */
+static bool isBuildHook(const std::vector<std::string> & arguments)
+{
+    return (arguments.size() > 0 && nix::baseNameOf(arguments[0]) == "build-remote")
+        || (arguments.size() > 1 && arguments[1] == "__build-remote");
+}
+
 bool registerSettings()
 {
     auto & pending = PendingSettings::of(nix::globalConfig);
@@ -165,6 +173,12 @@ bool registerSettings()
         for (auto & [name, value] : last.values)
             if (last.names.count(name) && pending.count(name))
                 pending.insert_or_assign(name, value);
+    }
+
+    if (isBuildHook(arguments)) {
+        for (auto & [name, _] : last.names)
+            pending.erase(name);
+        last.values.clear();
     }
 
     /* Nix gives the pending values to the settings right after the plugins are loaded. */

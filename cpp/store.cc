@@ -15,7 +15,7 @@ static void run(Worker & worker, const std::vector<compat::Requested> & requeste
 {
     Goals goals;
     for (auto & i : requested)
-        if (i.goal)
+        if (i.goal && i.goal->exitCode == Goal::ecBusy)
             goals.insert(i.goal);
     missingIsKnown = asked;
     Finally forget([] { missingIsKnown = false; });
@@ -53,8 +53,8 @@ static auto build(
     auto policy = negative_cache::policy(store.stateDir);
     auto consultation = consultUnlessItFails(store, policy, mode, requests);
     WatchedWorker watched(store, evalStore ? *evalStore : store, mode, policy);
-    std::vector<GoalPtr> others;
-    auto requested = makeGoals(watched.worker, mode, requests, consultation, others);
+    std::vector<GoalPtr> refused;
+    auto requested = makeGoals(watched.worker, mode, requests, consultation, refused);
     run(watched.worker, requested, consultation.asked);
     return finish(watched.worker, requested);
 }

@@ -4,6 +4,8 @@
 #include "compat.hh"
 #include "nix-negative-cache-plugin/src/lib.rs.h"
 
+#include <atomic>
+
 namespace negative_cache {
 
 /* Warns of what the core could not do; it says so once per process. */
@@ -13,7 +15,14 @@ inline void report(const rust::String & trouble)
         nix::warn("%s", compat::plain(std::string(trouble)));
 }
 
-/* Runs `work`; an error in it is a warning. Being told to stop is none, and passes. */
+inline void warnOfFirst(const std::exception & error)
+{
+    static std::atomic<bool> warned = false;
+    if (!warned.exchange(true))
+        nix::warn("negative cache: %s", compat::plain(error.what()));
+}
+
+/* Runs `work`; the first error in this process is a warning. Being told to stop is none, and passes. */
 template<typename Work>
 void harmless(Work && work)
 {
@@ -22,7 +31,7 @@ void harmless(Work && work)
     } catch (nix::Interrupted &) {
         throw;
     } catch (std::exception & error) {
-        nix::warn("negative cache: %s", compat::plain(error.what()));
+        warnOfFirst(error);
     }
 }
 

@@ -1,6 +1,7 @@
 //! The cache of this process: turns what C++ sends into the core's types, and keeps the database open.
 
 use std::collections::HashMap;
+use std::env;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -8,7 +9,7 @@ use std::process;
 use std::sync::{Mutex, PoisonError};
 
 use nix_negative_cache_core::database::{Database, DatabaseError, default_path};
-use nix_negative_cache_core::judgement::{self, Evidence, Judgement};
+use nix_negative_cache_core::judgement::{self, Evidence, Judgement, Reason};
 use nix_negative_cache_core::log_tail::{LogTail, printable};
 use nix_negative_cache_core::record::{self, Failure, FailureRecord};
 use nix_negative_cache_core::refusal;
@@ -27,6 +28,20 @@ struct Databases {
 
 static DATABASES: Mutex<Option<Databases>> = Mutex::new(None);
 
+fn database_path(policy: &Policy) -> PathBuf {
+    match policy.database.as_slice() {
+        [] => default_path(Path::new(OsStr::from_bytes(&policy.state_dir))),
+        path => PathBuf::from(OsStr::from_bytes(path)),
+    }
+}
+
+/// The path of the database, if the companion program, called in this environment, would look for another one.
+fn unusual_database(policy: &Policy) -> Option<PathBuf> {
+    let state_dir = env::var_os("NIX_STATE_DIR").unwrap_or("/nix/var/nix".into());
+    let path = database_path(policy);
+    (path != default_path(Path::new(&state_dir))).then_some(path)
+}
+
 /// Calls `work` with the database of `policy`, which is `None` if there is none yet.
 fn with_database<T>(
     policy: &Policy,
@@ -34,10 +49,7 @@ fn with_database<T>(
     work: impl FnOnce(Option<&mut Database>) -> Result<T, DatabaseError>,
 ) -> Result<T, String> {
     fault_point();
-    let path = match policy.database.as_slice() {
-        [] => default_path(Path::new(OsStr::from_bytes(&policy.state_dir))),
-        path => PathBuf::from(OsStr::from_bytes(path)),
-    };
+    let path = database_path(policy);
     let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(inherited) = databases.take_if(|databases| databases.process != process::id()) {
         // Closing it here could release the parent's locks.
@@ -67,8 +79,15 @@ pub fn has_known_failures(policy: &Policy) -> Result<bool, String> {
     })
 }
 
-/// The verdict on a request that would build `missing`; `None` if nothing stands in the way.
-pub fn judge_request(policy: &Policy, missing: &[MissingDerivation]) -> Result<Option<Verdict>, String> {
+/// The verdict on a request for `requested` that would build `missing`; `None` if nothing stands in the way.
+pub fn judge_request(
+    policy: &Policy,
+    requested: &[String],
+    missing: &[MissingDerivation],
+) -> Result<Option<Verdict>, String> {
+    let requested = requested.iter().map(|path| path.as_str().into()).collect();
+    let unusual_database = unusual_database(policy);
+
     let missing: Vec<Missing> = missing
         .iter()
         .map(|missing| Missing {
@@ -88,14 +107,20 @@ pub fn judge_request(policy: &Policy, missing: &[MissingDerivation]) -> Result<O
                 records.insert(place, record);
             }
         }
-        let known: Vec<usize> = records.keys().copied().collect();
+        let known = records.keys().copied().collect();
         let now = jiff::Timestamp::now();
-        let say = |places: &[usize], text: fn(&FailureRecord, jiff::Timestamp) -> String| {
-            places.iter().map(|place| KnownFailure { place: *place, text: text(&records[place], now) }).collect()
+        let say = |places: &[usize], text: fn(&FailureRecord, jiff::Timestamp, Option<&Path>) -> String| {
+            places
+                .iter()
+                .map(|place| KnownFailure {
+                    place: *place,
+                    text: text(&records[place], now, unusual_database.as_deref()),
+                })
+                .collect()
         };
         let mut verdict =
             Verdict { trouble: String::new(), warnings: Vec::new(), known: Vec::new(), dependents: Vec::new() };
-        match verdict::decide(&policy.for_core(), &missing, &known) {
+        match verdict::decide(&policy.for_core(), &requested, &missing, &known) {
             verdict::Verdict::Build => {}
             verdict::Verdict::Warn(known) => verdict.warnings = say(&known, refusal::warning),
             verdict::Verdict::Refuse { known, dependents } => {
@@ -107,8 +132,9 @@ pub fn judge_request(policy: &Policy, missing: &[MissingDerivation]) -> Result<O
     })
 }
 
-/// Records or forgets what `build` ended with.
-pub fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Result<(), String> {
+/// Records or forgets what `build` ended with. Returns why its failure is not recorded, if so.
+pub fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Result<Option<Reason>, String> {
+    let log = log.text();
     let derivation = DerivationPath::from(build.derivation.as_str());
     let evidence = Evidence {
         derivation: &derivation,
@@ -121,13 +147,15 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Result
         outputs_known: build.outputs_known,
         normal_mode: build.normal_mode,
         interrupted: build.interrupted,
+        recursive: build.recursive,
+        log: &log,
     };
     match judgement::judge(&evidence) {
-        Judgement::Ignore(_) => Ok(()),
+        Judgement::Ignore(reason) => Ok(Some(reason)),
         Judgement::Forget => with_database(policy, false, |database| {
-            let Some(database) = database else { return Ok(()) };
+            let Some(database) = database else { return Ok(None) };
             let outputs: Vec<OutputPath> = build.outputs.iter().map(|output| output.path.as_str().into()).collect();
-            database.forget(&outputs).map(drop)
+            database.forget(&outputs).map(|_| None)
         }),
         Judgement::Record(exit_code) => {
             let outputs = build.outputs.iter();
@@ -141,15 +169,15 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Result
                 system: build.system.clone(),
                 exit_code,
                 message: build.message.lines().map(|line| printable(line.as_bytes())).collect::<Vec<_>>().join("\n"),
-                log: log.text(),
+                log,
                 time: jiff::Timestamp::now(),
                 duration_ms: build.duration_ms,
                 host: gethostname::gethostname().to_string_lossy().into_owned(),
                 nix_version: policy.nix_version.clone(),
             };
             with_database(policy, true, |database| match database {
-                Some(database) => database.insert(&failure),
-                None => Ok(()),
+                Some(database) => database.insert(&failure).map(|()| None),
+                None => Ok(None),
             })
         }
     }

@@ -93,7 +93,16 @@ mod ffi {
         outputs_known: bool,
         normal_mode: bool,
         interrupted: bool,
+        recursive: bool,
         duration_ms: i64,
+    }
+
+    /// What became of an ended build.
+    struct Recorded {
+        /// What to warn of, if not empty.
+        trouble: String,
+        /// Why its failure is not recorded, if not empty.
+        reason: String,
     }
 
     /// A yes or no, or trouble.
@@ -134,10 +143,10 @@ mod ffi {
 
         /// Whether there is anything to consult: if not, Nix need not be asked what is missing.
         fn has_known_failures(policy: &Policy) -> Answer;
-        /// Decides about a request that would build `missing`.
-        fn judge_request(policy: &Policy, missing: &Vec<MissingDerivation>) -> Verdict;
-        /// Records or forgets; returns what to warn of, if not empty.
-        fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> String;
+        /// Decides about a request for the derivations `requested` that would build `missing`.
+        fn judge_request(policy: &Policy, requested: &Vec<String>, missing: &Vec<MissingDerivation>) -> Verdict;
+        /// Records or forgets.
+        fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Recorded;
         /// The failure known by any of `paths`.
         fn known_failure(policy: &Policy, paths: &Vec<String>) -> LookedUp;
     }
@@ -183,17 +192,22 @@ fn has_known_failures(policy: &Policy) -> Answer {
 }
 
 #[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
-fn judge_request(policy: &Policy, missing: &Vec<MissingDerivation>) -> Verdict {
+fn judge_request(policy: &Policy, requested: &Vec<String>, missing: &Vec<MissingDerivation>) -> Verdict {
     let nothing = |trouble| Verdict { trouble, warnings: Vec::new(), known: Vec::new(), dependents: Vec::new() };
-    match boundary::guarded(|| cache::judge_request(policy, missing)) {
+    match boundary::guarded(|| cache::judge_request(policy, requested, missing)) {
         Ok(None) => nothing(String::new()),
         Ok(Some(verdict)) => verdict,
         Err(trouble) => nothing(trouble),
     }
 }
 
-fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> String {
-    boundary::guarded(|| cache::build_ended(policy, build, &log.0)).err().unwrap_or_default()
+fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Recorded {
+    match boundary::guarded(|| cache::build_ended(policy, build, &log.0)) {
+        Ok(reason) => {
+            Recorded { trouble: String::new(), reason: reason.map(|reason| reason.to_string()).unwrap_or_default() }
+        }
+        Err(trouble) => Recorded { trouble, reason: String::new() },
+    }
 }
 
 #[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]

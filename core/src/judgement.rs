@@ -48,6 +48,10 @@ pub struct Evidence<'a> {
     pub normal_mode: bool,
     /// Whether this process was told to stop before the build ended.
     pub interrupted: bool,
+    /// Whether the builder may use Nix itself (`recursive-nix`), so that its failure may be that of another build.
+    pub recursive: bool,
+    /// The end of the log.
+    pub log: &'a str,
 }
 
 /// What to do about a build that ended.
@@ -90,6 +94,10 @@ pub enum Reason {
     Interrupted,
     /// Nix's message has no exit code of this derivation's builder.
     NoExitCode,
+    /// The builder could use Nix, and may have failed because a build inside it did.
+    Recursive,
+    /// The builder could not be started, for want of something that may be there next time.
+    NotStarted,
 }
 
 impl fmt::Display for Reason {
@@ -108,6 +116,8 @@ impl fmt::Display for Reason {
             Reason::CheckOrRepair => "it was a check or a repair",
             Reason::Interrupted => "Nix was interrupted",
             Reason::NoExitCode => "the builder's exit code is not known",
+            Reason::Recursive => "the builder uses Nix",
+            Reason::NotStarted => "the builder could not be started",
         })
     }
 }
@@ -131,15 +141,36 @@ pub fn judge(evidence: &Evidence<'_>) -> Judgement {
         (evidence.impure, Reason::Impure),
         (!evidence.outputs_known, Reason::OutputsUnknown),
         (evidence.remote, Reason::Remote),
+        (evidence.recursive, Reason::Recursive),
+        (could_not_be_started(evidence.log), Reason::NotStarted),
     ];
     if let Some((_, reason)) = conditions.iter().find(|(holds, _)| *holds) {
         return Judgement::Ignore(*reason);
     }
     match builder_end(evidence.derivation, evidence.message) {
-        // A shell exits with 128 + N when what it ran was killed by signal N (POSIX, Shell Command Language, 2.8.2).
-        Some(BuilderEnd::ExitCode(code @ 1..=128)) => Judgement::Record(code),
+        // A shell exits with 128 + N when what it ran was killed by signal N (POSIX, Shell Command Language, 2.8.2);
+        // there are 64 signals (signal(7)).
+        Some(BuilderEnd::ExitCode(code @ (1..=128 | 193..=255))) => Judgement::Record(code),
         Some(_) => Judgement::Ignore(Reason::Signal),
         None => Judgement::Ignore(Reason::NoExitCode),
+    }
+}
+
+/// Whether the log ends with the failure of `execve` that Nix reports from the builder's process (`runChild`) as exit
+/// code 1, unless what is wrong is the derivation's fault and stays so.
+fn could_not_be_started(log: &str) -> bool {
+    const LASTING: [&str; 6] = [
+        "No such file or directory",
+        "Permission denied",
+        "Exec format error",
+        "Not a directory",
+        "Argument list too long",
+        "Too many levels of symbolic links",
+    ];
+    let last = log.lines().rfind(|line| !line.is_empty()).unwrap_or("");
+    match last.split_once("executing '").and_then(|(_, rest)| rest.rsplit_once("': ")) {
+        Some((_, error)) => !LASTING.contains(&error.trim()),
+        None => false,
     }
 }
 
@@ -193,6 +224,8 @@ mod tests {
             outputs_known: true,
             normal_mode: true,
             interrupted: false,
+            recursive: false,
+            log: "",
         };
         change(&mut evidence);
         judge(&evidence)
@@ -217,6 +250,8 @@ mod tests {
             (format!("Cannot build '{DRV}'.\n       Reason: builder failed with exit code 2."), Record(2)),
             (message("failed with exit code 128"), Record(128)),
             (message("failed with exit code 137"), Ignore(Reason::Signal)),
+            (message("failed with exit code 192"), Ignore(Reason::Signal)),
+            (message("failed with exit code 255"), Record(255)),
             (message("failed due to signal 9 (Killed)"), Ignore(Reason::Signal)),
             (
                 format!("Cannot build '{DRV}'.\nReason: builder failed due to signal 15 (Terminated)."),
@@ -238,7 +273,7 @@ mod tests {
         use Judgement::*;
         let failed = message("failed with exit code 1");
         type Change = fn(&mut Evidence<'_>);
-        let table: [(Change, Judgement); 12] = [
+        let table: [(Change, Judgement); 16] = [
             (|_| (), Record(1)),
             (|e| e.status = Status::Built, Forget),
             (|e| e.status = Status::TimedOut, Ignore(Reason::Timeout)),
@@ -251,6 +286,10 @@ mod tests {
             (|e| e.remote = true, Ignore(Reason::Remote)),
             (|e| e.normal_mode = false, Ignore(Reason::CheckOrRepair)),
             (|e| e.interrupted = true, Ignore(Reason::Interrupted)),
+            (|e| e.recursive = true, Ignore(Reason::Recursive)),
+            (|e| e.log = "error: executing '/bin/sh': Cannot allocate memory\n", Ignore(Reason::NotStarted)),
+            (|e| e.log = "error: executing 'y': No such file or directory\n", Record(1)),
+            (|e| e.log = "executing '/bin/sh': Text file busy\nand then it ran\n", Record(1)),
         ];
         for (change, expected) in table {
             assert_eq!(judged(Status::PermanentFailure, &failed, change), expected);

@@ -3,13 +3,22 @@
 //! Each text continues a sentence that begins with the derivation's path in quotes, so that Nix can print the path
 //! in its own way.
 
+use std::path::Path;
+
 use jiff::Timestamp;
 
 use crate::record::FailureRecord;
 use crate::time_text::{ago, span};
 
-/// Continues `'…'`: why the derivation is refused, the end of its log, and what can be done.
-pub fn refusal(record: &FailureRecord, now: Timestamp) -> String {
+/// How to call the companion program for a record; `database` is where, if it would not look there by itself.
+fn companion(command: &str, record: &FailureRecord, database: Option<&Path>) -> String {
+    let option = database.map(|path| format!(" --database {}", path.display())).unwrap_or_default();
+    format!("nix-negative-cache {command} {}{option}", record.derivation)
+}
+
+/// Continues `'…'`: why the derivation is refused, the end of its log, and what can be done. `database` is where the
+/// record is, if the companion program would not look there by itself.
+pub fn refusal(record: &FailureRecord, now: Timestamp, database: Option<&Path>) -> String {
     let mut text = format!("is not built again: it failed {}\n", ago(record.last_failure, now));
     let attempts = if record.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", record.attempts) };
     text.push_str(&format!("Reason: {}, after {} ({attempts})\n", record.reason(), span(record.duration_ms)));
@@ -22,17 +31,17 @@ pub fn refusal(record: &FailureRecord, now: Timestamp) -> String {
         }
     }
     text.push_str("To build it anyway, add  --option negative-cache-retry true\n");
-    text.push_str(&format!("To forget this failure, run  nix-negative-cache forget {}", record.derivation));
+    text.push_str(&format!("To forget this failure, run  {}", companion("forget", record, database)));
     text
 }
 
-/// Continues `'…'`: the warning of `negative-cache-action = warn`.
-pub fn warning(record: &FailureRecord, now: Timestamp) -> String {
+/// Continues `'…'`: the warning of `negative-cache-action = warn`. `database` as for [`refusal`].
+pub fn warning(record: &FailureRecord, now: Timestamp, database: Option<&Path>) -> String {
     format!(
-        "is built although it failed {} ({}); for its log, run  nix-negative-cache show {}",
+        "is built although it failed {} ({}); for its log, run  {}",
         ago(record.last_failure, now),
         record.reason(),
-        record.derivation
+        companion("show", record, database)
     )
 }
 
@@ -66,7 +75,7 @@ mod tests {
     fn a_refusal_says_when_why_and_what_to_do() {
         let now = Timestamp::from_second(1_000_240).unwrap();
         assert_eq!(
-            refusal(&record(), now),
+            refusal(&record(), now, None),
             "is not built again: it failed 4 minutes ago\n\
              Reason: builder failed with exit code 1, after 12 s (1 attempt)\n\
              Last log lines:\n\
@@ -79,13 +88,14 @@ mod tests {
     #[test]
     fn several_attempts_and_no_log() {
         let record = FailureRecord { attempts: 3, log: String::new(), ..record() };
-        let text = refusal(&record, record.last_failure);
+        let text = refusal(&record, record.last_failure, Some(Path::new("/db")));
         assert!(text.contains("it failed just now\n") && text.contains("(3 attempts)\nIt logged nothing\n"), "{text}");
+        assert!(text.ends_with("-x.drv --database /db"), "{text}");
     }
 
     #[test]
     fn a_warning_is_one_line() {
-        let text = warning(&record(), Timestamp::from_second(1_007_200).unwrap());
+        let text = warning(&record(), Timestamp::from_second(1_007_200).unwrap(), None);
         assert_eq!(
             text,
             "is built although it failed 2 hours ago (builder failed with exit code 1); for its log, run  \

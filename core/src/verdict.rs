@@ -1,6 +1,6 @@
 //! From what a request would build and what is known to fail to what is done about it.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 
 use crate::store_path::{DerivationPath, OutputPath};
 
@@ -68,23 +68,53 @@ pub enum Verdict {
     },
 }
 
-/// Decides about a request that would build `missing`, of which `known` (places in `missing`) failed before.
-pub fn decide(policy: &Policy, missing: &[Missing], known: &[usize]) -> Verdict {
+/// Decides about a request for `requested` that would build `missing`, of which `known` (places in `missing`) failed
+/// before.
+pub fn decide(
+    policy: &Policy,
+    requested: &HashSet<DerivationPath>,
+    missing: &[Missing],
+    known: &HashSet<usize>,
+) -> Verdict {
     if known.is_empty() || !policy.consults() {
         return Verdict::Build;
     }
-    let mut known = known.to_vec();
-    known.sort_unstable();
-    known.dedup();
+    let places: HashMap<&DerivationPath, usize> =
+        missing.iter().enumerate().map(|(place, missing)| (&missing.derivation, place)).collect();
+    let needed = needed(&places, requested, missing, known);
+    let known: Vec<usize> = (0..missing.len()).filter(|place| needed[*place] && known.contains(place)).collect();
+    if known.is_empty() {
+        return Verdict::Build;
+    }
     match policy.action {
         Action::Warn => Verdict::Warn(known),
-        Action::Fail => Verdict::Refuse { dependents: dependents(missing, &known), known },
+        Action::Fail => Verdict::Refuse { dependents: dependents(&places, missing, &known, &needed), known },
     }
 }
 
-fn dependents(missing: &[Missing], known: &[usize]) -> Vec<Dependent> {
-    let places: HashMap<&DerivationPath, usize> =
-        missing.iter().enumerate().map(|(place, missing)| (&missing.derivation, place)).collect();
+/// Whether each of `missing` is still needed if known failures are not built: what only a known failure needs is not.
+fn needed(
+    places: &HashMap<&DerivationPath, usize>,
+    requested: &HashSet<DerivationPath>,
+    missing: &[Missing],
+    known: &HashSet<usize>,
+) -> Vec<bool> {
+    let mut needed = vec![false; missing.len()];
+    let mut reached: Vec<usize> = requested.iter().filter_map(|path| places.get(path).copied()).collect();
+    while let Some(place) = reached.pop() {
+        if !std::mem::replace(&mut needed[place], true) && !known.contains(&place) {
+            reached.extend(missing[place].inputs.iter().filter_map(|input| places.get(input)));
+        }
+    }
+    needed
+}
+
+fn dependents(
+    places: &HashMap<&DerivationPath, usize>,
+    missing: &[Missing],
+    known: &[usize],
+    needed: &[bool],
+) -> Vec<Dependent> {
     let mut users: Vec<Vec<usize>> = vec![Vec::new(); missing.len()];
     for (place, derivation) in missing.iter().enumerate() {
         for input in derivation.inputs.iter().filter_map(|input| places.get(input)) {
@@ -105,7 +135,7 @@ fn dependents(missing: &[Missing], known: &[usize]) -> Vec<Dependent> {
         }
     }
     let blamed = blame.iter().enumerate().filter_map(|(index, blame)| Some(Dependent { index, blame: (*blame)? }));
-    blamed.filter(|dependent| dependent.index != dependent.blame).collect()
+    blamed.filter(|dependent| dependent.index != dependent.blame && needed[dependent.index]).collect()
 }
 
 #[cfg(test)]
@@ -125,8 +155,14 @@ mod tests {
         inputs.iter().enumerate().map(missing).collect()
     }
 
+    /// Asks for all of `missing`.
+    fn decide_all(policy: &Policy, missing: &[Missing], known: &[usize]) -> Verdict {
+        let requested = missing.iter().map(|missing| missing.derivation.clone()).collect();
+        decide(policy, &requested, missing, &known.iter().copied().collect())
+    }
+
     fn refused(missing: &[Missing], known: &[usize]) -> Vec<(usize, usize)> {
-        match decide(&Policy::default(), missing, known) {
+        match decide_all(&Policy::default(), missing, known) {
             Verdict::Refuse { dependents, .. } => dependents.iter().map(|d| (d.index, d.blame)).collect(),
             other => panic!("{other:?}"),
         }
@@ -134,7 +170,7 @@ mod tests {
 
     #[test]
     fn nothing_known_is_built() {
-        assert_eq!(decide(&Policy::default(), &graph(&[&[], &[0]]), &[]), Verdict::Build);
+        assert_eq!(decide_all(&Policy::default(), &graph(&[&[], &[0]]), &[]), Verdict::Build);
     }
 
     #[test]
@@ -149,6 +185,18 @@ mod tests {
     #[test]
     fn a_known_failure_that_needs_another_is_not_its_dependent() {
         assert_eq!(refused(&graph(&[&[], &[0]]), &[0, 1]), []);
+    }
+
+    #[test]
+    fn what_only_a_known_failure_needs_does_not_matter() {
+        // 0 is needed by 1, 1 by 2; 0 and 2 are known, only 2 is asked for.
+        let missing = graph(&[&[], &[0], &[1]]);
+        let ask = |requested: usize| {
+            let requested = HashSet::from([missing[requested].derivation.clone()]);
+            decide(&Policy::default(), &requested, &missing, &HashSet::from([0, 2]))
+        };
+        assert_eq!(ask(2), Verdict::Refuse { known: vec![2], dependents: vec![] });
+        assert_eq!(ask(1), Verdict::Refuse { known: vec![0], dependents: vec![Dependent { index: 1, blame: 0 }] });
     }
 
     #[test]
@@ -167,7 +215,7 @@ mod tests {
             (Policy::default(), Verdict::Refuse { known: vec![0], dependents: vec![] }),
         ];
         for (policy, expected) in table {
-            assert_eq!(decide(&policy, &missing, &[0]), expected, "{policy:?}");
+            assert_eq!(decide_all(&policy, &missing, &[0]), expected, "{policy:?}");
         }
     }
 
