@@ -99,6 +99,45 @@ fn keep_going_records_each_failure() {
     assert_eq!(nix.recorded(), ["a", "c", "d"]);
 }
 
+/// Nix up to 2.11 can build again what succeeded: what fails then is not deterministic.
+#[test]
+fn a_repeated_build_is_not_recorded() {
+    let nix = Scratch::new();
+    if nix.nix_is_at_least(2, 12) {
+        nix.run("nix-build --option repeat 1 -E '(import ./lib.nix).ok \"x\"'").says("unknown setting 'repeat'");
+        return;
+    }
+    let mark = nix.path("mark");
+    nix.expression(&format!(
+        r#"drv "x" "if [ -e {0} ]; then exit 1; fi; echo > {0}; echo > $out" {{ }}"#,
+        mark.display()
+    ));
+    nix.run("nix-build --option repeat 1").exits(100).says("failed with exit code 1");
+    assert_eq!((nix.runs("x"), nix.recorded().len()), (2, 0));
+}
+
+/// The build did succeed, though the command fails.
+#[test]
+fn a_success_before_a_failing_post_build_hook_forgets() {
+    let nix = Scratch::new();
+    nix.expression(&format!(r#"drv "x" "read x < {}/good && echo $x > $out" {{ }}"#, nix.path("").display()));
+    nix.run("nix-build").exits(100);
+    nix.write("good", "x\n");
+    nix.script("hook", "exit 1");
+    let ran = nix.run("nix-build --option negative-cache-retry true --option post-build-hook $PWD/hook");
+    assert!(ran.status != 0 && nix.runs("x") == 2, "{ran}");
+    assert!(nix.recorded().is_empty(), "{ran}");
+}
+
+#[test]
+fn a_builder_that_uses_nix_is_not_recorded() {
+    let nix =
+        Scratch::new().config("extra-experimental-features = recursive-nix").config("system-features = recursive-nix");
+    nix.expression(r#"drv "x" "exit 1" { requiredSystemFeatures = [ "recursive-nix" ]; }"#);
+    nix.run("nix-build").exits(100).says("failed with exit code 1");
+    assert!(nix.recorded().is_empty());
+}
+
 #[test]
 fn an_interrupted_build_is_not_recorded() {
     for signal in ["INT", "TERM", "HUP"] {

@@ -56,6 +56,9 @@ fn precedence_is_that_of_every_other_setting() {
                     nix = nix.config(line(environment).trim());
                     let option = command_line.map(|v| format!("--option negative-cache {v}")).unwrap_or_default();
                     let expected = command_line.or(environment).or(user).or(system).unwrap_or("false");
+                    nix.expression(r#"fail "bad""#);
+                    nix.run(&format!("nix-build {option}")).exits(100);
+                    assert_eq!(exists(&nix.database()), expected == "true", "off is off, on is on");
                     let ran = nix.run(&format!("{SHOW} {option} | grep '^negative-cache ='"));
                     assert_eq!(
                         ran.stdout.trim(),

@@ -99,8 +99,9 @@ impl Scratch {
     pub fn run_with(&self, line: &str, variables: &[(&str, &str)]) -> Ran {
         let plugin = from_environment(if self.faulty { "NNC_FAULTY_PLUGIN" } else { "NNC_PLUGIN" });
         let path = format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", from_environment("NNC_NIX_BIN").display());
-        let output = Command::new("/bin/bash")
-            .args(["-c", line])
+        // No command takes long, unless it hangs, which must not keep the tests from ending.
+        let output = Command::new("timeout")
+            .args(["--kill-after=5", "120", "/bin/bash", "-c", line])
             .current_dir(self.path("work"))
             .env_clear()
             .env("PATH", path)
