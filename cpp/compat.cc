@@ -72,9 +72,9 @@ std::optional<std::string> registeredSpelling(const std::string & uri)
 #endif
 }
 
-Missing queryMissing(Store & store, const std::vector<DerivedPath> & requests)
+MissingPaths queryMissing(Store & store, const std::vector<DerivedPath> & requests)
 {
-    Missing missing;
+    MissingPaths missing;
     uint64_t downloadSize, narSize;
     store.queryMissing(
         requests, missing.willBuild, missing.willSubstitute, missing.unknown, downloadSize, narSize);

@@ -124,12 +124,12 @@ inline constexpr bool localUrlsAreNixs = false;
 std::optional<std::string> registeredSpelling(const std::string & uri);
 
 /* What Nix would have to do for requests (`Store::queryMissing`). */
-struct Missing
+struct MissingPaths
 {
     nix::StorePathSet willBuild, willSubstitute, unknown;
 };
 
-Missing queryMissing(nix::Store & store, const std::vector<nix::DerivedPath> & requests);
+MissingPaths queryMissing(nix::Store & store, const std::vector<nix::DerivedPath> & requests);
 
 /* ---- Derivations ---- */
 

@@ -14,12 +14,35 @@ static rust::Vec<rust::String> outputPaths(const Store & store, const BasicDeriv
     return paths;
 }
 
+static bool hasKnownFailures(const core::Policy & policy)
+{
+    auto answer = core::has_known_failures(policy);
+    report(answer.trouble);
+    return answer.yes;
+}
+
+/* The core's verdict; what is only to be warned of is said here. */
+static core::Verdict judge(
+    const core::Policy & policy,
+    const rust::Vec<rust::String> & requested,
+    const rust::Vec<core::MissingDerivation> & missing)
+{
+    auto verdict = core::judge_request(policy, requested, missing);
+    report(verdict.trouble);
+    for (auto & failure : verdict.warnings)
+        warn("'%s' %s", std::string(missing.at(failure.place).path), compat::plain(std::string(failure.text)));
+    return verdict;
+}
+
+static Error refusal(const Store & store, const StorePath & path, const rust::String & text)
+{
+    return Error("'%s' %s", store.printStorePath(path), compat::plain(std::string(text)));
+}
+
 Consultation consult(Store & store, const core::Policy & policy, const std::vector<DerivedPath> & requests)
 {
     Consultation consultation;
-    auto answer = core::has_known_failures(policy);
-    report(answer.trouble);
-    if (!answer.yes)
+    if (!hasKnownFailures(policy))
         return consultation;
 
     rust::Vec<core::MissingDerivation> facts;
@@ -36,27 +59,14 @@ Consultation consult(Store & store, const core::Policy & policy, const std::vect
         if (auto path = compat::requestedDerivation(request))
             requested.push_back(store.printStorePath(*path));
     consultation.asked = true;
-    consultation.verdict = core::judge_request(policy, requested, facts);
-    report(consultation.verdict.trouble);
-    for (auto & failure : consultation.verdict.warnings)
-        warn(
-            "'%s' %s",
-            store.printStorePath(consultation.missing.at(failure.place).path),
-            compat::plain(std::string(failure.text)));
+    consultation.verdict = judge(policy, requested, facts);
     return consultation;
-}
-
-static Error refusal(const Store & store, const StorePath & path, const rust::String & text)
-{
-    return Error("'%s' %s", store.printStorePath(path), compat::plain(std::string(text)));
 }
 
 std::optional<Error> consult(
     Store & store, const core::Policy & policy, const StorePath & path, const BasicDerivation & derivation)
 {
-    auto answer = core::has_known_failures(policy);
-    report(answer.trouble);
-    if (!answer.yes)
+    if (!hasKnownFailures(policy))
         return std::nullopt;
 
     auto outputs = outputPaths(store, derivation);
@@ -68,14 +78,11 @@ std::optional<Error> consult(
     if (missing.unknown.empty() && (missing.willSubstitute.empty() || compat::substitutesAllowed(path, derivation)))
         return std::nullopt;
 
-    rust::Vec<core::MissingDerivation> facts;
-    facts.push_back({.path = store.printStorePath(path), .outputs = outputs});
     rust::Vec<rust::String> requested;
     requested.push_back(store.printStorePath(path));
-    auto verdict = core::judge_request(policy, requested, facts);
-    report(verdict.trouble);
-    for (auto & failure : verdict.warnings)
-        warn("'%s' %s", store.printStorePath(path), compat::plain(std::string(failure.text)));
+    rust::Vec<core::MissingDerivation> facts;
+    facts.push_back({.path = requested[0], .outputs = outputs});
+    auto verdict = judge(policy, requested, facts);
     if (verdict.known.empty())
         return std::nullopt;
     return refusal(store, path, verdict.known[0].text);

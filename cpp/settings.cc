@@ -168,11 +168,10 @@ bool registerSettings()
     if (mentioned) {
         compat::applyConfiguration(last);
         applyCommandLine(last, arguments);
+        /* What was said where it can't be found again, such as in a script's first lines, stays. */
         for (auto & [name, value] : pending)
-            last.values.emplace(name, value);
-        for (auto & [name, value] : last.values)
-            if (last.names.count(name) && pending.count(name))
-                pending.insert_or_assign(name, value);
+            if (last.names.count(name))
+                value = last.values.emplace(name, value).first->second;
     }
 
     if (isBuildHook(arguments)) {

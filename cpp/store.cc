@@ -11,33 +11,28 @@ using namespace nix;
    same effect on the caches of path information. */
 static thread_local bool missingIsKnown = false;
 
-static void run(Worker & worker, const std::vector<compat::Requested> & requested, bool asked)
+static void run(Worker & worker, const Goals & goals, bool asked)
 {
-    Goals goals;
-    for (auto & i : requested)
-        if (i.goal && i.goal->exitCode == Goal::ecBusy)
-            goals.insert(i.goal);
     missingIsKnown = asked;
     Finally forget([] { missingIsKnown = false; });
     worker.run(goals);
 }
 
-/* What stands in the way of a request. Where that can't be found out nothing does: Nix meets the same error itself. */
-static Consultation consultUnlessItFails(
-    Store & store, const core::Policy & policy, BuildMode mode, const std::vector<DerivedPath> & requests)
+/* What stands in the way, as `consult` finds it out. Where it can't, nothing does: Nix meets the same error itself. */
+template<typename Consult>
+static std::invoke_result_t<Consult> consultUnlessItFails(BuildMode mode, Consult && consult)
 {
+    std::invoke_result_t<Consult> answer{};
     /* A check or a repair asks for a build of what was built before. */
-    if (mode != bmNormal)
-        return {};
-    Consultation consultation;
-    harmless([&] {
-        try {
-            consultation = consult(store, policy, requests);
-        } catch (Error & error) {
-            debug("negative cache: cannot tell what would be built: %s", error.what());
-        }
-    });
-    return consultation;
+    if (mode == bmNormal)
+        harmless([&] {
+            try {
+                answer = consult();
+            } catch (Error & error) {
+                debug("negative cache: cannot tell what would be built: %s", error.what());
+            }
+        });
+    return answer;
 }
 
 /* Does as the entry points of Nix (`build/entry-points.cc`), but for the goals of what is known to fail; `finish` is
@@ -51,11 +46,15 @@ static auto build(
     Finish && finish)
 {
     auto policy = negative_cache::policy(store.stateDir);
-    auto consultation = consultUnlessItFails(store, policy, mode, requests);
+    auto consultation = consultUnlessItFails(mode, [&] { return consult(store, policy, requests); });
     WatchedWorker watched(store, evalStore ? *evalStore : store, mode, policy);
     std::vector<GoalPtr> refused;
     auto requested = makeGoals(watched.worker, mode, requests, consultation, refused);
-    run(watched.worker, requested, consultation.asked);
+    Goals goals;
+    for (auto & i : requested)
+        if (i.goal && i.goal->exitCode == Goal::ecBusy)
+            goals.insert(i.goal);
+    run(watched.worker, goals, consultation.asked);
     return finish(watched.worker, requested);
 }
 
@@ -85,9 +84,7 @@ negative_cache::LocalStore::buildDerivation(const StorePath & path, const BasicD
     if (!settings().enable)
         return nix::LocalStore::buildDerivation(path, derivation, mode);
     auto policy = negative_cache::policy(stateDir);
-    std::optional<Error> refusal;
-    if (mode == bmNormal)
-        harmless([&] { refusal = consult(*this, policy, path, derivation); });
+    auto refusal = consultUnlessItFails(mode, [&] { return consult(*this, policy, path, derivation); });
     WatchedWorker watched(*this, *this, mode, policy);
     if (!refusal)
         return compat::buildDerivation(watched.worker, path, derivation, mode, [&](const Goals & goals) {
@@ -95,9 +92,7 @@ negative_cache::LocalStore::buildDerivation(const StorePath & path, const BasicD
         });
     auto goal = std::make_shared<compat::UnbuiltGoal>(path, watched.worker, BuildResult::CachedFailure, *refusal);
     watched.worker.wakeUp(goal);
-    missingIsKnown = true;
-    Finally forget([] { missingIsKnown = false; });
-    watched.worker.run(Goals{goal});
+    run(watched.worker, {goal}, true);
     return compat::buildResult(*goal);
 }
 

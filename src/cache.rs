@@ -17,7 +17,7 @@ use nix_negative_cache_core::store_path::{DerivationPath, OutputPath};
 use nix_negative_cache_core::verdict::{self, Missing};
 
 use crate::boundary::fault_point;
-use crate::{Dependent, EndedBuild, FailureAttributes, KnownFailure, MissingDerivation, Policy, Verdict};
+use crate::{Dependent, EndedBuild, FailureAttributes, KnownFailure, MissingDerivation, Policy, Status, Verdict};
 
 /// The open databases by path, and the process that opened them: nix-daemon forks for each connection, and a
 /// connection to SQLite must not be used after a fork (sqlite.org/howtocorrupt.html, 2.6).
@@ -79,12 +79,8 @@ pub fn has_known_failures(policy: &Policy) -> Result<bool, String> {
     })
 }
 
-/// The verdict on a request for `requested` that would build `missing`; `None` if nothing stands in the way.
-pub fn judge_request(
-    policy: &Policy,
-    requested: &[String],
-    missing: &[MissingDerivation],
-) -> Result<Option<Verdict>, String> {
+/// The verdict on a request for `requested` that would build `missing`.
+pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDerivation]) -> Result<Verdict, String> {
     let requested = requested.iter().map(|path| path.as_str().into()).collect();
     let unusual_database = unusual_database(policy);
 
@@ -97,7 +93,7 @@ pub fn judge_request(
         })
         .collect();
     with_database(policy, false, |database| {
-        let Some(database) = database else { return Ok(None) };
+        let Some(database) = database else { return Ok(Verdict::default()) };
         let failures = database.known(missing.iter().flat_map(|missing| &missing.outputs))?;
         let mut records: HashMap<usize, FailureRecord> = HashMap::new();
         for (place, missing) in missing.iter().enumerate() {
@@ -118,8 +114,7 @@ pub fn judge_request(
                 })
                 .collect()
         };
-        let mut verdict =
-            Verdict { trouble: String::new(), warnings: Vec::new(), known: Vec::new(), dependents: Vec::new() };
+        let mut verdict = Verdict::default();
         match verdict::decide(&policy.for_core(), &requested, &missing, &known) {
             verdict::Verdict::Build => {}
             verdict::Verdict::Warn(known) => verdict.warnings = say(&known, refusal::warning),
@@ -128,13 +123,14 @@ pub fn judge_request(
                 verdict.dependents = dependents.iter().map(|d| Dependent { place: d.index, blame: d.blame }).collect();
             }
         }
-        Ok(Some(verdict))
+        Ok(verdict)
     })
 }
 
 /// Records or forgets what `build` ended with. Returns why its failure is not recorded, if so.
 pub fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Result<Option<Reason>, String> {
-    let log = log.text();
+    // Most builds succeed, and nobody reads their logs.
+    let log = if build.status == Status::Built { String::new() } else { log.text() };
     let derivation = DerivationPath::from(build.derivation.as_str());
     let evidence = Evidence {
         derivation: &derivation,

@@ -53,6 +53,7 @@ mod ffi {
     }
 
     /// What to do about a request. Nothing known means: build.
+    #[derive(Default)]
     struct Verdict {
         /// What to warn of, if not empty.
         trouble: String,
@@ -193,11 +194,9 @@ fn has_known_failures(policy: &Policy) -> Answer {
 
 #[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
 fn judge_request(policy: &Policy, requested: &Vec<String>, missing: &Vec<MissingDerivation>) -> Verdict {
-    let nothing = |trouble| Verdict { trouble, warnings: Vec::new(), known: Vec::new(), dependents: Vec::new() };
     match boundary::guarded(|| cache::judge_request(policy, requested, missing)) {
-        Ok(None) => nothing(String::new()),
-        Ok(Some(verdict)) => verdict,
-        Err(trouble) => nothing(trouble),
+        Ok(verdict) => verdict,
+        Err(trouble) => Verdict { trouble, ..Verdict::default() },
     }
 }
 
