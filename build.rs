@@ -33,7 +33,8 @@ fn build() -> Result<(), String> {
 
     let mut compiler = cxx_build::bridge("src/lib.rs");
     compiler.files(
-        ["compat", "entry", "observer", "primop", "request", "settings", "store"].map(|name| format!("cpp/{name}.cc")),
+        ["compat", "entry", "observer", "outputs", "primop", "request", "second_look", "settings", "store"]
+            .map(|name| format!("cpp/{name}.cc")),
     );
     compiler.include("cpp");
     // As Nix itself: C++20 since 2.16.

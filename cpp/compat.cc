@@ -102,6 +102,58 @@ bool substitutesAllowed(const StorePath & path, const BasicDerivation & derivati
     return ParsedDerivation(path, copy).substitutesAllowed();
 }
 
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+/* Adds to `found` the paths that `tryResolve` will ask for. */
+static bool findOutputs(
+    Store & store,
+    const StorePath & input,
+    const DerivedPathMap<StringSet>::ChildNode & node,
+    std::map<std::pair<StorePath, std::string>, StorePath> & found)
+{
+    auto outputs = store.queryPartialDerivationOutputMap(input);
+    auto find = [&](const std::string & name) {
+        auto output = outputs.find(name);
+        if (output == outputs.end() || !output->second)
+            return false;
+        found.insert_or_assign({input, name}, *output->second);
+        return true;
+    };
+    for (auto & name : node.value)
+        if (!find(name))
+            return false;
+    for (auto & [name, child] : node.childMap)
+        if (!find(name) || !store.isValidPath(found.at({input, name}))
+            || !findOutputs(store, found.at({input, name}), child, found))
+            return false;
+    return true;
+}
+#endif
+
+std::optional<Derivation> resolve(Store & store, const Derivation & derivation)
+{
+    /* `tryResolve` warns of an output that it can't find, so it is only given what has them all. */
+    std::map<std::pair<StorePath, std::string>, StorePath> found;
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    for (auto & [input, node] : derivation.inputDrvs.map)
+        if (!store.isValidPath(input) || !findOutputs(store, input, node, found))
+            return std::nullopt;
+#else
+    for (auto & [input, names] : derivation.inputDrvs) {
+        if (!store.isValidPath(input))
+            return std::nullopt;
+        auto outputs = store.queryPartialDerivationOutputMap(input);
+        for (auto & name : names) {
+            auto output = outputs.find(name);
+            if (output == outputs.end() || !output->second)
+                return std::nullopt;
+            found.insert_or_assign({input, name}, *output->second);
+        }
+    }
+#endif
+    auto resolved = derivation.tryResolve(store, found);
+    return resolved ? std::optional(Derivation(*resolved)) : std::nullopt;
+}
+
 StorePathSet inputDerivations(const Derivation & derivation)
 {
     StorePathSet inputs;
@@ -157,6 +209,62 @@ std::shared_ptr<DerivationGoal> startedGoal(Worker & worker, const StorePath & d
     return goal;
 }
 
+bool waitsForItsBuilder(const DerivationGoal & goal)
+{
+    if (goal.exitCode != Goal::ecBusy || goal.mcRunningBuilds)
+        return false;
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    /* Set by `inputsRealised`, after which comes `tryToBuild`. */
+    return bool(goal.derivationType);
+#else
+    return goal.state == &DerivationGoal::tryToBuild || goal.state == &DerivationGoal::tryLocalBuild;
+#endif
+}
+
+bool wants(const DerivationGoal & goal, const std::string & output)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    return goal.wantedOutputs.contains(output);
+#else
+    return wantOutput(output, goal.wantedOutputs);
+#endif
+}
+
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+static Goal::Done doneRefused(DerivationGoal & goal, const Error & refusal)
+#else
+static void doneRefused(DerivationGoal & goal, const Error & refusal)
+#endif
+{
+    /* As for a failure of the builder, of which this stands for one. */
+    goal.worker.permanentFailure = true;
+    return goal.done(BuildResult::CachedFailure, {}, refusal);
+}
+
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+static Goal::Co refusing(DerivationGoal & goal, Error refusal)
+{
+    goal.actLock.reset();
+    co_return doneRefused(goal, refusal);
+}
+#endif
+
+void refuse(DerivationGoal & goal, const Error & refusal)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    /* What the goal does when it is woken next, set up as by the constructor of `Goal`. */
+    auto next = refusing(goal, refusal);
+    next.handle.promise().goal = &goal;
+    goal.top_co.reset();
+    goal.top_co.emplace(std::move(next));
+#else
+    /* It may be woken once more; then this does nothing. */
+    goal.state = &DerivationGoal::closeLogFile;
+    goal.actLock.reset();
+    doneRefused(goal, refusal);
+#endif
+}
+
 BuildResult buildResult(const DerivationGoal & goal)
 {
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
@@ -167,31 +275,61 @@ BuildResult buildResult(const DerivationGoal & goal)
 #endif
 }
 
-UnbuiltGoal::UnbuiltGoal(
-    const StorePath & derivation, Worker & worker, BuildResult::Status status, const Error & error)
+UnbuiltGoal::UnbuiltGoal(const StorePath & derivation, Worker & worker, const std::optional<Error> & refusal)
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
     : DerivationGoal(derivation, OutputsSpec::All{}, worker)
 #else
     : DerivationGoal(derivation, StringSet{}, worker)
 #endif
-    , status(status)
-    , error(error)
+    , refusal(refusal)
 {
+}
+
+/* As `DerivationGoal::inputsRealised` says it. */
+static Error dependenciesFailed(const DerivationGoal & goal)
+{
+    return Error(
+        "%s dependencies of derivation '%s' failed to build",
+        goal.nrFailed,
+        goal.worker.store.printStorePath(goal.drvPath));
 }
 
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
 Goal::Co UnbuiltGoal::init()
 {
-    if (status == BuildResult::CachedFailure)
-        worker.permanentFailure = true;
-    co_return done(status, {}, error);
+    if (refusal)
+        co_return doneRefused(*this, *refusal);
+    co_return done(BuildResult::DependencyFailed, {}, dependenciesFailed(*this));
 }
 #else
 void UnbuiltGoal::work()
 {
-    if (status == BuildResult::CachedFailure)
-        worker.permanentFailure = true;
-    done(status, {}, error);
+    if (refusal)
+        doneRefused(*this, *refusal);
+    else
+        done(BuildResult::DependencyFailed, {}, dependenciesFailed(*this));
+}
+#endif
+
+Errand::Errand(Worker & worker, std::function<void()> errand)
+    : Goal(worker, DerivedPath::Opaque{StorePath::dummy})
+    , errand(std::move(errand))
+{
+    name = "negative cache";
+}
+
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+Goal::Co Errand::init()
+{
+    while (true) {
+        errand();
+        co_await Suspend{};
+    }
+}
+#else
+void Errand::work()
+{
+    errand();
 }
 #endif
 

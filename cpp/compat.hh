@@ -21,6 +21,7 @@
 #include "build/derivation-goal.hh"
 #include "build/substitution-goal.hh"
 
+#include "callback.hh"
 #include "config.hh"
 #include "derivations.hh"
 #include "eval.hh"
@@ -148,6 +149,10 @@ inline bool isImpure(const nix::DerivationType & type)
 /* Whether the outputs of a derivation may be substituted (`allowSubstitutes`). */
 bool substitutesAllowed(const nix::StorePath & path, const nix::BasicDerivation & derivation);
 
+/* `derivation` as it will be built: with the outputs of its dependencies in the place of the dependencies
+   (`Derivation::tryResolve`). Nothing unless all of them are known. */
+std::optional<nix::Derivation> resolve(nix::Store & store, const nix::Derivation & derivation);
+
 /* The derivations that `derivation` needs outputs of, as far as they are known before anything is built. */
 nix::StorePathSet inputDerivations(const nix::Derivation & derivation);
 
@@ -171,6 +176,27 @@ inline bool buildEnded(const nix::DerivationGoal & goal)
 
 nix::BuildResult buildResult(const nix::DerivationGoal & goal);
 
+/* Whether a goal has all it needs to build, including the derivation, and has not started to. */
+bool waitsForItsBuilder(const nix::DerivationGoal & goal);
+
+/* Whether a goal that has started its builder starts it once more if it succeeds (`repeat`, until 2.11), which includes
+   locking the outputs again. */
+inline bool willBuildAgain([[maybe_unused]] const nix::DerivationGoal & goal)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2012000
+    return false;
+#else
+    return goal.curRound < goal.nrRounds;
+#endif
+}
+
+/* Whether somebody waits for this output of a goal. */
+bool wants(const nix::DerivationGoal & goal, const std::string & output);
+
+/* Refuses to build what a goal that `waitsForItsBuilder` and is not at work is about to build: it fails, at the latest
+   when its turn comes. */
+void refuse(nix::DerivationGoal & goal, const nix::Error & refusal);
+
 /* Whether the builder of a goal may use Nix itself. */
 inline bool usesRecursiveNix(const nix::DerivationGoal & goal)
 {
@@ -180,18 +206,44 @@ inline bool usesRecursiveNix(const nix::DerivationGoal & goal)
 /* A goal that builds nothing: it waits for what it was given as waitees, then fails. */
 class UnbuiltGoal : public nix::DerivationGoal
 {
-    const nix::BuildResult::Status status;
-    const nix::Error error;
+    const std::optional<nix::Error> refusal;
 
 public:
+    /* Without a refusal, it fails because of its waitees, and says so in Nix's words. */
     UnbuiltGoal(
-        const nix::StorePath & derivation,
-        nix::Worker & worker,
-        nix::BuildResult::Status status,
-        const nix::Error & error);
+        const nix::StorePath & derivation, nix::Worker & worker, const std::optional<nix::Error> & refusal);
 
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
     Co init() override;
+#else
+    void work() override;
+#endif
+};
+
+/* A goal that nobody asked for: it does its work each time that it is woken, before all other goals that are awake, and
+   is never done. It must not be awake when the last of the others is done, which Nix checks. */
+class Errand : public nix::Goal
+{
+    const std::function<void()> errand;
+
+public:
+    Errand(nix::Worker & worker, std::function<void()> errand);
+
+    std::string key() override
+    {
+        /* The keys of Nix's own goals begin with letters. */
+        return "";
+    }
+
+    void timedOut(nix::Error &&) override {}
+
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    Co init() override;
+
+    nix::JobCategory jobCategory() const override
+    {
+        return nix::JobCategory::Build;
+    }
 #else
     void work() override;
 #endif

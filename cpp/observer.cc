@@ -135,7 +135,10 @@ void Observer::activityStarted(
         bool again = same != running.end();
         if (again)
             running.erase(same);
-        running.push_back({goal, activity, std::chrono::steady_clock::now(), core::new_log_tail(), again});
+        running.push_back({goal, activity, std::chrono::steady_clock::now(), core::new_log_tail(), again, nullptr});
+        /* Failures elsewhere are not recorded. */
+        if (goal->machineName.empty() && !compat::willBuildAgain(*goal))
+            running.back().locks = std::make_shared<KeptLocks>(store, *goal);
     });
 }
 
@@ -196,15 +199,14 @@ void Observer::ended(const Build & build, core::Status status)
         .impure = compat::isImpure(type),
         .builtin = derivation.isBuiltin(),
         .remote = !goal.machineName.empty(),
-        .outputs_known = type.hasKnownOutputPaths(),
+        .outputs_known = false,
         .normal_mode = mode == bmNormal && !build.again,
         .interrupted = compat::interrupted(),
         .recursive = compat::usesRecursiveNix(goal),
         .duration_ms = duration_cast<milliseconds>(steady_clock::now() - build.started).count(),
     };
-    for (auto & [name, output] : derivation.outputsAndOptPaths(store))
-        if (output.second)
-            ended.outputs.push_back({name, store.printStorePath(*output.second)});
+    ended.outputs = outputKeys(store, derivation);
+    ended.outputs_known = !ended.outputs.empty();
     auto recorded = core::build_ended(policy, ended, *build.log);
     report(recorded.trouble);
     if (!recorded.reason.empty())

@@ -7,6 +7,7 @@
    Holding it for longer would keep its activity alive in the progress bar. */
 
 #include "compat.hh"
+#include "outputs.hh"
 #include "nix-negative-cache-plugin/src/lib.rs.h"
 
 #include <chrono>
@@ -43,6 +44,8 @@ class Observer
         rust::Box<core::LogTail> log;
         /* Whether it was built before in this run (`repeat` in Nix up to 2.11), and succeeded. */
         bool again;
+        /* Until the end of the build is recorded. */
+        std::shared_ptr<KeptLocks> locks;
     };
 
     std::vector<Build> running;

@@ -1,18 +1,10 @@
 #include "request.hh"
+#include "outputs.hh"
 #include "trouble.hh"
 
 namespace negative_cache {
 
 using namespace nix;
-
-static rust::Vec<rust::String> outputPaths(const Store & store, const BasicDerivation & derivation)
-{
-    rust::Vec<rust::String> paths;
-    for (auto & [_, output] : derivation.outputsAndOptPaths(store))
-        if (output.second)
-            paths.push_back(store.printStorePath(*output.second));
-    return paths;
-}
 
 static bool hasKnownFailures(const core::Policy & policy)
 {
@@ -48,7 +40,7 @@ Consultation consult(Store & store, const core::Policy & policy, const std::vect
     rust::Vec<core::MissingDerivation> facts;
     for (auto & path : compat::queryMissing(store, requests).willBuild) {
         auto derivation = store.readDerivation(path);
-        core::MissingDerivation fact{.path = store.printStorePath(path), .outputs = outputPaths(store, derivation)};
+        core::MissingDerivation fact{.path = store.printStorePath(path), .outputs = plainKeys(outputKeys(store, derivation))};
         for (auto & input : compat::inputDerivations(derivation))
             fact.inputs.push_back(store.printStorePath(input));
         facts.push_back(std::move(fact));
@@ -69,19 +61,27 @@ std::optional<Error> consult(
     if (!hasKnownFailures(policy))
         return std::nullopt;
 
-    auto outputs = outputPaths(store, derivation);
     std::vector<DerivedPath> requests;
-    for (auto & output : outputs)
-        requests.push_back(DerivedPath::Opaque{store.parseStorePath(std::string(output))});
-    auto missing = compat::queryMissing(store, requests);
-    /* What is not valid can't be had, if it is in `unknown`, or may not. */
-    if (missing.unknown.empty() && (missing.willSubstitute.empty() || compat::substitutesAllowed(path, derivation)))
-        return std::nullopt;
+    for (auto & [name, output] : derivation.outputsAndOptPaths(store))
+        if (output.second)
+            requests.push_back(DerivedPath::Opaque{*output.second});
+    /* A derivation whose output paths are not known can't be found valid or substituted this early. */
+    if (!requests.empty()) {
+        auto missing = compat::queryMissing(store, requests);
+        /* What is not valid can't be had, if it is in `unknown`, or may not. */
+        if (missing.unknown.empty() && (missing.willSubstitute.empty() || compat::substitutesAllowed(path, derivation)))
+            return std::nullopt;
+    }
+    return refusalOf(store, policy, path, plainKeys(outputKeys(store, Derivation(derivation))));
+}
 
+std::optional<Error> refusalOf(
+    Store & store, const core::Policy & policy, const StorePath & path, const rust::Vec<rust::String> & keys)
+{
     rust::Vec<rust::String> requested;
     requested.push_back(store.printStorePath(path));
     rust::Vec<core::MissingDerivation> facts;
-    facts.push_back({.path = requested[0], .outputs = outputs});
+    facts.push_back({.path = requested[0], .outputs = keys});
     auto verdict = judge(policy, requested, facts);
     if (verdict.known.empty())
         return std::nullopt;
@@ -125,31 +125,25 @@ std::vector<compat::Requested> makeGoals(
             }
 
     std::map<StorePath, std::shared_ptr<compat::UnbuiltGoal>> unbuilt;
-    auto add = [&](size_t place, BuildResult::Status status, const Error & error) {
+    auto add = [&](size_t place, std::optional<Error> error) {
         auto & path = missing.at(place).path;
-        auto goal = std::make_shared<compat::UnbuiltGoal>(path, worker, status, error);
+        auto goal = std::make_shared<compat::UnbuiltGoal>(path, worker, std::move(error));
         unbuilt.emplace(path, goal);
         refused.push_back(goal);
         return goal;
     };
     for (auto & known : verdict.known)
         /* Awake: it fails at once. Dependents wake up when what they wait for has failed. */
-        worker.wakeUp(
-            add(known.place, BuildResult::CachedFailure, refusal(store, missing.at(known.place).path, known.text)));
-    for (auto & dependent : verdict.dependents)
-        add(dependent.place,
-            BuildResult::DependencyFailed,
-            Error(
-                "'%s' is not built: it depends on '%s', which is known to fail",
-                store.printStorePath(missing.at(dependent.place).path),
-                store.printStorePath(missing.at(dependent.blame).path)));
+        worker.wakeUp(add(known.place, refusal(store, missing.at(known.place).path, known.text)));
+    for (auto place : verdict.dependents)
+        add(place, std::nullopt);
 
     StorePathSet alsoMissing;
     if (settings.keepGoing)
         for (auto & i : missing)
             alsoMissing.insert(i.path);
-    for (auto & dependent : verdict.dependents) {
-        auto & [path, derivation] = missing.at(dependent.place);
+    for (auto place : verdict.dependents) {
+        auto & [path, derivation] = missing.at(place);
         auto & goal = unbuilt.at(path);
         for (auto & input : compat::inputDerivations(derivation))
             if (auto other = unbuilt.find(input); other != unbuilt.end())

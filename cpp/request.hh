@@ -4,6 +4,7 @@
 #include "compat.hh"
 #include "nix-negative-cache-plugin/src/lib.rs.h"
 #include "observer.hh"
+#include "second_look.hh"
 
 namespace negative_cache {
 
@@ -32,6 +33,13 @@ std::optional<nix::Error> consult(
     const nix::StorePath & path,
     const nix::BasicDerivation & derivation);
 
+/* The refusal of a derivation that is about to be built, if one of `keys` (see `outputKeys`) is known to fail. */
+std::optional<nix::Error> refusalOf(
+    nix::Store & store,
+    const core::Policy & policy,
+    const nix::StorePath & path,
+    const rust::Vec<rust::String> & keys);
+
 /* Nix's worker, watched. Its goals must be gone before it is. */
 class WatchedWorker
 {
@@ -45,10 +53,19 @@ private:
     Observer observer;
 
 public:
+    SecondLook secondLook;
+
     WatchedWorker(nix::Store & store, nix::Store & evalStore, nix::BuildMode mode, const core::Policy & policy)
         : worker(store, evalStore)
         , observer(store, worker, mode, policy)
+        , secondLook(store, worker, mode, policy)
     {
+    }
+
+    void run(const nix::Goals & goals)
+    {
+        secondLook.expect(goals);
+        worker.run(goals);
     }
 };
 

@@ -11,11 +11,11 @@ using namespace nix;
    same effect on the caches of path information. */
 static thread_local bool missingIsKnown = false;
 
-static void run(Worker & worker, const Goals & goals, bool asked)
+static void run(WatchedWorker & watched, const Goals & goals, bool asked)
 {
     missingIsKnown = asked;
     Finally forget([] { missingIsKnown = false; });
-    worker.run(goals);
+    watched.run(goals);
 }
 
 /* What stands in the way, as `consult` finds it out. Where it can't, nothing does: Nix meets the same error itself. */
@@ -54,7 +54,9 @@ static auto build(
     for (auto & i : requested)
         if (i.goal && i.goal->exitCode == Goal::ecBusy)
             goals.insert(i.goal);
-    run(watched.worker, goals, consultation.asked);
+    for (auto & warning : consultation.verdict.warnings)
+        watched.secondLook.alreadySaid(consultation.missing.at(warning.place).path);
+    run(watched, goals, consultation.asked);
     return finish(watched.worker, requested);
 }
 
@@ -88,11 +90,11 @@ negative_cache::LocalStore::buildDerivation(const StorePath & path, const BasicD
     WatchedWorker watched(*this, *this, mode, policy);
     if (!refusal)
         return compat::buildDerivation(watched.worker, path, derivation, mode, [&](const Goals & goals) {
-            watched.worker.run(goals);
+            watched.run(goals);
         });
-    auto goal = std::make_shared<compat::UnbuiltGoal>(path, watched.worker, BuildResult::CachedFailure, *refusal);
+    auto goal = std::make_shared<compat::UnbuiltGoal>(path, watched.worker, *refusal);
     watched.worker.wakeUp(goal);
-    run(watched.worker, {goal}, true);
+    run(watched, {goal}, true);
     return compat::buildResult(*goal);
 }
 
@@ -109,6 +111,26 @@ void negative_cache::LocalStore::queryMissing(
         return;
     }
     nix::LocalStore::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);
+}
+
+bool negative_cache::LocalStore::isValidPathUncached(const StorePath & path)
+{
+    bool valid = nix::LocalStore::isValidPathUncached(path);
+    if (auto secondLook = SecondLook::current(); secondLook && !valid)
+        secondLook->missing(printStorePath(path));
+    return valid;
+}
+
+void negative_cache::LocalStore::queryRealisationUncached(
+    const DrvOutput & id, Callback<std::shared_ptr<const Realisation>> callback) noexcept
+{
+    nix::LocalStore::queryRealisationUncached(id, std::move(callback));
+    if (auto secondLook = SecondLook::current())
+        try {
+            secondLook->missing(id.to_string());
+        } catch (Interrupted &) {
+            /* Nix finds out by itself as soon as it looks. */
+        }
 }
 
 void registerStore(bool on)

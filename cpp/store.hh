@@ -40,6 +40,12 @@ public:
         nix::StorePathSet & unknown,
         uint64_t & downloadSize,
         uint64_t & narSize) override;
+
+    bool isValidPathUncached(const nix::StorePath & path) override;
+
+    void queryRealisationUncached(
+        const nix::DrvOutput & id,
+        nix::Callback<std::shared_ptr<const nix::Realisation>> callback) noexcept override;
 };
 
 /* If `on`, makes Nix open `LocalStore` wherever it would open its own local store. */

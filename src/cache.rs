@@ -17,7 +17,7 @@ use nix_negative_cache_core::store_path::{DerivationPath, OutputPath};
 use nix_negative_cache_core::verdict::{self, Missing};
 
 use crate::boundary::fault_point;
-use crate::{Dependent, EndedBuild, FailureAttributes, KnownFailure, MissingDerivation, Policy, Status, Verdict};
+use crate::{EndedBuild, FailureAttributes, KnownFailure, MissingDerivation, Policy, Status, Verdict};
 
 /// The open databases by path, and the process that opened them: nix-daemon forks for each connection, and a
 /// connection to SQLite must not be used after a fork (sqlite.org/howtocorrupt.html, 2.6).
@@ -79,6 +79,17 @@ pub fn has_known_failures(policy: &Policy) -> Result<bool, String> {
     })
 }
 
+/// Whether the output `key` is known to fail and that could stand in the way.
+pub fn is_known_failure(policy: &Policy, key: &str) -> Result<bool, String> {
+    if !policy.for_core().consults() {
+        return Ok(false);
+    }
+    with_database(policy, false, |database| match database {
+        Some(database) => Ok(!database.known([&OutputPath::from(key)])?.is_empty()),
+        None => Ok(false),
+    })
+}
+
 /// The verdict on a request for `requested` that would build `missing`.
 pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDerivation]) -> Result<Verdict, String> {
     let requested = requested.iter().map(|path| path.as_str().into()).collect();
@@ -120,7 +131,7 @@ pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDe
             verdict::Verdict::Warn(known) => verdict.warnings = say(&known, refusal::warning),
             verdict::Verdict::Refuse { known, dependents } => {
                 verdict.known = say(&known, refusal::refusal);
-                verdict.dependents = dependents.iter().map(|d| Dependent { place: d.index, blame: d.blame }).collect();
+                verdict.dependents = dependents;
             }
         }
         Ok(verdict)

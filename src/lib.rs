@@ -11,6 +11,7 @@ use nix_negative_cache_core::judgement;
 use nix_negative_cache_core::log_tail;
 use nix_negative_cache_core::verdict;
 
+use cxx::CxxString;
 use ffi::*;
 
 /// The types and functions that C++ sees.
@@ -46,12 +47,6 @@ mod ffi {
         text: String,
     }
 
-    /// A derivation that needs the known failure at `blame`.
-    struct Dependent {
-        place: usize,
-        blame: usize,
-    }
-
     /// What to do about a request. Nothing known means: build.
     #[derive(Default)]
     struct Verdict {
@@ -59,7 +54,8 @@ mod ffi {
         trouble: String,
         warnings: Vec<KnownFailure>,
         known: Vec<KnownFailure>,
-        dependents: Vec<Dependent>,
+        /// The places of what needs one of `known`.
+        dependents: Vec<usize>,
     }
 
     /// How Nix says a build ended.
@@ -75,6 +71,7 @@ mod ffi {
     /// An output of a derivation.
     struct Output {
         name: String,
+        /// Its store path; or, if that follows from its content, the identity of its realisation.
         path: String,
     }
 
@@ -146,6 +143,8 @@ mod ffi {
         fn has_known_failures(policy: &Policy) -> Answer;
         /// Decides about a request for the derivations `requested` that would build `missing`.
         fn judge_request(policy: &Policy, requested: &Vec<String>, missing: &Vec<MissingDerivation>) -> Verdict;
+        /// Whether the output `key` is known to fail, by a path or otherwise.
+        fn is_known_failure(policy: &Policy, key: &CxxString) -> Answer;
         /// Records or forgets.
         fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Recorded;
         /// The failure known by any of `paths`.
@@ -184,12 +183,21 @@ impl LogTail {
     }
 }
 
-fn has_known_failures(policy: &Policy) -> Answer {
-    let answer = boundary::guarded(|| cache::has_known_failures(policy));
-    match answer {
-        Ok(yes) => Answer { trouble: String::new(), yes },
-        Err(trouble) => Answer { trouble, yes: false },
+impl From<Result<bool, String>> for Answer {
+    fn from(answer: Result<bool, String>) -> Self {
+        match answer {
+            Ok(yes) => Answer { trouble: String::new(), yes },
+            Err(trouble) => Answer { trouble, yes: false },
+        }
     }
+}
+
+fn has_known_failures(policy: &Policy) -> Answer {
+    boundary::guarded(|| cache::has_known_failures(policy)).into()
+}
+
+fn is_known_failure(policy: &Policy, key: &CxxString) -> Answer {
+    boundary::guarded(|| cache::is_known_failure(policy, &key.to_string_lossy())).into()
 }
 
 #[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]

@@ -1,17 +1,8 @@
 //! The plugin in nix-daemon, for clients without it, and in what Nix starts to build elsewhere.
 
-use nix_negative_cache_tests::{Scratch, exists};
+use nix_negative_cache_tests::{Scratch, exists, with_daemon};
 
 const REFUSED: &str = "is not built again: it failed";
-
-/// Starts a daemon with the plugin on a socket of its own, runs a line of shell, and stops it.
-fn with_daemon(nix: &Scratch, line: &str) -> nix_negative_cache_tests::Ran {
-    nix.run(&format!(
-        "export NIX_DAEMON_SOCKET_PATH=$PWD/../socket; nix-daemon > ../daemon-log 2>&1 & daemon=$!; \
-         trap 'kill $daemon; wait $daemon' EXIT; for i in $(seq 100); do [ -S ../socket ] && break; sleep 0.05; done; \
-         {line}"
-    ))
-}
 
 /// What makes the following commands clients that know nothing of the plugin.
 const CLIENT: &str = "export NIX_REMOTE=daemon NIX_CONFIG='substituters ='";

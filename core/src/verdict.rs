@@ -1,6 +1,6 @@
 //! From what a request would build and what is known to fail to what is done about it.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 
 use crate::store_path::{DerivationPath, OutputPath};
 
@@ -43,15 +43,6 @@ impl Policy {
     }
 }
 
-/// A derivation that is not built because of a known failure among its dependencies.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Dependent {
-    /// Its place among the missing derivations.
-    pub index: usize,
-    /// The place of a known failure that it needs, directly or not.
-    pub blame: usize,
-}
-
 /// What is done about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -63,8 +54,8 @@ pub enum Verdict {
     Refuse {
         /// The places of the known failures, in the order of the missing derivations.
         known: Vec<usize>,
-        /// What else can't be built, in the same order.
-        dependents: Vec<Dependent>,
+        /// The places of what can't be built because it needs one of them, directly or not, in the same order.
+        dependents: Vec<usize>,
     },
 }
 
@@ -114,28 +105,21 @@ fn dependents(
     missing: &[Missing],
     known: &[usize],
     needed: &[bool],
-) -> Vec<Dependent> {
+) -> Vec<usize> {
     let mut users: Vec<Vec<usize>> = vec![Vec::new(); missing.len()];
     for (place, derivation) in missing.iter().enumerate() {
         for input in derivation.inputs.iter().filter_map(|input| places.get(input)) {
             users[*input].push(place);
         }
     }
-    let mut blame: Vec<Option<usize>> = vec![None; missing.len()];
-    for place in known {
-        blame[*place] = Some(*place);
-    }
-    let mut reached: VecDeque<usize> = known.iter().copied().collect();
-    while let Some(place) = reached.pop_front() {
-        for user in &users[place] {
-            if blame[*user].is_none() {
-                blame[*user] = blame[place];
-                reached.push_back(*user);
-            }
+    let mut fails = vec![false; missing.len()];
+    let mut reached = known.to_vec();
+    while let Some(place) = reached.pop() {
+        if !std::mem::replace(&mut fails[place], true) {
+            reached.extend(&users[place]);
         }
     }
-    let blamed = blame.iter().enumerate().filter_map(|(index, blame)| Some(Dependent { index, blame: (*blame)? }));
-    blamed.filter(|dependent| dependent.index != dependent.blame && needed[dependent.index]).collect()
+    (0..missing.len()).filter(|place| fails[*place] && needed[*place] && known.binary_search(place).is_err()).collect()
 }
 
 #[cfg(test)]
@@ -161,9 +145,9 @@ mod tests {
         decide(policy, &requested, missing, &known.iter().copied().collect())
     }
 
-    fn refused(missing: &[Missing], known: &[usize]) -> Vec<(usize, usize)> {
+    fn refused(missing: &[Missing], known: &[usize]) -> Vec<usize> {
         match decide_all(&Policy::default(), missing, known) {
-            Verdict::Refuse { dependents, .. } => dependents.iter().map(|d| (d.index, d.blame)).collect(),
+            Verdict::Refuse { dependents, .. } => dependents,
             other => panic!("{other:?}"),
         }
     }
@@ -174,17 +158,17 @@ mod tests {
     }
 
     #[test]
-    fn dependents_are_refused_with_their_failure_and_siblings_are_not() {
+    fn dependents_are_refused_and_siblings_are_not() {
         // 0 is needed by 1, 1 by 2; 3 is a sibling; 4 needs both.
         let missing = graph(&[&[], &[0], &[1], &[], &[2, 3]]);
-        assert_eq!(refused(&missing, &[0]), [(1, 0), (2, 0), (4, 0)]);
-        assert_eq!(refused(&missing, &[3]), [(4, 3)]);
-        assert_eq!(refused(&missing, &[4]), []);
+        assert_eq!(refused(&missing, &[0]), [1, 2, 4]);
+        assert_eq!(refused(&missing, &[3]), [4]);
+        assert!(refused(&missing, &[4]).is_empty());
     }
 
     #[test]
     fn a_known_failure_that_needs_another_is_not_its_dependent() {
-        assert_eq!(refused(&graph(&[&[], &[0]]), &[0, 1]), []);
+        assert!(refused(&graph(&[&[], &[0]]), &[0, 1]).is_empty());
     }
 
     #[test]
@@ -196,12 +180,12 @@ mod tests {
             decide(&Policy::default(), &requested, &missing, &HashSet::from([0, 2]))
         };
         assert_eq!(ask(2), Verdict::Refuse { known: vec![2], dependents: vec![] });
-        assert_eq!(ask(1), Verdict::Refuse { known: vec![0], dependents: vec![Dependent { index: 1, blame: 0 }] });
+        assert_eq!(ask(1), Verdict::Refuse { known: vec![0], dependents: vec![1] });
     }
 
     #[test]
     fn inputs_that_are_not_missing_do_not_matter() {
-        assert_eq!(refused(&graph(&[&[7], &[0, 9]]), &[0]), [(1, 0)]);
+        assert_eq!(refused(&graph(&[&[7], &[0, 9]]), &[0]), [1]);
     }
 
     #[test]
@@ -237,9 +221,8 @@ mod tests {
             for place in 0..12 {
                 reaches[place] = known.contains(&place) || inputs[place].iter().any(|input| reaches[*input]);
                 let expected = reaches[place] && !known.contains(&place);
-                prop_assert_eq!(refused.iter().any(|(index, _)| *index == place), expected);
+                prop_assert_eq!(refused.contains(&place), expected);
             }
-            prop_assert!(refused.iter().all(|(_, blame)| known.contains(blame)));
         }
     }
 }

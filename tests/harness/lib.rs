@@ -18,7 +18,7 @@ rec {
     inherit name;
     system = builtins.currentSystem;
     builder = "/bin/sh";
-    args = [ "-c" "echo run >> @FOLDER@/runs/${name}; ${script}" ];
+    args = [ "-c" "PATH=/usr/bin:/bin; echo run >> @FOLDER@/runs/${name}; ${script}" ];
   } // attrs);
 
   ok = name: drv name "echo done > $out" { };
@@ -244,4 +244,13 @@ impl std::fmt::Display for Ran {
 /// Whether there is anything at `path`.
 pub fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
+}
+
+/// Starts a daemon with the plugin on a socket of its own, runs a line of shell, and stops it.
+pub fn with_daemon(nix: &Scratch, line: &str) -> Ran {
+    nix.run(&format!(
+        "export NIX_DAEMON_SOCKET_PATH=$PWD/../socket; nix-daemon > ../daemon-log 2>&1 & daemon=$!; \
+         trap 'kill $daemon; wait $daemon' EXIT; for i in $(seq 100); do [ -S ../socket ] && break; sleep 0.05; done; \
+         {line}"
+    ))
 }

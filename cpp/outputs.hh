@@ -1,0 +1,31 @@
+#pragma once
+/* What the outputs of a derivation are called, in the store and in records. */
+
+#include "compat.hh"
+#include "nix-negative-cache-plugin/src/lib.rs.h"
+
+namespace negative_cache {
+
+/* By what a failure of `derivation` is recorded and found, for each output: its store path; or, where that follows from
+   the output's content, the identity of its realisation (`DrvOutput`), which derivations that resolve to the same one
+   share. Nothing if that is not known before the dependencies of the derivation are built. */
+rust::Vec<core::Output> outputKeys(nix::Store & store, const nix::Derivation & derivation);
+
+/* The same without the names of the outputs. */
+rust::Vec<rust::String> plainKeys(const rust::Vec<core::Output> & keys);
+
+/* Whether all outputs of a goal that somebody wants are there. Its derivation must be known and pure. */
+bool wantedOutputsAreValid(nix::Store & store, const nix::DerivationGoal & goal);
+
+/* Nix locks the outputs that it builds, and gives the locks back before the end of the build can be recorded. Whoever
+   waits for them must find the record: this keeps the locks that this process holds, until it is destroyed. */
+class KeptLocks
+{
+    std::vector<nix::AutoCloseFD> descriptors;
+
+public:
+    KeptLocks() = default;
+    KeptLocks(nix::Store & store, const nix::DerivationGoal & goal);
+};
+
+} // namespace negative_cache

@@ -1,0 +1,56 @@
+#pragma once
+/* Looks again when the turn of a derivation comes.
+
+   Between the question what stands in the way of a request and the start of a builder, much can become known: another
+   process built the same derivation while this one waited for its lock; another derivation turned out to be the same
+   one, once resolved; a substitute that was promised did not come. Nix itself asks once more whether the outputs are
+   valid when it has locked them (`DerivationGoal::tryToBuild`), through virtual functions of the store; and before it
+   starts the builder, the goal rests once. That is where a goal can be made to fail as if its builder had. */
+
+#include "compat.hh"
+#include "nix-negative-cache-plugin/src/lib.rs.h"
+
+namespace negative_cache {
+
+class SecondLook
+{
+    nix::Store & store;
+    nix::Worker & worker;
+    const core::Policy policy;
+    SecondLook * const outer;
+    nix::Goals requested;
+    /* What the user was told of already. */
+    nix::StorePathSet said;
+    bool looking = false;
+
+    std::vector<std::pair<std::shared_ptr<nix::DerivationGoal>, nix::Error>> refused;
+    /* Refuses them, while none of them is at work. */
+    std::shared_ptr<compat::Errand> errand;
+    /* The worker's, while the goal whose output has the keys `lastRefused` is still at work. */
+    std::optional<bool> tryBuildHook;
+    std::set<std::string> lastRefused;
+
+    void refuse();
+    void giveBackHook();
+    std::shared_ptr<nix::DerivationGoal> goalOf(const std::string & key);
+    void look(const std::string & key);
+
+public:
+    SecondLook(nix::Store & store, nix::Worker & worker, nix::BuildMode mode, const core::Policy & policy);
+    ~SecondLook();
+    SecondLook(const SecondLook &) = delete;
+
+    /* The one of this thread's innermost worker, or null. */
+    static SecondLook * current();
+
+    /* The worker is about to run these goals. */
+    void expect(const nix::Goals & goals);
+
+    /* The user was warned of these. */
+    void alreadySaid(const nix::StorePath & derivation);
+
+    /* Nix has just asked for an output that is known by `key` (see `outputKeys`), and it is not there. */
+    void missing(const std::string & key);
+};
+
+} // namespace negative_cache

@@ -1,0 +1,227 @@
+//! What becomes known while a request runs: other processes at the same derivation, above all.
+
+use nix_negative_cache_tests::{Ran, Scratch, with_daemon};
+
+const REFUSED: &str = "is not built again: it failed";
+
+/// Takes a while, so that others come to wait for it.
+const SLOW_FAILURE: &str = r#"drv "slow" "sleep 2; echo it is broken; exit 3" { }"#;
+
+/// An installation in which Nix looks every second whether what it waits for is free.
+fn impatient() -> Scratch {
+    let nix = Scratch::new().config("build-poll-interval = 1");
+    // Nix processes that make the store at the same time stumble over each other.
+    nix.expression(r#"ok "first""#);
+    nix.run("nix-build --no-out-link").exits(0);
+    nix
+}
+
+/// Runs eight commands at the same time. What each says is in `said-<n>`, and how they ended is printed, sorted.
+fn eight(nix: &Scratch, before: &str, command: &str) -> Ran {
+    nix.run(&format!(
+        "{before}\nfor n in 1 2 3 4 5 6 7 8; do ({command} > printed-$n 2> said-$n; echo $?) & done | sort | uniq -c; \
+         cat said-* >&2"
+    ))
+}
+
+#[test]
+fn eight_requests_run_a_failing_builder_once() {
+    for options in ["", "--keep-going", "-j1", "-k -j4"] {
+        let nix = impatient();
+        nix.expression(SLOW_FAILURE);
+        let ran = eight(&nix, "", &format!("nix-build --no-out-link {options}"));
+        assert_eq!(nix.runs("slow"), 1, "{options}: {ran}");
+        ran.prints("8 100").says_times(REFUSED, 7).says_times("-slow.drv' failed with exit code 3", 1).says("waiting for lock on");
+        assert_eq!(nix.records()[0]["attempts"], 1);
+    }
+}
+
+/// Each has a request of its own, with the failing derivation among what it needs.
+#[test]
+fn eight_different_requests() {
+    let nix = impatient();
+    nix.expression(&format!(
+        r#"let slow = {SLOW_FAILURE}; in {{ n }}: {{ top = needs "top${{n}}" [ slow (ok "sibling${{n}}") ]; }}"#
+    ));
+    let ran = eight(&nix, "", "nix-build --no-out-link -k --argstr n $n -A top");
+    assert_eq!((nix.runs("slow"), nix.runs("top1")), (1, 0), "{ran}");
+    for n in 1..=8 {
+        assert_eq!(nix.runs(&format!("sibling{n}")), 1, "{ran}");
+    }
+    // Dependents fail in Nix's own words.
+    ran.prints("8 100").says_times(REFUSED, 7).says_times("1 dependencies of derivation", 8);
+}
+
+#[test]
+fn eight_requests_to_a_daemon() {
+    let nix = impatient();
+    nix.expression(SLOW_FAILURE);
+    let ran = with_daemon(
+        &nix,
+        "export NIX_REMOTE=daemon NIX_CONFIG='substituters ='; \
+         for n in 1 2 3 4 5 6 7 8; do (nix-build --no-out-link 2> said-$n; echo $?) & done | sort | uniq -c; \
+         cat said-* >&2",
+    );
+    assert_eq!(nix.runs("slow"), 1, "{ran}");
+    ran.says_times(REFUSED, 7);
+}
+
+#[test]
+fn the_first_of_eight_succeeds() {
+    let nix = impatient();
+    nix.expression(r#"drv "slow" "sleep 2; echo done > $out" { }"#);
+    let ran = eight(&nix, "", "nix-build --no-out-link");
+    assert_eq!(nix.runs("slow"), 1, "{ran}");
+    ran.prints("8 0").does_not_say(REFUSED);
+}
+
+/// A build that was killed says nothing of the derivation: one of those who waited builds, the others hear of it.
+#[test]
+fn the_first_is_killed() {
+    for signal in ["KILL", "INT", "TERM"] {
+        let nix = impatient();
+        nix.expression(SLOW_FAILURE);
+        // A shell lets what it starts in the background ignore SIGINT.
+        let first = format!(
+            "setsid env --default-signal=INT nix-build --no-out-link 2> /dev/null & \
+             while [ ! -e ../runs/slow ]; do sleep 0.1; done; (sleep 1; kill -{signal} $!) & sleep 0.1"
+        );
+        let ran = eight(&nix, &first, "nix-build --no-out-link");
+        assert_eq!(nix.runs("slow"), 2, "{signal}: {ran}");
+        ran.prints("8 100").says_times(REFUSED, 7);
+        assert_eq!(nix.records()[0]["attempts"], 1);
+    }
+}
+
+/// Nobody knows why a Nix without the plugin did not build it.
+#[test]
+fn the_first_has_no_plugin() {
+    let nix = impatient();
+    nix.expression(SLOW_FAILURE);
+    let first = "NIX_CONFIG= nix-build --no-out-link 2> /dev/null & while [ ! -e ../runs/slow ]; do sleep 0.1; done";
+    let ran = eight(&nix, first, "nix-build --no-out-link");
+    assert_eq!(nix.runs("slow"), 2, "{ran}");
+    ran.prints("8 100").says_times(REFUSED, 7);
+}
+
+#[test]
+fn who_asks_for_a_retry_gets_one_after_waiting() {
+    let nix = impatient();
+    nix.expression(SLOW_FAILURE);
+    let ran = eight(
+        &nix,
+        "nix-build & while [ ! -e ../runs/slow ]; do sleep 0.1; done",
+        "[ $n != 1 ] || nix-build --no-out-link --option negative-cache-retry true",
+    );
+    assert_eq!(nix.runs("slow"), 2, "{ran}");
+    assert_eq!(nix.records()[0]["attempts"], 2);
+}
+
+#[test]
+fn after_waiting_a_warning_is_said_once() {
+    let nix = impatient().config("negative-cache-action = warn");
+    nix.expression(SLOW_FAILURE);
+    let ran = nix.run(
+        "nix-build 2> /dev/null & while [ ! -e ../runs/slow ]; do sleep 0.1; done; nix-build; wait",
+    );
+    assert_eq!(nix.runs("slow"), 2, "{ran}");
+    ran.says_times("is built although it failed", 1);
+    nix.run("nix-build").exits(100).says_times("is built although it failed", 1);
+}
+
+/// Each has the lock that the other one wants.
+#[test]
+fn two_requests_want_what_the_other_one_builds() {
+    for options in ["-k -j1", "-k -j2", "-j2"] {
+        let nix = impatient();
+        nix.expression(
+            r#"let slow = name: drv name "sleep 2; echo it is broken; exit 3" { }; in {
+              one = needs "one" [ (slow "aa") (needs "between" [ (ok "first") (slow "bb") ]) ];
+              two = needs "two" [ (slow "bb") (needs "between2" [ (ok "second") (slow "aa") ]) ];
+            }"#,
+        );
+        let ran = nix.run(&format!(
+            "nix-build {options} -A one & one=$!; nix-build {options} -A two; [ $? = 100 ] && wait $one; [ $? = 100 ] && echo ends"
+        ));
+        assert!(nix.runs("aa") <= 1 && nix.runs("bb") <= 1, "{options}: {ran}");
+        ran.prints("ends");
+    }
+}
+
+/// What does not need the contended output is built while this is waited for.
+#[test]
+fn other_builds_are_not_held_up() {
+    let nix = impatient();
+    let free = nix.path("runs/free");
+    nix.expression(&format!(
+        r#"rec {{
+          slow = drv "slow" "for i in $(seq 200); do if [ -e {0} ]; then exit 3; fi; sleep 0.1; done; exit 4" {{ }};
+          both = needs "both" [ slow (ok "free") ];
+        }}"#,
+        free.display()
+    ));
+    let ran = nix.run("nix-build -A slow & while [ ! -e ../runs/slow ]; do sleep 0.1; done; nix-build -A both -k; wait");
+    assert_eq!((nix.runs("slow"), nix.runs("free")), (1, 1), "{ran}");
+    assert_eq!(nix.records()[0]["exitCode"], 3, "{ran}");
+    ran.says_times(REFUSED, 1);
+}
+
+/// Their outputs are the same, as they differ only in how the source is fetched.
+#[test]
+fn two_derivations_of_one_request_with_the_same_output() {
+    let nix = impatient();
+    nix.expression(
+        r#"let
+          fetch = how: drv "fetched" "${how}; echo data > $out" {
+            outputHash = "6667b2d1aab6a00caa5aee5af8ad9f1465e567abf1c209d15727d57b3e8f6e5f";
+            outputHashAlgo = "sha256"; outputHashMode = "flat";
+          };
+          bad = how: drv "bad" "exit 3" { src = fetch how; };
+        in { one = bad "true"; two = bad "false || true"; }"#,
+    );
+    for options in ["-j1", "-j4"] {
+        let ran = nix.run(&format!("nix-build -k {options}")).exits(100);
+        assert_eq!(nix.runs("bad"), 1, "{ran}");
+    }
+}
+
+/// The binary cache says that it has the output, so the request is not refused; but it does not deliver.
+#[test]
+fn a_substitute_that_does_not_come() {
+    let nix = impatient();
+    nix.expression(&format!(
+        r#"rec {{ x = drv "x" "read x < {}/good && echo $x > $out" {{ }}; top = needs "top" [ x ]; }}"#,
+        nix.path("").display()
+    ));
+    nix.run("nix-build -A x --no-out-link").exits(100);
+    nix.write("good", "x\n");
+    nix.run(
+        "out=$(nix-build -A x --no-out-link --option negative-cache false) && nix copy --to file://$PWD/../cache $out && \
+         nix-store --delete $out && rm -r ../cache/nar",
+    )
+    .exits(0);
+    let runs = nix.runs("x");
+    let substitute = "--fallback --option substituters file://$PWD/../cache --option require-sigs false";
+    for options in ["", "-k"] {
+        let ran = nix.run(&format!("nix-build -A top {options} {substitute}")).exits(100).says_times(REFUSED, 1);
+        assert_eq!(nix.runs("x"), runs, "{ran}");
+    }
+    // Who goes on to ask for a build gets one.
+    nix.run(&format!("nix-build -A top {substitute} --option negative-cache-retry true")).exits(0);
+}
+
+/// Only one of two outputs is missing, and not the one that is asked for.
+#[test]
+fn an_output_that_nobody_wants_is_known_to_fail() {
+    let nix = impatient();
+    nix.expression(&format!(
+        r#"drv "multi" "echo dev > $dev; read x < {}/good && echo $x > $out" {{ outputs = [ "out" "dev" ]; }}"#,
+        nix.path("").display()
+    ));
+    nix.run("nix-build").exits(100);
+    nix.write("good", "x\n");
+    nix.run("out=$(nix-build --option negative-cache-retry true) && nix-store --delete --ignore-liveness $out").exits(0);
+    std::fs::remove_file(nix.path("good")).unwrap();
+    nix.run("nix-build --option negative-cache-retry true").exits(100);
+    nix.run("nix-build -k -A dev").exits(0).does_not_say(REFUSED);
+}
