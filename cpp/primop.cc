@@ -1,5 +1,6 @@
 #include "primop.hh"
 #include "compat.hh"
+#include "outputs.hh"
 #include "settings.hh"
 #include "trouble.hh"
 
@@ -52,9 +53,8 @@ static void knownFailure(EvalState & state, compat::Position position, Value ** 
             auto derivation = state.store->maybeParseStorePath(std::string(path));
             if (!derivation || !derivation->isDerivation() || !state.store->isValidPath(*derivation))
                 return;
-            for (auto & [_, output] : state.store->readDerivation(*derivation).outputsAndOptPaths(*state.store))
-                if (output.second)
-                    paths.push_back(state.store->printStorePath(*output.second));
+            for (auto & key : outputKeys(*state.store, state.store->readDerivation(*derivation)))
+                paths.push_back(key.path);
         });
 
     auto answer = core::known_failure(policy(stateDir(state)), paths);

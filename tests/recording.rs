@@ -65,11 +65,6 @@ fn what_is_not_the_builders_own_failure_is_not_recorded() {
             "",
         ),
         ("impure", r#"drv "x" "exit 1" { __impure = true; }"#, ""),
-        (
-            "floating",
-            r#"drv "x" "exit 1" { __contentAddressed = true; outputHashAlgo = "sha256"; outputHashMode = "recursive"; }"#,
-            "",
-        ),
         ("builtin", r#"derivation { name = "x"; builder = "builtin:no-such"; system = builtins.currentSystem; }"#, ""),
         ("max-jobs", r#"drv "x" "exit 1" { }"#, "--max-jobs 0"),
     ];

@@ -68,10 +68,7 @@ fn with_keep_going_everything_that_can_be_built_is() {
         }"#,
     );
     nix.run("nix-build -A second").exits(100);
-    nix.run("nix-build --keep-going")
-        .exits(100)
-        .says_times(REFUSED, 1)
-        .says("-second.drv' failed to build");
+    nix.run("nix-build --keep-going").exits(100).says_times(REFUSED, 1).says("-second.drv' failed to build");
     let runs = ["bad", "mid", "top", "second", "near", "far", "other", "free"].map(|name| nix.runs(name));
     assert_eq!(runs, [1, 0, 0, 0, 1, 1, 1, 1]);
     assert_eq!(nix.recorded(), ["bad"]);

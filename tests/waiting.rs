@@ -31,7 +31,10 @@ fn eight_requests_run_a_failing_builder_once() {
         nix.expression(SLOW_FAILURE);
         let ran = eight(&nix, "", &format!("nix-build --no-out-link {options}"));
         assert_eq!(nix.runs("slow"), 1, "{options}: {ran}");
-        ran.prints("8 100").says_times(REFUSED, 7).says_times("-slow.drv' failed with exit code 3", 1).says("waiting for lock on");
+        ran.prints("8 100")
+            .says_times(REFUSED, 7)
+            .says_times("-slow.drv' failed with exit code 3", 1)
+            .says("waiting for lock on");
         assert_eq!(nix.records()[0]["attempts"], 1);
     }
 }
@@ -121,9 +124,7 @@ fn who_asks_for_a_retry_gets_one_after_waiting() {
 fn after_waiting_a_warning_is_said_once() {
     let nix = impatient().config("negative-cache-action = warn");
     nix.expression(SLOW_FAILURE);
-    let ran = nix.run(
-        "nix-build 2> /dev/null & while [ ! -e ../runs/slow ]; do sleep 0.1; done; nix-build; wait",
-    );
+    let ran = nix.run("nix-build 2> /dev/null & while [ ! -e ../runs/slow ]; do sleep 0.1; done; nix-build; wait");
     assert_eq!(nix.runs("slow"), 2, "{ran}");
     ran.says_times("is built although it failed", 1);
     nix.run("nix-build").exits(100).says_times("is built although it failed", 1);
@@ -160,7 +161,8 @@ fn other_builds_are_not_held_up() {
         }}"#,
         free.display()
     ));
-    let ran = nix.run("nix-build -A slow & while [ ! -e ../runs/slow ]; do sleep 0.1; done; nix-build -A both -k; wait");
+    let ran =
+        nix.run("nix-build -A slow & while [ ! -e ../runs/slow ]; do sleep 0.1; done; nix-build -A both -k; wait");
     assert_eq!((nix.runs("slow"), nix.runs("free")), (1, 1), "{ran}");
     assert_eq!(nix.records()[0]["exitCode"], 3, "{ran}");
     ran.says_times(REFUSED, 1);
@@ -220,7 +222,8 @@ fn an_output_that_nobody_wants_is_known_to_fail() {
     ));
     nix.run("nix-build").exits(100);
     nix.write("good", "x\n");
-    nix.run("out=$(nix-build --option negative-cache-retry true) && nix-store --delete --ignore-liveness $out").exits(0);
+    nix.run("out=$(nix-build --option negative-cache-retry true) && nix-store --delete --ignore-liveness $out")
+        .exits(0);
     std::fs::remove_file(nix.path("good")).unwrap();
     nix.run("nix-build --option negative-cache-retry true").exits(100);
     nix.run("nix-build -k -A dev").exits(0).does_not_say(REFUSED);

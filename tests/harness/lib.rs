@@ -2,6 +2,8 @@
 //!
 //! Which Nix and which plugin come from the environment, set by `./dev test`.
 
+pub mod comparison;
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
@@ -14,16 +16,18 @@ use tempfile::TempDir;
 /// Each derivation writes a line to a file outside the store when its builder runs: that is how runs are counted.
 const DERIVATIONS: &str = r#"
 rec {
+  runs = "@FOLDER@/runs";
   drv = name: script: attrs: derivation ({
     inherit name;
     system = builtins.currentSystem;
     builder = "/bin/sh";
-    args = [ "-c" "PATH=/usr/bin:/bin; echo run >> @FOLDER@/runs/${name}; ${script}" ];
+    args = [ "-c" "PATH=/usr/bin:/bin; echo run >> ${runs}/${name}; ${script}" ];
   } // attrs);
 
   ok = name: drv name "echo done > $out" { };
   fail = name: drv name "echo it is broken; exit 3" { };
   needs = name: inputs: drv name "echo done > $out" { inherit inputs; };
+  floating = { __contentAddressed = true; outputHashAlgo = "sha256"; outputHashMode = "recursive"; };
 }
 "#;
 
@@ -31,11 +35,24 @@ fn from_environment(name: &str) -> PathBuf {
     PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run the tests with ./dev test")))
 }
 
+/// The plugin that Nix loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Plugin {
+    /// As it is installed.
+    Normal,
+    /// With a core that can be made to panic.
+    Faulty,
+    /// None: stock Nix.
+    None,
+}
+
 /// A Nix installation.
 pub struct Scratch {
-    folder: TempDir,
+    /// Removed with it, unless it is somebody else's.
+    folder: Option<TempDir>,
+    root: PathBuf,
     config: String,
-    faulty: bool,
+    plugin: Plugin,
 }
 
 impl Scratch {
@@ -47,11 +64,18 @@ impl Scratch {
 
     /// With the plugin loaded, and nothing said of `negative-cache`.
     pub fn without_setting() -> Scratch {
-        let folder = tempfile::Builder::new().prefix("nnc").tempdir().expect("a temporary folder");
+        let folder = temporary_folder();
+        let mut scratch = Scratch::at(folder.path().to_owned());
+        scratch.folder = Some(folder);
+        scratch
+    }
+
+    /// The same in a folder that is there and empty, and stays.
+    fn at(root: PathBuf) -> Scratch {
         for name in ["etc", "home", "runs", "work"] {
-            fs::create_dir(folder.path().join(name)).expect("a folder of the test");
+            fs::create_dir(root.join(name)).expect("a folder of the test");
         }
-        let scratch = Scratch { config: String::new(), faulty: false, folder };
+        let scratch = Scratch { folder: None, config: String::new(), plugin: Plugin::Normal, root };
         // As root without build users and without mount namespaces: works anywhere, and builders can be counted.
         scratch.write(
             "etc/nix.conf",
@@ -71,13 +95,13 @@ impl Scratch {
 
     /// Loads the plugin whose core can be made to panic.
     pub fn faulty(mut self) -> Scratch {
-        self.faulty = true;
+        self.plugin = Plugin::Faulty;
         self
     }
 
     /// A path in the folder of the test.
     pub fn path(&self, relative: &str) -> PathBuf {
-        self.folder.path().join(relative)
+        self.root.join(relative)
     }
 
     /// Writes a file in the folder of the test.
@@ -97,7 +121,12 @@ impl Scratch {
 
     /// Runs a line of shell with more variables.
     pub fn run_with(&self, line: &str, variables: &[(&str, &str)]) -> Ran {
-        let plugin = from_environment(if self.faulty { "NNC_FAULTY_PLUGIN" } else { "NNC_PLUGIN" });
+        let plugin = match self.plugin {
+            Plugin::Normal => Some(from_environment("NNC_PLUGIN")),
+            Plugin::Faulty => Some(from_environment("NNC_FAULTY_PLUGIN")),
+            Plugin::None => None,
+        };
+        let plugin_files = plugin.iter().map(|plugin| format!("plugin-files = {}\n", plugin.display()));
         let path = format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", from_environment("NNC_NIX_BIN").display());
         // No command takes long, unless it hangs, which must not keep the tests from ending.
         let output = Command::new("timeout")
@@ -113,9 +142,9 @@ impl Scratch {
             .env("NIX_LOCALSTATE_DIR", self.path("var"))
             // nix-shell takes its shell from nixpkgs otherwise.
             .env("NIX_BUILD_SHELL", "/bin/bash")
-            .env("NIX_CONFIG", format!("{}plugin-files = {}\n", self.config, plugin.display()))
+            .env("NIX_CONFIG", self.config.clone() + &plugin_files.collect::<String>())
             .env("COMPANION", from_environment("NNC_COMPANION"))
-            .env("PLUGIN", plugin)
+            .envs(plugin.map(|plugin| ("PLUGIN", plugin)))
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .output()
@@ -181,8 +210,12 @@ impl Default for Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         // Store paths are read-only, which root does not notice but others do.
-        let _ = Command::new("chmod").args(["-R", "u+w"]).arg(self.folder.path()).output();
+        let _ = Command::new("chmod").args(["-R", "u+w"]).arg(&self.root).output();
     }
+}
+
+fn temporary_folder() -> TempDir {
+    tempfile::Builder::new().prefix("nnc").tempdir().expect("a temporary folder")
 }
 
 /// What a command printed and how it ended.

@@ -1,0 +1,97 @@
+//! Derivations whose output paths follow from their content: their failures are those of what they resolve to.
+
+use nix_negative_cache_tests::Scratch;
+
+const REFUSED: &str = "is not built again: it failed";
+
+/// `part` has the same content whatever `how` is.
+const PARTS: &str = r#"
+  part = how: drv "part" "${how}; echo content > $out" floating;
+  bad = how: drv "bad" "cat $part; exit 3" (floating // { part = part how; });
+"#;
+
+#[test]
+fn a_floating_failure_is_built_once() {
+    let nix = Scratch::new();
+    nix.expression(r#"drv "bad" "echo it is broken; exit 3" floating"#);
+    nix.run("nix-build").exits(100).does_not_say(REFUSED);
+    nix.run("nix-build").exits(100).says_times(REFUSED, 1).says("> it is broken").does_not_say("building '");
+    nix.run("nix build -f .").says_times(REFUSED, 1);
+    assert_eq!((nix.runs("bad"), nix.recorded()), (1, vec!["bad".to_owned()]));
+}
+
+/// What it resolves to can be told before anything is built, as what it needs is there.
+#[test]
+fn with_a_dependency_it_is_refused_before_anything_is_built() {
+    let nix = Scratch::new();
+    nix.expression(&format!(r#"let {PARTS} in needs "top" [ (ok "aa") (bad "true") ]"#));
+    nix.run("nix-build -A inputs").exits(100);
+    assert_eq!((nix.runs("bad"), nix.runs("aa")), (1, 1));
+    nix.run("nix-collect-garbage").exits(0);
+    // Not even `part` is there any more: it is built, with which it becomes clear.
+    nix.run("nix-build").exits(100).says_times(REFUSED, 1);
+    assert_eq!((nix.runs("bad"), nix.runs("part")), (1, 2));
+    let aa = nix.runs("aa");
+    nix.run("nix-store --delete $(nix-build -E '(import ./lib.nix).ok \"aa\"' --no-out-link)").exits(0);
+    nix.run("nix-build").exits(100).says_times(REFUSED, 1).does_not_say("building '").does_not_say("missing");
+    assert_eq!((nix.runs("bad"), nix.runs("aa")), (1, aa));
+}
+
+#[test]
+fn derivations_that_resolve_to_the_same_one_share_a_failure() {
+    for options in ["", "-k", "-k -j4"] {
+        let nix = Scratch::new().config("build-poll-interval = 1");
+        nix.expression(&format!(r#"let {PARTS} in {{ one = bad "true"; two = bad "false || true"; }}"#));
+        nix.run("[ $(nix-instantiate -A one) != $(nix-instantiate -A two) ]").exits(0);
+        if options.contains("-k") {
+            let ran = nix.run(&format!("nix-build {options}")).exits(100);
+            assert_eq!((nix.runs("part"), nix.runs("bad")), (2, 1), "{ran}");
+        }
+        nix.run(&format!("nix-build {options} -A one")).exits(100);
+        nix.run(&format!("nix-build {options} -A two")).exits(100).says_times(REFUSED, 1);
+        assert_eq!((nix.runs("part"), nix.runs("bad")), (2, 1), "{options}");
+        assert_eq!(nix.recorded(), ["bad"]);
+    }
+}
+
+/// Its output path is known only once what it needs is.
+#[test]
+fn what_needs_a_content_addressed_derivation() {
+    let nix = Scratch::new();
+    nix.expression(&format!(
+        r#"let {PARTS} top = how: drv "top" "cat $part; exit 4" {{ part = part how; }}; in {{
+          one = top "true"; two = top "false || true"; }}"#
+    ));
+    nix.run("nix-build -A one").exits(100).says("exit code 4");
+    nix.run("nix-build -A one").exits(100).says_times(REFUSED, 1).does_not_say("building '");
+    nix.run("nix-build -A two").exits(100).says_times(REFUSED, 1);
+    assert_eq!(nix.runs("top"), 1);
+}
+
+#[test]
+fn a_success_forgets() {
+    let nix = Scratch::new();
+    nix.expression(&format!(r#"drv "flaky" "read x < {}/good && echo $x > $out" floating"#, nix.path("").display()));
+    nix.run("nix-build").exits(100);
+    nix.write("good", "now it works\n");
+    nix.run("nix-build").exits(100).says(REFUSED);
+    nix.run("nix-build --option negative-cache-retry true").exits(0);
+    assert!(nix.records().is_empty());
+    nix.run("nix-build").exits(0);
+}
+
+#[test]
+fn concurrent_requests_run_the_builder_once() {
+    let nix = Scratch::new().config("build-poll-interval = 1");
+    nix.expression(&format!(
+        r#"let {PARTS} slow = how: drv "slow" "sleep 2; exit 3" (floating // {{ part = part how; }}); in {{
+          part = part "true"; one = slow "true"; two = slow "false || true"; }}"#
+    ));
+    nix.run("nix-build -A part").exits(0);
+    let ran = nix.run(
+        "for n in 1 2 3; do for a in one two; do (nix-build --no-out-link -A $a 2> said-$n-$a; echo $?) & done; done | \
+         sort | uniq -c; cat said-* >&2",
+    );
+    assert_eq!(nix.runs("slow"), 1, "{ran}");
+    ran.prints("6 100").says_times(REFUSED, 5);
+}

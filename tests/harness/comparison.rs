@@ -1,0 +1,270 @@
+//! The same commands with stock Nix and with the plugin, side by side: nobody must be able to tell the difference.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use serde_json::Value;
+
+use crate::{Plugin, Ran, Scratch, temporary_folder};
+
+/// Commands to run in fresh installations.
+#[derive(Clone, Debug)]
+pub struct Scenario {
+    expression: String,
+    config: Vec<String>,
+    files: Vec<(String, String)>,
+    commands: Vec<String>,
+    again: Option<Again>,
+    whatever: Vec<String>,
+}
+
+/// How the same commands compare once their failures are known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Again {
+    /// They end with the same status, print the same, and leave the same links and profiles.
+    SameAnswer,
+    /// What is valid afterwards is the same as well: with `--keep-going`, all that can be built is.
+    SameStore,
+}
+
+/// Everything that a person could notice.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    /// Status, standard output and standard error of each command.
+    commands: Vec<(i32, String, String)>,
+    /// By kind: what is left behind.
+    left: BTreeMap<&'static str, String>,
+}
+
+/// How the installation is set up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Setup {
+    Stock,
+    LoadedAndOff,
+    On,
+}
+
+impl Scenario {
+    /// With a `default.nix` that sees what `lib.nix` defines.
+    pub fn new(expression: &str) -> Scenario {
+        Scenario {
+            expression: expression.to_owned(),
+            config: Vec::new(),
+            files: Vec::new(),
+            commands: Vec::new(),
+            again: None,
+            whatever: Vec::new(),
+        }
+    }
+
+    /// A line in the configuration of all of them.
+    pub fn config(mut self, line: &str) -> Scenario {
+        self.config.push(line.to_owned());
+        self
+    }
+
+    /// A file in the work folder; `@ROOT@` is the folder of the installation.
+    pub fn file(mut self, name: &str, text: &str) -> Scenario {
+        self.files.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// A line of shell to run.
+    pub fn run(mut self, command: &str) -> Scenario {
+        self.commands.push(command.to_owned());
+        self
+    }
+
+    /// Runs everything once more with the failures of the first time known. What Nix answers is still the same.
+    pub fn again(mut self) -> Scenario {
+        self.again = Some(Again::SameAnswer);
+        self
+    }
+
+    /// As [`Scenario::again`], and what is valid afterwards is the same, too.
+    pub fn again_with_the_same_store(mut self) -> Scenario {
+        self.again = Some(Again::SameStore);
+        self
+    }
+
+    /// Does not look at this kind of what is left behind.
+    pub fn whatever(mut self, kind: &str) -> Scenario {
+        self.whatever.push(kind.to_owned());
+        self
+    }
+
+    /// Runs it, and asserts that there is no difference.
+    #[track_caller]
+    pub fn compare(self) {
+        let folder = temporary_folder();
+        // The store's place is part of every store path, so it is the same for all.
+        let root = folder.path().join("here");
+        let stock = self.play(&root, Setup::Stock);
+        for setup in [Setup::LoadedAndOff, Setup::On] {
+            let with_plugin = self.play(&root, setup);
+            assert_same(&format!("{setup:?}"), &stock.first, &with_plugin.first);
+            let (Some(stock), Some(second)) = (&stock.second, &with_plugin.second) else { continue };
+            if setup == Setup::LoadedAndOff {
+                assert_same("LoadedAndOff, second time", stock, second);
+                continue;
+            }
+            for (command, (stock, known)) in self.commands.iter().zip(stock.commands.iter().zip(&second.commands)) {
+                assert_eq!(
+                    (stock.0, &stock.1),
+                    (known.0, &known.1),
+                    "status and output of '{command}' with known failures\nstock says:\n{}\nknown:\n{}",
+                    stock.2,
+                    known.2
+                );
+            }
+            let kinds: &[&str] = match self.again {
+                Some(Again::SameStore) => &["valid paths", "store", "links", "state"],
+                _ => &["links", "state"],
+            };
+            for kind in kinds {
+                assert_eq!(stock.left[kind], second.left[kind], "{kind} with known failures");
+            }
+            for name in &with_plugin.recorded {
+                let runs =
+                    |seen: &Seen| seen.left["runs"].lines().find(|line| line.starts_with(name)).map(str::to_owned);
+                assert_eq!(runs(&with_plugin.first), runs(second), "'{name}' is known and not built again");
+            }
+        }
+    }
+
+    fn play(&self, root: &Path, setup: Setup) -> Played {
+        fs::create_dir(root).expect("the folder of the installation");
+        let mut nix = Scratch::at(root.to_owned());
+        match setup {
+            Setup::Stock => nix.plugin = Plugin::None,
+            Setup::LoadedAndOff => {}
+            Setup::On => nix = nix.config("negative-cache = true"),
+        }
+        fs::create_dir(nix.path("tmp")).expect("a folder of the test");
+        for (name, text) in &self.files {
+            let path = nix.path("work").join(name);
+            fs::create_dir_all(path.parent().unwrap_or(root)).expect("a folder of the test");
+            fs::write(&path, text.replace("@ROOT@", &root.to_string_lossy())).expect("a file of the test");
+            fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
+        }
+        for line in &self.config {
+            nix = nix.config(&line.replace("@ROOT@", &root.to_string_lossy()));
+        }
+        nix.expression(&self.expression);
+        let first = self.look(&nix);
+        let has_database = nix.path("var/negative-cache").exists();
+        assert!(setup == Setup::On || !has_database, "{setup:?}: there is a database");
+        let recorded = if has_database { nix.recorded() } else { Vec::new() };
+        let second = self.again.map(|_| self.look(&nix));
+        drop(nix);
+        fs::remove_dir_all(root).expect("the installation can be removed");
+        Played { first, second, recorded }
+    }
+
+    fn look(&self, nix: &Scratch) -> Seen {
+        let temporary = nix.path("tmp");
+        let variables = [("TMPDIR", temporary.to_string_lossy())].map(|(name, value)| (name, value.into_owned()));
+        let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let commands = self
+            .commands
+            .iter()
+            .map(|command| {
+                let ran = nix.run_with(&command.replace("@ROOT@", &nix.path("").to_string_lossy()), &variables);
+                (ran.status, normalised(&ran.stdout), normalised(&ran.stderr))
+            })
+            .collect();
+        // The table of realisations is there if the experimental feature is on, in all of them.
+        let inventory = [
+            (
+                "valid paths",
+                "sqlite3 ../var/db/db.sqlite 'select path, hash, narSize, deriver, sigs, ca from ValidPaths order by path; \
+                 select a.path, b.path from Refs join ValidPaths a on a.id = referrer join ValidPaths b on b.id = reference \
+                 order by 1, 2; select drvPath, outputName from Realisations order by 1, 2;'",
+            ),
+            ("store", "ls -A ../store"),
+            ("logs", "cd ../log; find . -type f | sort | while read f; do echo $f; bzcat $f; done"),
+            ("links", "find . -type l -printf '%p -> %l\\n' | sort"),
+            // Process ids are in the names of what is in `temproots`, and in those in `gcroots/auto`, which are hashes.
+            (
+                "state",
+                "cd ../var; find . ! -path './temproots/*' ! -path './negative-cache*' ! -name 'db.sqlite-*' \
+                 ! -path './gcroots/auto/*' -printf '%p %y %l %m\\n' | sort; \
+                 find gcroots/auto -type l -printf '%l\\n' | grep -v /tmp/nix-build | sort",
+            ),
+            ("runs", "cd ../runs; for f in $(ls); do echo $f $(wc -l < $f); done"),
+            ("kept build directories", "ls ../tmp | grep '[.]drv-'"),
+        ];
+        let left = inventory
+            .into_iter()
+            .filter(|(kind, _)| !self.whatever.iter().any(|whatever| whatever == kind))
+            .map(|(kind, command)| {
+                let Ran { stdout, stderr, .. } = nix.run(command);
+                (kind, stdout + &stderr)
+            })
+            .collect();
+        Seen { commands, left }
+    }
+}
+
+struct Played {
+    first: Seen,
+    second: Option<Seen>,
+    /// The names of what was recorded the first time.
+    recorded: Vec<String>,
+}
+
+/// Without what differs between any two runs: times, and the process id in the upper half of activity ids.
+fn normalised(text: &str) -> String {
+    let normalised_line = |line: &str| {
+        let (prefix, json) = line.strip_prefix("@nix ").map_or(("", line), |json| ("@nix ", json));
+        match serde_json::from_str(json) {
+            Ok(mut value @ (Value::Object(_) | Value::Array(_))) => {
+                normalise(&mut value);
+                format!("{prefix}{value}\n")
+            }
+            _ => line.to_owned(),
+        }
+    };
+    text.split_inclusive('\n').map(normalised_line).collect()
+}
+
+fn normalise(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(normalise),
+        Value::Object(members) => {
+            for (key, value) in members {
+                match (key.as_str(), value.as_u64()) {
+                    ("id" | "parent", Some(id)) => *value = (id & u64::from(u32::MAX)).into(),
+                    ("startTime" | "stopTime", Some(_)) => *value = "a time".into(),
+                    _ => normalise(value),
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+#[track_caller]
+fn assert_same(setup: &str, stock: &Seen, seen: &Seen) {
+    for (stock, seen) in stock.commands.iter().zip(&seen.commands) {
+        assert!(
+            stock == seen,
+            "{setup} differs from stock Nix.\n--- stock, status {}\n{}{}\n--- {setup}, status {}\n{}{}",
+            stock.0,
+            stock.2,
+            stock.1,
+            seen.0,
+            seen.2,
+            seen.1
+        );
+    }
+    for (kind, stock) in &stock.left {
+        assert!(
+            *stock == seen.left[kind],
+            "{setup}: {kind} differ.\n--- stock\n{stock}\n--- {setup}\n{}",
+            seen.left[kind]
+        );
+    }
+}
