@@ -442,6 +442,18 @@ BuildResult buildDerivation(
     }
 }
 
+/* ---- Messages ---- */
+
+std::pair<std::string, std::string> fullLogs()
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    auto command = experimentalFeatureSettings.isEnabled(Xp::NixCommand) ? "nix log " : "nix-store -l ";
+    return {std::string("For full logs, run:\n  " ANSI_BOLD) + command, ANSI_NORMAL};
+#else
+    return {"For full logs, run '" ANSI_BOLD "nix log ", ANSI_NORMAL "'."};
+#endif
+}
+
 /* ---- Evaluation ---- */
 
 void registerPrimOp(

@@ -290,6 +290,12 @@ inline auto plain(const std::string & text)
 #endif
 }
 
+/* How the list of the last log lines of a failed build begins (`DerivationGoal::buildDone`). */
+inline constexpr auto lastLogLines = "last";
+
+/* What surrounds a derivation's path where Nix says how to see its whole log. */
+std::pair<std::string, std::string> fullLogs();
+
 /* Whether this process was told to stop. */
 inline bool interrupted()
 {

@@ -71,6 +71,12 @@ core::Policy policy(const std::string & stateDir)
         .warn = settings().action.get() == "warn",
         .keep_failed = nix::settings.keepFailed,
         .nix_version = nix::nixVersion,
+        .wording = {
+            .last = compat::lastLogLines,
+            .log_lines = nix::settings.logLines,
+            .before_full_logs = compat::fullLogs().first,
+            .after_full_logs = compat::fullLogs().second,
+        },
     };
 }
 

@@ -116,21 +116,19 @@ pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDe
         }
         let known = records.keys().copied().collect();
         let now = jiff::Timestamp::now();
-        let say = |places: &[usize], text: fn(&FailureRecord, jiff::Timestamp, Option<&Path>) -> String| {
-            places
-                .iter()
-                .map(|place| KnownFailure {
-                    place: *place,
-                    text: text(&records[place], now, unusual_database.as_deref()),
-                })
-                .collect()
+        let database = unusual_database.as_deref();
+        let say = |places: &[usize], text: &dyn Fn(&FailureRecord) -> String| {
+            places.iter().map(|place| KnownFailure { place: *place, text: text(&records[place]) }).collect()
         };
         let mut verdict = Verdict::default();
         match verdict::decide(&policy.for_core(), &requested, &missing, &known) {
             verdict::Verdict::Build => {}
-            verdict::Verdict::Warn(known) => verdict.warnings = say(&known, refusal::warning),
+            verdict::Verdict::Warn(known) => {
+                verdict.warnings = say(&known, &|record| refusal::warning(record, now, database));
+            }
             verdict::Verdict::Refuse { known, dependents } => {
-                verdict.known = say(&known, refusal::refusal);
+                let wording = policy.wording.for_core();
+                verdict.known = say(&known, &|record| refusal::refusal(record, now, database, &wording));
                 verdict.dependents = dependents;
             }
         }

@@ -9,6 +9,7 @@ mod cache;
 
 use nix_negative_cache_core::judgement;
 use nix_negative_cache_core::log_tail;
+use nix_negative_cache_core::refusal;
 use nix_negative_cache_core::verdict;
 
 use cxx::CxxString;
@@ -17,6 +18,14 @@ use ffi::*;
 /// The types and functions that C++ sees.
 #[cxx::bridge(namespace = "negative_cache::core")]
 mod ffi {
+    /// How Nix words what it says of a real failure; see `Wording` in the core.
+    struct Wording {
+        last: String,
+        log_lines: usize,
+        before_full_logs: String,
+        after_full_logs: String,
+    }
+
     /// The settings in force for a store.
     struct Policy {
         /// The path of the database file; empty for the store's own.
@@ -31,6 +40,7 @@ mod ffi {
         keep_failed: bool,
         /// The version of Nix.
         nix_version: String,
+        wording: Wording,
     }
 
     /// A derivation that Nix would build, with paths as Nix prints them.
@@ -230,6 +240,16 @@ impl Policy {
     fn for_core(&self) -> verdict::Policy {
         let action = if self.warn { verdict::Action::Warn } else { verdict::Action::Fail };
         verdict::Policy { retry: self.retry, keep_failed: self.keep_failed, action }
+    }
+}
+
+impl Wording {
+    fn for_core(&self) -> refusal::Wording<'_> {
+        refusal::Wording {
+            last: &self.last,
+            log_lines: self.log_lines,
+            full_logs: (&self.before_full_logs, &self.after_full_logs),
+        }
     }
 }
 

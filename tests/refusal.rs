@@ -14,7 +14,7 @@ fn a_failure_is_built_once_and_refused_with_its_log() {
         "-bad.drv' is not built again: it failed ",
         "Reason: builder failed with exit code 3, after ",
         " (1 attempt)\n",
-        "Last log lines:\n       > it is broken\n",
+        "last 1 log lines:\n       > it is broken\n       For full logs, run",
         "To build it anyway, add  --option negative-cache-retry true\n",
         "To forget this failure, run  nix-negative-cache forget /",
     ] {

@@ -10,6 +10,22 @@ use jiff::Timestamp;
 use crate::record::FailureRecord;
 use crate::time_text::{ago, span};
 
+/// How the Nix at hand words what it says of a real failure (`DerivationGoal::buildDone`).
+#[derive(Clone, Copy, Debug)]
+pub struct Wording<'a> {
+    /// The first word of "last 3 log lines:".
+    pub last: &'a str,
+    /// How many lines of the log are shown at most (`log-lines`).
+    pub log_lines: usize,
+    /// What surrounds the derivation's path in the sentence that says how to see the whole log.
+    pub full_logs: (&'a str, &'a str),
+}
+
+/// As Nix prints commands to copy; it takes the escapes out where nobody could see them.
+fn bold(text: &str) -> String {
+    format!("\x1b[1m{text}\x1b[0m")
+}
+
 /// How to call the companion program for a record; `database` is where, if it would not look there by itself.
 fn companion(command: &str, record: &FailureRecord, database: Option<&Path>) -> String {
     let option = database.map(|path| format!(" --database {}", path.display())).unwrap_or_default();
@@ -18,20 +34,24 @@ fn companion(command: &str, record: &FailureRecord, database: Option<&Path>) -> 
 
 /// Continues `'…'`: why the derivation is refused, the end of its log, and what can be done. `database` is where the
 /// record is, if the companion program would not look there by itself.
-pub fn refusal(record: &FailureRecord, now: Timestamp, database: Option<&Path>) -> String {
+pub fn refusal(record: &FailureRecord, now: Timestamp, database: Option<&Path>, wording: &Wording<'_>) -> String {
     let mut text = format!("is not built again: it failed {}\n", ago(record.last_failure, now));
     let attempts = if record.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", record.attempts) };
     text.push_str(&format!("Reason: {}, after {} ({attempts})\n", record.reason(), span(record.duration_ms)));
-    if record.log.is_empty() {
+    let lines: Vec<&str> = record.log.lines().collect();
+    let shown = &lines[lines.len().saturating_sub(wording.log_lines)..];
+    if lines.is_empty() {
         text.push_str("It logged nothing\n");
     } else {
-        text.push_str("Last log lines:\n");
-        for line in record.log.lines() {
+        text.push_str(&format!("{} {} log lines:\n", wording.last, shown.len()));
+        for line in shown {
             text.push_str(&format!("> {line}\n"));
         }
+        let (before, after) = wording.full_logs;
+        text.push_str(&format!("{before}{}{after}\n", record.derivation));
     }
-    text.push_str("To build it anyway, add  --option negative-cache-retry true\n");
-    text.push_str(&format!("To forget this failure, run  {}", companion("forget", record, database)));
+    text.push_str(&format!("To build it anyway, add  {}\n", bold("--option negative-cache-retry true")));
+    text.push_str(&format!("To forget this failure, run  {}", bold(&companion("forget", record, database))));
     text
 }
 
@@ -49,6 +69,8 @@ pub fn warning(record: &FailureRecord, now: Timestamp, database: Option<&Path>) 
 mod tests {
     use super::*;
     use crate::record::FailureRecord;
+
+    const WORDING: Wording = Wording { last: "last", log_lines: 2, full_logs: ("For full logs, run 'nix log ", "'.") };
 
     fn record() -> FailureRecord {
         let time = Timestamp::from_second(1_000_000).unwrap();
@@ -75,22 +97,31 @@ mod tests {
     fn a_refusal_says_when_why_and_what_to_do() {
         let now = Timestamp::from_second(1_000_240).unwrap();
         assert_eq!(
-            refusal(&record(), now, None),
+            refusal(&record(), now, None, &WORDING),
             "is not built again: it failed 4 minutes ago\n\
              Reason: builder failed with exit code 1, after 12 s (1 attempt)\n\
-             Last log lines:\n\
+             last 1 log lines:\n\
              > executing 'y': No such file or directory\n\
-             To build it anyway, add  --option negative-cache-retry true\n\
-             To forget this failure, run  nix-negative-cache forget /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv"
+             For full logs, run 'nix log /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv'.\n\
+             To build it anyway, add  \x1b[1m--option negative-cache-retry true\x1b[0m\n\
+             To forget this failure, run  \x1b[1mnix-negative-cache forget \
+             /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv\x1b[0m"
         );
     }
 
     #[test]
     fn several_attempts_and_no_log() {
         let record = FailureRecord { attempts: 3, log: String::new(), ..record() };
-        let text = refusal(&record, record.last_failure, Some(Path::new("/db")));
+        let text = refusal(&record, record.last_failure, Some(Path::new("/db")), &WORDING);
         assert!(text.contains("it failed just now\n") && text.contains("(3 attempts)\nIt logged nothing\n"), "{text}");
-        assert!(text.ends_with("-x.drv --database /db"), "{text}");
+        assert!(text.ends_with("-x.drv --database /db\x1b[0m"), "{text}");
+    }
+
+    #[test]
+    fn as_many_lines_as_nix_would_show() {
+        let record = FailureRecord { log: "one\ntwo\nthree\n".to_owned(), ..record() };
+        let text = refusal(&record, record.last_failure, None, &WORDING);
+        assert!(text.contains("\nlast 2 log lines:\n> two\n> three\nFor full"), "{text}");
     }
 
     #[test]
