@@ -1,6 +1,7 @@
 //! With the plugin loaded, and with it on and nothing known, everything is as with stock Nix; with failures known,
 //! everything but the refusal.
 
+use nix_negative_cache_tests::beside_a_daemon;
 use nix_negative_cache_tests::comparison::Scenario;
 
 /// Two levels above a failure, with something that can be built on each.
@@ -113,6 +114,9 @@ fn limits() {
         scenario(slow).run(&format!("nix-build -j1 {options}")).again().compare();
         scenario(slow).run(&format!("nix build -j1 -f . slow {options}")).again().compare();
     }
+    // The exit status says of both what it was.
+    let both = r#"{ bad = fail "bad"; slow = drv "slow" "sleep 60" { }; }"#;
+    scenario(both).run("nix-build -j1 -k --timeout 1").again_with_the_same_store().compare();
     scenario(loud).run("nix-build --option max-build-log-size 10").again().compare();
 }
 
@@ -305,6 +309,15 @@ fn serve() {
             .run(&format!("drv=$(nix-instantiate -A bad); nix-store --store {store}://localhost -r $drv"))
             .again()
             .compare();
+    }
+}
+
+/// Clients do not know of the plugin. What the daemon logs is not for them.
+#[test]
+fn through_a_daemon() {
+    let client = "export NIX_REMOTE=daemon NIX_CONFIG='substituters ='";
+    for command in ["nix-build -j1", "nix-build -j1 -k", "nix build -j1 -f . a b c d", "nix-build -j1 -A b -A a -k"] {
+        scenario(SOME_FAIL).run(&beside_a_daemon(&format!("{client}; {command}"))).again().compare();
     }
 }
 

@@ -330,3 +330,30 @@ fn a_store_chosen_by_path() {
         );
     }
 }
+
+/// A refusal is an error message of Nix like any other, for whoever reads its log.
+#[test]
+fn a_refusal_in_each_log_format() {
+    let nix = Scratch::new();
+    nix.expression(r#"let bad = fail "bad"; in needs "top" [ (needs "left" [ bad ]) (needs "right" [ bad ]) ]"#);
+    nix.run("nix-build").exits(100);
+    for options in ["", "-k"] {
+        for format in ["raw", "bar", "bar-with-logs"] {
+            nix.run(&format!("nix-build {options} --log-format {format}")).exits(100).says_times(REFUSED, 1);
+        }
+        for verbosity in ["-v", "-Q", "--quiet", "-vvvv"] {
+            nix.run(&format!("nix-build {options} {verbosity}")).exits(100).says_times(REFUSED, 1);
+        }
+        let ran = nix.run(&format!("nix-build {options} --log-format internal-json")).exits(100);
+        let messages = ran.stderr.lines().filter_map(|line| line.strip_prefix("@nix "));
+        let messages = messages.map(|json| serde_json::from_str::<serde_json::Value>(json).expect("JSON"));
+        let refusals: Vec<_> = messages.filter(|message| message.to_string().contains(REFUSED)).collect();
+        assert_eq!(refusals.len(), 1, "{ran}");
+        assert_eq!((&refusals[0]["action"], &refusals[0]["level"]), (&"msg".into(), &0.into()), "{ran}");
+        // In a terminal, the path has the colour that Nix gives to paths.
+        let ran = nix.run(&format!("TERM=xterm script -qec 'nix-build {options}' /dev/null < /dev/null"));
+        assert_eq!(ran.stdout.matches(REFUSED).count(), 1, "{ran}");
+        let line = ran.stdout.lines().find(|line| line.contains(REFUSED)).unwrap_or_default();
+        assert!(line.contains("\x1b[35;1m/") && line.contains("\x1b[31;1merror:\x1b[0m"), "{line:?}");
+    }
+}

@@ -179,7 +179,7 @@ impl Scenario {
         let inventory = [
             (
                 "valid paths",
-                "sqlite3 ../var/db/db.sqlite 'select path, hash, narSize, deriver, sigs, ca from ValidPaths order by path; \
+                "sqlite3 -cmd '.timeout 20000' ../var/db/db.sqlite 'select path, hash, narSize, deriver, sigs, ca from ValidPaths order by path; \
                  select a.path, b.path from Refs join ValidPaths a on a.id = referrer join ValidPaths b on b.id = reference \
                  order by 1, 2; select drvPath, outputName from Realisations order by 1, 2;'",
             ),

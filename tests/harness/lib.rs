@@ -279,11 +279,17 @@ pub fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
-/// Starts a daemon with the plugin on a socket of its own, runs a line of shell, and stops it.
+/// Starts a daemon of the installation on a socket of its own, runs a line of shell, and stops it.
 pub fn with_daemon(nix: &Scratch, line: &str) -> Ran {
-    nix.run(&format!(
-        "export NIX_DAEMON_SOCKET_PATH=$PWD/../socket; nix-daemon > ../daemon-log 2>&1 & daemon=$!; \
-         trap 'kill $daemon; wait $daemon' EXIT; for i in $(seq 100); do [ -S ../socket ] && break; sleep 0.05; done; \
-         {line}"
-    ))
+    nix.run(&beside_a_daemon(line))
+}
+
+/// A line of shell that does so.
+pub fn beside_a_daemon(line: &str) -> String {
+    // A daemon that finds no state directory, but a socket, takes it for that of another daemon.
+    format!(
+        "export NIX_DAEMON_SOCKET_PATH=$PWD/../socket; mkdir -p ../var; rm -f ../socket; \
+         nix-daemon > ../daemon-log 2>&1 & daemon=$!; trap 'kill $daemon; wait $daemon' EXIT; \
+         for i in $(seq 100); do [ -S ../socket ] && break; sleep 0.05; done; {line}"
+    )
 }
