@@ -1,4 +1,5 @@
 #include "observer.hh"
+#include "second_look.hh"
 #include "trouble.hh"
 
 #include <algorithm>
@@ -209,6 +210,8 @@ void Observer::ended(const Build & build, core::Status status)
     ended.outputs_known = !ended.outputs.empty();
     auto recorded = core::build_ended(policy, ended, *build.log);
     report(recorded.trouble);
+    if (auto secondLook = SecondLook::current(); secondLook && status == core::Status::PermanentFailure)
+        secondLook->alreadySaid(plainKeys(ended.outputs));
     if (!recorded.reason.empty())
         debug("negative cache: '%s' is not recorded: %s", store.printStorePath(goal.drvPath), std::string(recorded.reason));
 }

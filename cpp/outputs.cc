@@ -40,6 +40,31 @@ rust::Vec<rust::String> plainKeys(const rust::Vec<core::Output> & keys)
     return plain;
 }
 
+/* Whether a store from which outputs may be substituted has a realisation. */
+static bool canBeSubstituted(const DrvOutput & id)
+{
+    for (auto & substituter : getDefaultSubstituters())
+        if (substituter->queryRealisation(id))
+            return true;
+    return false;
+}
+
+bool canBeHad(
+    Store & store, const StorePath & path, const BasicDerivation & derivation, const rust::Vec<core::Output> & keys)
+{
+    bool substitutes = settings.useSubstitutes && compat::substitutesAllowed(path, derivation);
+    std::vector<DerivedPath> paths;
+    for (auto & key : keys) {
+        std::string name(key.path);
+        if (auto output = store.maybeParseStorePath(name))
+            paths.push_back(DerivedPath::Opaque{*output});
+        else if (auto id = DrvOutput::parse(name); !store.queryRealisation(id) && !(substitutes && canBeSubstituted(id)))
+            return false;
+    }
+    auto missing = compat::queryMissing(store, paths);
+    return missing.unknown.empty() && (missing.willSubstitute.empty() || substitutes);
+}
+
 bool wantedOutputsAreValid(Store & store, const DerivationGoal & goal)
 {
     for (auto & [name, output] : goal.drv->outputsAndOptPaths(store)) {

@@ -14,6 +14,13 @@ rust::Vec<core::Output> outputKeys(nix::Store & store, const nix::Derivation & d
 /* The same without the names of the outputs. */
 rust::Vec<rust::String> plainKeys(const rust::Vec<core::Output> & keys);
 
+/* Whether all outputs of a derivation with these keys are valid, or can be substituted as far as anybody can tell. */
+bool canBeHad(
+    nix::Store & store,
+    const nix::StorePath & path,
+    const nix::BasicDerivation & derivation,
+    const rust::Vec<core::Output> & keys);
+
 /* Whether all outputs of a goal that somebody wants are there. Its derivation must be known and pure. */
 bool wantedOutputsAreValid(nix::Store & store, const nix::DerivationGoal & goal);
 

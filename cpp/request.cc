@@ -13,6 +13,17 @@ static bool hasKnownFailures(const core::Policy & policy)
     return answer.yes;
 }
 
+static bool isKnown(const core::Policy & policy, const rust::Vec<core::Output> & keys)
+{
+    for (auto & key : keys) {
+        auto answer = core::is_known_failure(policy, std::string(key.path));
+        report(answer.trouble);
+        if (answer.yes)
+            return true;
+    }
+    return false;
+}
+
 /* The core's verdict; what is only to be warned of is said here. */
 static core::Verdict judge(
     const core::Policy & policy,
@@ -40,11 +51,15 @@ Consultation consult(Store & store, const core::Policy & policy, const std::vect
     rust::Vec<core::MissingDerivation> facts;
     for (auto & path : compat::queryMissing(store, requests).willBuild) {
         auto derivation = store.readDerivation(path);
-        core::MissingDerivation fact{.path = store.printStorePath(path), .outputs = plainKeys(outputKeys(store, derivation))};
+        core::MissingDerivation fact{.path = store.printStorePath(path), .outputs = {}};
+        auto keys = outputKeys(store, derivation);
+        /* What it resolves to, Nix was not asked about. */
+        if (derivation.type().hasKnownOutputPaths() || !isKnown(policy, keys) || !canBeHad(store, path, derivation, keys))
+            fact.outputs = plainKeys(keys);
         for (auto & input : compat::inputDerivations(derivation))
             fact.inputs.push_back(store.printStorePath(input));
-        facts.push_back(std::move(fact));
         consultation.missing.push_back({path, std::move(derivation)});
+        facts.push_back(std::move(fact));
     }
     rust::Vec<rust::String> requested;
     for (auto & request : requests)
@@ -52,6 +67,9 @@ Consultation consult(Store & store, const core::Policy & policy, const std::vect
             requested.push_back(store.printStorePath(*path));
     consultation.asked = true;
     consultation.verdict = judge(policy, requested, facts);
+    for (auto & warning : consultation.verdict.warnings)
+        for (auto & key : facts.at(warning.place).outputs)
+            consultation.said.push_back(key);
     return consultation;
 }
 
@@ -61,18 +79,10 @@ std::optional<Error> consult(
     if (!hasKnownFailures(policy))
         return std::nullopt;
 
-    std::vector<DerivedPath> requests;
-    for (auto & [name, output] : derivation.outputsAndOptPaths(store))
-        if (output.second)
-            requests.push_back(DerivedPath::Opaque{*output.second});
-    /* A derivation whose output paths are not known can't be found valid or substituted this early. */
-    if (!requests.empty()) {
-        auto missing = compat::queryMissing(store, requests);
-        /* What is not valid can't be had, if it is in `unknown`, or may not. */
-        if (missing.unknown.empty() && (missing.willSubstitute.empty() || compat::substitutesAllowed(path, derivation)))
-            return std::nullopt;
-    }
-    return refusalOf(store, policy, path, plainKeys(outputKeys(store, Derivation(derivation))));
+    auto keys = outputKeys(store, Derivation(derivation));
+    if (!isKnown(policy, keys) || canBeHad(store, path, derivation, keys))
+        return std::nullopt;
+    return refusalOf(store, policy, path, plainKeys(keys));
 }
 
 std::optional<Error> refusalOf(

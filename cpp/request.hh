@@ -19,6 +19,8 @@ struct Consultation
 
     std::vector<Missing> missing;
     core::Verdict verdict;
+    /* By what the user was warned of is known. */
+    rust::Vec<rust::String> said;
     /* Whether Nix was asked what is missing. */
     bool asked = false;
 };

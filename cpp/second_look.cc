@@ -34,9 +34,10 @@ void SecondLook::expect(const Goals & goals)
     requested = goals;
 }
 
-void SecondLook::alreadySaid(const StorePath & derivation)
+void SecondLook::alreadySaid(const rust::Vec<rust::String> & keys)
 {
-    said.insert(derivation);
+    for (auto & key : keys)
+        said.insert(std::string(key));
 }
 
 void SecondLook::refuse()
@@ -51,6 +52,7 @@ void SecondLook::giveBackHook()
 {
     if (auto hook = std::exchange(tryBuildHook, std::nullopt))
         worker.tryBuildHook = *hook;
+    lastRefused.clear();
 }
 
 std::shared_ptr<DerivationGoal> SecondLook::goalOf(const std::string & key)
@@ -72,6 +74,15 @@ std::shared_ptr<DerivationGoal> SecondLook::goalOf(const std::string & key)
     return nullptr;
 }
 
+std::optional<Error> SecondLook::refusalOfKnown(const StorePath & path, const rust::Vec<rust::String> & keys)
+{
+    for (auto & key : keys)
+        if (said.count(std::string(key)))
+            return policy.warn ? std::nullopt
+                               : std::optional(Error("'%s' is not built again: it failed (see above)", store.printStorePath(path)));
+    return refusalOf(store, policy, path, keys);
+}
+
 void SecondLook::look(const std::string & key)
 {
     auto answer = core::is_known_failure(policy, key);
@@ -80,23 +91,24 @@ void SecondLook::look(const std::string & key)
         return;
     auto goal = goalOf(key);
     /* With an output of another name missing, it is done all the same. */
-    if (!goal || said.count(goal->drvPath) || wantedOutputsAreValid(store, *goal))
+    if (!goal || wantedOutputsAreValid(store, *goal))
         return;
-    said.insert(goal->drvPath);
     auto keys = plainKeys(outputKeys(store, *goal->drv));
-    auto refusal = refusalOf(store, policy, goal->drvPath, keys);
+    auto refusal = refusalOfKnown(goal->drvPath, keys);
+    alreadySaid(keys);
     if (!refusal)
         return;
     refused.push_back({goal, *refusal});
     worker.wakeUp(errand);
     /* What comes next in the goal's turn is the question whether another machine builds it. */
-    lastRefused = {keys.begin(), keys.end()};
+    for (auto & refusedKey : keys)
+        lastRefused.insert(std::string(refusedKey));
     tryBuildHook = std::exchange(worker.tryBuildHook, false);
 }
 
 void SecondLook::missing(const std::string & key)
 {
-    if (looking || (tryBuildHook && lastRefused.count(key)))
+    if (looking || lastRefused.count(key))
         return;
     /* This is another goal's turn. */
     giveBackHook();

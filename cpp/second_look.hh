@@ -19,8 +19,8 @@ class SecondLook
     const core::Policy policy;
     SecondLook * const outer;
     nix::Goals requested;
-    /* What the user was told of already. */
-    nix::StorePathSet said;
+    /* The keys of what the user was told already in this run. */
+    nix::StringSet said;
     bool looking = false;
 
     std::vector<std::pair<std::shared_ptr<nix::DerivationGoal>, nix::Error>> refused;
@@ -28,11 +28,12 @@ class SecondLook
     std::shared_ptr<compat::Errand> errand;
     /* The worker's, while the goal whose output has the keys `lastRefused` is still at work. */
     std::optional<bool> tryBuildHook;
-    std::set<std::string> lastRefused;
+    nix::StringSet lastRefused;
 
     void refuse();
     void giveBackHook();
     std::shared_ptr<nix::DerivationGoal> goalOf(const std::string & key);
+    std::optional<nix::Error> refusalOfKnown(const nix::StorePath & path, const rust::Vec<rust::String> & keys);
     void look(const std::string & key);
 
 public:
@@ -46,8 +47,8 @@ public:
     /* The worker is about to run these goals. */
     void expect(const nix::Goals & goals);
 
-    /* The user was warned of these. */
-    void alreadySaid(const nix::StorePath & derivation);
+    /* The user knows that what has these keys failed. */
+    void alreadySaid(const rust::Vec<rust::String> & keys);
 
     /* Nix has just asked for an output that is known by `key` (see `outputKeys`), and it is not there. */
     void missing(const std::string & key);

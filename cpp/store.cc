@@ -54,8 +54,7 @@ static auto build(
     for (auto & i : requested)
         if (i.goal && i.goal->exitCode == Goal::ecBusy)
             goals.insert(i.goal);
-    for (auto & warning : consultation.verdict.warnings)
-        watched.secondLook.alreadySaid(consultation.missing.at(warning.place).path);
+    watched.secondLook.alreadySaid(consultation.said);
     run(watched, goals, consultation.asked);
     return finish(watched.worker, requested);
 }

@@ -184,6 +184,11 @@ fn two_derivations_of_one_request_with_the_same_output() {
     for options in ["-j1", "-j4"] {
         let ran = nix.run(&format!("nix-build -k {options}")).exits(100);
         assert_eq!(nix.runs("bad"), 1, "{ran}");
+        // What was said of the failure is not repeated.
+        ran.says_times("-bad.drv' failed with exit code 3", 1)
+            .says_times("is not built again: it failed (see above)", 1);
+        nix.run("rm ../var/negative-cache/*").exits(0);
+        std::fs::remove_file(nix.path("runs/bad")).unwrap();
     }
 }
 
