@@ -168,6 +168,27 @@ StorePathSet inputDerivations(const Derivation & derivation)
 
 /* ---- Goals ---- */
 
+/* `PathLocks` keeps its descriptors private, but the standard lets an explicit instantiation name a private member. */
+template<auto member>
+struct LockDescriptors
+{
+    friend auto & lockDescriptorsOf(const PathLocks & locks)
+    {
+        return locks.*member;
+    }
+};
+
+auto & lockDescriptorsOf(const PathLocks & locks);
+template struct LockDescriptors<&PathLocks::fds>;
+
+std::vector<int> lockDescriptors(const DerivationGoal & goal)
+{
+    std::vector<int> descriptors;
+    for (auto & [descriptor, _] : lockDescriptorsOf(goal.outputLocks))
+        descriptors.push_back(descriptor);
+    return descriptors;
+}
+
 GoalPtr makeGoal(Worker & worker, const DerivedPath & request, BuildMode mode)
 {
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
@@ -209,16 +230,9 @@ std::shared_ptr<DerivationGoal> startedGoal(Worker & worker, const StorePath & d
     return goal;
 }
 
-bool waitsForItsBuilder(const DerivationGoal & goal)
+bool isAboutToBuild(const DerivationGoal & goal)
 {
-    if (goal.exitCode != Goal::ecBusy || goal.mcRunningBuilds)
-        return false;
-#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
-    /* Set by `inputsRealised`, after which comes `tryToBuild`. */
-    return bool(goal.derivationType);
-#else
-    return goal.state == &DerivationGoal::tryToBuild || goal.state == &DerivationGoal::tryLocalBuild;
-#endif
+    return goal.exitCode == Goal::ecBusy && !goal.mcRunningBuilds && !lockDescriptors(goal).empty();
 }
 
 bool wants(const DerivationGoal & goal, const std::string & output)
@@ -258,9 +272,12 @@ void refuse(DerivationGoal & goal, const Error & refusal)
     goal.top_co.reset();
     goal.top_co.emplace(std::move(next));
 #else
-    /* It may be woken once more; then this does nothing. */
+    /* Its turn still comes, and must come to nothing: of the functions that can be a state, this is one that does
+       nothing for a goal which has not built. */
     goal.state = &DerivationGoal::closeLogFile;
     goal.actLock.reset();
+    /* Unlike later versions, `done` leaves it to its callers, and the goal may live for as long as the run. */
+    goal.outputLocks.unlock();
     doneRefused(goal, refusal);
 #endif
 }
@@ -311,8 +328,10 @@ void UnbuiltGoal::work()
 }
 #endif
 
-Errand::Errand(Worker & worker, std::function<void()> errand)
-    : Goal(worker, DerivedPath::Opaque{StorePath::dummy})
+Errand::Errand(Worker & worker, DerivationGoal & before, std::function<void()> errand)
+    : Goal(worker, DerivedPath::Opaque{before.drvPath})
+    /* Nix sorts goals by key, and a key comes right after its own beginning. */
+    , sortKey(before.key().substr(0, before.key().size() - 1))
     , errand(std::move(errand))
 {
     name = "negative cache";

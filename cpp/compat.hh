@@ -1,7 +1,7 @@
 #pragma once
 /* The only place that knows more than one Nix: includes, and a name for everything that the versions spell differently.
-   Newest first in each conditional. No behaviour of the plugin lives here, except that the ends of `buildPaths` and
-   `buildPathsWithResults` follow Nix's own `build/entry-points.cc` of each version. */
+   Newest first in each conditional. What goals do is here, as it differs most; when they do it is not. The ends of
+   `buildPaths` and `buildPathsWithResults` follow Nix's own `build/entry-points.cc` of each version. */
 
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
 #  include "config-util.hh"
@@ -176,8 +176,8 @@ inline bool buildEnded(const nix::DerivationGoal & goal)
 
 nix::BuildResult buildResult(const nix::DerivationGoal & goal);
 
-/* Whether a goal has all it needs to build, including the derivation, and has not started to. */
-bool waitsForItsBuilder(const nix::DerivationGoal & goal);
+/* Whether a goal has all it needs to build, and the locks, and has not started to. */
+bool isAboutToBuild(const nix::DerivationGoal & goal);
 
 /* Whether a goal that has started its builder starts it once more if it succeeds (`repeat`, until 2.11), which includes
    locking the outputs again. */
@@ -190,11 +190,19 @@ inline bool willBuildAgain([[maybe_unused]] const nix::DerivationGoal & goal)
 #endif
 }
 
+/* The descriptors by which a goal holds the locks on its outputs. */
+std::vector<int> lockDescriptors(const nix::DerivationGoal & goal);
+
 /* Whether somebody waits for this output of a goal. */
 bool wants(const nix::DerivationGoal & goal, const std::string & output);
 
-/* Refuses to build what a goal that `waitsForItsBuilder` and is not at work is about to build: it fails, at the latest
-   when its turn comes. */
+/* Lets a goal that is at work and about to build do so here, if at all (`DerivationGoal::tryBuildHook`). */
+inline void keepFromOtherMachines(nix::DerivationGoal & goal)
+{
+    goal.useDerivation = false;
+}
+
+/* Refuses to build what a goal is about to build that is not at work: it fails, at the latest when its turn comes. */
 void refuse(nix::DerivationGoal & goal, const nix::Error & refusal);
 
 /* Whether the builder of a goal may use Nix itself. */
@@ -220,19 +228,19 @@ public:
 #endif
 };
 
-/* A goal that nobody asked for: it does its work each time that it is woken, before all other goals that are awake, and
-   is never done. It must not be awake when the last of the others is done, which Nix checks. */
+/* A goal that nobody asked for and that is never done: it does its work each time that it is woken, right before the
+   turn of another goal. It must not be awake when the last of the others is done, which Nix checks. */
 class Errand : public nix::Goal
 {
+    const std::string sortKey;
     const std::function<void()> errand;
 
 public:
-    Errand(nix::Worker & worker, std::function<void()> errand);
+    Errand(nix::Worker & worker, nix::DerivationGoal & before, std::function<void()> errand);
 
     std::string key() override
     {
-        /* The keys of Nix's own goals begin with letters. */
-        return "";
+        return sortKey;
     }
 
     void timedOut(nix::Error &&) override {}

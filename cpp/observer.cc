@@ -139,7 +139,7 @@ void Observer::activityStarted(
         running.push_back({goal, activity, std::chrono::steady_clock::now(), core::new_log_tail(), again, nullptr});
         /* Failures elsewhere are not recorded. */
         if (goal->machineName.empty() && !compat::willBuildAgain(*goal))
-            running.back().locks = std::make_shared<KeptLocks>(store, *goal);
+            running.back().locks = std::make_unique<KeptLocks>(*goal);
     });
 }
 

@@ -45,7 +45,7 @@ class Observer
         /* Whether it was built before in this run (`repeat` in Nix up to 2.11), and succeeded. */
         bool again;
         /* Until the end of the build is recorded. */
-        std::shared_ptr<KeptLocks> locks;
+        std::unique_ptr<KeptLocks> locks;
     };
 
     std::vector<Build> running;

@@ -1,11 +1,6 @@
 #include "outputs.hh"
 
-#include <charconv>
-#include <filesystem>
-#include <set>
-
 #include <fcntl.h>
-#include <sys/stat.h>
 
 namespace negative_cache {
 
@@ -49,20 +44,16 @@ static bool canBeSubstituted(const DrvOutput & id)
     return false;
 }
 
-bool canBeHad(
-    Store & store, const StorePath & path, const BasicDerivation & derivation, const rust::Vec<core::Output> & keys)
+bool canBeHad(Store & store, const StorePath & path, const BasicDerivation & derivation, const core::Output & key)
 {
     bool substitutes = settings.useSubstitutes && compat::substitutesAllowed(path, derivation);
-    std::vector<DerivedPath> paths;
-    for (auto & key : keys) {
-        std::string name(key.path);
-        if (auto output = store.maybeParseStorePath(name))
-            paths.push_back(DerivedPath::Opaque{*output});
-        else if (auto id = DrvOutput::parse(name); !store.queryRealisation(id) && !(substitutes && canBeSubstituted(id)))
-            return false;
+    std::string name(key.path);
+    if (auto output = store.maybeParseStorePath(name)) {
+        auto missing = compat::queryMissing(store, {DerivedPath::Opaque{*output}});
+        return missing.unknown.empty() && (missing.willSubstitute.empty() || substitutes);
     }
-    auto missing = compat::queryMissing(store, paths);
-    return missing.unknown.empty() && (missing.willSubstitute.empty() || substitutes);
+    auto id = DrvOutput::parse(name);
+    return store.queryRealisation(id) || (substitutes && canBeSubstituted(id));
 }
 
 bool wantedOutputsAreValid(Store & store, const DerivationGoal & goal)
@@ -79,41 +70,12 @@ bool wantedOutputsAreValid(Store & store, const DerivationGoal & goal)
     return true;
 }
 
-/* ---- Locks ---- */
-
-using FileId = std::pair<dev_t, ino_t>;
-
-static std::optional<FileId> fileId(int result, const struct stat & status)
+KeptLocks::KeptLocks(const DerivationGoal & goal)
 {
-    return result == 0 ? std::optional(FileId{status.st_dev, status.st_ino}) : std::nullopt;
-}
-
-KeptLocks::KeptLocks(Store & store, const DerivationGoal & goal)
-{
-    /* The names are those of `DerivationGoal::tryToBuild` and `PathLocks::lockPaths`. */
-    std::set<FileId> wanted;
-    for (auto & [name, output] : goal.drv->outputsAndOptPaths(store)) {
-        auto locked = output.second ? store.printStorePath(*output.second)
-                                    : store.printStorePath(goal.drvPath) + "." + name;
-        struct stat status;
-        if (auto id = fileId(::stat((store.toRealPath(locked) + ".lock").c_str(), &status), status))
-            wanted.insert(*id);
-    }
-    /* Nix keeps its descriptors to itself. A lock (flock(2)) belongs to the open file, so that a duplicate of the
-       descriptor holds it as well. */
-    for (auto & entry : std::filesystem::directory_iterator("/dev/fd")) {
-        auto name = entry.path().filename().string();
-        int descriptor;
-        if (std::from_chars(name.data(), name.data() + name.size(), descriptor).ec != std::errc())
-            continue;
-        struct stat status;
-        auto id = fileId(::fstat(descriptor, &status), status);
-        if (!id || !wanted.count(*id))
-            continue;
-        AutoCloseFD duplicate{::fcntl(descriptor, F_DUPFD_CLOEXEC, 0)};
-        if (duplicate)
+    /* A lock (flock(2)) belongs to the open file, so that a duplicate of the descriptor holds it as well. */
+    for (auto descriptor : compat::lockDescriptors(goal))
+        if (AutoCloseFD duplicate{::fcntl(descriptor, F_DUPFD_CLOEXEC, 0)}; duplicate)
             descriptors.push_back(std::move(duplicate));
-    }
 }
 
 } // namespace negative_cache

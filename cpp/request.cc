@@ -2,6 +2,8 @@
 #include "outputs.hh"
 #include "trouble.hh"
 
+#include <algorithm>
+
 namespace negative_cache {
 
 using namespace nix;
@@ -53,8 +55,10 @@ Consultation consult(Store & store, const core::Policy & policy, const std::vect
         auto derivation = store.readDerivation(path);
         core::MissingDerivation fact{.path = store.printStorePath(path), .outputs = {}};
         auto keys = outputKeys(store, derivation);
-        /* What it resolves to, Nix was not asked about. */
-        if (derivation.type().hasKnownOutputPaths() || !isKnown(policy, keys) || !canBeHad(store, path, derivation, keys))
+        /* What it resolves to, Nix was not asked about. Whether all that is wanted of it can be had shows later. */
+        bool mayBeHad = !derivation.type().hasKnownOutputPaths() && isKnown(policy, keys)
+            && std::any_of(keys.begin(), keys.end(), [&](auto & key) { return canBeHad(store, path, derivation, key); });
+        if (!mayBeHad)
             fact.outputs = plainKeys(keys);
         for (auto & input : compat::inputDerivations(derivation))
             fact.inputs.push_back(store.printStorePath(input));
@@ -80,7 +84,8 @@ std::optional<Error> consult(
         return std::nullopt;
 
     auto keys = outputKeys(store, Derivation(derivation));
-    if (!isKnown(policy, keys) || canBeHad(store, path, derivation, keys))
+    if (!isKnown(policy, keys)
+        || std::all_of(keys.begin(), keys.end(), [&](auto & key) { return canBeHad(store, path, derivation, key); }))
         return std::nullopt;
     return refusalOf(store, policy, path, plainKeys(keys));
 }

@@ -20,7 +20,6 @@ SecondLook::SecondLook(Store & store, Worker & worker, BuildMode mode, const cor
     , policy(policy)
     /* A check or a repair asks for a real build. */
     , outer(std::exchange(currentSecondLook, mode == bmNormal ? this : nullptr))
-    , errand(std::make_shared<compat::Errand>(worker, [this] { refuse(); }))
 {
 }
 
@@ -40,21 +39,6 @@ void SecondLook::alreadySaid(const rust::Vec<rust::String> & keys)
         said.insert(std::string(key));
 }
 
-void SecondLook::refuse()
-{
-    giveBackHook();
-    for (auto & [goal, refusal] : std::exchange(refused, {}))
-        if (compat::waitsForItsBuilder(*goal))
-            compat::refuse(*goal, refusal);
-}
-
-void SecondLook::giveBackHook()
-{
-    if (auto hook = std::exchange(tryBuildHook, std::nullopt))
-        worker.tryBuildHook = *hook;
-    lastRefused.clear();
-}
-
 std::shared_ptr<DerivationGoal> SecondLook::goalOf(const std::string & key)
 {
     std::set<Goal *> seen;
@@ -66,7 +50,7 @@ std::shared_ptr<DerivationGoal> SecondLook::goalOf(const std::string & key)
             continue;
         left.insert(left.end(), goal->waitees.begin(), goal->waitees.end());
         auto derivationGoal = std::dynamic_pointer_cast<DerivationGoal>(goal);
-        if (derivationGoal && compat::waitsForItsBuilder(*derivationGoal))
+        if (derivationGoal && compat::isAboutToBuild(*derivationGoal))
             for (auto & known : outputKeys(store, *derivationGoal->drv))
                 if (known.path == key)
                     return derivationGoal;
@@ -78,13 +62,15 @@ std::optional<Error> SecondLook::refusalOfKnown(const StorePath & path, const ru
 {
     for (auto & key : keys)
         if (said.count(std::string(key)))
-            return policy.warn ? std::nullopt
-                               : std::optional(Error("'%s' is not built again: it failed (see above)", store.printStorePath(path)));
+            return Error("'%s' is not built again: it failed in this run", store.printStorePath(path));
     return refusalOf(store, policy, path, keys);
 }
 
 void SecondLook::look(const std::string & key)
 {
+    /* After a warning, it is built. */
+    if (policy.warn && said.count(key))
+        return;
     auto answer = core::is_known_failure(policy, key);
     report(answer.trouble);
     if (!answer.yes)
@@ -98,20 +84,20 @@ void SecondLook::look(const std::string & key)
     alreadySaid(keys);
     if (!refusal)
         return;
-    refused.push_back({goal, *refusal});
-    worker.wakeUp(errand);
-    /* What comes next in the goal's turn is the question whether another machine builds it. */
-    for (auto & refusedKey : keys)
-        lastRefused.insert(std::string(refusedKey));
-    tryBuildHook = std::exchange(worker.tryBuildHook, false);
+    compat::keepFromOtherMachines(*goal);
+    /* Not here, where the goal is at work. */
+    auto refuse = [goal = std::weak_ptr(goal), refusal = *refusal] {
+        if (auto about = goal.lock(); about && compat::isAboutToBuild(*about))
+            compat::refuse(*about, refusal);
+    };
+    refusals.push_back(std::make_shared<compat::Errand>(worker, *goal, refuse));
+    worker.wakeUp(refusals.back());
 }
 
-void SecondLook::missing(const std::string & key)
+void SecondLook::missing(Store & asked, const std::string & key)
 {
-    if (looking || lastRefused.count(key))
+    if (looking || &asked != &store)
         return;
-    /* This is another goal's turn. */
-    giveBackHook();
     looking = true;
     Finally done([&] { looking = false; });
     harmless([&] { look(key); });

@@ -23,15 +23,8 @@ class SecondLook
     nix::StringSet said;
     bool looking = false;
 
-    std::vector<std::pair<std::shared_ptr<nix::DerivationGoal>, nix::Error>> refused;
-    /* Refuses them, while none of them is at work. */
-    std::shared_ptr<compat::Errand> errand;
-    /* The worker's, while the goal whose output has the keys `lastRefused` is still at work. */
-    std::optional<bool> tryBuildHook;
-    nix::StringSet lastRefused;
+    std::vector<std::shared_ptr<compat::Errand>> refusals;
 
-    void refuse();
-    void giveBackHook();
     std::shared_ptr<nix::DerivationGoal> goalOf(const std::string & key);
     std::optional<nix::Error> refusalOfKnown(const nix::StorePath & path, const rust::Vec<rust::String> & keys);
     void look(const std::string & key);
@@ -50,8 +43,9 @@ public:
     /* The user knows that what has these keys failed. */
     void alreadySaid(const rust::Vec<rust::String> & keys);
 
-    /* Nix has just asked for an output that is known by `key` (see `outputKeys`), and it is not there. */
-    void missing(const std::string & key);
+    /* Nix has just asked a store for an output that is known by `key` (see `outputKeys`). It is not there, unless it is
+       a realisation. */
+    void missing(nix::Store & asked, const std::string & key);
 };
 
 } // namespace negative_cache

@@ -116,7 +116,7 @@ bool negative_cache::LocalStore::isValidPathUncached(const StorePath & path)
 {
     bool valid = nix::LocalStore::isValidPathUncached(path);
     if (auto secondLook = SecondLook::current(); secondLook && !valid)
-        secondLook->missing(printStorePath(path));
+        secondLook->missing(*this, printStorePath(path));
     return valid;
 }
 
@@ -126,9 +126,9 @@ void negative_cache::LocalStore::queryRealisationUncached(
     nix::LocalStore::queryRealisationUncached(id, std::move(callback));
     if (auto secondLook = SecondLook::current())
         try {
-            secondLook->missing(id.to_string());
-        } catch (Interrupted &) {
-            /* Nix finds out by itself as soon as it looks. */
+            secondLook->missing(*this, id.to_string());
+        } catch (...) {
+            /* Nix finds out by itself: it was interrupted, or nobody reads its messages any more. */
         }
 }
 

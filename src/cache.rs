@@ -85,7 +85,7 @@ pub fn is_known_failure(policy: &Policy, key: &str) -> Result<bool, String> {
         return Ok(false);
     }
     with_database(policy, false, |database| match database {
-        Some(database) => Ok(!database.known([&OutputPath::from(key)])?.is_empty()),
+        Some(database) => database.is_known(&OutputPath::from(key)),
         None => Ok(false),
     })
 }

@@ -127,3 +127,29 @@ fn what_can_be_had_is_not_refused() {
         assert_eq!(nix.runs("flaky"), 2);
     }
 }
+
+/// What it resolves to has failed for want of another output than the one that is asked for.
+#[test]
+fn only_one_of_its_outputs_is_missing() {
+    let nix = Scratch::new();
+    nix.expression(&format!(
+        r#"let {PARTS}
+             multi = how: drv "multi" "echo dev > $dev; read x < {}/good && cat $part > $out" (floating // {{
+               part = part how; outputs = [ "out" "dev" ]; }});
+           in {{ one = multi "true"; two = multi "false || true"; }}"#,
+        nix.path("").display()
+    ));
+    nix.write("good", "x\n");
+    nix.run(
+        "out=$(nix-build -A one --no-out-link) && nix-build -A two.part && nix-store --delete --ignore-liveness $out",
+    )
+    .exits(0);
+    std::fs::remove_file(nix.path("good")).unwrap();
+    nix.run("nix-build -A one").exits(100);
+    assert_eq!((nix.runs("multi"), nix.recorded()), (2, vec!["multi".to_owned()]));
+    let ran = nix.run("nix-build -A two.dev").does_not_say(REFUSED);
+    // Nix since 2.9 or so wants all outputs of what it resolved (`DerivationGoal::resolvedFinished`).
+    assert!(ran.status == 0 || ran.stderr.contains("doesn't have expected output 'out'"), "{ran}");
+    nix.run("nix-build -A two").exits(100).says_times(REFUSED, 1);
+    assert_eq!(nix.runs("multi"), 2);
+}

@@ -149,6 +149,35 @@ fn two_requests_want_what_the_other_one_builds() {
     }
 }
 
+/// What is refused is not held back from others until the run ends.
+#[test]
+fn two_requests_wait_for_the_same_two_failures() {
+    let nix = impatient();
+    nix.expression(r#"{ aa = drv "aa" "sleep 2; exit 3" { }; bb = drv "bb" "sleep 2.6; exit 3" { }; }"#);
+    let ran = nix.run(
+        "nix-build -A aa & nix-build -A bb & while [ ! -e ../runs/aa -o ! -e ../runs/bb ]; do sleep 0.1; done; \
+         for n in 1 2 3; do (nix-build -k -A aa -A bb 2> said-$n; echo $?) & done | sort | uniq -c; cat said-* >&2",
+    );
+    assert_eq!((nix.runs("aa"), nix.runs("bb")), (1, 1), "{ran}");
+    ran.prints("3 100").says_times(REFUSED, 6);
+}
+
+/// Nor is it offered to another machine.
+#[test]
+fn the_build_hook_is_not_asked_for_what_is_refused() {
+    let nix = impatient();
+    nix.expression(&format!(r#"{{ slow = {SLOW_FAILURE}; other = ok "other"; }}"#));
+    let asked = nix.path("asked");
+    nix.script("hook", &format!("echo asked >> {}; echo '# decline-permanently' >&2", asked.display()));
+    let hook = "--option build-hook $PWD/hook";
+    let ran = nix
+        .run(&format!("nix-build -A slow & while [ ! -e ../runs/slow ]; do sleep 0.1; done; nix-build -A slow {hook}"));
+    assert!(nix.runs("slow") == 1 && !asked.exists(), "{ran}");
+    ran.says_times(REFUSED, 1);
+    nix.run(&format!("nix-build -A other {hook}")).exits(0);
+    assert!(asked.exists(), "this is how it is asked");
+}
+
 /// What does not need the contended output is built while this is waited for.
 #[test]
 fn other_builds_are_not_held_up() {
@@ -186,7 +215,7 @@ fn two_derivations_of_one_request_with_the_same_output() {
         assert_eq!(nix.runs("bad"), 1, "{ran}");
         // What was said of the failure is not repeated.
         ran.says_times("-bad.drv' failed with exit code 3", 1)
-            .says_times("is not built again: it failed (see above)", 1);
+            .says_times("is not built again: it failed in this run", 1);
         nix.run("rm ../var/negative-cache/*").exits(0);
         std::fs::remove_file(nix.path("runs/bad")).unwrap();
     }

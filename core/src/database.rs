@@ -3,9 +3,11 @@
 //! Records are found by output path, as in Nix before 2.0 (`queryFailedPaths`): derivations that differ only in how
 //! their fixed-output inputs are fetched have the same outputs and share a record.
 
-use std::collections::HashMap;
-use std::fs;
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, File};
 use std::io;
+use std::mem::ManuallyDrop;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
@@ -111,11 +113,25 @@ pub enum DatabaseError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FailureId(i64);
 
+/// What changes with each commit of any process.
+type Stamp = [u8; 48];
+
+/// Outputs that were not known when the database had this stamp.
+#[derive(Debug, Default)]
+struct Unknown {
+    stamp: Option<Stamp>,
+    outputs: HashSet<OutputPath>,
+}
+
 /// An open database.
 #[derive(Debug)]
 pub struct Database {
     path: PathBuf,
     connection: Connection,
+    /// The wal-index, if the database has one. Never closed: with the first descriptor of the file that a process closes, it
+    /// loses all of SQLite's locks on it (sqlite.org/howtocorrupt.html, 2.2).
+    wal_index: Option<ManuallyDrop<File>>,
+    unknown: Unknown,
 }
 
 impl Database {
@@ -150,7 +166,8 @@ impl Database {
         connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
         load_module(&connection).map_err(failed)?;
         migrate(&mut connection, path)?;
-        Ok(Database { path: path.to_owned(), connection })
+        let wal_index = wal_index(&connection, path).map_err(failed)?.map(ManuallyDrop::new);
+        Ok(Database { path: path.to_owned(), connection, wal_index, unknown: Unknown::default() })
     }
 
     fn failed(&self) -> impl Fn(rusqlite::Error) -> DatabaseError + use<> {
@@ -183,6 +200,30 @@ impl Database {
             rows.collect::<Result<_, _>>()
         };
         query().map_err(self.failed())
+    }
+
+    /// Whether `output` belongs to a known failure. Costs next to nothing if it did not when this was last asked, and
+    /// nothing was written since.
+    pub fn is_known(&mut self, output: &OutputPath) -> Result<bool, DatabaseError> {
+        let stamp = self.stamp();
+        if stamp.is_none() || stamp != self.unknown.stamp {
+            self.unknown = Unknown { stamp, outputs: HashSet::new() };
+        } else if self.unknown.outputs.contains(output) {
+            return Ok(false);
+        }
+        let known = !self.known([output])?.is_empty();
+        if !known {
+            self.unknown.outputs.insert(output.clone());
+        }
+        Ok(known)
+    }
+
+    /// The header of the wal-index, which readers of a database in WAL mode compare to see whether it has changed
+    /// (sqlite.org/walformat.html, 2.1). It is there for as long as a connection is. `None` if it can't be read.
+    fn stamp(&self) -> Option<Stamp> {
+        let mut stamp = [0; 48];
+        self.wal_index.as_ref()?.read_exact_at(&mut stamp, 0).ok()?;
+        Some(stamp)
     }
 
     /// The failures recorded for `paths`, each an output path or the path of a derivation.
@@ -395,6 +436,15 @@ fn schema_version(connection: &Connection, path: &Path) -> Result<usize, Databas
         0 if version == 0 && !has_tables => Ok(0),
         _ => Err(DatabaseError::Foreign { path: path.to_owned() }),
     }
+}
+
+/// The file that tells processes what is in the write-ahead log. One that is left over from another journal mode says
+/// nothing.
+fn wal_index(connection: &Connection, path: &Path) -> rusqlite::Result<Option<File>> {
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    let mut index = path.to_owned().into_os_string();
+    index.push("-shm");
+    Ok(if mode == "wal" { File::open(index).ok() } else { None })
 }
 
 #[cfg(test)]

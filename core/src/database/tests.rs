@@ -162,3 +162,42 @@ proptest! {
         prop_assert_eq!(found, attempts);
     }
 }
+
+#[test]
+fn what_others_write_is_seen_at_once() {
+    let (folder, mut reader) = database();
+    let mut writer = Database::open(&folder.path().join("a/failures.sqlite")).unwrap().unwrap();
+    let wanted = outputs(&["out"]);
+    for second in 0..50 {
+        assert!(!reader.is_known(&wanted[0]).unwrap());
+        assert!(!reader.is_known(&wanted[0]).unwrap());
+        writer.insert(&failure("x", &["out"], second)).unwrap();
+        assert!(reader.is_known(&wanted[0]).unwrap());
+        writer.forget(&wanted).unwrap();
+    }
+}
+
+#[test]
+fn what_is_not_known_is_asked_once_until_something_is_written() {
+    let (_folder, mut database) = database();
+    let wanted = outputs(&["out", "other"]);
+    assert!(!database.is_known(&wanted[0]).unwrap());
+    assert!(database.stamp().is_some() && database.unknown.outputs.contains(&wanted[0]));
+    database.insert(&failure("y", &["y"], 1)).unwrap();
+    assert!(!database.is_known(&wanted[1]).unwrap());
+    assert!(!database.unknown.outputs.contains(&wanted[0]));
+}
+
+/// SQLite's locks on the wal-index are the process's, and go with the first descriptor of it that is closed.
+#[test]
+fn the_wal_index_is_never_closed() {
+    let (folder, mut database) = database();
+    let path = folder.path().join("a/failures.sqlite");
+    database.is_known(&outputs(&["out"])[0]).unwrap();
+    let descriptors =
+        || fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let index = fs::canonicalize(folder.path().join("a/failures.sqlite-shm")).unwrap();
+    let before = descriptors().filter(|target| *target == index).count();
+    drop(Database::open(&path).unwrap().map(|mut other| other.is_known(&outputs(&["out"])[0])));
+    assert!(descriptors().filter(|target| *target == index).count() > before);
+}
