@@ -76,8 +76,8 @@ void SecondLook::look(const std::string & key)
     if (!answer.yes)
         return;
     auto goal = goalOf(key);
-    /* With an output of another name missing, it is done all the same. */
-    if (!goal || wantedOutputsAreValid(store, *goal))
+    /* Nix asks for each output. With one missing that nobody wants, the goal is done all the same. */
+    if (!goal || refusals.count(goal) || wantedOutputsAreValid(store, *goal))
         return;
     auto keys = plainKeys(outputKeys(store, *goal->drv));
     auto refusal = refusalOfKnown(goal->drvPath, keys);
@@ -90,8 +90,9 @@ void SecondLook::look(const std::string & key)
         if (auto about = goal.lock(); about && compat::isAboutToBuild(*about))
             compat::refuse(*about, refusal);
     };
-    refusals.push_back(std::make_shared<compat::Errand>(worker, *goal, refuse));
-    worker.wakeUp(refusals.back());
+    auto errand = std::make_shared<compat::Errand>(worker, *goal, refuse);
+    refusals.emplace(goal, errand);
+    worker.wakeUp(errand);
 }
 
 void SecondLook::missing(Store & asked, const std::string & key)

@@ -23,7 +23,9 @@ class SecondLook
     nix::StringSet said;
     bool looking = false;
 
-    std::vector<std::shared_ptr<compat::Errand>> refusals;
+    using WeakGoal = std::weak_ptr<nix::DerivationGoal>;
+    /* By the goal that is refused, what makes it fail. */
+    std::map<WeakGoal, std::shared_ptr<compat::Errand>, std::owner_less<WeakGoal>> refusals;
 
     std::shared_ptr<nix::DerivationGoal> goalOf(const std::string & key);
     std::optional<nix::Error> refusalOfKnown(const nix::StorePath & path, const rust::Vec<rust::String> & keys);

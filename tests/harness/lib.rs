@@ -27,6 +27,10 @@ rec {
   ok = name: drv name "echo done > $out" { };
   fail = name: drv name "echo it is broken; exit 3" { };
   needs = name: inputs: drv name "echo done > $out" { inherit inputs; };
+  fetch = how: drv "fetched" "${how}; echo data > $out" {
+    outputHash = "6667b2d1aab6a00caa5aee5af8ad9f1465e567abf1c209d15727d57b3e8f6e5f";
+    outputHashAlgo = "sha256"; outputHashMode = "flat";
+  };
   floating = { __contentAddressed = true; outputHashAlgo = "sha256"; outputHashMode = "recursive"; };
 }
 "#;
