@@ -29,15 +29,25 @@ fn failures_of_all_clients_are_known_to_all() {
 /// What a builder machine is asked for comes without its dependencies (`Store::buildDerivation`).
 #[test]
 fn a_builder_machine_with_the_plugin_refuses() {
-    let nix = Scratch::new();
-    nix.expression(&format!(r#"drv "bad" "read x < {}/good && echo $x > $out" {{ }}"#, nix.path("").display()));
-    // The machine is the daemon; who asks has a store elsewhere (or each would wait for the other's lock), no plugin.
-    let ask = "NIX_CONFIG='substituters =' nix-build --store $PWD/../asking --no-out-link -j0 \
-               --builders \"unix://$PWD/../socket x86_64-linux\"";
-    let ran = with_daemon(&nix, &format!("{ask}; {ask}"));
-    assert!(ran.status != 0, "{ran}");
-    let ran = ran.says(REFUSED);
-    assert_eq!((nix.runs("bad"), nix.recorded()), (1, vec!["bad".to_owned()]), "{ran}");
+    for attributes in ["{ }", "floating"] {
+        let nix = Scratch::new();
+        nix.expression(&format!(
+            r#"drv "bad" "read x < {}/good && echo $x > $out" {attributes}"#,
+            nix.path("").display()
+        ));
+        // The machine is the daemon; who asks has a store elsewhere (or each would wait for the other's lock), no plugin.
+        let ask = "NIX_CONFIG='substituters =' nix-build --store $PWD/../asking --no-out-link -j0 \
+                   --builders \"unix://$PWD/../socket x86_64-linux - 1 1 ca-derivations\"";
+        let ran = with_daemon(&nix, &format!("{ask}; {ask}"));
+        assert!(ran.status != 0, "{ran}");
+        let ran = ran.says(REFUSED);
+        assert_eq!((nix.runs("bad"), nix.recorded()), (1, vec!["bad".to_owned()]), "{attributes}: {ran}");
+        // Built where nobody knows of the failure: it is there, so it is not refused.
+        nix.write("good", "x\n");
+        nix.run("nix-build --option negative-cache false").exits(0);
+        let ran = with_daemon(&nix, ask).exits(0);
+        assert_eq!((nix.runs("bad"), nix.recorded().len()), (2, 1), "{attributes}: {ran}");
+    }
 }
 
 /// The build hook does not know of the command line of the Nix that started it, so it keeps out.

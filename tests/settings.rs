@@ -164,3 +164,13 @@ fn the_plugin_links_no_nix_library_and_registers_nothing_by_itself() {
     assert!(!needed.stdout.contains("libnix"), "{needed}");
     assert!(needed.stdout.contains("libsqlite3.so.0"), "the system's SQLite, which Nix uses: {needed}");
 }
+
+/// `auto` is not looked up among the stores that a plugin can replace, so it is written out.
+#[test]
+fn the_setting_store_is_spelled_out() {
+    let shown = |nix: &Scratch| nix.run(&format!("{SHOW} | sed -n 's/^store = //p'")).exits(0).stdout.trim().to_owned();
+    assert_eq!(shown(&Scratch::without_setting()), "auto");
+    let on = shown(&Scratch::new());
+    assert!(["local", "local://"].contains(&on.as_str()), "{on}");
+    assert_eq!(shown(&Scratch::new().config("store = local://")), "local://");
+}
