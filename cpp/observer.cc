@@ -118,10 +118,8 @@ bool Observer::outputsAreValid(const Build & build)
 {
     if (!build.goal->drv)
         return false;
-    for (auto & [_, output] : build.goal->drv->outputsAndOptPaths(store))
-        if (!output.second || !store.isValidPath(*output.second))
-            return false;
-    return true;
+    auto keys = outputKeys(store, *build.goal->drv);
+    return !keys.empty() && std::all_of(keys.begin(), keys.end(), [&](auto & key) { return isValid(store, key); });
 }
 
 void Observer::activityStarted(
@@ -200,14 +198,12 @@ void Observer::ended(const Build & build, core::Status status)
         .impure = compat::isImpure(type),
         .builtin = derivation.isBuiltin(),
         .remote = !goal.machineName.empty(),
-        .outputs_known = false,
         .normal_mode = mode == bmNormal && !build.again,
         .interrupted = compat::interrupted(),
         .recursive = compat::usesRecursiveNix(goal),
         .duration_ms = duration_cast<milliseconds>(steady_clock::now() - build.started).count(),
     };
     ended.outputs = outputKeys(store, derivation);
-    ended.outputs_known = !ended.outputs.empty();
     auto recorded = core::build_ended(policy, ended, *build.log);
     report(recorded.trouble);
     if (auto secondLook = SecondLook::current(); secondLook && status == core::Status::PermanentFailure)

@@ -35,6 +35,14 @@ rust::Vec<rust::String> plainKeys(const rust::Vec<core::Output> & keys)
     return plain;
 }
 
+bool isValid(Store & store, const core::Output & key)
+{
+    std::string name(key.path);
+    if (auto output = store.maybeParseStorePath(name))
+        return store.isValidPath(*output);
+    return bool(store.queryRealisation(DrvOutput::parse(name)));
+}
+
 /* Whether a store from which outputs may be substituted has a realisation. */
 static bool canBeSubstituted(const DrvOutput & id)
 {
@@ -52,22 +60,7 @@ bool canBeHad(Store & store, const StorePath & path, const BasicDerivation & der
         auto missing = compat::queryMissing(store, {DerivedPath::Opaque{*output}});
         return missing.unknown.empty() && (missing.willSubstitute.empty() || substitutes);
     }
-    auto id = DrvOutput::parse(name);
-    return store.queryRealisation(id) || (substitutes && canBeSubstituted(id));
-}
-
-bool wantedOutputsAreValid(Store & store, const DerivationGoal & goal)
-{
-    for (auto & [name, output] : goal.drv->outputsAndOptPaths(store)) {
-        if (!compat::wants(goal, name))
-            continue;
-        auto known = goal.initialOutputs.find(name);
-        if (output.second ? !store.isValidPath(*output.second)
-                          : known == goal.initialOutputs.end()
-                                || !store.queryRealisation(DrvOutput{known->second.outputHash, name}))
-            return false;
-    }
-    return true;
+    return isValid(store, key) || (substitutes && canBeSubstituted(DrvOutput::parse(name)));
 }
 
 KeptLocks::KeptLocks(const DerivationGoal & goal)

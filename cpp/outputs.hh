@@ -14,12 +14,12 @@ rust::Vec<core::Output> outputKeys(nix::Store & store, const nix::Derivation & d
 /* The same without the names of the outputs. */
 rust::Vec<rust::String> plainKeys(const rust::Vec<core::Output> & keys);
 
+/* Whether an output is there. */
+bool isValid(nix::Store & store, const core::Output & key);
+
 /* Whether an output of a derivation is valid or can be substituted, as far as anybody can tell. */
 bool canBeHad(
     nix::Store & store, const nix::StorePath & path, const nix::BasicDerivation & derivation, const core::Output & key);
-
-/* Whether all outputs of a goal that somebody wants are there. Its derivation must be known and pure. */
-bool wantedOutputsAreValid(nix::Store & store, const nix::DerivationGoal & goal);
 
 /* Nix locks the outputs that it builds, and gives the locks back before the end of the build can be recorded. Whoever
    waits for them must find the record: this keeps the locks that a goal has, until it is destroyed. */

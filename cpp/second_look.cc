@@ -3,6 +3,8 @@
 #include "request.hh"
 #include "trouble.hh"
 
+#include <algorithm>
+
 namespace negative_cache {
 
 using namespace nix;
@@ -76,10 +78,16 @@ void SecondLook::look(const std::string & key)
     if (!answer.yes)
         return;
     auto goal = goalOf(key);
-    /* Nix asks for each output. With one missing that nobody wants, the goal is done all the same. */
-    if (!goal || refusals.count(goal) || wantedOutputsAreValid(store, *goal))
+    /* Nix asks for each output. */
+    if (!goal || refusals.count(goal))
         return;
-    auto keys = plainKeys(outputKeys(store, *goal->drv));
+    auto outputs = outputKeys(store, *goal->drv);
+    /* With one missing that nobody wants, the goal is done all the same. */
+    if (std::none_of(outputs.begin(), outputs.end(), [&](auto & output) {
+            return compat::wants(*goal, std::string(output.name)) && !isValid(store, output);
+        }))
+        return;
+    auto keys = plainKeys(outputs);
     auto refusal = refusalOfKnown(goal->drvPath, keys);
     alreadySaid(keys);
     if (!refusal)

@@ -64,6 +64,7 @@ static rust::Vec<uint8_t> bytes(const std::string & path)
 
 core::Policy policy(const std::string & stateDir)
 {
+    auto [beforeFullLogs, afterFullLogs] = compat::fullLogs();
     return {
         .database = bytes(settings().database.get()),
         .state_dir = bytes(stateDir),
@@ -74,8 +75,8 @@ core::Policy policy(const std::string & stateDir)
         .wording = {
             .last = compat::lastLogLines,
             .log_lines = nix::settings.logLines,
-            .before_full_logs = compat::fullLogs().first,
-            .after_full_logs = compat::fullLogs().second,
+            .before_full_logs = beforeFullLogs,
+            .after_full_logs = afterFullLogs,
         },
     };
 }

@@ -149,7 +149,7 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Result
         impure: build.impure,
         builtin: build.builtin,
         remote: build.remote,
-        outputs_known: build.outputs_known,
+        outputs_known: !build.outputs.is_empty(),
         normal_mode: build.normal_mode,
         interrupted: build.interrupted,
         recursive: build.recursive,

@@ -98,7 +98,6 @@ mod ffi {
         impure: bool,
         builtin: bool,
         remote: bool,
-        outputs_known: bool,
         normal_mode: bool,
         interrupted: bool,
         recursive: bool,

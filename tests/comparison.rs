@@ -1,8 +1,8 @@
 //! With the plugin loaded, and with it on and nothing known, everything is as with stock Nix; with failures known,
 //! everything but the refusal.
 
-use nix_negative_cache_tests::beside_a_daemon;
 use nix_negative_cache_tests::comparison::Scenario;
+use nix_negative_cache_tests::{CLIENT, beside_a_daemon};
 
 /// Two levels above a failure, with something that can be built on each.
 const TREE: &str = r#"needs "top" [ (needs "mid" [ (fail "bad") (ok "near") ]) (ok "far") ]"#;
@@ -14,6 +14,13 @@ const SOME_FAIL: &str = r#"{ a = ok "a"; b = fail "b"; c = ok "c"; d = fail "d";
 
 fn scenario(expression: &str) -> Scenario {
     Scenario::new(expression)
+}
+
+/// The comparison can fail.
+#[test]
+#[should_panic(expected = "LoadedAndOff differs from stock Nix")]
+fn a_difference_is_seen() {
+    scenario("null").run("nix-store --init; nix show-config | grep ^negative-cache").compare();
 }
 
 /* ---- What becomes of a request ---- */
@@ -36,36 +43,40 @@ fn failure() {
 fn failure_of_a_dependency() {
     for command in ["nix-build", "nix build -f .", "nix build -f . -L"] {
         scenario(TREE).run(command).again().compare();
-        scenario(TREE).run(&format!("{command} -k")).again_with_the_same_store().compare();
+        scenario(TREE).run(&format!("{command} --keep-going")).again_with_the_same_store().compare();
     }
 }
 
 #[test]
 fn failure_of_two_siblings() {
-    for options in ["-j1", "-j4"] {
+    for options in ["--max-jobs 1", "--max-jobs 4"] {
         scenario(SIBLINGS).run(&format!("nix-build {options}")).again().compare();
-        scenario(SIBLINGS).run(&format!("nix-build {options} -k")).again_with_the_same_store().compare();
+        scenario(SIBLINGS).run(&format!("nix-build {options} --keep-going")).again_with_the_same_store().compare();
     }
 }
 
 #[test]
 fn failure_of_the_tip_of_a_diamond() {
-    for options in ["-j1", "-j4", "-k -j1", "-k -j4"] {
+    for options in ["--max-jobs 1", "--max-jobs 4", "--keep-going --max-jobs 1", "--keep-going --max-jobs 4"] {
         scenario(DIAMOND).run(&format!("nix-build {options}")).again_with_the_same_store().compare();
     }
 }
 
 #[test]
 fn several_requests_of_which_some_fail() {
-    for command in ["nix-build -j1", "nix build -j1 -f . a b c d", "nix-store -j1 -r $(nix-instantiate)"] {
+    for command in [
+        "nix-build --max-jobs 1",
+        "nix build --max-jobs 1 -f . a b c d",
+        "nix-store --max-jobs 1 -r $(nix-instantiate)",
+    ] {
         scenario(SOME_FAIL).run(command).again().compare();
-        scenario(SOME_FAIL).run(&format!("{command} -k")).again_with_the_same_store().compare();
+        scenario(SOME_FAIL).run(&format!("{command} --keep-going")).again_with_the_same_store().compare();
     }
 }
 
 #[test]
 fn keep_failed() {
-    scenario(TREE).run("nix-build --keep-failed").run("nix build -f . -K").compare();
+    scenario(TREE).run("nix-build --keep-failed").run("nix build -f . --keep-failed").compare();
 }
 
 #[test]
@@ -84,7 +95,7 @@ fn check_and_rebuild() {
             .run("nix-build --no-out-link > /dev/null")
             .run("nix-build --check")
             .run("nix build -f . --rebuild")
-            .run("nix-build --check -K > /dev/null 2>&1")
+            .run("nix-build --check --keep-failed > /dev/null 2>&1")
             .again_with_the_same_store()
             .compare();
     }
@@ -110,13 +121,13 @@ fn repair() {
 fn limits() {
     let slow = r#"{ slow = drv "slow" "echo begin; sleep 60" { }; after = ok "after"; }"#;
     let loud = r#"drv "loud" "echo quite a lot; sleep 60" { }"#;
-    for options in ["--timeout 1", "--max-silent-time 1", "-k --timeout 1"] {
-        scenario(slow).run(&format!("nix-build -j1 {options}")).again().compare();
-        scenario(slow).run(&format!("nix build -j1 -f . slow {options}")).again().compare();
+    for options in ["--timeout 1", "--max-silent-time 1", "--keep-going --timeout 1"] {
+        scenario(slow).run(&format!("nix-build --max-jobs 1 {options}")).again().compare();
+        scenario(slow).run(&format!("nix build --max-jobs 1 -f . slow {options}")).again().compare();
     }
     // The exit status says of both what it was.
     let both = r#"{ bad = fail "bad"; slow = drv "slow" "sleep 60" { }; }"#;
-    scenario(both).run("nix-build -j1 -k --timeout 1").again_with_the_same_store().compare();
+    scenario(both).run("nix-build --max-jobs 1 --keep-going --timeout 1").again_with_the_same_store().compare();
     scenario(loud).run("nix-build --option max-build-log-size 10").again().compare();
 }
 
@@ -129,7 +140,7 @@ fn hash_mismatch() {
               outputHashAlgo = "sha256"; }}) ]"#
         )
     };
-    for options in ["", "-k"] {
+    for options in ["", "--keep-going"] {
         scenario(&fetch("echo other > $out")).run(&format!("nix-build {options}")).again().compare();
         scenario(&fetch("exit 1")).run(&format!("nix-build {options}")).again().compare();
     }
@@ -140,7 +151,7 @@ fn what_cannot_be_built_here() {
     let feature = r#"needs "top" [ (drv "x" "exit 1" { requiredSystemFeatures = [ "no-such-feature" ]; }) ]"#;
     let system = r#"needs "top" [ (drv "x" "exit 1" { system = "pdp11-unix"; }) ]"#;
     for expression in [feature, system, r#"ok "x""#] {
-        for options in ["", "-k", "-j0", "-j0 --builders 'ssh://nowhere pdp11-unix'"] {
+        for options in ["", "--keep-going", "--max-jobs 0", "--max-jobs 0 --builders 'ssh://nowhere pdp11-unix'"] {
             scenario(expression).run(&format!("nix-build {options}")).again().compare();
         }
     }
@@ -165,7 +176,7 @@ fn another_machine() {
     for script in ["echo said; echo done > $out", "echo said; exit 3"] {
         scenario(&remote(script))
             .config("sandbox-paths = /bin/sh=/bin/bash-static")
-            .run("nix-build -j0 --builders \"@ROOT@/machine x86_64-linux\" --option sandbox true")
+            .run("nix-build --max-jobs 0 --builders \"@ROOT@/machine x86_64-linux\" --option sandbox true")
             .again()
             .compare();
     }
@@ -207,7 +218,7 @@ fn substitutes() {
 
 #[test]
 fn failing_substituters() {
-    for options in ["", "--fallback", "-k", "-k --fallback"] {
+    for options in ["", "--fallback", "--keep-going", "--keep-going --fallback"] {
         substitute(scenario(X))
             .run("rm -r ../cache/nar")
             .run(&format!("nix-build -A top {options} --option substituters file://@ROOT@/cache"))
@@ -270,7 +281,7 @@ fn run() {
 #[test]
 fn flake_check() {
     let flake = r#"{ outputs = { self }: with import ./lib.nix; { checks.x86_64-linux = { good = ok "good"; bad = fail "bad"; }; }; }"#;
-    for options in ["-j1", "-j1 -k"] {
+    for options in ["--max-jobs 1", "--max-jobs 1 --keep-going"] {
         scenario("null")
             .file("flake/flake.nix", flake)
             .run(&format!("cp lib.nix flake; nix flake check --impure path:$PWD/flake {options}"))
@@ -315,18 +326,24 @@ fn serve() {
 /// Clients do not know of the plugin. What the daemon logs is not for them.
 #[test]
 fn through_a_daemon() {
-    let client = "export NIX_REMOTE=daemon NIX_CONFIG='substituters ='";
-    for command in ["nix-build -j1", "nix-build -j1 -k", "nix build -j1 -f . a b c d", "nix-build -j1 -A b -A a -k"] {
-        scenario(SOME_FAIL).run(&beside_a_daemon(&format!("{client}; {command}"))).again().compare();
+    for command in [
+        "nix-build --max-jobs 1",
+        "nix-build --max-jobs 1 --keep-going",
+        "nix build --max-jobs 1 -f . a b c d",
+        "nix-build --max-jobs 1 -A b -A a --keep-going",
+    ] {
+        scenario(SOME_FAIL).run(&beside_a_daemon(&format!("{CLIENT}; {command}"))).again().compare();
     }
 }
 
 #[test]
 fn what_nix_build_prints() {
-    for command in ["--json", "--print-out-paths", "--no-link", "--out-link other", "--json --no-link -k"] {
+    for command in ["--json", "--print-out-paths", "--no-link", "--out-link other", "--json --no-link --keep-going"] {
+        // Nix 2.8 knows no --print-out-paths, and says so before it opens the store.
         scenario(SOME_FAIL)
-            .run(&format!("nix build -j1 -f . a b {command}"))
-            .run(&format!("nix build -j1 -f . a c {command}"))
+            .run("nix-store --init")
+            .run(&format!("nix build --max-jobs 1 -f . a b {command}"))
+            .run(&format!("nix build --max-jobs 1 -f . a c {command}"))
             .again()
             .compare();
     }
@@ -335,8 +352,8 @@ fn what_nix_build_prints() {
 #[test]
 fn log_formats() {
     for format in ["internal-json", "bar", "raw", "bar-with-logs"] {
-        for options in ["", "-k", "-v"] {
-            scenario(TREE).run(&format!("nix-build -j1 {options} --log-format {format}")).again().compare();
+        for options in ["", "--keep-going", "-v"] {
+            scenario(TREE).run(&format!("nix-build --max-jobs 1 {options} --log-format {format}")).again().compare();
         }
     }
 }
@@ -344,7 +361,11 @@ fn log_formats() {
 /// In a terminal the bar is redrawn as time passes; what stays on the screen is the same.
 #[test]
 fn the_progress_bar_in_a_terminal() {
-    for command in ["nix build -j1 -f .", "nix build -j1 -f . -k", "nix-build -j1 --log-format bar"] {
+    for command in [
+        "nix build --max-jobs 1 -f .",
+        "nix build --max-jobs 1 -f . --keep-going",
+        "nix-build --max-jobs 1 --log-format bar",
+    ] {
         scenario(TREE)
             .run(&format!(
                 "script -qec '{command}' /dev/null < /dev/null | tr '\\r' '\\n' | \
@@ -376,7 +397,7 @@ fn content_addressed_derivations() {
         bad = drv "bad" "cat $part; exit 3" (floating // { inherit part; });
       in { inherit part bad; top = needs "top" [ bad (ok "sibling") ]; deferred = needs "deferred" [ part ]; }"#;
     for attribute in ["part", "bad", "top", "deferred"] {
-        for options in ["-j1", "-k -j1"] {
+        for options in ["--max-jobs 1", "--keep-going --max-jobs 1"] {
             scenario(tree)
                 .run(&format!("nix-build -A {attribute} {options}"))
                 .run("nix-build -A part")
@@ -401,9 +422,12 @@ fn impure_derivations() {
 #[test]
 fn dynamic_derivations() {
     for inner in ["ok", "fail"] {
-        for command in
-            ["nix-build", "nix build -f . --json", "nix build -j1 $(nix-instantiate)^out^out", "nix-build -A deeper"]
-        {
+        for command in [
+            "nix-build",
+            "nix build -f . --json",
+            "nix build --max-jobs 1 $(nix-instantiate)^out^out",
+            "nix-build -A deeper",
+        ] {
             scenario(&format!(
                 r#"let inner = {inner} "inner"; in drv "inner.drv" "cp ${{builtins.unsafeDiscardOutputDependency inner.drvPath}} $out" {{
                   __contentAddressed = true; outputHashMode = "text"; outputHashAlgo = "sha256"; }}"#
@@ -427,7 +451,7 @@ fn interrupted() {
         ] {
             scenario(expression)
                 .run(&format!(
-                    "rm -f ../runs/slow; set -m; nix-build -j1 & pid=$!; while [ ! -e ../runs/slow ]; do sleep 0.1; done; \
+                    "rm -f ../runs/slow; set -m; nix-build --max-jobs 1 & pid=$!; while [ ! -e ../runs/slow ]; do sleep 0.1; done; \
                      sleep 0.5; kill -{signal} $pid; wait $pid"
                 ))
                 .again()

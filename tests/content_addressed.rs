@@ -1,8 +1,6 @@
 //! Derivations whose output paths follow from their content: their failures are those of what they resolve to.
 
-use nix_negative_cache_tests::Scratch;
-
-const REFUSED: &str = "is not built again: it failed";
+use nix_negative_cache_tests::{REFUSED, Scratch};
 
 /// `part` has the same content whatever `how` is.
 const PARTS: &str = r#"

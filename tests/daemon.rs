@@ -1,11 +1,6 @@
 //! The plugin in nix-daemon, for clients without it, and in what Nix starts to build elsewhere.
 
-use nix_negative_cache_tests::{Scratch, exists, with_daemon};
-
-const REFUSED: &str = "is not built again: it failed";
-
-/// What makes the following commands clients that know nothing of the plugin.
-const CLIENT: &str = "export NIX_REMOTE=daemon NIX_CONFIG='substituters ='";
+use nix_negative_cache_tests::{CLIENT, REFUSED, Scratch, exists, with_daemon};
 
 #[test]
 fn failures_of_all_clients_are_known_to_all() {

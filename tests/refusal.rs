@@ -1,8 +1,6 @@
 //! What is known to fail is not built again, and nothing else is refused.
 
-use nix_negative_cache_tests::Scratch;
-
-const REFUSED: &str = "is not built again: it failed";
+use nix_negative_cache_tests::{REFUSED, Scratch};
 
 #[test]
 fn a_failure_is_built_once_and_refused_with_its_log() {

@@ -1,8 +1,6 @@
 //! What becomes known while a request runs: other processes at the same derivation, above all.
 
-use nix_negative_cache_tests::{Ran, Scratch, with_daemon};
-
-const REFUSED: &str = "is not built again: it failed";
+use nix_negative_cache_tests::{CLIENT, REFUSED, Ran, Scratch, with_daemon};
 
 /// Takes a while, so that others come to wait for it.
 const SLOW_FAILURE: &str = r#"drv "slow" "sleep 2; echo it is broken; exit 3" { outputs = [ "out" "dev" ]; }"#;
@@ -61,9 +59,10 @@ fn eight_requests_to_a_daemon() {
     nix.expression(SLOW_FAILURE);
     let ran = with_daemon(
         &nix,
-        "export NIX_REMOTE=daemon NIX_CONFIG='substituters ='; \
-         for n in 1 2 3 4 5 6 7 8; do (nix-build --no-out-link 2> said-$n; echo $?) & done | sort | uniq -c; \
-         cat said-* >&2",
+        &format!(
+            "{CLIENT}; for n in 1 2 3 4 5 6 7 8; do (nix-build --no-out-link 2> said-$n; echo $?) & done | sort | \
+             uniq -c; cat said-* >&2"
+        ),
     );
     assert_eq!(nix.runs("slow"), 1, "{ran}");
     ran.says_times(REFUSED, 7);

@@ -127,8 +127,9 @@ impl Scenario {
                 assert_eq!(stock.left[kind], second.left[kind], "{kind} with known failures");
             }
             for name in &with_plugin.recorded {
+                let line_of = format!("{name} ");
                 let runs =
-                    |seen: &Seen| seen.left["runs"].lines().find(|line| line.starts_with(name)).map(str::to_owned);
+                    |seen: &Seen| seen.left["runs"].lines().find(|line| line.starts_with(&line_of)).map(str::to_owned);
                 assert_eq!(runs(&with_plugin.first), runs(second), "'{name}' is known and not built again");
             }
         }
@@ -165,8 +166,7 @@ impl Scenario {
 
     fn look(&self, nix: &Scratch) -> Seen {
         let temporary = nix.path("tmp");
-        let variables = [("TMPDIR", temporary.to_string_lossy())].map(|(name, value)| (name, value.into_owned()));
-        let variables = variables.each_ref().map(|(name, value)| (*name, value.as_str()));
+        let variables = [("TMPDIR", &*temporary.to_string_lossy())];
         let commands = self
             .commands
             .iter()
@@ -184,7 +184,7 @@ impl Scenario {
                  order by 1, 2; select drvPath, outputName from Realisations order by 1, 2;'",
             ),
             ("store", "ls -A ../store"),
-            ("logs", "cd ../log; find . -type f | sort | while read f; do echo $f; bzcat $f; done"),
+            ("logs", "mkdir -p ../log; cd ../log; find . -type f | sort | while read f; do echo $f; bzcat $f; done"),
             ("links", "find . -type l -printf '%p -> %l\\n' | sort"),
             // Process ids are in the names of what is in `temproots`, and in those in `gcroots/auto`, which are hashes.
             (
@@ -194,13 +194,13 @@ impl Scenario {
                  find gcroots/auto -type l -printf '%l\\n' | grep -v /tmp/nix-build | sort",
             ),
             ("runs", "cd ../runs; for f in $(ls); do echo $f $(wc -l < $f); done"),
-            ("kept build directories", "ls ../tmp | grep '[.]drv-'"),
+            ("kept build directories", "ls ../tmp | sed -n '/[.]drv-/p'"),
         ];
         let left = inventory
             .into_iter()
             .filter(|(kind, _)| !self.whatever.iter().any(|whatever| whatever == kind))
             .map(|(kind, command)| {
-                let Ran { stdout, stderr, .. } = nix.run(command);
+                let Ran { stdout, stderr, .. } = nix.run(command).exits(0);
                 (kind, stdout + &stderr)
             })
             .collect();

@@ -13,6 +13,12 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 use tempfile::TempDir;
 
+/// How a refusal is told from everything else that Nix says.
+pub const REFUSED: &str = "is not built again: it failed";
+
+/// What makes the following commands clients of a daemon that know nothing of the plugin.
+pub const CLIENT: &str = "export NIX_REMOTE=daemon NIX_CONFIG='substituters ='";
+
 /// Each derivation writes a line to a file outside the store when its builder runs: that is how runs are counted.
 const DERIVATIONS: &str = r#"
 rec {
