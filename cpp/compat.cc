@@ -102,6 +102,12 @@ bool substitutesAllowed(const StorePath & path, const BasicDerivation & derivati
     return ParsedDerivation(path, copy).substitutesAllowed();
 }
 
+bool wantsNegativeCache(const StorePath & path, const BasicDerivation & derivation)
+{
+    auto copy = derivation;
+    return ParsedDerivation(path, copy).getBoolAttr("negativeCache", true);
+}
+
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
 /* Adds to `found` the paths that `tryResolve` will ask for. */
 static bool findOutputs(
@@ -245,25 +251,28 @@ bool wants(const DerivationGoal & goal, const std::string & output)
 }
 
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
-static Goal::Done doneRefused(DerivationGoal & goal, const Error & refusal)
+static Goal::Done doneRefused(DerivationGoal & goal, const Refusal & refusal)
 #else
-static void doneRefused(DerivationGoal & goal, const Error & refusal)
+static void doneRefused(DerivationGoal & goal, const Refusal & refusal)
 #endif
 {
-    /* As for a failure of the builder, of which this stands for one. */
-    goal.worker.permanentFailure = true;
-    return goal.done(BuildResult::CachedFailure, {}, refusal);
+    /* As `done` does for what this stands for. */
+    if (refusal.standsFor == BuildResult::PermanentFailure)
+        goal.worker.permanentFailure = true;
+    if (refusal.standsFor == BuildResult::TimedOut)
+        goal.worker.timedOut = true;
+    return goal.done(BuildResult::CachedFailure, {}, refusal.error);
 }
 
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
-static Goal::Co refusing(DerivationGoal & goal, Error refusal)
+static Goal::Co refusing(DerivationGoal & goal, Refusal refusal)
 {
     goal.actLock.reset();
     co_return doneRefused(goal, refusal);
 }
 #endif
 
-void refuse(DerivationGoal & goal, const Error & refusal)
+void refuse(DerivationGoal & goal, const Refusal & refusal)
 {
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
     /* What the goal does when it is woken next, set up as by the constructor of `Goal`. */
@@ -292,7 +301,7 @@ BuildResult buildResult(const DerivationGoal & goal)
 #endif
 }
 
-UnbuiltGoal::UnbuiltGoal(const StorePath & derivation, Worker & worker, const std::optional<Error> & refusal)
+UnbuiltGoal::UnbuiltGoal(const StorePath & derivation, Worker & worker, const std::optional<Refusal> & refusal)
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
     : DerivationGoal(derivation, OutputsSpec::All{}, worker)
 #else

@@ -149,6 +149,9 @@ inline bool isImpure(const nix::DerivationType & type)
 /* Whether the outputs of a derivation may be substituted (`allowSubstitutes`). */
 bool substitutesAllowed(const nix::StorePath & path, const nix::BasicDerivation & derivation);
 
+/* Whether a derivation does not keep itself out (`negativeCache = false`, in structured attributes as well). */
+bool wantsNegativeCache(const nix::StorePath & path, const nix::BasicDerivation & derivation);
+
 /* `derivation` as it will be built: with the outputs of its dependencies in the place of the dependencies
    (`Derivation::tryResolve`). Nothing unless all of them are known. */
 std::optional<nix::Derivation> resolve(nix::Store & store, const nix::Derivation & derivation);
@@ -202,8 +205,15 @@ inline void keepFromOtherMachines(nix::DerivationGoal & goal)
     goal.useDerivation = false;
 }
 
+/* What a goal that is refused says, and as what it counts for the exit status. */
+struct Refusal
+{
+    nix::Error error;
+    nix::BuildResult::Status standsFor;
+};
+
 /* Refuses to build what a goal is about to build that is not at work: it fails, at the latest when its turn comes. */
-void refuse(nix::DerivationGoal & goal, const nix::Error & refusal);
+void refuse(nix::DerivationGoal & goal, const Refusal & refusal);
 
 /* Whether the builder of a goal may use Nix itself. */
 inline bool usesRecursiveNix(const nix::DerivationGoal & goal)
@@ -214,12 +224,12 @@ inline bool usesRecursiveNix(const nix::DerivationGoal & goal)
 /* A goal that builds nothing: it waits for what it was given as waitees, then fails. */
 class UnbuiltGoal : public nix::DerivationGoal
 {
-    const std::optional<nix::Error> refusal;
+    const std::optional<Refusal> refusal;
 
 public:
     /* Without a refusal, it fails because of its waitees, and says so in Nix's words. */
     UnbuiltGoal(
-        const nix::StorePath & derivation, nix::Worker & worker, const std::optional<nix::Error> & refusal);
+        const nix::StorePath & derivation, nix::Worker & worker, const std::optional<Refusal> & refusal);
 
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
     Co init() override;

@@ -90,11 +90,11 @@ Observer * Observer::current()
     return currentObserver;
 }
 
-Observer::Observer(Store & store, Worker & worker, BuildMode mode, core::Policy policy)
+Observer::Observer(Store & store, Worker & worker, BuildMode mode, const core::Policy & policy)
     : store(store)
     , worker(worker)
     , mode(mode)
-    , policy(std::move(policy))
+    , policy(policy)
     , outer(std::exchange(currentObserver, this))
 {
 }
@@ -134,7 +134,7 @@ void Observer::activityStarted(
         bool again = same != running.end();
         if (again)
             running.erase(same);
-        running.push_back({goal, activity, std::chrono::steady_clock::now(), core::new_log_tail(), again, nullptr});
+        running.push_back({goal, activity, core::start_build(), again, nullptr});
         /* Failures elsewhere are not recorded. */
         if (goal->machineName.empty() && !compat::willBuildAgain(*goal))
             running.back().locks = std::make_unique<KeptLocks>(*goal);
@@ -167,7 +167,7 @@ void Observer::activityResult(ActivityId activity, ResultType type, const Logger
         auto & line = fields[0].s;
         for (auto & build : running)
             if (build.activity == activity)
-                build.log->push({reinterpret_cast<const uint8_t *>(line.data()), line.size()});
+                build.running->log_line({reinterpret_cast<const uint8_t *>(line.data()), line.size()});
     } else if (type == resProgress && activity == worker.actDerivations.id) {
         for (auto build = running.begin(); build != running.end();)
             if (compat::buildEnded(*build->goal)) {
@@ -180,7 +180,6 @@ void Observer::activityResult(ActivityId activity, ResultType type, const Logger
 
 void Observer::ended(const Build & build, core::Status status)
 {
-    using namespace std::chrono;
     auto & goal = *build.goal;
     if (!goal.drv)
         return;
@@ -201,15 +200,18 @@ void Observer::ended(const Build & build, core::Status status)
         .normal_mode = mode == bmNormal && !build.again,
         .interrupted = compat::interrupted(),
         .recursive = compat::usesRecursiveNix(goal),
-        .duration_ms = duration_cast<milliseconds>(steady_clock::now() - build.started).count(),
+        .opted_out = !compat::wantsNegativeCache(goal.drvPath, derivation),
     };
     ended.outputs = outputKeys(store, derivation);
-    auto recorded = core::build_ended(policy, ended, *build.log);
+    auto recorded = core::build_ended(policy, ended, *build.running);
     report(recorded.trouble);
     if (auto secondLook = SecondLook::current(); secondLook && status == core::Status::PermanentFailure)
         secondLook->alreadySaid(plainKeys(ended.outputs));
     if (!recorded.reason.empty())
-        debug("negative cache: '%s' is not recorded: %s", store.printStorePath(goal.drvPath), std::string(recorded.reason));
+        printTalkative(
+            "negative cache: the failure of '%s' is not recorded: %s",
+            store.printStorePath(goal.drvPath),
+            compat::plain(std::string(recorded.reason)));
 }
 
 } // namespace negative_cache

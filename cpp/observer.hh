@@ -10,7 +10,6 @@
 #include "outputs.hh"
 #include "nix-negative-cache-plugin/src/lib.rs.h"
 
-#include <chrono>
 #include <map>
 
 namespace negative_cache {
@@ -33,15 +32,14 @@ class Observer
     nix::Store & store;
     nix::Worker & worker;
     const nix::BuildMode mode;
-    const core::Policy policy;
+    const core::Policy & policy;
     Observer * const outer;
 
     struct Build
     {
         std::shared_ptr<nix::DerivationGoal> goal;
         nix::ActivityId activity;
-        std::chrono::steady_clock::time_point started;
-        rust::Box<core::LogTail> log;
+        rust::Box<core::RunningBuild> running;
         /* Whether it was built before in this run (`repeat` in Nix up to 2.11), and succeeded. */
         bool again;
         /* Until the end of the build is recorded. */
@@ -54,7 +52,7 @@ class Observer
     bool outputsAreValid(const Build & build);
 
 public:
-    Observer(nix::Store & store, nix::Worker & worker, nix::BuildMode mode, core::Policy policy);
+    Observer(nix::Store & store, nix::Worker & worker, nix::BuildMode mode, const core::Policy & policy);
     ~Observer();
     Observer(const Observer &) = delete;
 

@@ -28,11 +28,11 @@ static rust::Vec<rust::String> pathsOf(EvalState & state, compat::Position posit
     return paths;
 }
 
-static std::string stateDir(EvalState & state)
+static rust::Box<core::Policy> policyOf(EvalState & state)
 {
     if (auto local = dynamic_cast<LocalFSStore *>(&*state.store))
-        return local->stateDir;
-    return nix::settings.nixStateDir;
+        return policy(local->stateDir, local->realStoreDir);
+    return policy(nix::settings.nixStateDir, nix::settings.nixStore);
 }
 
 static void knownFailure(EvalState & state, compat::Position position, Value ** arguments, Value & value)
@@ -57,23 +57,31 @@ static void knownFailure(EvalState & state, compat::Position position, Value ** 
                 paths.push_back(key.path);
         });
 
-    auto answer = core::known_failure(policy(stateDir(state)), paths);
+    auto answer = core::known_failure(*policyOf(state), paths);
     report(answer.trouble);
     if (!answer.found)
         return;
     auto & failure = answer.failure;
-    auto attributes = state.buildBindings(12);
+    auto attributes = state.buildBindings(14);
     auto add = [&](const char * name) -> Value & { return attributes.alloc(state.symbols.create(name)); };
+    auto addInt = [&](const char * name, const rust::Vec<int64_t> & maybe) {
+        if (maybe.empty())
+            add(name).mkNull();
+        else
+            add(name).mkInt(maybe[0]);
+    };
     add("drvPath").mkString(std::string(failure.derivation));
     add("outPath").mkString(std::string(failure.out_path));
     add("name").mkString(std::string(failure.name));
     add("system").mkString(std::string(failure.system));
-    add("exitCode").mkInt(failure.exit_code);
+    add("class").mkString(std::string(failure.class_name));
+    addInt("exitCode", failure.exit_code);
     add("reason").mkString(std::string(failure.reason));
     add("log").mkString(std::string(failure.log));
     add("firstFailure").mkInt(failure.first_failure);
     add("lastFailure").mkInt(failure.last_failure);
     add("attempts").mkInt(failure.attempts);
+    addInt("believedUntil", failure.believed_until);
     add("host").mkString(std::string(failure.host));
     add("nixVersion").mkString(std::string(failure.nix_version));
     value.mkAttrs(attributes);
@@ -86,8 +94,9 @@ void registerPrimOp()
         "drv",
         R"(
           Return what is known of the last failure to build *drv*, a derivation or the path of one: a set with
-          `drvPath`, `outPath`, `exitCode`, `reason`, `log`, `firstFailure` and `lastFailure` (in seconds since 1970),
-          `attempts` and others; or `null` if it is not known to fail. Not available in pure evaluation mode.
+          `drvPath`, `outPath`, `class`, `exitCode` (or `null`), `reason`, `log`, `attempts`, `firstFailure`,
+          `lastFailure` and `believedUntil` (in seconds since 1970; `null` is for ever) and others. It is `null` if *drv*
+          is not known to fail, or if its failure is not believed now and here. Not available in pure evaluation mode.
 
           ```nix
           lib.filterAttrs (_: p: builtins.knownFailure p == null) packages

@@ -26,7 +26,7 @@ static bool isKnown(const core::Policy & policy, const rust::Vec<core::Output> &
     return false;
 }
 
-/* The core's verdict; what is only to be warned of is said here. */
+/* The core's verdict; what does not stand in the way is said here. */
 static core::Verdict judge(
     const core::Policy & policy,
     const rust::Vec<rust::String> & requested,
@@ -36,12 +36,31 @@ static core::Verdict judge(
     report(verdict.trouble);
     for (auto & failure : verdict.warnings)
         warn("'%s' %s", std::string(missing.at(failure.place).path), compat::plain(std::string(failure.text)));
+    for (auto & failure : verdict.doubted)
+        printTalkative(
+            "negative cache: '%s' %s",
+            std::string(missing.at(failure.place).path),
+            compat::plain(std::string(failure.text)));
     return verdict;
 }
 
-static Error refusal(const Store & store, const StorePath & path, const rust::String & text)
+static BuildResult::Status nixStatus(core::Status status)
 {
-    return Error("'%s' %s", store.printStorePath(path), compat::plain(std::string(text)));
+    switch (status) {
+    case core::Status::PermanentFailure:
+        return BuildResult::PermanentFailure;
+    case core::Status::TimedOut:
+        return BuildResult::TimedOut;
+    default:
+        return BuildResult::MiscFailure;
+    }
+}
+
+static compat::Refusal refusal(const Store & store, const StorePath & path, const core::KnownFailure & failure)
+{
+    return {
+        Error("'%s' %s", store.printStorePath(path), compat::plain(std::string(failure.text))),
+        nixStatus(failure.status)};
 }
 
 Consultation consult(Store & store, const core::Policy & policy, const std::vector<DerivedPath> & requests)
@@ -58,7 +77,7 @@ Consultation consult(Store & store, const core::Policy & policy, const std::vect
         /* What it resolves to, Nix was not asked about. Whether all that is wanted of it can be had shows later. */
         bool mayBeHad = !derivation.type().hasKnownOutputPaths() && isKnown(policy, keys)
             && std::any_of(keys.begin(), keys.end(), [&](auto & key) { return canBeHad(store, path, derivation, key); });
-        if (!mayBeHad)
+        if (!mayBeHad && compat::wantsNegativeCache(path, derivation))
             fact.outputs = plainKeys(keys);
         for (auto & input : compat::inputDerivations(derivation))
             fact.inputs.push_back(store.printStorePath(input));
@@ -77,20 +96,20 @@ Consultation consult(Store & store, const core::Policy & policy, const std::vect
     return consultation;
 }
 
-std::optional<Error> consult(
+std::optional<compat::Refusal> consult(
     Store & store, const core::Policy & policy, const StorePath & path, const BasicDerivation & derivation)
 {
     if (!hasKnownFailures(policy))
         return std::nullopt;
 
     auto keys = outputKeys(store, Derivation(derivation));
-    if (!isKnown(policy, keys)
+    if (!isKnown(policy, keys) || !compat::wantsNegativeCache(path, derivation)
         || std::all_of(keys.begin(), keys.end(), [&](auto & key) { return canBeHad(store, path, derivation, key); }))
         return std::nullopt;
     return refusalOf(store, policy, path, plainKeys(keys));
 }
 
-std::optional<Error> refusalOf(
+std::optional<compat::Refusal> refusalOf(
     Store & store, const core::Policy & policy, const StorePath & path, const rust::Vec<rust::String> & keys)
 {
     rust::Vec<rust::String> requested;
@@ -100,7 +119,7 @@ std::optional<Error> refusalOf(
     auto verdict = judge(policy, requested, facts);
     if (verdict.known.empty())
         return std::nullopt;
-    return refusal(store, path, verdict.known[0].text);
+    return refusal(store, path, verdict.known[0]);
 }
 
 /* Whether nothing has to be built or substituted for a request. */
@@ -140,7 +159,7 @@ std::vector<compat::Requested> makeGoals(
             }
 
     std::map<StorePath, std::shared_ptr<compat::UnbuiltGoal>> unbuilt;
-    auto add = [&](size_t place, std::optional<Error> error) {
+    auto add = [&](size_t place, std::optional<compat::Refusal> error) {
         auto & path = missing.at(place).path;
         auto goal = std::make_shared<compat::UnbuiltGoal>(path, worker, std::move(error));
         unbuilt.emplace(path, goal);
@@ -149,7 +168,7 @@ std::vector<compat::Requested> makeGoals(
     };
     for (auto & known : verdict.known)
         /* Awake: it fails at once. Dependents wake up when what they wait for has failed. */
-        worker.wakeUp(add(known.place, refusal(store, missing.at(known.place).path, known.text)));
+        worker.wakeUp(add(known.place, refusal(store, missing.at(known.place).path, known)));
     for (auto place : verdict.dependents)
         add(place, std::nullopt);
 

@@ -29,14 +29,14 @@ struct Consultation
 Consultation consult(nix::Store & store, const core::Policy & policy, const std::vector<nix::DerivedPath> & requests);
 
 /* The refusal of a derivation that is built without its dependencies, if it is known to fail. */
-std::optional<nix::Error> consult(
+std::optional<compat::Refusal> consult(
     nix::Store & store,
     const core::Policy & policy,
     const nix::StorePath & path,
     const nix::BasicDerivation & derivation);
 
 /* The refusal of a derivation that is about to be built, if one of `keys` (see `outputKeys`) is known to fail. */
-std::optional<nix::Error> refusalOf(
+std::optional<compat::Refusal> refusalOf(
     nix::Store & store,
     const core::Policy & policy,
     const nix::StorePath & path,

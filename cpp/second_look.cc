@@ -60,18 +60,20 @@ std::shared_ptr<DerivationGoal> SecondLook::goalOf(const std::string & key)
     return nullptr;
 }
 
-std::optional<Error> SecondLook::refusalOfKnown(const StorePath & path, const rust::Vec<rust::String> & keys)
+std::optional<compat::Refusal> SecondLook::refusalOfKnown(const StorePath & path, const rust::Vec<rust::String> & keys)
 {
     for (auto & key : keys)
         if (said.count(std::string(key)))
-            return Error("'%s' is not built again: it failed in this run", store.printStorePath(path));
+            return compat::Refusal{
+                Error("'%s' is not built again: it failed in this run", store.printStorePath(path)),
+                BuildResult::PermanentFailure};
     return refusalOf(store, policy, path, keys);
 }
 
 void SecondLook::look(const std::string & key)
 {
     /* After a warning, it is built. */
-    if (policy.warn && said.count(key))
+    if (policy.warns() && said.count(key))
         return;
     auto answer = core::is_known_failure(policy, key);
     report(answer.trouble);

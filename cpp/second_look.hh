@@ -16,7 +16,7 @@ class SecondLook
 {
     nix::Store & store;
     nix::Worker & worker;
-    const core::Policy policy;
+    const core::Policy & policy;
     SecondLook * const outer;
     nix::Goals requested;
     /* The keys of what the user was told already in this run. */
@@ -28,7 +28,7 @@ class SecondLook
     std::map<WeakGoal, std::shared_ptr<compat::Errand>, std::owner_less<WeakGoal>> refusals;
 
     std::shared_ptr<nix::DerivationGoal> goalOf(const std::string & key);
-    std::optional<nix::Error> refusalOfKnown(const nix::StorePath & path, const rust::Vec<rust::String> & keys);
+    std::optional<compat::Refusal> refusalOfKnown(const nix::StorePath & path, const rust::Vec<rust::String> & keys);
     void look(const std::string & key);
 
 public:

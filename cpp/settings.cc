@@ -20,6 +20,27 @@ static std::string checkDatabase(const nix::AbstractSetting & setting, const std
     return value.empty() ? value : nix::canonPath(value);
 }
 
+/* Numbers are read in Rust; this tells its answer to whoever sets them. */
+static std::string checkNumbers(
+    const nix::AbstractSetting & setting, const std::string & value, rust::String (*problem)(rust::Str value))
+{
+    auto why = problem(value);
+    if (!why.empty())
+        throw nix::UsageError(
+            "option '%s' has invalid value '%s'; %s", setting.name, value, compat::plain(std::string(why)));
+    return value;
+}
+
+static std::string checkMinFailures(const nix::AbstractSetting & setting, const std::string & value)
+{
+    return checkNumbers(setting, value, core::problem_with_min_failures);
+}
+
+static std::string checkExitCodes(const nix::AbstractSetting & setting, const std::string & value)
+{
+    return checkNumbers(setting, value, core::problem_with_exit_codes);
+}
+
 Settings::Settings()
     : enable(
           this,
@@ -45,6 +66,41 @@ Settings::Settings()
           "The file of the failure database. If empty, `negative-cache/failures.sqlite` in the state directory of the "
           "store.",
           checkDatabase)
+    , ttl(
+          this,
+          core::default_ttl(),
+          "negative-cache-ttl",
+          "For how many seconds a failure is believed; then it is tried once more. Each failure that confirms it doubles "
+          "the time. 0 is for ever.")
+    , maxTtl(
+          this,
+          core::default_max_ttl(),
+          "negative-cache-max-ttl",
+          "For how many seconds a failure is believed at most, however often it was confirmed. 0 is for ever.")
+    , minFailures(
+          this,
+          "1",
+          "negative-cache-min-failures",
+          "How often in a row a derivation must have failed before it is refused; at least twice if it has succeeded "
+          "after a failure before.",
+          checkMinFailures)
+    , transientExitCodes(
+          this,
+          std::string(core::default_transient_exit_codes()),
+          "negative-cache-transient-exit-codes",
+          "The exit codes with which a builder says that its failure will pass, so that it is not recorded.",
+          checkExitCodes)
+    , timeouts(
+          this,
+          false,
+          "negative-cache-timeouts",
+          "Whether to record builds that `timeout`, `max-silent-time` or `max-build-log-size` ended. They are refused for "
+          "as long as the limit is no higher.")
+    , fixedOutput(
+          this,
+          false,
+          "negative-cache-fixed-output",
+          "Whether to record failures of fixed-output derivations and of `builtin:` builders.")
 {
 }
 
@@ -62,15 +118,14 @@ static rust::Vec<uint8_t> bytes(const std::string & path)
     return bytes;
 }
 
-core::Policy policy(const std::string & stateDir)
+rust::Box<core::Policy> policy(const std::string & stateDir, const std::string & realStoreDir)
 {
     auto [beforeFullLogs, afterFullLogs] = compat::fullLogs();
-    return {
+    core::Circumstances circumstances{
+        .settings = {},
         .database = bytes(settings().database.get()),
         .state_dir = bytes(stateDir),
-        .retry = settings().retry,
-        .warn = settings().action.get() == "warn",
-        .keep_failed = nix::settings.keepFailed,
+        .real_store_dir = bytes(realStoreDir),
         .nix_version = nix::nixVersion,
         .wording = {
             .last = compat::lastLogLines,
@@ -79,6 +134,11 @@ core::Policy policy(const std::string & stateDir)
             .after_full_logs = afterFullLogs,
         },
     };
+    std::map<std::string, nix::AbstractConfig::SettingInfo> all;
+    nix::globalConfig.getSettings(all);
+    for (auto & [name, setting] : all)
+        circumstances.settings.push_back({name, rust::String::lossy(setting.value)});
+    return core::new_policy(circumstances);
 }
 
 /* While a setting is not known yet, Nix keeps its first value instead of its last (`GlobalConfig::set`), so that the

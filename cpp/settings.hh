@@ -14,6 +14,12 @@ struct Settings : nix::Config
     nix::Setting<bool> retry;
     compat::CheckedSetting action;
     compat::CheckedSetting database;
+    nix::Setting<uint64_t> ttl;
+    nix::Setting<uint64_t> maxTtl;
+    compat::CheckedSetting minFailures;
+    compat::CheckedSetting transientExitCodes;
+    nix::Setting<bool> timeouts;
+    nix::Setting<bool> fixedOutput;
 };
 
 /* The settings, once `registerSettings` ran. */
@@ -23,7 +29,7 @@ Settings & settings();
    is on, which the setting itself says only once Nix has gone on. */
 bool registerSettings();
 
-/* What the core has to know of the settings in force for a store whose state directory is `stateDir`. */
-core::Policy policy(const std::string & stateDir);
+/* The settings in force for a store whose state directory is `stateDir` and whose files are in `realStoreDir`. */
+rust::Box<core::Policy> policy(const std::string & stateDir, const std::string & realStoreDir);
 
 } // namespace negative_cache

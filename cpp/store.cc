@@ -45,9 +45,9 @@ static auto build(
     const std::shared_ptr<Store> & evalStore,
     Finish && finish)
 {
-    auto policy = negative_cache::policy(store.stateDir);
-    auto consultation = consultUnlessItFails(mode, [&] { return consult(store, policy, requests); });
-    WatchedWorker watched(store, evalStore ? *evalStore : store, mode, policy);
+    auto policy = negative_cache::policy(store.stateDir, store.realStoreDir);
+    auto consultation = consultUnlessItFails(mode, [&] { return consult(store, *policy, requests); });
+    WatchedWorker watched(store, evalStore ? *evalStore : store, mode, *policy);
     std::vector<GoalPtr> refused;
     auto requested = makeGoals(watched.worker, mode, requests, consultation, refused);
     Goals goals;
@@ -84,9 +84,9 @@ negative_cache::LocalStore::buildDerivation(const StorePath & path, const BasicD
 {
     if (!settings().enable)
         return nix::LocalStore::buildDerivation(path, derivation, mode);
-    auto policy = negative_cache::policy(stateDir);
-    auto refusal = consultUnlessItFails(mode, [&] { return consult(*this, policy, path, derivation); });
-    WatchedWorker watched(*this, *this, mode, policy);
+    auto policy = negative_cache::policy(stateDir, realStoreDir);
+    auto refusal = consultUnlessItFails(mode, [&] { return consult(*this, *policy, path, derivation); });
+    WatchedWorker watched(*this, *this, mode, *policy);
     if (!refusal)
         return compat::buildDerivation(watched.worker, path, derivation, mode, [&](const Goals & goals) {
             watched.run(goals);

@@ -1,23 +1,25 @@
 //! The cache of this process: turns what C++ sends into the core's types, and keeps the database open.
 
 use std::collections::HashMap;
-use std::env;
-use std::ffi::OsStr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process;
 use std::sync::{Mutex, PoisonError};
 
-use nix_negative_cache_core::database::{Database, DatabaseError, default_path};
+use jiff::Timestamp;
+use nix_negative_cache_core::belief::{Belief, believe};
+use nix_negative_cache_core::class::Class;
+use nix_negative_cache_core::database::{Database, DatabaseError};
 use nix_negative_cache_core::judgement::{self, Evidence, Judgement, Reason};
-use nix_negative_cache_core::log_tail::{LogTail, printable};
+use nix_negative_cache_core::log_tail::printable;
 use nix_negative_cache_core::record::{self, Failure, FailureRecord};
 use nix_negative_cache_core::refusal;
 use nix_negative_cache_core::store_path::{DerivationPath, OutputPath};
 use nix_negative_cache_core::verdict::{self, Missing};
 
 use crate::boundary::fault_point;
-use crate::{EndedBuild, FailureAttributes, KnownFailure, MissingDerivation, Policy, Status, Verdict};
+use crate::policy::Policy;
+use crate::running_build::RunningBuild;
+use crate::{EndedBuild, FailureAttributes, KnownFailure, MissingDerivation, Status, Verdict};
 
 /// The open databases by path, and the process that opened them: nix-daemon forks for each connection, and a
 /// connection to SQLite must not be used after a fork (sqlite.org/howtocorrupt.html, 2.6).
@@ -28,20 +30,6 @@ struct Databases {
 
 static DATABASES: Mutex<Option<Databases>> = Mutex::new(None);
 
-fn database_path(policy: &Policy) -> PathBuf {
-    match policy.database.as_slice() {
-        [] => default_path(Path::new(OsStr::from_bytes(&policy.state_dir))),
-        path => PathBuf::from(OsStr::from_bytes(path)),
-    }
-}
-
-/// The path of the database, if the companion program, called in this environment, would look for another one.
-fn unusual_database(policy: &Policy) -> Option<PathBuf> {
-    let state_dir = env::var_os("NIX_STATE_DIR").unwrap_or("/nix/var/nix".into());
-    let path = database_path(policy);
-    (path != default_path(Path::new(&state_dir))).then_some(path)
-}
-
 /// Calls `work` with the database of `policy`, which is `None` if there is none yet.
 fn with_database<T>(
     policy: &Policy,
@@ -49,7 +37,7 @@ fn with_database<T>(
     work: impl FnOnce(Option<&mut Database>) -> Result<T, DatabaseError>,
 ) -> Result<T, String> {
     fault_point();
-    let path = database_path(policy);
+    let path = policy.database.clone();
     let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(inherited) = databases.take_if(|databases| databases.process != process::id()) {
         // Closing it here could release the parent's locks.
@@ -70,7 +58,7 @@ fn with_database<T>(
 
 /// Whether any failure is known that could stand in the way.
 pub fn has_known_failures(policy: &Policy) -> Result<bool, String> {
-    if !policy.for_core().consults() {
+    if !policy.settings()?.consults() {
         return Ok(false);
     }
     with_database(policy, false, |database| match database {
@@ -79,9 +67,9 @@ pub fn has_known_failures(policy: &Policy) -> Result<bool, String> {
     })
 }
 
-/// Whether the output `key` is known to fail and that could stand in the way.
+/// Whether the output `key` failed when it was last built and that could stand in the way.
 pub fn is_known_failure(policy: &Policy, key: &str) -> Result<bool, String> {
-    if !policy.for_core().consults() {
+    if !policy.settings()?.consults() {
         return Ok(false);
     }
     with_database(policy, false, |database| match database {
@@ -90,11 +78,14 @@ pub fn is_known_failure(policy: &Policy, key: &str) -> Result<bool, String> {
     })
 }
 
+/// What the record of a derivation says of a new attempt.
+fn belief(policy: &Policy, record: &FailureRecord, now: Timestamp) -> Result<Belief, String> {
+    Ok(believe(&record.history, policy.environment(), policy.settings()?, now))
+}
+
 /// The verdict on a request for `requested` that would build `missing`.
 pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDerivation]) -> Result<Verdict, String> {
     let requested = requested.iter().map(|path| path.as_str().into()).collect();
-    let unusual_database = unusual_database(policy);
-
     let missing: Vec<Missing> = missing
         .iter()
         .map(|missing| Missing {
@@ -103,10 +94,11 @@ pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDe
             inputs: missing.inputs.iter().map(|path| path.as_str().into()).collect(),
         })
         .collect();
-    with_database(policy, false, |database| {
-        let Some(database) = database else { return Ok(Verdict::default()) };
-        let failures = database.known(missing.iter().flat_map(|missing| &missing.outputs))?;
+    let (stamp, records) = with_database(policy, false, |database| {
         let mut records: HashMap<usize, FailureRecord> = HashMap::new();
+        let Some(database) = database else { return Ok((None, records)) };
+        let stamp = database.stamp();
+        let failures = database.known(missing.iter().flat_map(|missing| &missing.outputs))?;
         for (place, missing) in missing.iter().enumerate() {
             if let Some(id) = missing.outputs.iter().find_map(|output| failures.get(output))
                 && let Some(record) = database.record(*id)?
@@ -114,37 +106,68 @@ pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDe
                 records.insert(place, record);
             }
         }
-        let known = records.keys().copied().collect();
-        let now = jiff::Timestamp::now();
-        let database = unusual_database.as_deref();
-        let say = |places: &[usize], text: &dyn Fn(&FailureRecord) -> String| {
-            places.iter().map(|place| KnownFailure { place: *place, text: text(&records[place]) }).collect()
-        };
-        let mut verdict = Verdict::default();
-        match verdict::decide(&policy.for_core(), &requested, &missing, &known) {
-            verdict::Verdict::Build => {}
-            verdict::Verdict::Warn(known) => {
-                verdict.warnings = say(&known, &|record| refusal::warning(record, now, database));
+        Ok((stamp, records))
+    })?;
+
+    let mut verdict = Verdict::default();
+    let now = Timestamp::now();
+    let mut known = HashMap::new();
+    for (place, record) in records {
+        match belief(policy, &record, now)? {
+            Belief::Fails { .. } => {
+                known.insert(place, record);
             }
-            verdict::Verdict::Refuse { known, dependents } => {
-                let wording = policy.wording.for_core();
-                verdict.known = say(&known, &|record| refusal::refusal(record, now, database, &wording));
-                verdict.dependents = dependents;
-            }
+            Belief::Open(doubt) => verdict.doubted.push(KnownFailure {
+                place,
+                text: format!("failed before, but may be built: {doubt}"),
+                status: record.class.into(),
+            }),
         }
-        Ok(verdict)
-    })
+    }
+    // Who asks again gets the same answer, and should get it quickly: Nix asks often.
+    let doubted = verdict.doubted.iter().flat_map(|doubted| missing[doubted.place].outputs.clone());
+    with_database(policy, false, |database| {
+        if let Some(database) = database {
+            database.set_aside(stamp, doubted);
+        }
+        Ok(())
+    })?;
+    let say = |places: &[usize], text: &dyn Fn(&FailureRecord) -> String| {
+        let said = places.iter().filter_map(|place| Some((*place, known.get(place)?)));
+        said.map(|(place, record)| KnownFailure { place, text: text(record), status: record.class.into() }).collect()
+    };
+    let database = policy.unusual_database();
+    let places = known.keys().copied().collect();
+    match verdict::decide(policy.settings()?, &requested, &missing, &places) {
+        verdict::Verdict::Build => {}
+        verdict::Verdict::Warn(places) => {
+            verdict.warnings = say(&places, &|record| refusal::warning(record, now, database));
+        }
+        verdict::Verdict::Refuse { known: places, dependents } => {
+            let wording = policy.wording();
+            verdict.known = say(&places, &|record| refusal::refusal(record, now, database, &wording));
+            verdict.dependents = dependents;
+        }
+    }
+    Ok(verdict)
 }
 
-/// Records or forgets what `build` ended with. Returns why its failure is not recorded, if so.
-pub fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Result<Option<Reason>, String> {
+/// Records how `build` ended. Returns the class of a failure that is not recorded, and why it is not.
+pub fn build_ended(
+    policy: &Policy,
+    build: &EndedBuild,
+    running: &RunningBuild,
+) -> Result<Option<(Class, Reason)>, String> {
+    let settings = policy.settings()?;
+    let failed = matches!(build.status, Status::PermanentFailure | Status::TransientFailure);
     // Most builds succeed, and nobody reads their logs.
-    let log = if build.status == Status::Built { String::new() } else { log.text() };
+    let log = if build.status == Status::Built { String::new() } else { running.log.text() };
     let derivation = DerivationPath::from(build.derivation.as_str());
     let evidence = Evidence {
         derivation: &derivation,
         status: build.status.for_core(),
         message: &build.message,
+        log: &log,
         fixed_output: build.fixed_output,
         impure: build.impure,
         builtin: build.builtin,
@@ -153,16 +176,17 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Result
         normal_mode: build.normal_mode,
         interrupted: build.interrupted,
         recursive: build.recursive,
-        log: &log,
+        opted_out: build.opted_out,
+        shortage: if failed { running.shortage(policy) } else { None },
     };
-    match judgement::judge(&evidence) {
-        Judgement::Ignore(reason) => Ok(Some(reason)),
-        Judgement::Forget => with_database(policy, false, |database| {
+    match judgement::judge(&evidence, settings) {
+        Judgement::Ignore(class, reason) => Ok(Some((class, reason))),
+        Judgement::Succeeded => with_database(policy, false, |database| {
             let Some(database) = database else { return Ok(None) };
             let outputs: Vec<OutputPath> = build.outputs.iter().map(|output| output.path.as_str().into()).collect();
-            database.forget(&outputs).map(|_| None)
+            database.succeed(&outputs, Timestamp::now()).map(|_| None)
         }),
-        Judgement::Record(exit_code) => {
+        Judgement::Record(class, exit_code) => {
             let outputs = build.outputs.iter();
             let failure = Failure {
                 derivation: derivation.clone(),
@@ -172,11 +196,13 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Result
                 store_dir: build.store_dir.clone(),
                 name: build.name.clone(),
                 system: build.system.clone(),
+                class,
                 exit_code,
+                environment: policy.environment().clone(),
                 message: build.message.lines().map(|line| printable(line.as_bytes())).collect::<Vec<_>>().join("\n"),
                 log,
-                time: jiff::Timestamp::now(),
-                duration_ms: build.duration_ms,
+                time: Timestamp::now(),
+                duration_ms: i64::try_from(running.duration().as_millis()).unwrap_or(i64::MAX),
                 host: gethostname::gethostname().to_string_lossy().into_owned(),
                 nix_version: policy.nix_version.clone(),
             };
@@ -188,7 +214,7 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Result
     }
 }
 
-/// The failure that is known by any of `paths`.
+/// The failure that is known by any of `paths`, if it is believed.
 pub fn known_failure(policy: &Policy, paths: &[String]) -> Result<Option<FailureAttributes>, String> {
     let record = with_database(policy, false, |database| {
         let Some(database) = database else { return Ok(None) };
@@ -197,14 +223,18 @@ pub fn known_failure(policy: &Policy, paths: &[String]) -> Result<Option<Failure
             None => Ok(None),
         }
     })?;
-    Ok(record.map(|record| FailureAttributes {
+    let Some(record) = record else { return Ok(None) };
+    let Belief::Fails { until } = belief(policy, &record, Timestamp::now())? else { return Ok(None) };
+    Ok(Some(FailureAttributes {
         out_path: main_output(&record),
         reason: record.reason(),
         derivation: record.derivation.to_string(),
-        exit_code: record.exit_code.into(),
+        class_name: record.class.to_string(),
+        exit_code: record.exit_code.into_iter().map(Into::into).collect(),
         first_failure: record.first_failure.as_second(),
         last_failure: record.last_failure.as_second(),
         attempts: record.attempts.into(),
+        believed_until: until.into_iter().map(|until| until.as_second()).collect(),
         name: record.name,
         system: record.system,
         log: record.log,

@@ -6,19 +6,23 @@
 
 mod boundary;
 mod cache;
+mod policy;
+mod running_build;
 
+use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::judgement;
-use nix_negative_cache_core::log_tail;
-use nix_negative_cache_core::refusal;
-use nix_negative_cache_core::verdict;
+use nix_negative_cache_core::settings;
 
 use cxx::CxxString;
 use ffi::*;
+use policy::Policy;
+use running_build::RunningBuild;
 
 /// The types and functions that C++ sees.
 #[cxx::bridge(namespace = "negative_cache::core")]
 mod ffi {
     /// How Nix words what it says of a real failure; see `Wording` in the core.
+    #[derive(Clone, Debug, Default)]
     struct Wording {
         last: String,
         log_lines: usize,
@@ -26,18 +30,22 @@ mod ffi {
         after_full_logs: String,
     }
 
-    /// The settings in force for a store.
-    struct Policy {
+    /// A setting, as `nix config show` prints it.
+    struct Setting {
+        name: String,
+        value: String,
+    }
+
+    /// A store and the settings in force for it.
+    struct Circumstances {
+        /// All of Nix's settings, the plugin's own included.
+        settings: Vec<Setting>,
         /// The path of the database file; empty for the store's own.
         database: Vec<u8>,
         /// The path of the state directory of the store.
         state_dir: Vec<u8>,
-        /// `negative-cache-retry`.
-        retry: bool,
-        /// Whether `negative-cache-action` is `warn`.
-        warn: bool,
-        /// Nix's `keep-failed`.
-        keep_failed: bool,
+        /// Where the store's files are.
+        real_store_dir: Vec<u8>,
         /// The version of Nix.
         nix_version: String,
         wording: Wording,
@@ -55,6 +63,8 @@ mod ffi {
         /// Its place among the missing derivations.
         place: usize,
         text: String,
+        /// How Nix said that the failure which this stands for had ended.
+        status: Status,
     }
 
     /// What to do about a request. Nothing known means: build.
@@ -63,12 +73,15 @@ mod ffi {
         /// What to warn of, if not empty.
         trouble: String,
         warnings: Vec<KnownFailure>,
+        /// What failed before but does not stand in the way.
+        doubted: Vec<KnownFailure>,
         known: Vec<KnownFailure>,
         /// The places of what needs one of `known`.
         dependents: Vec<usize>,
     }
 
     /// How Nix says a build ended.
+    #[derive(Debug)]
     enum Status {
         Built,
         PermanentFailure,
@@ -101,7 +114,7 @@ mod ffi {
         normal_mode: bool,
         interrupted: bool,
         recursive: bool,
-        duration_ms: i64,
+        opted_out: bool,
     }
 
     /// What became of an ended build.
@@ -125,12 +138,16 @@ mod ffi {
         out_path: String,
         name: String,
         system: String,
-        exit_code: i64,
+        class_name: String,
+        /// Of what exited.
+        exit_code: Vec<i64>,
         reason: String,
         log: String,
         first_failure: i64,
         last_failure: i64,
         attempts: i64,
+        /// Unless it is believed for ever.
+        believed_until: Vec<i64>,
         host: String,
         nix_version: String,
     }
@@ -143,19 +160,39 @@ mod ffi {
     }
 
     extern "Rust" {
-        type LogTail;
+        type Policy;
 
-        fn new_log_tail() -> Box<LogTail>;
-        fn push(self: &mut LogTail, line: &[u8]);
+        /// What is to be done in these circumstances.
+        fn new_policy(circumstances: &Circumstances) -> Box<Policy>;
+        /// Whether known failures are only warned of.
+        fn warns(self: &Policy) -> bool;
+
+        /// The default of `negative-cache-ttl`, in seconds.
+        fn default_ttl() -> u64;
+        /// The default of `negative-cache-max-ttl`, in seconds.
+        fn default_max_ttl() -> u64;
+        /// The default of `negative-cache-transient-exit-codes`.
+        fn default_transient_exit_codes() -> &'static str;
+        /// What is wrong with a value of `negative-cache-min-failures`; empty if nothing is.
+        fn problem_with_min_failures(value: &str) -> String;
+        /// What is wrong with a value of `negative-cache-transient-exit-codes`; empty if nothing is.
+        fn problem_with_exit_codes(value: &str) -> String;
+
+        type RunningBuild;
+
+        /// A build that starts now.
+        fn start_build() -> Box<RunningBuild>;
+        /// A line of its log, without its end.
+        fn log_line(self: &mut RunningBuild, line: &[u8]);
 
         /// Whether there is anything to consult: if not, Nix need not be asked what is missing.
         fn has_known_failures(policy: &Policy) -> Answer;
         /// Decides about a request for the derivations `requested` that would build `missing`.
         fn judge_request(policy: &Policy, requested: &Vec<String>, missing: &Vec<MissingDerivation>) -> Verdict;
-        /// Whether the output `key` is known to fail, by a path or otherwise.
+        /// Whether the output `key` failed when it was last built, by a path or otherwise.
         fn is_known_failure(policy: &Policy, key: &CxxString) -> Answer;
-        /// Records or forgets.
-        fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Recorded;
+        /// Records how a build ended.
+        fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> Recorded;
         /// The failure known by any of `paths`.
         fn known_failure(policy: &Policy, paths: &Vec<String>) -> LookedUp;
     }
@@ -176,17 +213,39 @@ pub extern "C" fn nix_plugin_entry() {
     enter();
 }
 
-/// The end of a running build's log.
-pub struct LogTail(log_tail::LogTail);
-
-fn new_log_tail() -> Box<LogTail> {
-    Box::new(LogTail(log_tail::LogTail::default()))
+fn default_ttl() -> u64 {
+    settings::DEFAULT_TTL
 }
 
-impl LogTail {
-    fn push(&mut self, line: &[u8]) {
+fn default_max_ttl() -> u64 {
+    settings::DEFAULT_MAX_TTL
+}
+
+fn default_transient_exit_codes() -> &'static str {
+    settings::DEFAULT_TRANSIENT_EXIT_CODES
+}
+
+fn problem_with_min_failures(value: &str) -> String {
+    settings::min_failures(value).err().unwrap_or_default()
+}
+
+fn problem_with_exit_codes(value: &str) -> String {
+    settings::exit_codes(value).err().unwrap_or_default()
+}
+
+fn new_policy(circumstances: &Circumstances) -> Box<Policy> {
+    let policy = boundary::guarded(|| Ok(Policy::new(circumstances)));
+    Box::new(policy.unwrap_or_else(Policy::broken))
+}
+
+fn start_build() -> Box<RunningBuild> {
+    Box::new(boundary::guarded(|| Ok(RunningBuild::start())).unwrap_or_default())
+}
+
+impl RunningBuild {
+    fn log_line(&mut self, line: &[u8]) {
         let _ = boundary::guarded(|| {
-            self.0.push(line);
+            self.log.push(line);
             Ok(())
         });
     }
@@ -217,10 +276,11 @@ fn judge_request(policy: &Policy, requested: &Vec<String>, missing: &Vec<Missing
     }
 }
 
-fn build_ended(policy: &Policy, build: &EndedBuild, log: &LogTail) -> Recorded {
-    match boundary::guarded(|| cache::build_ended(policy, build, &log.0)) {
+fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> Recorded {
+    match boundary::guarded(|| cache::build_ended(policy, build, running)) {
         Ok(reason) => {
-            Recorded { trouble: String::new(), reason: reason.map(|reason| reason.to_string()).unwrap_or_default() }
+            let say = |(class, reason)| format!("{reason} (class '{class}')");
+            Recorded { trouble: String::new(), reason: reason.map(say).unwrap_or_default() }
         }
         Err(trouble) => Recorded { trouble, reason: String::new() },
     }
@@ -235,23 +295,6 @@ fn known_failure(policy: &Policy, paths: &Vec<String>) -> LookedUp {
     LookedUp { trouble, found: found.is_some(), failure: found.unwrap_or_default() }
 }
 
-impl Policy {
-    fn for_core(&self) -> verdict::Policy {
-        let action = if self.warn { verdict::Action::Warn } else { verdict::Action::Fail };
-        verdict::Policy { retry: self.retry, keep_failed: self.keep_failed, action }
-    }
-}
-
-impl Wording {
-    fn for_core(&self) -> refusal::Wording<'_> {
-        refusal::Wording {
-            last: &self.last,
-            log_lines: self.log_lines,
-            full_logs: (&self.before_full_logs, &self.after_full_logs),
-        }
-    }
-}
-
 impl Status {
     fn for_core(self) -> judgement::Status {
         match self {
@@ -261,6 +304,18 @@ impl Status {
             Status::LogLimitExceeded => judgement::Status::LogLimitExceeded,
             Status::TransientFailure => judgement::Status::TransientFailure,
             _ => judgement::Status::Other,
+        }
+    }
+}
+
+impl From<Class> for Status {
+    fn from(class: Class) -> Self {
+        match class {
+            Class::Builder => Status::PermanentFailure,
+            Class::Timeout | Class::Silence => Status::TimedOut,
+            Class::LogLimit => Status::LogLimitExceeded,
+            Class::Fetch => Status::TransientFailure,
+            Class::Transient | Class::NotTheBuilder => Status::Other,
         }
     }
 }

@@ -46,7 +46,7 @@ fn show_takes_derivations_and_outputs() {
     let nix = with_failures();
     let drv = drv(&nix, "one-1.0");
     let shown = nix.run(&format!("$COMPANION show {drv}")).exits(0);
-    for text in [&drv as &str, "builder failed with exit code 3", "Attempts:      1", "> it is broken", "x86_64-linux"]
+    for text in [&drv as &str, "builder failed with exit code 3", "Attempts:       1", "> it is broken", "x86_64-linux"]
     {
         assert!(shown.stdout.contains(text), "{text}: {shown}");
     }

@@ -4,21 +4,28 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
-use jiff::Span;
+use jiff::{SignedDuration, Span, SpanRelativeTo};
 use nix_negative_cache_core::database::default_path;
+use nix_negative_cache_core::settings;
 use regex::Regex;
 
 /// The exit status when there is no such record.
 pub const NOTHING_FOUND: u8 = 3;
 
+/// The exit status of `check` when a known failure stands in the way.
+pub const KNOWN_FAILURE: u8 = 4;
+
 /// Looks at and forgets the failures that the nix-negative-cache plugin recorded.
 ///
-/// Exit status: 0 done, 1 an error, 2 wrong arguments, 3 no such failure is recorded.
+/// Exit status: 0 done, 1 an error, 2 wrong arguments, 3 no such failure is recorded, 4 a known failure stands in the
+/// way ('check').
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Arguments {
     #[command(flatten)]
     pub database: DatabaseArguments,
+    #[command(flatten)]
+    pub settings: SettingsArguments,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -42,6 +49,38 @@ impl DatabaseArguments {
     }
 }
 
+/// Settings that are otherwise those of the Nix in PATH.
+#[derive(Debug, Args)]
+pub struct SettingsArguments {
+    /// How long a failure is believed, such as 12h or 7d; 0s is for ever [default: 'negative-cache-ttl']
+    #[arg(long, global = true, value_name = "SPAN", value_parser = lifetime)]
+    pub ttl: Option<Lifetime>,
+
+    /// How long a failure is believed at most, such as 90d [default: 'negative-cache-max-ttl']
+    #[arg(long, global = true, value_name = "SPAN", value_parser = lifetime)]
+    pub max_ttl: Option<Lifetime>,
+
+    /// How often a derivation must fail in a row [default: 'negative-cache-min-failures']
+    #[arg(long, global = true, value_name = "NUMBER", value_parser = min_failures)]
+    pub min_failures: Option<u32>,
+}
+
+/// A span of time; none for ever.
+#[derive(Clone, Copy, Debug)]
+pub struct Lifetime(pub Option<SignedDuration>);
+
+fn lifetime(text: &str) -> Result<Lifetime, String> {
+    let span: Span = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    let options = SpanRelativeTo::days_are_24_hours();
+    let duration = span.to_duration(options).map_err(|error| error.to_string())?;
+    let seconds = u64::try_from(duration.as_secs()).map_err(|_| "it is less than nothing".to_owned())?;
+    Ok(Lifetime(settings::lifetime(seconds)))
+}
+
+fn min_failures(text: &str) -> Result<u32, String> {
+    settings::min_failures(text)
+}
+
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List the recorded failures, newest first
@@ -50,6 +89,10 @@ pub enum Command {
     Show(ShowArguments),
     /// Forget failures, so that they are built again
     Forget(ForgetArguments),
+    /// Say why paths would be refused or built now
+    Explain(ExplainArguments),
+    /// Tell which known failures stand in the way of derivations, without building
+    Check(CheckArguments),
     /// Print which database is used
     Path,
     /// Print the completions of a shell
@@ -68,6 +111,32 @@ pub struct ListArguments {
     /// Only failures of this span of time until now, such as 90m, 12h or 7d
     #[arg(long, value_name = "SPAN")]
     pub since: Option<Span>,
+
+    /// Also what has succeeded since
+    #[arg(long)]
+    pub all: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    /// Paths of derivations or outputs
+    #[arg(required = true, value_name = "PATH", value_parser = store_path)]
+    pub paths: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct CheckArguments {
+    /// Paths of derivations
+    #[arg(required = true, value_name = "DRV", value_parser = derivation_path)]
+    pub derivations: Vec<String>,
+
+    /// Also look at what would be built for them
+    #[arg(long)]
+    pub closure: bool,
 
     /// Print JSON
     #[arg(long)]
@@ -107,4 +176,9 @@ fn store_path(text: &str) -> Result<String, String> {
     } else {
         Err("not a store path, such as /nix/store/<hash>-<name>.drv".to_owned())
     }
+}
+
+fn derivation_path(text: &str) -> Result<String, String> {
+    let path = store_path(text)?;
+    if path.ends_with(".drv") { Ok(path) } else { Err("not the path of a derivation, which ends with .drv".to_owned()) }
 }

@@ -1,8 +1,11 @@
-//! `nix-negative-cache`: looks at and forgets the failures that the plugin recorded. Needs no Nix.
+//! `nix-negative-cache`: looks at and forgets the failures that the plugin recorded. Only `check` needs Nix; the others
+//! ask it for its settings if it is there.
 
 mod args;
+mod nix;
 mod output;
 
+use std::collections::BTreeSet;
 use std::io::{self, Write};
 use std::process::ExitCode;
 
@@ -11,14 +14,24 @@ use jiff::Zoned;
 use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
 use nix_negative_cache_core::record::FailureRecord;
 
-use args::{Arguments, Command, ForgetArguments, ListArguments, ShowArguments};
+use args::{Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, ShowArguments};
+use nix::{Circumstances, NixError};
+use output::Judged;
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
 enum Failure {
     /// There is no such record: not an error of the database, and told apart by the exit status.
     NothingFound(String),
+    /// What `check` is there to tell.
+    Known,
     Other(String),
+}
+
+impl From<NixError> for Failure {
+    fn from(error: NixError) -> Self {
+        Failure::Other(error.to_string())
+    }
 }
 
 impl From<DatabaseError> for Failure {
@@ -36,12 +49,14 @@ impl From<io::Error> for Failure {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let mut out = io::stdout().lock();
-    match run(&arguments, &mut out).and_then(|()| Ok(out.flush()?)) {
+    let result = run(&arguments, &mut out);
+    match out.flush().map_err(Failure::from).and(result) {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failure::NothingFound(message)) => {
             eprintln!("nix-negative-cache: {message}");
             ExitCode::from(args::NOTHING_FOUND)
         }
+        Err(Failure::Known) => ExitCode::from(args::KNOWN_FAILURE),
         Err(Failure::Other(message)) => {
             eprintln!("nix-negative-cache: {message}");
             ExitCode::FAILURE
@@ -54,6 +69,8 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::List(list) => list_failures(arguments, list, out),
         Command::Show(show) => show_failures(arguments, show, out),
         Command::Forget(forget) => forget_failures(arguments, forget, out),
+        Command::Explain(explain) => explain_paths(arguments, explain, out),
+        Command::Check(check) => check_derivations(arguments, check, out),
         Command::Path => Ok(writeln!(out, "{}", arguments.database.path().display())?),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
@@ -70,6 +87,9 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
         Some(database) => database.records()?,
         None => Vec::new(),
     };
+    if !list.all {
+        records.retain(FailureRecord::stands);
+    }
     if let Some(name) = &list.name {
         records.retain(|record| name.is_match(&record.name));
     }
@@ -77,6 +97,7 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
         let start = Zoned::now().checked_sub(since).map_err(|error| Failure::Other(error.to_string()))?.timestamp();
         records.retain(|record| record.last_failure >= start);
     }
+    let records = judged(arguments, records);
     if list.json {
         Ok(output::json(&records, out)?)
     } else if records.is_empty() {
@@ -85,6 +106,14 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
     } else {
         Ok(output::table(&records, out)?)
     }
+}
+
+/// Records with what they say of a new attempt.
+fn judged(arguments: &Arguments, records: Vec<FailureRecord>) -> Vec<Judged> {
+    if records.is_empty() {
+        return Vec::new();
+    }
+    Judged::all(records, &Circumstances::ask(&arguments.settings))
 }
 
 /// What is recorded for each of `paths`, and the paths without a record.
@@ -112,16 +141,85 @@ fn nothing_known(arguments: &Arguments, paths: &[String]) -> String {
 fn show_failures(arguments: &Arguments, show: &ShowArguments, out: &mut impl Write) -> Result<(), Failure> {
     let database = Database::open(&arguments.database.path())?;
     let (found, unknown) = find(database.as_ref(), &show.paths)?;
-    let mut records: Vec<FailureRecord> = Vec::new();
-    for id in found {
-        records.extend(database.as_ref().map(|database| database.record(id)).transpose()?.flatten());
-    }
+    let records = judged(arguments, records_of(database.as_ref(), found)?);
     if show.json {
         output::json(&records, out)?;
     } else {
         output::full(&records, out)?;
     }
     if unknown.is_empty() { Ok(()) } else { Err(Failure::NothingFound(nothing_known(arguments, &unknown))) }
+}
+
+fn records_of(database: Option<&Database>, found: Vec<FailureId>) -> Result<Vec<FailureRecord>, Failure> {
+    let mut records = Vec::new();
+    for id in found {
+        records.extend(database.map(|database| database.record(id)).transpose()?.flatten());
+    }
+    Ok(records)
+}
+
+fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut impl Write) -> Result<(), Failure> {
+    let database = Database::open(&arguments.database.path())?;
+    let circumstances = Circumstances::ask(&arguments.settings);
+    for (place, path) in explain.paths.iter().enumerate() {
+        if place > 0 {
+            writeln!(out)?;
+        }
+        // A derivation may have its record by its outputs.
+        let mut names = BTreeSet::from([path.clone()]);
+        if path.ends_with(".drv") {
+            names.extend(nix::outputs(&names));
+        }
+        let (found, _) = find(database.as_ref(), &names.into_iter().collect::<Vec<_>>())?;
+        let records = Judged::all(records_of(database.as_ref(), found)?, &circumstances);
+        // What is not in the store any more can't be built, and Nix can't tell; a record still has something to say.
+        let derivation = records.first().map_or(path, |judged| &judged.derivation).to_owned();
+        let needed = nix::would_build(&[derivation.clone()]).ok();
+        output::explanation(path, &records, &circumstances.settings, out)?;
+        let Some(needed) = needed else { continue };
+        if !needed.contains(&derivation) {
+            writeln!(out, "But there is nothing to build: Nix has its outputs, or would download them.")?;
+        } else if records.iter().all(|judged| !judged.stands_in_the_way(&circumstances.settings)) {
+            let others = known(database.as_ref(), &needed, &circumstances)?;
+            for judged in others {
+                writeln!(out, "But it needs '{}', which is known to fail.", judged.derivation)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Those of `derivations` that would be refused.
+fn known(
+    database: Option<&Database>,
+    derivations: &BTreeSet<String>,
+    circumstances: &Circumstances,
+) -> Result<Vec<Judged>, Failure> {
+    let Some(database) = database else { return Ok(Vec::new()) };
+    let outputs = nix::outputs(derivations);
+    let found = database.find(derivations.iter().chain(&outputs).map(String::as_str))?;
+    let mut judged = Judged::all(records_of(Some(database), found)?, circumstances);
+    judged.retain(|judged| judged.stands_in_the_way(&circumstances.settings));
+    Ok(judged)
+}
+
+fn check_derivations(arguments: &Arguments, check: &CheckArguments, out: &mut impl Write) -> Result<(), Failure> {
+    let circumstances = Circumstances::ask(&arguments.settings);
+    if !circumstances.settings.enabled {
+        eprintln!("nix-negative-cache: 'negative-cache' is off: nothing stands in the way");
+    }
+    let database = Database::open(&arguments.database.path())?;
+    let mut needed = nix::would_build(&check.derivations)?;
+    if !check.closure {
+        needed.retain(|path| check.derivations.contains(path));
+    }
+    let known = known(database.as_ref(), &needed, &circumstances)?;
+    if check.json {
+        output::json(&known, out)?;
+    } else {
+        output::obstacles(&known, out)?;
+    }
+    if known.is_empty() { Ok(()) } else { Err(Failure::Known) }
 }
 
 fn forget_failures(arguments: &Arguments, forget: &ForgetArguments, out: &mut impl Write) -> Result<(), Failure> {

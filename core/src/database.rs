@@ -4,6 +4,7 @@
 //! their fixed-output inputs are fetched have the same outputs and share a record.
 
 use std::collections::{HashMap, HashSet};
+use std::error::Error;
 use std::fs::{self, File};
 use std::io;
 use std::mem::ManuallyDrop;
@@ -13,10 +14,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::types::Value;
+use rusqlite::types::{Type, Value};
 use rusqlite::vtab::array::{Array, load_module};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
 
+use crate::belief::{Attempt, FailedAttempt, MAX_ATTEMPTS};
+use crate::class::Class;
+use crate::environment::Environment;
 use crate::record::{Failure, FailureRecord, Output, PLUGIN_VERSION};
 use crate::store_path::{DerivationPath, OutputPath};
 
@@ -24,7 +28,8 @@ use crate::store_path::{DerivationPath, OutputPath};
 const APPLICATION_ID: i32 = 0x6e6e_6331;
 
 /// What brings a database from each version of its schema to the next (`PRAGMA user_version`).
-const MIGRATIONS: &[&str] = &["
+const MIGRATIONS: &[&str] = &[
+    "
     CREATE TABLE failure (
         id             INTEGER PRIMARY KEY,
         drv_path       TEXT    NOT NULL,
@@ -50,7 +55,30 @@ const MIGRATIONS: &[&str] = &["
         name    TEXT    NOT NULL
     ) STRICT, WITHOUT ROWID;
     CREATE INDEX output_failure ON output (failure);
-"];
+",
+    "
+    -- What failed not by its builder has no exit code.
+    ALTER TABLE failure RENAME COLUMN exit_code TO old_exit_code;
+    ALTER TABLE failure ADD COLUMN exit_code INTEGER;
+    UPDATE failure SET exit_code = old_exit_code;
+    ALTER TABLE failure DROP COLUMN old_exit_code;
+    ALTER TABLE failure ADD COLUMN class TEXT NOT NULL DEFAULT 'builder';
+    -- Whether the last attempt failed.
+    ALTER TABLE failure ADD COLUMN stands INTEGER NOT NULL DEFAULT 1;
+    CREATE INDEX failure_stands ON failure (id) WHERE stands;
+    CREATE TABLE attempt (
+        id          INTEGER PRIMARY KEY, -- in the order of the attempts
+        failure     INTEGER NOT NULL REFERENCES failure (id) ON DELETE CASCADE,
+        time        INTEGER NOT NULL,    -- milliseconds since 1970
+        class       TEXT,                -- NULL for a success
+        environment TEXT                 -- JSON
+    ) STRICT;
+    CREATE INDEX attempt_failure ON attempt (failure);
+    -- Where these happened is not known, so they do not count; but they are still there to look at.
+    INSERT INTO attempt (failure, time, class, environment)
+        SELECT id, last_failure, 'builder', '{}' FROM failure ORDER BY last_failure;
+",
+];
 
 /// How long a process waits for another one that writes. A build is never held up for longer: what can't be read
 /// or written by then is given up with a warning.
@@ -114,9 +142,10 @@ pub enum DatabaseError {
 pub struct FailureId(i64);
 
 /// What changes with each commit of any process.
-type Stamp = [u8; 48];
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stamp([u8; 48]);
 
-/// Outputs that were not known when the database had this stamp.
+/// Outputs that did not matter when the database had this stamp.
 #[derive(Debug, Default)]
 struct Unknown {
     stamp: Option<Stamp>,
@@ -175,16 +204,17 @@ impl Database {
         move |source| DatabaseError::Sqlite { path: path.clone(), source }
     }
 
-    /// Whether there is no record at all, so that there is nothing to ask.
+    /// Whether nothing is known to fail, so that there is nothing to ask.
     pub fn is_empty(&self) -> Result<bool, DatabaseError> {
         let query = || {
-            let mut statement = self.connection.prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM failure)")?;
+            let mut statement =
+                self.connection.prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM failure WHERE stands)")?;
             statement.query_row([], |row| row.get(0))
         };
         query().map_err(self.failed())
     }
 
-    /// Which of `outputs` belong to a known failure.
+    /// Which of `outputs` failed when they were last built.
     pub fn known<'a>(
         &self,
         outputs: impl IntoIterator<Item = &'a OutputPath>,
@@ -192,8 +222,9 @@ impl Database {
         let wanted = text_array(outputs.into_iter().map(OutputPath::as_str));
         let query = || {
             let mut statement = self.connection.prepare_cached(
-                "SELECT output.path, output.failure FROM rarray(?1) AS wanted CROSS JOIN output
-                 ON output.path = wanted.value",
+                "SELECT output.path, output.failure FROM rarray(?1) AS wanted
+                 CROSS JOIN output ON output.path = wanted.value
+                 CROSS JOIN failure ON failure.id = output.failure AND failure.stands",
             )?;
             let rows = statement
                 .query_map([wanted], |row| Ok((OutputPath::from(row.get::<_, String>(0)?), FailureId(row.get(1)?))))?;
@@ -202,13 +233,11 @@ impl Database {
         query().map_err(self.failed())
     }
 
-    /// Whether `output` belongs to a known failure. Costs next to nothing if it did not when this was last asked, and
-    /// nothing was written since.
+    /// Whether `output` failed when it was last built, and was not set aside since. Costs next to nothing if that was not
+    /// so when this was last asked, and nothing was written since.
     pub fn is_known(&mut self, output: &OutputPath) -> Result<bool, DatabaseError> {
-        let stamp = self.stamp();
-        if stamp.is_none() || stamp != self.unknown.stamp {
-            self.unknown = Unknown { stamp, outputs: HashSet::new() };
-        } else if self.unknown.outputs.contains(output) {
+        self.forget_unless(self.stamp());
+        if self.unknown.outputs.contains(output) {
             return Ok(false);
         }
         let known = !self.known([output])?.is_empty();
@@ -218,15 +247,30 @@ impl Database {
         Ok(known)
     }
 
-    /// The header of the wal-index, which readers of a database in WAL mode compare to see whether it has changed
-    /// (sqlite.org/walformat.html, 2.1). It is there for as long as a connection is. `None` if it can't be read.
-    fn stamp(&self) -> Option<Stamp> {
-        let mut stamp = [0; 48];
-        self.wal_index.as_ref()?.read_exact_at(&mut stamp, 0).ok()?;
-        Some(stamp)
+    /// Sets outputs aside whose failures do not count: they pass for not known until something is written. `stamp` is
+    /// that of before they were looked at.
+    pub fn set_aside(&mut self, stamp: Option<Stamp>, outputs: impl IntoIterator<Item = OutputPath>) {
+        if stamp == self.stamp() {
+            self.forget_unless(stamp);
+            self.unknown.outputs.extend(outputs);
+        }
     }
 
-    /// The failures recorded for `paths`, each an output path or the path of a derivation.
+    fn forget_unless(&mut self, stamp: Option<Stamp>) {
+        if stamp.is_none() || stamp != self.unknown.stamp {
+            self.unknown = Unknown { stamp, outputs: HashSet::new() };
+        }
+    }
+
+    /// What tells whether something was written since: the header of the wal-index, which readers of a database in WAL mode compare to see whether it has changed
+    /// (sqlite.org/walformat.html, 2.1). It is there for as long as a connection is. `None` if it can't be read.
+    pub fn stamp(&self) -> Option<Stamp> {
+        let mut stamp = [0; 48];
+        self.wal_index.as_ref()?.read_exact_at(&mut stamp, 0).ok()?;
+        Some(Stamp(stamp))
+    }
+
+    /// What is recorded for `paths`, each an output path or the path of a derivation.
     pub fn find<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> Result<Vec<FailureId>, DatabaseError> {
         let wanted = text_array(paths);
         let query = || {
@@ -245,8 +289,8 @@ impl Database {
     pub fn record(&self, id: FailureId) -> Result<Option<FailureRecord>, DatabaseError> {
         let query = || {
             let mut statement = self.connection.prepare_cached(&format!("{SELECT_RECORD} WHERE id = ?1"))?;
-            let record = statement.query_row([id.0], record_without_outputs).optional()?;
-            record.map(|(_, record)| self.with_outputs(id.0, record)).transpose()
+            let record = statement.query_row([id.0], record_of_one_table).optional()?;
+            record.map(|(_, record)| self.completed(id.0, record)).transpose()
         };
         query().map_err(self.failed())
     }
@@ -256,19 +300,31 @@ impl Database {
         let query = || {
             let mut statement =
                 self.connection.prepare_cached(&format!("{SELECT_RECORD} ORDER BY last_failure DESC, id DESC"))?;
-            let rows = statement.query_map([], record_without_outputs)?;
-            rows.map(|row| row.and_then(|(id, record)| self.with_outputs(id, record))).collect::<Result<_, _>>()
+            let rows = statement.query_map([], record_of_one_table)?;
+            rows.map(|row| row.and_then(|(id, record)| self.completed(id, record))).collect::<Result<_, _>>()
         };
         query().map_err(self.failed())
     }
 
-    fn with_outputs(&self, id: i64, mut record: FailureRecord) -> Result<FailureRecord, rusqlite::Error> {
-        let mut statement =
+    /// With what other tables have of it.
+    fn completed(&self, id: i64, mut record: FailureRecord) -> rusqlite::Result<FailureRecord> {
+        let mut outputs =
             self.connection.prepare_cached("SELECT name, path FROM output WHERE failure = ?1 ORDER BY name")?;
-        let outputs = statement.query_map([id], |row| {
+        let outputs = outputs.query_map([id], |row| {
             Ok(Output { name: row.get(0)?, path: OutputPath::from(row.get::<_, String>(1)?) })
         })?;
         record.outputs = outputs.collect::<Result<_, _>>()?;
+        let mut attempts = self
+            .connection
+            .prepare_cached("SELECT time, class, environment FROM attempt WHERE failure = ?1 ORDER BY id DESC")?;
+        let attempts = attempts.query_map([id], |row| {
+            let failure = match row.get::<_, Option<String>>("class")? {
+                Some(_) => Some(FailedAttempt { class: class(row)?, environment: environment(row)? }),
+                None => None,
+            };
+            Ok(Attempt { time: time(row, "time")?, failure })
+        })?;
+        record.history = attempts.collect::<Result<_, _>>()?;
         Ok(record)
     }
 
@@ -277,31 +333,36 @@ impl Database {
         let failed = self.failed();
         let insert = |transaction: &Transaction<'_>| {
             let outputs = text_array(failure.outputs.iter().map(|output| output.path.as_str()));
-            let earlier: (Option<i64>, u32) = transaction
+            let earlier: Vec<i64> = transaction
+                .prepare_cached("SELECT DISTINCT failure FROM output WHERE path IN rarray(?1)")?
+                .query_map([&outputs], |row| row.get(0))?
+                .collect::<Result<_, _>>()?;
+            let earlier: Array = Rc::new(earlier.into_iter().map(Value::Integer).collect());
+            let (first, attempts): (Option<i64>, u32) = transaction
                 .prepare_cached(
-                    "SELECT min(first_failure), coalesce(sum(attempts), 0) FROM failure
-                     WHERE id IN (SELECT failure FROM output WHERE path IN rarray(?1))",
+                    "SELECT min(first_failure), coalesce(sum(attempts), 0) FROM failure WHERE id IN rarray(?1)",
                 )?
-                .query_row([&outputs], |row| Ok((row.get(0)?, row.get(1)?)))?;
-            delete_outputs(transaction, &outputs)?;
+                .query_row([&earlier], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            transaction.prepare_cached("DELETE FROM output WHERE failure IN rarray(?1)")?.execute([&earlier])?;
             let time = failure.time.as_millisecond();
             transaction
                 .prepare_cached(
-                    "INSERT INTO failure (drv_path, store_dir, name, system, exit_code, message, log, first_failure,
-                         last_failure, attempts, duration_ms, host, nix_version, plugin_version)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+                    "INSERT INTO failure (drv_path, store_dir, name, system, class, exit_code, message, log,
+                         first_failure, last_failure, attempts, duration_ms, host, nix_version, plugin_version)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
                 )?
                 .execute(params![
                     failure.derivation.as_str(),
                     failure.store_dir,
                     failure.name,
                     failure.system,
+                    failure.class.name(),
                     failure.exit_code,
                     failure.message,
                     failure.log,
-                    earlier.0.unwrap_or(time),
+                    first.unwrap_or(time),
                     time,
-                    earlier.1 + 1,
+                    attempts + 1,
                     failure.duration_ms,
                     failure.host,
                     failure.nix_version,
@@ -313,25 +374,47 @@ impl Database {
             for output in &failure.outputs {
                 statement.execute(params![output.path.as_str(), id, output.name])?;
             }
-            Ok(())
+            transaction
+                .prepare_cached("UPDATE attempt SET failure = ?1 WHERE failure IN rarray(?2)")?
+                .execute(params![id, earlier])?;
+            transaction.prepare_cached("DELETE FROM failure WHERE id IN rarray(?1)")?.execute([&earlier])?;
+            let environment = serde_json::to_string(&failure.environment)
+                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            add_attempt(transaction, id, time, Some((failure.class, environment)))
         };
         in_transaction(&mut self.connection, insert).map_err(failed)
     }
 
-    /// Forgets the failures that `outputs` belong to; says how many there were.
-    pub fn forget<'a>(&mut self, outputs: impl IntoIterator<Item = &'a OutputPath>) -> Result<usize, DatabaseError> {
+    /// Remembers that `outputs` were built, so that earlier failures do not stand any more; says of how many.
+    pub fn succeed<'a>(
+        &mut self,
+        outputs: impl IntoIterator<Item = &'a OutputPath>,
+        time: Timestamp,
+    ) -> Result<usize, DatabaseError> {
         let outputs = text_array(outputs.into_iter().map(OutputPath::as_str));
         let failed = self.failed();
-        // Most builds succeed and were never known to fail: no write lock for those.
-        let known = || {
-            let mut statement =
-                self.connection.prepare_cached("SELECT EXISTS (SELECT 1 FROM output WHERE path IN rarray(?1))")?;
-            statement.query_row([&outputs], |row| row.get(0))
+        let standing = |connection: &Connection| {
+            let mut statement = connection.prepare_cached(
+                "SELECT DISTINCT failure.id FROM rarray(?1) AS wanted
+                 CROSS JOIN output ON output.path = wanted.value
+                 CROSS JOIN failure ON failure.id = output.failure AND failure.stands",
+            )?;
+            let rows = statement.query_map([&outputs], |row| row.get(0))?;
+            rows.collect::<rusqlite::Result<Vec<i64>>>()
         };
-        if !known().map_err(&failed)? {
+        // Most builds succeed and were never known to fail: no write lock for those.
+        if standing(&self.connection).map_err(&failed)?.is_empty() {
             return Ok(0);
         }
-        in_transaction(&mut self.connection, |transaction| delete_outputs(transaction, &outputs)).map_err(failed)
+        let succeed = |transaction: &Transaction<'_>| {
+            let standing = standing(transaction)?;
+            for id in &standing {
+                transaction.prepare_cached("UPDATE failure SET stands = 0 WHERE id = ?1")?.execute([id])?;
+                add_attempt(transaction, *id, time.as_millisecond(), None)?;
+            }
+            Ok(standing.len())
+        };
+        in_transaction(&mut self.connection, succeed).map_err(failed)
     }
 
     /// Forgets the given failures; says how many there were.
@@ -345,28 +428,64 @@ impl Database {
     }
 }
 
-const SELECT_RECORD: &str = "SELECT id, drv_path, store_dir, name, system, exit_code, message, log, first_failure,
-    last_failure, attempts, duration_ms, host, nix_version, plugin_version FROM failure";
+const SELECT_RECORD: &str = "SELECT id, drv_path, store_dir, name, system, class, exit_code, message, log,
+    first_failure, last_failure, attempts, duration_ms, host, nix_version, plugin_version FROM failure";
 
-fn record_without_outputs(row: &Row<'_>) -> rusqlite::Result<(i64, FailureRecord)> {
+fn record_of_one_table(row: &Row<'_>) -> rusqlite::Result<(i64, FailureRecord)> {
     let record = FailureRecord {
         derivation: DerivationPath::from(row.get::<_, String>("drv_path")?),
         outputs: Vec::new(),
         store_dir: row.get("store_dir")?,
         name: row.get("name")?,
         system: row.get("system")?,
+        class: class(row)?,
         exit_code: row.get("exit_code")?,
         message: row.get("message")?,
         log: row.get("log")?,
         first_failure: time(row, "first_failure")?,
         last_failure: time(row, "last_failure")?,
         attempts: row.get("attempts")?,
+        history: Vec::new(),
         duration_ms: row.get("duration_ms")?,
         host: row.get("host")?,
         nix_version: row.get("nix_version")?,
         plugin_version: row.get("plugin_version")?,
     };
     Ok((row.get("id")?, record))
+}
+
+fn unreadable(row: &Row<'_>, column: &str, why: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(row.as_ref().column_index(column).unwrap_or(0), Type::Text, why.into())
+}
+
+fn class(row: &Row<'_>) -> rusqlite::Result<Class> {
+    let name: String = row.get("class")?;
+    Class::named(&name).ok_or_else(|| unreadable(row, "class", format!("there is no class '{name}'")))
+}
+
+fn environment(row: &Row<'_>) -> rusqlite::Result<Environment> {
+    let json: String = row.get("environment")?;
+    serde_json::from_str(&json).map_err(|error| unreadable(row, "environment", error))
+}
+
+/// Adds an attempt that failed, or a success, and drops the oldest ones that nobody will ask for any more.
+fn add_attempt(
+    transaction: &Transaction<'_>,
+    failure: i64,
+    time: i64,
+    failed: Option<(Class, String)>,
+) -> rusqlite::Result<()> {
+    let (class, environment) = failed.map(|(class, environment)| (class.name(), environment)).unzip();
+    transaction
+        .prepare_cached("INSERT INTO attempt (failure, time, class, environment) VALUES (?1, ?2, ?3, ?4)")?
+        .execute(params![failure, time, class, environment])?;
+    transaction
+        .prepare_cached(
+            "DELETE FROM attempt WHERE failure = ?1 AND id NOT IN
+                 (SELECT id FROM attempt WHERE failure = ?1 ORDER BY id DESC LIMIT ?2)",
+        )?
+        .execute(params![failure, MAX_ATTEMPTS])?;
+    Ok(())
 }
 
 fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
@@ -378,12 +497,6 @@ fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
 
 fn text_array<'a>(texts: impl IntoIterator<Item = &'a str>) -> Array {
     Rc::new(texts.into_iter().map(|text| Value::Text(text.to_owned())).collect())
-}
-
-fn delete_outputs(transaction: &Transaction<'_>, outputs: &Array) -> rusqlite::Result<usize> {
-    transaction
-        .prepare_cached("DELETE FROM failure WHERE id IN (SELECT failure FROM output WHERE path IN rarray(?1))")?
-        .execute([outputs])
 }
 
 fn in_transaction<T>(

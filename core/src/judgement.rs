@@ -1,11 +1,15 @@
-//! From how a build ended to whether it is recorded.
+//! From how a build ended to its class, and whether it is recorded.
 //!
-//! A failure is recorded only with proof that the builder ran and exited by itself; a recorded failure that
-//! would not happen again is the worst mistake this project can make.
+//! A failure is recorded only with proof that the builder ran and exited by itself, or that the user wants others
+//! recorded as well; a recorded failure that would not happen again is the worst mistake this project can make.
 
 use std::fmt;
 
+use crate::class::Class;
+use crate::log_patterns::{self, Kind};
 use crate::log_tail::printable;
+use crate::machine::Shortage;
+use crate::settings::Settings;
 use crate::store_path::DerivationPath;
 
 /// How Nix says a build ended (`BuildResult::Status` in build-result.hh), as far as it matters here.
@@ -26,7 +30,7 @@ pub enum Status {
 }
 
 /// What is known of a build that ended.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Evidence<'a> {
     /// The derivation as Nix names it in its messages.
     pub derivation: &'a DerivationPath,
@@ -34,6 +38,8 @@ pub struct Evidence<'a> {
     pub status: Status,
     /// Nix's message, colours included.
     pub message: &'a str,
+    /// The end of the log.
+    pub log: &'a str,
     /// Whether the outputs' hashes are given (they may come over the network).
     pub fixed_output: bool,
     /// Whether the derivation is impure, built anew each time.
@@ -50,23 +56,25 @@ pub struct Evidence<'a> {
     pub interrupted: bool,
     /// Whether the builder may use Nix itself (`recursive-nix`), so that its failure may be that of another build.
     pub recursive: bool,
-    /// The end of the log.
-    pub log: &'a str,
+    /// Whether the derivation wants to be kept out (`negativeCache = false`).
+    pub opted_out: bool,
+    /// What was wrong with the machine.
+    pub shortage: Option<Shortage>,
 }
 
 /// What to do about a build that ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// It succeeded: earlier failures of these outputs are forgotten.
-    Forget,
-    /// Its builder failed by itself with this code: recorded.
-    Record(i32),
-    /// Nothing is recorded.
-    Ignore(Reason),
+    /// It succeeded: earlier failures of these outputs do not count any more.
+    Succeeded,
+    /// It failed and is recorded, with the builder's exit code if it exited.
+    Record(Class, Option<i32>),
+    /// It failed and is not recorded.
+    Ignore(Class, Reason),
 }
 
 /// Why the end of a build is not recorded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Reason {
     /// Nix reports something else than a failure of the builder.
     NotTheBuilder,
@@ -78,12 +86,16 @@ pub enum Reason {
     LogLimit,
     /// The builder was killed by a signal, or says that something it ran was.
     Signal,
+    /// The builder says so itself, with this exit code.
+    ExitCode(i32),
+    /// The machine is to blame.
+    Shortage(Shortage),
+    /// The log says what is to blame, in this line.
+    Log(&'static str, String),
     /// A fetch depends on what is outside.
-    FixedOutput,
+    Fetch,
     /// An impure derivation is built anew each time.
     Impure,
-    /// Builders inside Nix fetch and unpack.
-    Builtin,
     /// The exit code of a builder elsewhere is not known here.
     Remote,
     /// There is no output path to record it under.
@@ -98,6 +110,8 @@ pub enum Reason {
     Recursive,
     /// The builder could not be started, for want of something that may be there next time.
     NotStarted,
+    /// The derivation wants to be kept out.
+    OptedOut,
 }
 
 impl fmt::Display for Reason {
@@ -108,9 +122,17 @@ impl fmt::Display for Reason {
             Reason::Timeout => "a time limit ended the build",
             Reason::LogLimit => "the limit on the size of the log ended the build",
             Reason::Signal => "a signal ended the builder or something it ran",
-            Reason::FixedOutput => "the derivation has a fixed output",
+            Reason::ExitCode(code) => {
+                return write!(f, "with exit code {code} a builder says that its failure will pass");
+            }
+            Reason::Shortage(Shortage::OutOfMemory) => "the kernel killed a process for lack of memory meanwhile",
+            Reason::Shortage(Shortage::MemoryPressure) => "the machine was short of memory meanwhile",
+            Reason::Shortage(Shortage::Disk(folder)) => {
+                return write!(f, "the file system of '{}' is full", folder.display());
+            }
+            Reason::Log(cause, line) => return write!(f, "the log tells of {cause}: {line}"),
+            Reason::Fetch => "it is a fetch",
             Reason::Impure => "the derivation is impure",
-            Reason::Builtin => "the builder is part of Nix",
             Reason::Remote => "it was built on another machine",
             Reason::OutputsUnknown => "its output paths are not known before the build",
             Reason::CheckOrRepair => "it was a check or a repair",
@@ -118,42 +140,90 @@ impl fmt::Display for Reason {
             Reason::NoExitCode => "the builder's exit code is not known",
             Reason::Recursive => "the builder uses Nix",
             Reason::NotStarted => "the builder could not be started",
+            Reason::OptedOut => "the derivation has 'negativeCache = false'",
         })
     }
 }
 
-/// Judges how a build ended. The order of the rules is from the general to the particular, so that the reason
-/// given is the one a person would give.
-pub fn judge(evidence: &Evidence<'_>) -> Judgement {
-    match evidence.status {
-        Status::Built => return Judgement::Forget,
-        Status::PermanentFailure => {}
-        Status::TimedOut => return Judgement::Ignore(Reason::Timeout),
-        Status::LogLimitExceeded => return Judgement::Ignore(Reason::LogLimit),
-        Status::TransientFailure => return Judgement::Ignore(Reason::Transient),
-        Status::Other => return Judgement::Ignore(Reason::NotTheBuilder),
+/// Judges how a build ended.
+pub fn judge(evidence: &Evidence<'_>, settings: &Settings) -> Judgement {
+    if evidence.status == Status::Built {
+        return Judgement::Succeeded;
+    }
+    let (class, reason, exit_code) = classify(evidence, &settings.transient_exit_codes);
+    match reason {
+        Some(reason) if !settings.records(class) => Judgement::Ignore(class, reason),
+        None if !settings.records(class) => Judgement::Ignore(class, Reason::NotTheBuilder),
+        _ => Judgement::Record(class, exit_code),
+    }
+}
+
+/// The class of a failure, why it would not be recorded, and the exit code. The order of the rules is from the general
+/// to the particular, so that the reason given is the one a person would give.
+fn classify(evidence: &Evidence<'_>, transient_exit_codes: &[i32]) -> (Class, Option<Reason>, Option<i32>) {
+    let transient = |reason| (Class::Transient, Some(reason), None);
+    let other = |reason| (Class::NotTheBuilder, Some(reason), None);
+    let fetch = evidence.fixed_output || evidence.builtin;
+    if evidence.status == Status::Other {
+        return other(Reason::NotTheBuilder);
     }
     let conditions = [
         (evidence.interrupted, Reason::Interrupted),
         (!evidence.normal_mode, Reason::CheckOrRepair),
-        (evidence.builtin, Reason::Builtin),
-        (evidence.fixed_output, Reason::FixedOutput),
+        (evidence.opted_out, Reason::OptedOut),
         (evidence.impure, Reason::Impure),
         (!evidence.outputs_known, Reason::OutputsUnknown),
         (evidence.remote, Reason::Remote),
         (evidence.recursive, Reason::Recursive),
-        (could_not_be_started(evidence.log), Reason::NotStarted),
     ];
-    if let Some((_, reason)) = conditions.iter().find(|(holds, _)| *holds) {
-        return Judgement::Ignore(*reason);
+    if let Some((_, reason)) = conditions.into_iter().find(|(holds, _)| *holds) {
+        return other(reason);
     }
-    match builder_end(evidence.derivation, evidence.message) {
+    match evidence.status {
+        // `Worker::waitForInput` has two messages: "timed out after 5 seconds", and "… of silence".
+        Status::TimedOut if evidence.message.contains("of silence") => (Class::Silence, Some(Reason::Timeout), None),
+        Status::TimedOut => (Class::Timeout, Some(Reason::Timeout), None),
+        Status::LogLimitExceeded => (Class::LogLimit, Some(Reason::LogLimit), None),
+        // Nix says so of each fixed-output derivation, and of others if the disk is full, which it notes.
+        Status::TransientFailure if !fetch || evidence.message.contains(DISK_FULL) => transient(Reason::Transient),
+        _ => classify_end(evidence, transient_exit_codes, fetch),
+    }
+}
+
+/// Nix's note that the disk is full (`DerivationGoal::buildDone`).
+const DISK_FULL: &str = "note: build failure may have been caused by lack of free disk space";
+
+/// The class of a failure of the builder.
+fn classify_end(
+    evidence: &Evidence<'_>,
+    transient_exit_codes: &[i32],
+    fetch: bool,
+) -> (Class, Option<Reason>, Option<i32>) {
+    let transient = |reason| (Class::Transient, Some(reason), None);
+    let code = match builder_end(evidence.derivation, evidence.message) {
+        None => return (Class::NotTheBuilder, Some(Reason::NoExitCode), None),
+        Some(BuilderEnd::Signal) => return transient(Reason::Signal),
         // A shell exits with 128 + N when what it ran was killed by signal N (POSIX, Shell Command Language, 2.8.2);
         // there are 64 signals (signal(7)).
-        Some(BuilderEnd::ExitCode(code @ (1..=128 | 193..=255))) => Judgement::Record(code),
-        Some(_) => Judgement::Ignore(Reason::Signal),
-        None => Judgement::Ignore(Reason::NoExitCode),
+        Some(BuilderEnd::ExitCode(129..=192)) => return transient(Reason::Signal),
+        Some(BuilderEnd::ExitCode(code)) => code,
+    };
+    if transient_exit_codes.contains(&code) {
+        return transient(Reason::ExitCode(code));
     }
+    if let Some(shortage) = &evidence.shortage {
+        return transient(Reason::Shortage(shortage.clone()));
+    }
+    if could_not_be_started(evidence.log) {
+        return transient(Reason::NotStarted);
+    }
+    if let Some(found) = log_patterns::find(evidence.log)
+        // What a server says to a fetch is what the fetch is about.
+        && !(fetch && found.kind == Kind::Answer)
+    {
+        return transient(Reason::Log(found.cause, found.line.to_owned()));
+    }
+    if fetch { (Class::Fetch, Some(Reason::Fetch), Some(code)) } else { (Class::Builder, None, Some(code)) }
 }
 
 /// Whether the log ends with the failure of `execve` that Nix reports from the builder's process (`runChild`) as exit
@@ -211,7 +281,7 @@ mod tests {
 
     const DRV: &str = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
 
-    fn judged(status: Status, message: &str, change: impl Fn(&mut Evidence<'_>)) -> Judgement {
+    fn judged(status: Status, message: &str, change: impl FnOnce(&mut Evidence<'_>)) -> Judgement {
         let derivation = DerivationPath::from(DRV);
         let mut evidence = Evidence {
             derivation: &derivation,
@@ -225,43 +295,57 @@ mod tests {
             normal_mode: true,
             interrupted: false,
             recursive: false,
+            opted_out: false,
+            shortage: None,
             log: "",
         };
         change(&mut evidence);
-        judge(&evidence)
+        judge(&evidence, &Settings::default())
     }
 
     fn message(end: &str) -> String {
         format!("builder for '\x1b[35;1m{DRV}\x1b[0m' {end}")
     }
 
+    fn record(code: i32) -> Judgement {
+        Judgement::Record(Class::Builder, Some(code))
+    }
+
+    fn transient(reason: Reason) -> Judgement {
+        Judgement::Ignore(Class::Transient, reason)
+    }
+
+    fn other(reason: Reason) -> Judgement {
+        Judgement::Ignore(Class::NotTheBuilder, reason)
+    }
+
     #[test]
     fn messages_of_each_nix() {
-        use Judgement::*;
         let table = [
-            (message("failed with exit code 1"), Record(1)),
-            (message("failed with exit code 3;\n       last 1 log lines:\n       > hello"), Record(3)),
+            (message("failed with exit code 1"), record(1)),
+            (message("failed with exit code 3;\n       last 1 log lines:\n       > hello"), record(3)),
             (
                 format!(
                     "Cannot build '{DRV}'.\nReason: \x1b[31;1mbuilder failed with exit code 2\x1b[0m.\nOutput paths:"
                 ),
-                Record(2),
+                record(2),
             ),
-            (format!("Cannot build '{DRV}'.\n       Reason: builder failed with exit code 2."), Record(2)),
-            (message("failed with exit code 128"), Record(128)),
-            (message("failed with exit code 137"), Ignore(Reason::Signal)),
-            (message("failed with exit code 192"), Ignore(Reason::Signal)),
-            (message("failed with exit code 255"), Record(255)),
-            (message("failed due to signal 9 (Killed)"), Ignore(Reason::Signal)),
+            (format!("Cannot build '{DRV}'.\n       Reason: builder failed with exit code 2."), record(2)),
+            (message("failed with exit code 75"), transient(Reason::ExitCode(75))),
+            (message("failed with exit code 128"), record(128)),
+            (message("failed with exit code 137"), transient(Reason::Signal)),
+            (message("failed with exit code 192"), transient(Reason::Signal)),
+            (message("failed with exit code 255"), record(255)),
+            (message("failed due to signal 9 (Killed)"), transient(Reason::Signal)),
             (
                 format!("Cannot build '{DRV}'.\nReason: builder failed due to signal 15 (Terminated)."),
-                Ignore(Reason::Signal),
+                transient(Reason::Signal),
             ),
-            (message("failed"), Ignore(Reason::NoExitCode)),
-            ("builder for '/nix/store/other.drv' failed with exit code 1".to_owned(), Ignore(Reason::NoExitCode)),
-            (message("died\nbuilder failed with exit code 1"), Ignore(Reason::NoExitCode)),
-            (format!("some text\nbuilder for '{DRV}' failed with exit code 1"), Ignore(Reason::NoExitCode)),
-            (String::new(), Ignore(Reason::NoExitCode)),
+            (message("failed"), other(Reason::NoExitCode)),
+            ("builder for '/nix/store/other.drv' failed with exit code 1".to_owned(), other(Reason::NoExitCode)),
+            (message("died\nbuilder failed with exit code 1"), other(Reason::NoExitCode)),
+            (format!("some text\nbuilder for '{DRV}' failed with exit code 1"), other(Reason::NoExitCode)),
+            (String::new(), other(Reason::NoExitCode)),
         ];
         for (message, expected) in table {
             assert_eq!(judged(Status::PermanentFailure, &message, |_| ()), expected, "{message}");
@@ -270,33 +354,96 @@ mod tests {
 
     #[test]
     fn only_a_permanent_failure_of_a_plain_derivation_counts() {
-        use Judgement::*;
         let failed = message("failed with exit code 1");
+        let ignored = |class, reason| Judgement::Ignore(class, reason);
+        let full = "cp: error writing 'x': No space left on device";
         type Change = fn(&mut Evidence<'_>);
-        let table: [(Change, Judgement); 16] = [
-            (|_| (), Record(1)),
-            (|e| e.status = Status::Built, Forget),
-            (|e| e.status = Status::TimedOut, Ignore(Reason::Timeout)),
-            (|e| e.status = Status::LogLimitExceeded, Ignore(Reason::LogLimit)),
-            (|e| e.status = Status::TransientFailure, Ignore(Reason::Transient)),
-            (|e| e.status = Status::Other, Ignore(Reason::NotTheBuilder)),
-            (|e| e.fixed_output = true, Ignore(Reason::FixedOutput)),
-            (|e| e.impure = true, Ignore(Reason::Impure)),
-            (|e| e.builtin = true, Ignore(Reason::Builtin)),
-            (|e| e.remote = true, Ignore(Reason::Remote)),
-            (|e| e.normal_mode = false, Ignore(Reason::CheckOrRepair)),
-            (|e| e.interrupted = true, Ignore(Reason::Interrupted)),
-            (|e| e.recursive = true, Ignore(Reason::Recursive)),
-            (|e| e.log = "error: executing '/bin/sh': Cannot allocate memory\n", Ignore(Reason::NotStarted)),
-            (|e| e.log = "error: executing 'y': No such file or directory\n", Record(1)),
-            (|e| e.log = "executing '/bin/sh': Text file busy\nand then it ran\n", Record(1)),
+        let table: [(Change, Judgement); 25] = [
+            (|_| (), record(1)),
+            (|e| e.status = Status::Built, Judgement::Succeeded),
+            (|e| e.status = Status::TimedOut, ignored(Class::Timeout, Reason::Timeout)),
+            (|e| e.status = Status::LogLimitExceeded, ignored(Class::LogLimit, Reason::LogLimit)),
+            (|e| e.status = Status::TransientFailure, transient(Reason::Transient)),
+            (|e| e.status = Status::Other, other(Reason::NotTheBuilder)),
+            (|e| e.fixed_output = true, ignored(Class::Fetch, Reason::Fetch)),
+            (|e| (e.fixed_output, e.status) = (true, Status::TransientFailure), ignored(Class::Fetch, Reason::Fetch)),
+            (|e| e.builtin = true, ignored(Class::Fetch, Reason::Fetch)),
+            (|e| e.impure = true, other(Reason::Impure)),
+            (|e| e.remote = true, other(Reason::Remote)),
+            (|e| e.normal_mode = false, other(Reason::CheckOrRepair)),
+            (|e| e.interrupted = true, other(Reason::Interrupted)),
+            (|e| (e.interrupted, e.status) = (true, Status::TimedOut), other(Reason::Interrupted)),
+            (|e| e.recursive = true, other(Reason::Recursive)),
+            (|e| e.opted_out = true, other(Reason::OptedOut)),
+            (|e| e.outputs_known = false, other(Reason::OutputsUnknown)),
+            (|e| e.shortage = Some(Shortage::OutOfMemory), transient(Reason::Shortage(Shortage::OutOfMemory))),
+            (|e| e.shortage = Some(Shortage::MemoryPressure), transient(Reason::Shortage(Shortage::MemoryPressure))),
+            (
+                |e| e.shortage = Some(Shortage::Disk("/x".into())),
+                transient(Reason::Shortage(Shortage::Disk("/x".into()))),
+            ),
+            (
+                |e| e.log = "cp: error writing 'x': No space left on device\n",
+                transient(Reason::Log("no space left", full.to_owned())),
+            ),
+            (|e| e.log = "PASS: No space left on device\n", record(1)),
+            (|e| e.log = "error: executing '/bin/sh': Cannot allocate memory\n", transient(Reason::NotStarted)),
+            (|e| e.log = "error: executing 'y': No such file or directory\n", record(1)),
+            (
+                |e| (e.fixed_output, e.log) = (true, "curl: (6) Could not resolve host: x"),
+                transient(Reason::Log("a name that did not resolve", "curl: (6) Could not resolve host: x".to_owned())),
+            ),
         ];
         for (change, expected) in table {
             assert_eq!(judged(Status::PermanentFailure, &failed, change), expected);
         }
+    }
+
+    #[test]
+    fn what_the_settings_want_recorded_is() {
+        let settings = Settings { timeouts: true, fixed_output: true, ..Settings::default() };
+        let failed = message("failed with exit code 22");
+        let answer = "curl: (22) The requested URL returned error: 404\n";
+        type Change = fn(&mut Evidence<'_>);
+        let table: [(Status, &str, Change, Judgement); 6] = [
+            (
+                Status::TimedOut,
+                "building of 'x' timed out after 5 seconds",
+                |_| (),
+                Judgement::Record(Class::Timeout, None),
+            ),
+            (
+                Status::TimedOut,
+                "building of 'x' timed out after 5 seconds of silence",
+                |_| (),
+                Judgement::Record(Class::Silence, None),
+            ),
+            (Status::LogLimitExceeded, "killed", |_| (), Judgement::Record(Class::LogLimit, None)),
+            (Status::TransientFailure, &failed, |_| (), Judgement::Record(Class::Fetch, Some(22))),
+            (Status::TransientFailure, &failed, |e| e.interrupted = true, other(Reason::Interrupted)),
+            (
+                Status::TransientFailure,
+                &failed,
+                |e| e.log = "curl: (7) Failed to connect",
+                transient(Reason::Log("a connection that failed", "curl: (7) Failed to connect".to_owned())),
+            ),
+        ];
+        for (status, message, change, expected) in table {
+            let changed = |evidence: &mut Evidence<'_>| {
+                (evidence.fixed_output, evidence.log) = (true, answer);
+                change(evidence);
+            };
+            let mut judgement = None;
+            judged(status, message, |evidence| {
+                changed(evidence);
+                judgement = Some(judge(evidence, &settings));
+            });
+            assert_eq!(judgement, Some(expected), "{message}");
+        }
+        let full = format!("{failed}\n{DISK_FULL}");
         assert_eq!(
-            judged(Status::PermanentFailure, &failed, |e| e.outputs_known = false),
-            Ignore(Reason::OutputsUnknown)
+            judged(Status::TransientFailure, &full, |evidence| evidence.fixed_output = true),
+            transient(Reason::Transient)
         );
     }
 
@@ -304,8 +451,8 @@ mod tests {
         #[test]
         fn no_log_can_pass_for_an_exit_code(log in ".*") {
             let end = message(&format!("failed due to signal 9 (Killed);\nlast 1 log lines:\n> {log}"));
-            prop_assert_eq!(judged(Status::PermanentFailure, &end, |_| ()), Judgement::Ignore(Reason::Signal));
-            prop_assert_eq!(judged(Status::PermanentFailure, &log, |_| ()), Judgement::Ignore(Reason::NoExitCode));
+            prop_assert_eq!(judged(Status::PermanentFailure, &end, |_| ()), transient(Reason::Signal));
+            prop_assert_eq!(judged(Status::PermanentFailure, &log, |_| ()), other(Reason::NoExitCode));
         }
     }
 }

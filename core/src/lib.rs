@@ -1,14 +1,21 @@
 //! What nix-negative-cache knows and decides, without Nix: failure records, what of a build's end is recorded,
 //! which derivations a request must not build again, and the database.
 //!
-//! Everything but [`database`] is free of input and output. The plugin turns Nix's types into the plain data
+//! Everything but [`database`] and [`machine`] is free of input and output. The plugin turns Nix's types into the plain data
 //! used here, and acts on the answers.
 
+pub mod belief;
+pub mod class;
 pub mod database;
+pub mod environment;
+pub mod explanation;
 pub mod judgement;
+pub mod log_patterns;
 pub mod log_tail;
+pub mod machine;
 pub mod record;
 pub mod refusal;
+pub mod settings;
 pub mod store_path;
 pub mod time_text;
 pub mod verdict;

@@ -1,9 +1,13 @@
 //! The failure record: what is kept of a derivation whose builder failed.
 
 use jiff::Timestamp;
-use serde::{Serialize, Serializer};
+use serde::Serialize;
 
+use crate::belief::{Attempt, is_flaky};
+use crate::class::Class;
+use crate::environment::Environment;
 use crate::store_path::{DerivationPath, OutputPath};
+use crate::time_text::as_seconds;
 
 /// The version that records carry as `pluginVersion`.
 pub const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
@@ -17,7 +21,7 @@ pub struct Output {
     pub path: OutputPath,
 }
 
-/// One failure of a builder, as it is about to be recorded.
+/// One failure, as it is about to be recorded.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failure {
     /// The derivation that was built.
@@ -30,8 +34,12 @@ pub struct Failure {
     pub name: String,
     /// The system it was built for, such as `x86_64-linux`.
     pub system: String,
-    /// The builder's exit code.
-    pub exit_code: i32,
+    /// What kind of failure it is.
+    pub class: Class,
+    /// The builder's exit code, if it exited.
+    pub exit_code: Option<i32>,
+    /// Where it happened.
+    pub environment: Environment,
     /// What Nix said of the failure, without colours.
     pub message: String,
     /// The last lines of the log, see [`crate::log_tail`].
@@ -46,7 +54,7 @@ pub struct Failure {
     pub nix_version: String,
 }
 
-/// A known failure: the last [`Failure`] of these outputs and how often it happened.
+/// What is known of the failures of some outputs: the last [`Failure`] and what happened before and after.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureRecord {
@@ -61,8 +69,10 @@ pub struct FailureRecord {
     pub name: String,
     /// The system it was built for.
     pub system: String,
-    /// The builder's exit code.
-    pub exit_code: i32,
+    /// What kind of failure the last one was.
+    pub class: Class,
+    /// The builder's exit code, if it exited.
+    pub exit_code: Option<i32>,
     /// What Nix said of the failure.
     pub message: String,
     /// The last lines of the log.
@@ -75,6 +85,8 @@ pub struct FailureRecord {
     pub last_failure: Timestamp,
     /// How many times they were built and failed.
     pub attempts: u32,
+    /// The last attempts, the newest first, successes after a failure included.
+    pub history: Vec<Attempt>,
     /// How long the last attempt's builder ran, in milliseconds.
     pub duration_ms: i64,
     /// The machine of the last attempt.
@@ -88,10 +100,59 @@ pub struct FailureRecord {
 impl FailureRecord {
     /// The reason in a few words, as refusals and `builtins.knownFailure` give it.
     pub fn reason(&self) -> String {
-        format!("builder failed with exit code {}", self.exit_code)
+        match (self.class, self.exit_code) {
+            (Class::Timeout, _) => "it took too long ('timeout')".to_owned(),
+            (Class::Silence, _) => "it was silent for too long ('max-silent-time')".to_owned(),
+            (Class::LogLimit, _) => "it logged too much ('max-build-log-size')".to_owned(),
+            (_, Some(code)) => format!("builder failed with exit code {code}"),
+            (class, None) => format!("failure of the class '{class}'"),
+        }
+    }
+
+    /// The class in lists: of what failed and succeeded by turns, that is what there is to say.
+    pub fn class_in_lists(&self) -> String {
+        if is_flaky(&self.history) { format!("{}, flaky", self.class) } else { self.class.to_string() }
+    }
+
+    /// Whether the last attempt failed.
+    pub fn stands(&self) -> bool {
+        self.history.first().is_some_and(|attempt| attempt.failure.is_some())
     }
 }
 
-fn as_seconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
-    serializer.serialize_i64(time.as_second())
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A record for tests of what is said of it.
+    pub(crate) fn record() -> FailureRecord {
+        let time = Timestamp::from_second(1_000_000).unwrap();
+        FailureRecord {
+            derivation: "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv".into(),
+            outputs: vec![],
+            store_dir: "/nix/store".to_owned(),
+            name: "x".to_owned(),
+            system: "x86_64-linux".to_owned(),
+            class: Class::Builder,
+            exit_code: Some(1),
+            message: String::new(),
+            log: "executing 'y': No such file or directory\n".to_owned(),
+            first_failure: time,
+            last_failure: time,
+            attempts: 1,
+            history: vec![],
+            duration_ms: 12_000,
+            host: "h".to_owned(),
+            nix_version: "2.8.0".to_owned(),
+            plugin_version: "0".to_owned(),
+        }
+    }
+
+    #[test]
+    fn reasons_in_a_few_words() {
+        assert_eq!(record().reason(), "builder failed with exit code 1");
+        let of = |class| FailureRecord { class, exit_code: None, ..record() }.reason();
+        assert_eq!(of(Class::Timeout), "it took too long ('timeout')");
+        assert_eq!(of(Class::LogLimit), "it logged too much ('max-build-log-size')");
+    }
 }

@@ -68,30 +68,9 @@ pub fn warning(record: &FailureRecord, now: Timestamp, database: Option<&Path>) 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::record::FailureRecord;
+    use crate::record::tests::record;
 
     const WORDING: Wording = Wording { last: "last", log_lines: 2, full_logs: ("For full logs, run 'nix log ", "'.") };
-
-    fn record() -> FailureRecord {
-        let time = Timestamp::from_second(1_000_000).unwrap();
-        FailureRecord {
-            derivation: "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv".into(),
-            outputs: vec![],
-            store_dir: "/nix/store".to_owned(),
-            name: "x".to_owned(),
-            system: "x86_64-linux".to_owned(),
-            exit_code: 1,
-            message: String::new(),
-            log: "executing 'y': No such file or directory\n".to_owned(),
-            first_failure: time,
-            last_failure: time,
-            attempts: 1,
-            duration_ms: 12_000,
-            host: "h".to_owned(),
-            nix_version: "2.8.0".to_owned(),
-            plugin_version: "0".to_owned(),
-        }
-    }
 
     #[test]
     fn a_refusal_says_when_why_and_what_to_do() {

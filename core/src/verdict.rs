@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
+use crate::settings::Settings;
 use crate::store_path::{DerivationPath, OutputPath};
 
 /// A derivation that Nix would build for a request.
@@ -13,34 +14,6 @@ pub struct Missing {
     pub outputs: Vec<OutputPath>,
     /// The derivations it needs outputs of, missing or not.
     pub inputs: Vec<DerivationPath>,
-}
-
-/// What to do when a derivation is known to fail (`negative-cache-action`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Action {
-    /// Refuse to build it.
-    #[default]
-    Fail,
-    /// Say so and build it.
-    Warn,
-}
-
-/// What the user wants of known failures.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Policy {
-    /// `negative-cache-retry`: build even what is known to fail.
-    pub retry: bool,
-    /// `keep-failed`: the user wants to look at a failed build, so there has to be one.
-    pub keep_failed: bool,
-    /// What a known failure leads to.
-    pub action: Action,
-}
-
-impl Policy {
-    /// Whether it matters at all what is known.
-    pub fn consults(&self) -> bool {
-        !self.retry && !self.keep_failed
-    }
 }
 
 /// What is done about a request.
@@ -62,12 +35,12 @@ pub enum Verdict {
 /// Decides about a request for `requested` that would build `missing`, of which `known` (places in `missing`) failed
 /// before.
 pub fn decide(
-    policy: &Policy,
+    settings: &Settings,
     requested: &HashSet<DerivationPath>,
     missing: &[Missing],
     known: &HashSet<usize>,
 ) -> Verdict {
-    if known.is_empty() || !policy.consults() {
+    if known.is_empty() || !settings.consults() {
         return Verdict::Build;
     }
     let places: HashMap<&DerivationPath, usize> =
@@ -77,9 +50,10 @@ pub fn decide(
     if known.is_empty() {
         return Verdict::Build;
     }
-    match policy.action {
-        Action::Warn => Verdict::Warn(known),
-        Action::Fail => Verdict::Refuse { dependents: dependents(&places, missing, &known, &needed), known },
+    if settings.warn {
+        Verdict::Warn(known)
+    } else {
+        Verdict::Refuse { dependents: dependents(&places, missing, &known, &needed), known }
     }
 }
 
@@ -140,13 +114,13 @@ mod tests {
     }
 
     /// Asks for all of `missing`.
-    fn decide_all(policy: &Policy, missing: &[Missing], known: &[usize]) -> Verdict {
+    fn decide_all(settings: &Settings, missing: &[Missing], known: &[usize]) -> Verdict {
         let requested = missing.iter().map(|missing| missing.derivation.clone()).collect();
-        decide(policy, &requested, missing, &known.iter().copied().collect())
+        decide(settings, &requested, missing, &known.iter().copied().collect())
     }
 
     fn refused(missing: &[Missing], known: &[usize]) -> Vec<usize> {
-        match decide_all(&Policy::default(), missing, known) {
+        match decide_all(&Settings::default(), missing, known) {
             Verdict::Refuse { dependents, .. } => dependents,
             other => panic!("{other:?}"),
         }
@@ -154,7 +128,7 @@ mod tests {
 
     #[test]
     fn nothing_known_is_built() {
-        assert_eq!(decide_all(&Policy::default(), &graph(&[&[], &[0]]), &[]), Verdict::Build);
+        assert_eq!(decide_all(&Settings::default(), &graph(&[&[], &[0]]), &[]), Verdict::Build);
     }
 
     #[test]
@@ -177,7 +151,7 @@ mod tests {
         let missing = graph(&[&[], &[0], &[1]]);
         let ask = |requested: usize| {
             let requested = HashSet::from([missing[requested].derivation.clone()]);
-            decide(&Policy::default(), &requested, &missing, &HashSet::from([0, 2]))
+            decide(&Settings::default(), &requested, &missing, &HashSet::from([0, 2]))
         };
         assert_eq!(ask(2), Verdict::Refuse { known: vec![2], dependents: vec![] });
         assert_eq!(ask(1), Verdict::Refuse { known: vec![0], dependents: vec![1] });
@@ -189,17 +163,17 @@ mod tests {
     }
 
     #[test]
-    fn policies() {
+    fn settings() {
         let missing = graph(&[&[]]);
         let table = [
-            (Policy { retry: true, ..Policy::default() }, Verdict::Build),
-            (Policy { keep_failed: true, ..Policy::default() }, Verdict::Build),
-            (Policy { action: Action::Warn, ..Policy::default() }, Verdict::Warn(vec![0])),
-            (Policy { retry: true, action: Action::Warn, ..Policy::default() }, Verdict::Build),
-            (Policy::default(), Verdict::Refuse { known: vec![0], dependents: vec![] }),
+            (Settings { retry: true, ..Settings::default() }, Verdict::Build),
+            (Settings { keep_failed: true, ..Settings::default() }, Verdict::Build),
+            (Settings { warn: true, ..Settings::default() }, Verdict::Warn(vec![0])),
+            (Settings { retry: true, warn: true, ..Settings::default() }, Verdict::Build),
+            (Settings::default(), Verdict::Refuse { known: vec![0], dependents: vec![] }),
         ];
-        for (policy, expected) in table {
-            assert_eq!(decide_all(&policy, &missing, &[0]), expected, "{policy:?}");
+        for (settings, expected) in table {
+            assert_eq!(decide_all(&settings, &missing, &[0]), expected, "{settings:?}");
         }
     }
 

@@ -13,7 +13,9 @@ fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
         store_dir: "/nix/store".to_owned(),
         name: name.to_owned(),
         system: "x86_64-linux".to_owned(),
-        exit_code: 1,
+        class: Class::Builder,
+        exit_code: Some(1),
+        environment: Environment::default(),
         message: "builder failed".to_owned(),
         log: "line\n".to_owned(),
         time: Timestamp::from_second(second).unwrap(),
@@ -63,14 +65,77 @@ fn derivations_with_the_same_outputs_share_a_record() {
     assert_eq!((record.first_failure.as_second(), record.last_failure.as_second()), (10, 20));
 }
 
+fn second(second: i64) -> Timestamp {
+    Timestamp::from_second(second).unwrap()
+}
+
 #[test]
-fn a_success_forgets() {
+fn after_a_success_nothing_is_known_but_the_history_stays() {
     let (_folder, mut database) = database();
     database.insert(&failure("x", &["out", "dev"], 10)).unwrap();
-    assert_eq!(database.forget(&outputs(&["other"])).unwrap(), 0);
-    assert_eq!(database.forget(&outputs(&["dev"])).unwrap(), 1);
+    assert_eq!(database.succeed(&outputs(&["other"]), second(11)).unwrap(), 0);
+    assert_eq!(database.succeed(&outputs(&["dev"]), second(12)).unwrap(), 1);
+    assert_eq!(database.succeed(&outputs(&["dev"]), second(13)).unwrap(), 0);
     assert!(database.is_empty().unwrap());
     assert!(database.known(&outputs(&["out"])).unwrap().is_empty());
+    let ends = |database: &Database| {
+        let history = only_record(database).history;
+        history.iter().map(|attempt| (attempt.time.as_second(), attempt.failure.is_some())).collect::<Vec<_>>()
+    };
+    assert_eq!(ends(&database), [(12, false), (10, true)]);
+    assert!(!only_record(&database).stands());
+    database.insert(&failure("x", &["out", "dev"], 20)).unwrap();
+    assert_eq!(ends(&database), [(20, true), (12, false), (10, true)]);
+    assert_eq!((database.known(&outputs(&["out"])).unwrap().len(), only_record(&database).attempts), (1, 2));
+}
+
+#[test]
+fn attempts_have_their_class_and_environment() {
+    let (_folder, mut database) = database();
+    let settings = BTreeMap::from([("sandbox".to_owned(), "true".to_owned())]);
+    let environment = Environment::new(&settings, BTreeMap::new());
+    let timeout = Failure {
+        class: Class::Timeout,
+        exit_code: None,
+        environment: environment.clone(),
+        ..failure("x", &["out"], 1)
+    };
+    database.insert(&timeout).unwrap();
+    let record = only_record(&database);
+    assert_eq!((record.class, record.exit_code), (Class::Timeout, None));
+    assert_eq!(record.history[0].failure, Some(FailedAttempt { class: Class::Timeout, environment }));
+}
+
+#[test]
+fn only_the_last_attempts_are_kept() {
+    let (_folder, mut database) = database();
+    for n in 0..40 {
+        database.insert(&failure("x", &["out"], n)).unwrap();
+    }
+    let record = only_record(&database);
+    assert_eq!((record.attempts, record.history.len() as u32), (40, MAX_ATTEMPTS));
+    assert_eq!(record.history[0].time.as_second(), 39);
+}
+
+#[test]
+fn records_of_the_first_version_are_kept() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("failures.sqlite");
+    let old = Connection::open(&path).unwrap();
+    old.execute_batch(MIGRATIONS[0]).unwrap();
+    old.execute_batch(
+        "INSERT INTO failure VALUES (7, '/nix/store/x.drv', '/nix/store', 'x', 's', 3, 'm', 'l', 1000, 2000, 4, 5, 'h', 'n', 'p');
+         INSERT INTO output VALUES ('/nix/store/out', 7, 'out');",
+    )
+    .unwrap();
+    old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+    old.pragma_update(None, "user_version", 1).unwrap();
+    drop(old);
+    let database = Database::open(&path).unwrap().unwrap();
+    let record = only_record(&database);
+    assert_eq!((record.exit_code, record.class, record.attempts), (Some(3), Class::Builder, 4));
+    assert!(record.stands() && record.history[0].time == second(2));
+    assert_eq!(database.known(&outputs(&["out"])).unwrap().len(), 1);
 }
 
 #[test]
@@ -98,7 +163,7 @@ fn a_newer_schema_is_left_alone() {
     let (_folder, database) = database();
     database.connection.pragma_update(None, "user_version", 99).unwrap();
     let error = Database::open(&database.path).unwrap_err();
-    assert!(matches!(error, DatabaseError::NewerSchema { found: 99, known: 1, .. }), "{error}");
+    assert!(matches!(error, DatabaseError::NewerSchema { found: 99, known: 2, .. }), "{error}");
 }
 
 #[test]
@@ -144,21 +209,28 @@ proptest! {
     ) {
         let (_folder, mut database) = database();
         let mut attempts: BTreeMap<u8, u32> = BTreeMap::new();
-        for (second, event) in events.iter().enumerate() {
+        for (moment, event) in events.iter().enumerate() {
             match event {
                 Event::Fail(n) => {
                     let name = n.to_string();
-                    database.insert(&failure(&name, &[&name], second as i64)).unwrap();
+                    database.insert(&failure(&name, &[&name], moment as i64)).unwrap();
                     *attempts.entry(*n).or_default() += 1;
                 }
                 Event::Succeed(n) => {
-                    database.forget(&outputs(&[&n.to_string()])).unwrap();
+                    database.succeed(&outputs(&[&n.to_string()]), second(moment as i64)).unwrap();
                     attempts.remove(n);
                 }
             }
         }
         let records = database.records().unwrap();
-        let found: BTreeMap<u8, u32> = records.iter().map(|r| (r.name.parse().unwrap(), r.attempts)).collect();
+        let standing = records.iter().filter(|record| record.stands());
+        let in_a_row = |r: &FailureRecord| r.history.iter().take_while(|attempt| attempt.failure.is_some()).count();
+        let found: BTreeMap<u8, u32> =
+            standing.map(|record| (record.name.parse().unwrap(), in_a_row(record) as u32)).collect();
+        let names: Vec<String> = (0..4).map(|n| n.to_string()).collect();
+        let all = outputs(&names.iter().map(String::as_str).collect::<Vec<_>>());
+        let known = database.known(&all).unwrap();
+        prop_assert_eq!(known.len(), attempts.len());
         prop_assert_eq!(found, attempts);
     }
 }
@@ -168,12 +240,12 @@ fn what_others_write_is_seen_at_once() {
     let (folder, mut reader) = database();
     let mut writer = Database::open(&folder.path().join("a/failures.sqlite")).unwrap().unwrap();
     let wanted = outputs(&["out"]);
-    for second in 0..50 {
+    for n in 0..50 {
         assert!(!reader.is_known(&wanted[0]).unwrap());
         assert!(!reader.is_known(&wanted[0]).unwrap());
-        writer.insert(&failure("x", &["out"], second)).unwrap();
+        writer.insert(&failure("x", &["out"], n)).unwrap();
         assert!(reader.is_known(&wanted[0]).unwrap());
-        writer.forget(&wanted).unwrap();
+        writer.succeed(&wanted, second(n)).unwrap();
     }
 }
 
@@ -186,6 +258,22 @@ fn what_is_not_known_is_asked_once_until_something_is_written() {
     database.insert(&failure("y", &["y"], 1)).unwrap();
     assert!(!database.is_known(&wanted[1]).unwrap());
     assert!(!database.unknown.outputs.contains(&wanted[0]));
+}
+
+#[test]
+fn what_is_set_aside_counts_again_when_something_is_written() {
+    let (_folder, mut database) = database();
+    let wanted = outputs(&["out"]);
+    database.insert(&failure("x", &["out"], 1)).unwrap();
+    let stamp = database.stamp();
+    assert!(database.is_known(&wanted[0]).unwrap());
+    database.set_aside(stamp, wanted.clone());
+    assert!(!database.is_known(&wanted[0]).unwrap());
+    database.insert(&failure("x", &["out"], 2)).unwrap();
+    assert!(database.is_known(&wanted[0]).unwrap());
+    // What was looked at before the last commit says nothing.
+    database.set_aside(stamp, wanted.clone());
+    assert!(database.is_known(&wanted[0]).unwrap());
 }
 
 /// SQLite's locks on the wal-index are the process's, and go with the first descriptor of it that is closed.

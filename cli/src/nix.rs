@@ -1,0 +1,163 @@
+//! What only Nix knows: the settings in force, and what it would build. Nix is asked through its programs, which speak
+//! for the version, the configuration and the plugins that the user has.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
+use std::process::Command;
+
+use jiff::Timestamp;
+use nix_negative_cache_core::belief::{Attempt, Belief, believe};
+use nix_negative_cache_core::environment::Environment;
+use nix_negative_cache_core::machine;
+use nix_negative_cache_core::record::FailureRecord;
+use nix_negative_cache_core::settings::Settings;
+
+use crate::args::SettingsArguments;
+
+/// A program of Nix that failed, or could not be run.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct NixError(String);
+
+/// Standard output and standard error of a command that succeeds.
+fn run(program: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<(String, String), NixError> {
+    let output = Command::new(program)
+        .args(arguments)
+        .output()
+        .map_err(|error| NixError(format!("cannot run '{program}': {error}; is Nix in PATH?")))?;
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let (out, error) = (text(&output.stdout), text(&output.stderr));
+    if output.status.success() {
+        Ok((out, error))
+    } else {
+        Err(NixError(format!("'{program}' failed: {}", error.trim())))
+    }
+}
+
+/// The settings in force and what else decides whether a record is believed.
+#[derive(Debug)]
+pub struct Circumstances {
+    /// The plugin's settings.
+    pub settings: Settings,
+    /// Where a build would happen; not known without Nix.
+    environment: Option<Environment>,
+}
+
+impl Circumstances {
+    /// Asks Nix, and says so on standard error if it does not answer.
+    pub fn ask(arguments: &SettingsArguments) -> Circumstances {
+        let mut circumstances = match asked() {
+            Ok(circumstances) => circumstances,
+            Err(error) => {
+                eprintln!("nix-negative-cache: the default settings are assumed: {error}");
+                Circumstances { settings: Settings { enabled: true, ..Settings::default() }, environment: None }
+            }
+        };
+        let settings = &mut circumstances.settings;
+        if let Some(ttl) = arguments.ttl {
+            settings.ttl = ttl.0;
+        }
+        if let Some(max_ttl) = arguments.max_ttl {
+            settings.max_ttl = max_ttl.0;
+        }
+        if let Some(min_failures) = arguments.min_failures {
+            settings.min_failures = min_failures;
+        }
+        circumstances
+    }
+
+    /// What a record says of a new attempt.
+    pub fn belief(&self, record: &FailureRecord, now: Timestamp) -> Belief {
+        // Where nobody knows what has changed, nothing has.
+        let last = |attempts: &[Attempt]| {
+            attempts.iter().find_map(|attempt| Some(attempt.failure.as_ref()?.environment.clone())).unwrap_or_default()
+        };
+        let environment = self.environment.clone().unwrap_or_else(|| last(&record.history));
+        believe(&record.history, &environment, &self.settings, now)
+    }
+}
+
+fn asked() -> Result<Circumstances, NixError> {
+    let nix = |command: &[&str]| {
+        run("nix", [&["--extra-experimental-features", "nix-command"], command].concat()).map(|(out, _)| out)
+    };
+    // Before 2.20 the command had another name.
+    let text = nix(&["config", "show"]).or_else(|_| nix(&["show-config"]))?;
+    let version = nix(&["--version"])?;
+    let version = version.split_whitespace().last().unwrap_or("");
+    let values = settings(&text);
+    if !values.contains_key("negative-cache") {
+        return Err(NixError("this Nix has not loaded the plugin; see 'plugin-files' in nix.conf".to_owned()));
+    }
+    let environment = Environment::new(&values, machine::factors(&values, version));
+    Ok(Circumstances { settings: Settings::new(&values).map_err(NixError)?, environment: Some(environment) })
+}
+
+/// Reads lines such as `cores = 4`; a line that does not begin so goes on with the value of the line before it.
+fn settings(text: &str) -> BTreeMap<String, String> {
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+    };
+    let mut settings: BTreeMap<String, String> = BTreeMap::new();
+    let mut last = String::new();
+    for line in text.lines() {
+        match line.split_once(" =") {
+            Some((name, value)) if is_name(name) => {
+                settings.insert(name.to_owned(), value.strip_prefix(' ').unwrap_or(value).to_owned());
+                last = name.to_owned();
+            }
+            _ => {
+                if let Some(value) = settings.get_mut(&last) {
+                    value.push('\n');
+                    value.push_str(line);
+                }
+            }
+        }
+    }
+    settings
+}
+
+/// The derivations that Nix would build for these.
+pub fn would_build(derivations: &[String]) -> Result<BTreeSet<String>, NixError> {
+    let options = ["--realise", "--dry-run"].map(str::to_owned);
+    let (_, said) = run("nix-store", options.iter().chain(derivations))?;
+    Ok(announced(&said))
+}
+
+/// Reads the paths under "these 2 derivations will be built:" (`printMissing` in libmain/shared.cc).
+fn announced(said: &str) -> BTreeSet<String> {
+    let lines = said.lines().skip_while(|line| !line.ends_with(" will be built:")).skip(1);
+    lines.map_while(|line| line.strip_prefix("  ")).map(|path| path.trim().to_owned()).collect()
+}
+
+/// The outputs of derivations, as far as their paths are known before the build.
+pub fn outputs(derivations: &BTreeSet<String>) -> BTreeSet<String> {
+    let query = |derivations: &BTreeSet<String>| {
+        let options = ["--query", "--outputs"].map(str::to_owned);
+        run("nix-store", options.iter().chain(derivations)).map(|(out, _)| out.lines().map(str::to_owned).collect())
+    };
+    query(derivations).unwrap_or_else(|_| {
+        // One of them has none.
+        derivations.iter().filter_map(|path| query(&BTreeSet::from([path.clone()])).ok()).flatten().collect()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn settings_may_have_several_lines() {
+        let read = settings("builders = ssh://a x86_64-linux\nssh://b\ncores = 4\nsubstituters = \n");
+        assert_eq!(read["builders"], "ssh://a x86_64-linux\nssh://b");
+        assert_eq!((read["cores"].as_str(), read["substituters"].as_str()), ("4", ""));
+    }
+
+    #[test]
+    fn only_what_will_be_built_is_announced() {
+        let said = "warning: x\nthese 2 derivations will be built:\n  /nix/store/a.drv\n  /nix/store/b.drv\n\
+                    these 3 paths will be fetched (1.00 MiB download, 2.00 MiB unpacked):\n  /nix/store/c\n";
+        assert_eq!(announced(said).into_iter().collect::<Vec<_>>(), ["/nix/store/a.drv", "/nix/store/b.drv"]);
+        assert!(announced("").is_empty());
+    }
+}

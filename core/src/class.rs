@@ -1,0 +1,127 @@
+//! The classes of failures: what kind of thing ended a build.
+
+use std::fmt;
+
+use serde::{Serialize, Serializer};
+
+/// What kind of thing ended a build that failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The builder ran and exited by itself with a code.
+    Builder,
+    /// Something that passes: a signal, a full disk, lack of memory, the network.
+    Transient,
+    /// `timeout`.
+    Timeout,
+    /// `max-silent-time`.
+    Silence,
+    /// `max-build-log-size`.
+    LogLimit,
+    /// The builder of a fixed-output derivation, or one that is part of Nix.
+    Fetch,
+    /// Everything else that Nix reports.
+    NotTheBuilder,
+}
+
+/// What the manual says of a class.
+#[derive(Clone, Copy, Debug)]
+pub struct Description {
+    /// What belongs to it.
+    pub rule: &'static str,
+    /// Where Nix, or what else, says so.
+    pub source: &'static str,
+    /// Whether it is recorded.
+    pub recorded: &'static str,
+}
+
+impl Class {
+    /// All classes, in the order of the manual.
+    pub const ALL: [Class; 7] = [
+        Class::Builder,
+        Class::Transient,
+        Class::Timeout,
+        Class::Silence,
+        Class::LogLimit,
+        Class::Fetch,
+        Class::NotTheBuilder,
+    ];
+
+    /// The name in databases, JSON and lists.
+    pub fn name(self) -> &'static str {
+        match self {
+            Class::Builder => "builder",
+            Class::Transient => "transient",
+            Class::Timeout => "timeout",
+            Class::Silence => "silence",
+            Class::LogLimit => "limit",
+            Class::Fetch => "fetch",
+            Class::NotTheBuilder => "other",
+        }
+    }
+
+    /// The class of this name, if there is one.
+    pub fn named(name: &str) -> Option<Class> {
+        Class::ALL.into_iter().find(|class| class.name() == name)
+    }
+
+    /// The class in words.
+    pub fn description(self) -> Description {
+        let (rule, source, recorded) = match self {
+            Class::Builder => (
+                "The builder ran here and exited by itself with a code.",
+                "`PermanentFailure` and \"failed with exit code N\" (`DerivationGoal::buildDone`)",
+                "yes",
+            ),
+            Class::Transient => (
+                "Killed by a signal, or a shell says so with 129 to 192; an exit code of \
+                 `negative-cache-transient-exit-codes`; the builder could not be started; the disk was full, or is; a \
+                 process was killed for lack of memory, or the machine was short of it; one of the last lines of the \
+                 log is a tool's complaint about memory, disk, processes, files or network.",
+                "signal(7); POSIX, Shell Command Language, 2.8.2; sysexits.h; \
+                 `LocalDerivationGoal::cleanupDecideWhetherDiskFull`; /proc/vmstat `oom_kill`; /proc/pressure/memory; \
+                 `core/src/log_patterns.toml`",
+                "never",
+            ),
+            Class::Timeout => (
+                "It took longer than `timeout`.",
+                "`TimedOut` (`Worker::waitForInput`)",
+                "with `negative-cache-timeouts`",
+            ),
+            Class::Silence => (
+                "It printed nothing for longer than `max-silent-time`.",
+                "`TimedOut` (`Worker::waitForInput`)",
+                "with `negative-cache-timeouts`",
+            ),
+            Class::LogLimit => (
+                "It printed more than `max-build-log-size`.",
+                "`LogLimitExceeded` (`DerivationGoal::handleChildOutput`)",
+                "with `negative-cache-timeouts`",
+            ),
+            Class::Fetch => (
+                "The builder of a fixed-output derivation, or a `builtin:` one, exited by itself with a code.",
+                "`TransientFailure` (`DerivationGoal::buildDone`); `BasicDerivation::isBuiltin`",
+                "with `negative-cache-fixed-output`",
+            ),
+            Class::NotTheBuilder => (
+                "Everything else: features, system, dependencies, substitutes, hash mismatches, no free build user, \
+                 interrupted, the daemon stopped, built elsewhere, checks and repairs, impure derivations, builders \
+                 that use Nix, `negativeCache = false`.",
+                "every other `BuildResult::Status` (build-result.hh)",
+                "never",
+            ),
+        };
+        Description { rule, source, recorded }
+    }
+}
+
+impl fmt::Display for Class {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Serialize for Class {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}

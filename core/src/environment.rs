@@ -1,0 +1,279 @@
+//! Where a failure happened: what can change the outcome of a build without changing its derivation.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::class::Class;
+
+/// When a failure still counts although a factor has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// It does not.
+    Same,
+    /// A flag that allows more when `true`: if it is no longer set.
+    NoMoreAllowed,
+    /// A flag that forbids more when `true`: if it was not set.
+    NoLessForbidden,
+    /// A list of words: if none was added.
+    NoMoreWords,
+    /// A limit, where 0 or `unlimited` stands for none: if it is no higher.
+    NoHigherLimit,
+}
+
+/// One of the things that can change the outcome of a build.
+#[derive(Debug)]
+pub struct Factor {
+    /// A setting of Nix, or a name of ours for what is not one.
+    pub name: &'static str,
+    /// Whether it is a setting of Nix.
+    pub setting: bool,
+    /// Which way it matters.
+    pub direction: Direction,
+    /// For which failures; none for all.
+    pub only: Option<Class>,
+    /// Why it matters, for the manual.
+    pub why: &'static str,
+}
+
+const fn setting(name: &'static str, direction: Direction, why: &'static str) -> Factor {
+    Factor { name, setting: true, direction, only: None, why }
+}
+
+const fn limit(name: &'static str, only: Class) -> Factor {
+    let why = "what a limit ended can come to its end without it";
+    Factor { name, setting: true, direction: Direction::NoHigherLimit, only: Some(only), why }
+}
+
+const fn of_the_machine(name: &'static str, direction: Direction, why: &'static str) -> Factor {
+    Factor { name, setting: false, direction, only: None, why }
+}
+
+/// The machine's kernel release.
+pub const KERNEL: &str = "kernel";
+/// The version of Nix.
+pub const NIX: &str = "nix";
+/// Whether other machines may build.
+pub const BUILDERS: &str = "builders";
+/// How many processor cores a builder is told to use; for 0, as many as there are.
+pub const CORES: &str = "cores";
+/// The resource limits of the process (getrlimit(2)) that count, by the names that ulimit(1) explains.
+pub const LIMITS: [&str; 6] =
+    ["limit-memory", "limit-data", "limit-file-size", "limit-open-files", "limit-processes", "limit-stack"];
+
+const RAISED: &str = "a limit that was too low can be raised";
+
+/// All factors, in the order of the manual.
+pub const FACTORS: &[Factor] = {
+    use Direction::*;
+    &[
+        setting("sandbox", Same, "outside the sandbox a builder sees files and the network, which can help or harm"),
+        setting("sandbox-fallback", Same, "decides whether there is a sandbox where none can be made"),
+        setting("sandbox-paths", Same, "what a builder sees besides its inputs can help or harm"),
+        setting("sandbox-build-dir", Same, "builders that write down or measure the path of their folder"),
+        setting("build-dir", Same, "the file system and the path of the folder of the build"),
+        setting("sandbox-dev-shm-size", Same, "shared memory can be too small"),
+        setting("pre-build-hook", Same, "can change the sandbox"),
+        setting("filter-syscalls", NoLessForbidden, "what the filter forbids can work without it"),
+        setting("allow-new-privileges", NoMoreAllowed, "setuid programs can work with it"),
+        setting("impersonate-linux-26", Same, "old programs look at the kernel's version"),
+        setting("build-users-group", Same, "some builders fail for root, others for users"),
+        setting("auto-allocate-uids", Same, "as `build-users-group`"),
+        setting("use-cgroups", Same, "builders that look at control groups"),
+        setting("system-features", NoMoreWords, "a feature that was added can be what was missing"),
+        setting("extra-platforms", NoMoreWords, "another emulator can do better"),
+        of_the_machine(CORES, Same, "fewer are easier on memory and races, more on tests that take too long"),
+        of_the_machine(BUILDERS, NoMoreAllowed, "another machine may build it now"),
+        of_the_machine(KERNEL, Same, "tests and emulators depend on it"),
+        of_the_machine(NIX, Same, "it makes the environment of the builder"),
+        of_the_machine(LIMITS[0], NoHigherLimit, RAISED),
+        of_the_machine(LIMITS[1], NoHigherLimit, RAISED),
+        of_the_machine(LIMITS[2], NoHigherLimit, RAISED),
+        of_the_machine(LIMITS[3], NoHigherLimit, RAISED),
+        of_the_machine(LIMITS[4], NoHigherLimit, RAISED),
+        of_the_machine(LIMITS[5], NoHigherLimit, RAISED),
+        limit("timeout", Class::Timeout),
+        limit("max-silent-time", Class::Silence),
+        limit("max-build-log-size", Class::LogLimit),
+    ]
+};
+
+impl Direction {
+    /// Whether a failure that happened with `recorded` still counts with `now`. What is not readable must be the same.
+    fn allows(self, recorded: &str, now: &str) -> bool {
+        let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
+        let height = |text: &str| match text {
+            "0" | "unlimited" => Some(u64::MAX),
+            number => number.parse().ok(),
+        };
+        let flag = |text: &str| text.parse::<bool>().ok();
+        recorded == now
+            || match self {
+                Direction::Same => false,
+                Direction::NoMoreAllowed => flag(now) == Some(false),
+                Direction::NoLessForbidden => flag(now) == Some(true),
+                Direction::NoMoreWords => words(now).is_subset(&words(recorded)),
+                Direction::NoHigherLimit => {
+                    matches!((height(recorded), height(now)), (Some(recorded), Some(now)) if now <= recorded)
+                }
+            }
+    }
+}
+
+impl fmt::Display for Direction {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Direction::Same => "any change",
+            Direction::NoMoreAllowed => "switched on",
+            Direction::NoLessForbidden => "switched off",
+            Direction::NoMoreWords => "something added",
+            Direction::NoHigherLimit => "raised or removed",
+        })
+    }
+}
+
+/// The factors of one build, by name. A factor that this Nix or this system does not have is not there.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Environment(BTreeMap<String, String>);
+
+/// A factor that has changed so that a failure does not count.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Difference {
+    /// The factor's name.
+    pub factor: &'static str,
+    /// What it was, unless it was not there.
+    pub recorded: Option<String>,
+    /// What it is, unless it is not there.
+    pub now: Option<String>,
+}
+
+impl Environment {
+    /// From Nix's settings, as `nix config show` prints them, and what is known of the machine.
+    pub fn new(settings: &BTreeMap<String, String>, machine: BTreeMap<String, String>) -> Environment {
+        let mut factors = machine;
+        for factor in FACTORS.iter().filter(|factor| factor.setting) {
+            if let Some(value) = settings.get(factor.name) {
+                factors.insert(factor.name.to_owned(), value.clone());
+            }
+        }
+        Environment(factors)
+    }
+
+    /// What keeps a failure of `class` that happened here from counting in the environment `now`.
+    pub fn differences(&self, now: &Environment, class: Class) -> Vec<Difference> {
+        let relevant = FACTORS.iter().filter(|factor| factor.only.is_none_or(|only| only == class));
+        let differs = |factor: &Factor| {
+            let (recorded, now) = (self.0.get(factor.name), now.0.get(factor.name));
+            let counts = match (recorded, now) {
+                (Some(recorded), Some(now)) => factor.direction.allows(recorded, now),
+                (recorded, now) => recorded == now,
+            };
+            (!counts).then(|| Difference { factor: factor.name, recorded: recorded.cloned(), now: now.cloned() })
+        };
+        relevant.filter_map(differs).collect()
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let say = |value: &Option<String>| match value.as_deref() {
+            None => "not known".to_owned(),
+            Some("") => "empty".to_owned(),
+            Some(value) => format!("'{value}'"),
+        };
+        write!(f, "{} was {} and is {}", self.factor, say(&self.recorded), say(&self.now))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn environment(factors: &[(&str, &str)]) -> Environment {
+        Environment(factors.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn which_changes_matter() {
+        use Class::*;
+        let table = [
+            ("sandbox", "true", "false", Builder, true),
+            ("sandbox", "false", "true", Builder, true),
+            ("sandbox", "true", "true", Builder, false),
+            ("filter-syscalls", "true", "false", Builder, true),
+            ("filter-syscalls", "false", "true", Builder, false),
+            ("allow-new-privileges", "false", "true", Builder, true),
+            ("allow-new-privileges", "true", "false", Builder, false),
+            ("system-features", "kvm nixos-test", "nixos-test", Builder, false),
+            ("system-features", "nixos-test", "kvm nixos-test", Builder, true),
+            ("extra-platforms", "", "i686-linux", Builder, true),
+            ("cores", "4", "1", Builder, true),
+            ("cores", "1", "4", Builder, true),
+            ("limit-open-files", "1024", "2048", Builder, true),
+            ("limit-open-files", "1024", "512", Builder, false),
+            ("limit-open-files", "1024", "unlimited", Builder, true),
+            ("limit-open-files", "unlimited", "1024", Builder, false),
+            ("builders", "false", "true", Builder, true),
+            ("builders", "true", "false", Builder, false),
+            ("timeout", "10", "0", Builder, false),
+            ("timeout", "10", "0", Timeout, true),
+            ("timeout", "10", "11", Timeout, true),
+            ("timeout", "10", "9", Timeout, false),
+            ("timeout", "10", "x", Timeout, true),
+            ("max-silent-time", "10", "20", Timeout, false),
+            ("max-silent-time", "10", "20", Silence, true),
+            ("max-build-log-size", "1000", "999", LogLimit, false),
+            ("max-build-log-size", "1000", "0", LogLimit, true),
+            ("of-no-interest", "1", "2", Builder, false),
+        ];
+        for (factor, recorded, now, class, matters) in table {
+            let differences = environment(&[(factor, recorded)]).differences(&environment(&[(factor, now)]), class);
+            assert_eq!(!differences.is_empty(), matters, "{factor}: '{recorded}' '{now}' {class}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_known_is_a_change() {
+        let now = environment(&[("sandbox", "true")]);
+        let differences = Environment::default().differences(&now, Class::Builder);
+        assert_eq!(differences.len(), 1);
+        assert_eq!(differences[0].to_string(), "sandbox was not known and is 'true'");
+    }
+
+    #[test]
+    fn factors_have_names_of_their_own() {
+        let names: BTreeSet<&str> = FACTORS.iter().map(|factor| factor.name).collect();
+        assert_eq!(names.len(), FACTORS.len());
+    }
+
+    fn any_environment() -> impl Strategy<Value = Environment> {
+        let value = prop_oneof![Just("true"), Just("false"), Just("0"), Just("1"), Just("2"), Just("a b"), Just("")];
+        let names: Vec<&str> = FACTORS.iter().map(|factor| factor.name).collect();
+        prop::collection::btree_map(
+            prop::sample::select(names).prop_map(str::to_owned),
+            value.prop_map(str::to_owned),
+            0..8,
+        )
+        .prop_map(Environment)
+    }
+
+    proptest! {
+        #[test]
+        fn the_same_environment_never_differs(environment in any_environment()) {
+            for class in Class::ALL {
+                prop_assert!(environment.differences(&environment, class).is_empty());
+            }
+        }
+
+        #[test]
+        fn what_counts_here_and_there_counts_further(a in any_environment(), b in any_environment(), c in any_environment()) {
+            if a.differences(&b, Class::Builder).is_empty() && b.differences(&c, Class::Builder).is_empty() {
+                prop_assert!(a.differences(&c, Class::Builder).is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,133 @@
+//! What a person reads who asks why something would be refused or built.
+
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+
+use crate::belief::{Belief, Doubt, lifetime_text};
+use crate::record::FailureRecord;
+use crate::settings::Settings;
+use crate::time_text::{ago, moment, span};
+
+/// Until when a record is believed, or why it is not, in a few words.
+pub fn believed_until(belief: &Belief, zone: &TimeZone) -> String {
+    match belief {
+        Belief::Fails { until: None } => "for ever".to_owned(),
+        Belief::Fails { until: Some(until) } => moment(*until, zone),
+        Belief::Open(doubt) => {
+            let why = match doubt {
+                Doubt::Succeeded => "succeeded since",
+                Doubt::Unwanted(_) => "not wanted",
+                Doubt::Elsewhere(_) => "other environment",
+                Doubt::Future(_) => "clock was wrong",
+                Doubt::TooFew { .. } => "too few failures",
+                Doubt::Expired(_) => "expired",
+            };
+            format!("not now: {why}")
+        }
+    }
+}
+
+/// What would have a refused derivation built again.
+pub fn lifts(record: &FailureRecord, settings: &Settings, belief: &Belief) -> Vec<String> {
+    if matches!(belief, Belief::Open(_)) {
+        return Vec::new();
+    }
+    let mut lifts = vec![
+        "--option negative-cache-retry true, for one command".to_owned(),
+        format!("nix-negative-cache forget {}", record.derivation),
+        "another environment, such as another kernel, Nix, sandbox or number of cores".to_owned(),
+    ];
+    if matches!(belief, Belief::Fails { until: Some(_) }) {
+        let confirmed = record.history.iter().take_while(|attempt| attempt.failure.is_some()).count();
+        let doubled = if confirmed > 1 { ", doubled by each failure in a row" } else { "" };
+        let (ttl, max) = (lifetime_text(settings.ttl), lifetime_text(settings.max_ttl));
+        lifts.push(format!("time: a failure is believed for {ttl}{doubled}, at most {max}"));
+    }
+    lifts
+}
+
+/// Why the derivation of a record would be refused or built now.
+pub fn explain(
+    record: &FailureRecord,
+    settings: &Settings,
+    belief: &Belief,
+    now: Timestamp,
+    zone: &TimeZone,
+) -> Vec<String> {
+    let times = if record.attempts == 1 { "once".to_owned() } else { format!("{} times", record.attempts) };
+    let mut sentences = vec![format!(
+        "It failed {times}, last {} on {}: {}, after {}. That is a failure of the class '{}'.",
+        ago(record.last_failure, now),
+        record.host,
+        record.reason(),
+        span(record.duration_ms),
+        record.class
+    )];
+    match belief {
+        Belief::Open(doubt) => sentences.push(format!("This does not count now: {doubt}.")),
+        Belief::Fails { until: None } => sentences.push("It is believed for ever.".to_owned()),
+        Belief::Fails { until: Some(until) } => {
+            sentences.push(format!("It is believed until {}.", moment(*until, zone)))
+        }
+    }
+    let built = |why: &str| format!("So it would be built, {why}.");
+    sentences.push(match belief {
+        _ if !settings.enabled => built("as 'negative-cache' is off"),
+        Belief::Open(_) => "So it would be built.".to_owned(),
+        _ if settings.retry => built("as 'negative-cache-retry' is on"),
+        _ if settings.keep_failed => built("as 'keep-failed' is on"),
+        _ if settings.warn => built("after a warning, as 'negative-cache-action' is 'warn'"),
+        _ => "So it would be refused.".to_owned(),
+    });
+    sentences
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::record::tests::record;
+
+    fn explained(change: impl Fn(&mut Settings), belief: &Belief) -> Vec<String> {
+        let mut settings = Settings { enabled: true, ..Settings::default() };
+        change(&mut settings);
+        let now = Timestamp::from_second(1_000_240).unwrap();
+        explain(&record(), &settings, belief, now, &TimeZone::UTC)
+    }
+
+    #[test]
+    fn refused_or_built() {
+        let until = Timestamp::from_second(1_604_800).unwrap();
+        let fails = Belief::Fails { until: Some(until) };
+        let sentences = explained(|_| (), &fails);
+        assert_eq!(
+            sentences,
+            [
+                "It failed once, last 4 minutes ago on h: builder failed with exit code 1, after 12 s. That is a failure of \
+                 the class 'builder'.",
+                "It is believed until 1970-01-19 13:46 UTC.",
+                "So it would be refused."
+            ]
+        );
+        let last = |change: fn(&mut Settings), belief: &Belief| explained(change, belief).pop().unwrap();
+        assert_eq!(last(|s| s.enabled = false, &fails), "So it would be built, as 'negative-cache' is off.");
+        assert_eq!(last(|s| s.retry = true, &fails), "So it would be built, as 'negative-cache-retry' is on.");
+        assert_eq!(last(|s| s.keep_failed = true, &fails), "So it would be built, as 'keep-failed' is on.");
+        assert!(last(|s| s.warn = true, &fails).contains("after a warning"));
+        let expired = Belief::Open(Doubt::Expired(until));
+        assert_eq!(last(|s| s.retry = true, &expired), "So it would be built.");
+        assert_eq!(
+            explained(|_| (), &expired)[1],
+            "This does not count now: the failure was believed until 1970-01-19T13:46:40Z."
+        );
+    }
+
+    #[test]
+    fn what_lifts_a_refusal() {
+        let fails = Belief::Fails { until: Some(Timestamp::MAX) };
+        let lifts_of = |belief| lifts(&record(), &Settings::default(), belief);
+        assert_eq!(lifts_of(&fails).len(), 4);
+        assert_eq!(lifts_of(&fails)[3], "time: a failure is believed for 7 d, at most 90 d");
+        assert_eq!(lifts_of(&Belief::Fails { until: None }).len(), 3);
+        assert!(lifts_of(&Belief::Open(Doubt::Succeeded)).is_empty());
+    }
+}

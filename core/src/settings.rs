@@ -1,0 +1,185 @@
+//! The settings of the plugin, as `nix config show` prints them.
+
+use std::collections::BTreeMap;
+
+use jiff::SignedDuration;
+
+use crate::belief::MAX_ATTEMPTS;
+use crate::class::Class;
+
+/// The settings that decide what is recorded and what is believed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// `negative-cache`: whether the plugin does anything.
+    pub enabled: bool,
+    /// `negative-cache-retry`: build even what is known to fail.
+    pub retry: bool,
+    /// `negative-cache-action`: whether known failures are only warned of.
+    pub warn: bool,
+    /// `keep-failed`: the user wants to look at a failed build, so there has to be one.
+    pub keep_failed: bool,
+    /// `negative-cache-ttl`: how long the first failure is believed; for ever if there is none.
+    pub ttl: Option<SignedDuration>,
+    /// `negative-cache-max-ttl`: how long any failure is believed at most.
+    pub max_ttl: Option<SignedDuration>,
+    /// `negative-cache-min-failures`: how often a derivation must fail in a row.
+    pub min_failures: u32,
+    /// `negative-cache-transient-exit-codes`: with which a builder says that its failure will pass.
+    pub transient_exit_codes: Vec<i32>,
+    /// `negative-cache-timeouts`: whether time and log limits count.
+    pub timeouts: bool,
+    /// `negative-cache-fixed-output`: whether fetches count.
+    pub fixed_output: bool,
+}
+
+/// The default of `negative-cache-ttl`, in seconds: 7 days.
+pub const DEFAULT_TTL: u64 = 7 * 24 * 60 * 60;
+/// The default of `negative-cache-max-ttl`, in seconds: 90 days.
+pub const DEFAULT_MAX_TTL: u64 = 90 * 24 * 60 * 60;
+/// The default of `negative-cache-transient-exit-codes`: `EX_TEMPFAIL` of sysexits.h.
+pub const DEFAULT_TRANSIENT_EXIT_CODES: &str = "75";
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            enabled: false,
+            retry: false,
+            warn: false,
+            keep_failed: false,
+            ttl: lifetime(DEFAULT_TTL),
+            max_ttl: lifetime(DEFAULT_MAX_TTL),
+            min_failures: 1,
+            transient_exit_codes: vec![75],
+            timeouts: false,
+            fixed_output: false,
+        }
+    }
+}
+
+/// What a number of seconds says in a setting: 0 is for ever.
+pub fn lifetime(seconds: u64) -> Option<SignedDuration> {
+    // No longer than what a timestamp can be apart from another one.
+    const LONGEST: u64 = 1000 * 365 * 24 * 60 * 60;
+    (seconds > 0).then(|| SignedDuration::from_secs(seconds.min(LONGEST) as i64))
+}
+
+/// The exit codes of a list such as `75 76`; the error names the word that is none.
+pub fn exit_codes(text: &str) -> Result<Vec<i32>, String> {
+    let code = |word: &str| match word.parse() {
+        Ok(code @ 1..=255) => Ok(code),
+        _ => Err(format!("'{word}' is not an exit code between 1 and 255")),
+    };
+    text.split_whitespace().map(code).collect()
+}
+
+/// The number of `negative-cache-min-failures`.
+pub fn min_failures(text: &str) -> Result<u32, String> {
+    match text.trim().parse() {
+        Ok(number @ 1..=MAX_ATTEMPTS) => Ok(number),
+        _ => Err(format!("it is a number between 1 and {MAX_ATTEMPTS}")),
+    }
+}
+
+impl Settings {
+    /// Reads the settings by their names; what is not there has its default.
+    pub fn new(values: &BTreeMap<String, String>) -> Result<Settings, String> {
+        let defaults = Settings::default();
+        let text = |name: &str| values.get(name).map(String::as_str);
+        let flag = |name: &str| text(name) == Some("true");
+        let wrong = |name: &str, why: String| {
+            format!("the setting '{name}' has the value '{}': {why}", text(name).unwrap_or(""))
+        };
+        let seconds = |name: &str, default: Option<SignedDuration>| match text(name).map(str::parse) {
+            None => Ok(default),
+            Some(Ok(seconds)) => Ok(lifetime(seconds)),
+            Some(Err(_)) => Err(wrong(name, "it is a number of seconds".to_owned())),
+        };
+        let (codes, failures) = ("negative-cache-transient-exit-codes", "negative-cache-min-failures");
+        Ok(Settings {
+            enabled: flag("negative-cache"),
+            retry: flag("negative-cache-retry"),
+            warn: text("negative-cache-action") == Some("warn"),
+            keep_failed: flag("keep-failed"),
+            ttl: seconds("negative-cache-ttl", defaults.ttl)?,
+            max_ttl: seconds("negative-cache-max-ttl", defaults.max_ttl)?,
+            min_failures: text(failures)
+                .map_or(Ok(defaults.min_failures), min_failures)
+                .map_err(|why| wrong(failures, why))?,
+            transient_exit_codes: text(codes)
+                .map_or(Ok(defaults.transient_exit_codes), exit_codes)
+                .map_err(|why| wrong(codes, why))?,
+            timeouts: flag("negative-cache-timeouts"),
+            fixed_output: flag("negative-cache-fixed-output"),
+        })
+    }
+
+    /// Whether failures of a class are recorded, and believed.
+    pub fn records(&self, class: Class) -> bool {
+        match class {
+            Class::Builder => true,
+            Class::Timeout | Class::Silence | Class::LogLimit => self.timeouts,
+            Class::Fetch => self.fixed_output,
+            Class::Transient | Class::NotTheBuilder => false,
+        }
+    }
+
+    /// Whether it matters at all what is known.
+    pub fn consults(&self) -> bool {
+        !self.retry && !self.keep_failed
+    }
+
+    /// How long a failure is believed that was confirmed so many times.
+    pub fn lifetime(&self, confirmed: u32) -> Option<SignedDuration> {
+        let lifetime = self.ttl?.as_secs().saturating_mul(1_i64.checked_shl(confirmed.min(62)).unwrap_or(i64::MAX));
+        Some(SignedDuration::from_secs(self.max_ttl.map_or(lifetime, |max| lifetime.min(max.as_secs()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn settings(values: &[(&str, &str)]) -> Result<Settings, String> {
+        Settings::new(&values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn nothing_said_is_the_default() {
+        assert_eq!(settings(&[]), Ok(Settings::default()));
+        assert_eq!(exit_codes(DEFAULT_TRANSIENT_EXIT_CODES), Ok(Settings::default().transient_exit_codes));
+    }
+
+    #[test]
+    fn values_as_nix_prints_them() {
+        let read = settings(&[
+            ("negative-cache", "true"),
+            ("negative-cache-action", "warn"),
+            ("negative-cache-ttl", "0"),
+            ("negative-cache-max-ttl", "18446744073709551615"),
+            ("negative-cache-transient-exit-codes", "75 76"),
+            ("negative-cache-min-failures", "3"),
+            ("cores", "4"),
+        ])
+        .unwrap();
+        assert!(read.enabled && read.warn && !read.retry);
+        assert_eq!((read.ttl, read.min_failures), (None, 3));
+        assert!(read.max_ttl.is_some());
+        assert_eq!(read.transient_exit_codes, [75, 76]);
+        assert!(settings(&[("negative-cache-transient-exit-codes", "")]).unwrap().transient_exit_codes.is_empty());
+    }
+
+    #[test]
+    fn wrong_values_are_named() {
+        for (name, value) in [
+            ("negative-cache-ttl", "7d"),
+            ("negative-cache-max-ttl", "-1"),
+            ("negative-cache-min-failures", "0"),
+            ("negative-cache-min-failures", "33"),
+            ("negative-cache-transient-exit-codes", "75 256"),
+            ("negative-cache-transient-exit-codes", "0"),
+        ] {
+            let error = settings(&[(name, value)]).unwrap_err();
+            assert!(error.contains(&format!("'{name}' has the value '{value}'")), "{error}");
+        }
+    }
+}
