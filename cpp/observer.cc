@@ -3,6 +3,7 @@
 #include "trouble.hh"
 
 #include <algorithm>
+#include <csignal>
 #include <mutex>
 
 namespace negative_cache {
@@ -178,6 +179,19 @@ void Observer::activityResult(ActivityId activity, ResultType type, const Logger
     }
 }
 
+/* Whether this process was told to stop. The processes that nix-daemon forks never hear of it: the thread that waits for
+   signals stays behind in the daemon, and the signals stay pending. */
+static bool beingStopped()
+{
+    sigset_t pending;
+    sigemptyset(&pending);
+    sigpending(&pending);
+    for (auto signal : {SIGINT, SIGTERM, SIGHUP})
+        if (sigismember(&pending, signal) == 1)
+            return true;
+    return compat::interrupted();
+}
+
 void Observer::ended(const Build & build, core::Status status)
 {
     auto & goal = *build.goal;
@@ -198,7 +212,7 @@ void Observer::ended(const Build & build, core::Status status)
         .builtin = derivation.isBuiltin(),
         .remote = !goal.machineName.empty(),
         .normal_mode = mode == bmNormal && !build.again,
-        .interrupted = compat::interrupted(),
+        .interrupted = beingStopped(),
         .recursive = compat::usesRecursiveNix(goal),
         .opted_out = !compat::wantsNegativeCache(goal.drvPath, derivation),
     };

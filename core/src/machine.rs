@@ -13,6 +13,10 @@ use crate::environment::{BUILDERS, CORES, KERNEL, LIMITS, NIX};
 /// (`LocalDerivationGoal::cleanupDecideWhetherDiskFull`).
 const NEARLY_FULL: u64 = 8 * 1024 * 1024;
 
+/// Free inodes of a file system below which a failure is put down to their lack. Nix frees those of the folder of the
+/// build before anybody can look, so some are there again.
+const NEARLY_OUT_OF_INODES: u64 = 100;
+
 /// The share of a build's time in which every process on the machine waited for memory, from which on a failure is put
 /// down to that.
 const SHORT_OF_MEMORY: f64 = 0.1;
@@ -68,7 +72,9 @@ impl Counters {
 pub fn full_disk<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Option<Shortage> {
     let full = |folder: &&Path| {
         rustix::fs::statvfs(*folder).is_ok_and(|state| {
-            state.f_bavail.saturating_mul(state.f_frsize) < NEARLY_FULL || (state.f_files > 0 && state.f_favail == 0)
+            // A file system that does not count its inodes says that it has none.
+            state.f_bavail.saturating_mul(state.f_frsize) < NEARLY_FULL
+                || (state.f_files > 0 && state.f_favail < NEARLY_OUT_OF_INODES)
         })
     };
     folders.into_iter().find(full).map(|folder| Shortage::Disk(folder.to_owned()))

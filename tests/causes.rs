@@ -1,0 +1,702 @@
+//! The matrix of causes: each makes a real build fail, and what is remembered of it is compared with what should be.
+//! Prints a table. A name, or a part of one, as argument runs only the rows that have it.
+
+use std::panic::{self, AssertUnwindSafe};
+use std::process::ExitCode;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use comfy_table::Table;
+use comfy_table::presets::NOTHING;
+use nix_negative_cache_tests::{CLIENT, REFUSED, Scratch};
+
+/// What should become of a failure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Expected {
+    /// It is recorded in this class, and refused the next time.
+    Refused(&'static str),
+    /// It is not recorded, for a reason of this class, and built the next time.
+    Built(&'static str),
+    /// It is not recorded; Nix was gone before anybody could say why.
+    Unseen,
+}
+use Expected::*;
+
+/// What the first command sees, and the second one does not.
+const CAUSE: &str = "cause";
+
+struct Row {
+    name: &'static str,
+    expected: Expected,
+    /// The derivation `x`, whose builder runs this where the cause is there, and succeeds otherwise.
+    builder: &'static str,
+    /// More attributes of `x`.
+    attributes: &'static str,
+    /// Lines of NIX_CONFIG.
+    config: &'static str,
+    /// The command that fails; `@` stands for `nix-build -v --no-out-link`.
+    command: &'static str,
+    /// The exit status of Nix; the one of the refusal is the same.
+    status: i32,
+}
+
+const ROW: Row =
+    Row { name: "", expected: Unseen, builder: "exit 1", attributes: "{ }", config: "", command: "@", status: 100 };
+
+const BUILD: &str = "nix-build -v --no-out-link";
+
+/// A builder that takes signals for a reason to fail.
+const TRAPS: &str = "trap 'exit 1' INT TERM HUP; echo $$ > pid; /bin/sleep 60 & wait";
+
+fn rows() -> Vec<Row> {
+    let fetch = r#"{ outputHash = "6667b2d1aab6a00caa5aee5af8ad9f1465e567abf1c209d15727d57b3e8f6e5f"; outputHashAlgo = "sha256"; }"#;
+    vec![
+        Row { name: "exit 1", expected: Refused("builder"), ..ROW },
+        Row { name: "exit 127, no such command", expected: Refused("builder"), builder: "no-such-command", ..ROW },
+        Row { name: "exit 75", expected: Built("transient"), builder: "exit 75", ..ROW },
+        Row {
+            name: "exit 75, but the setting is empty",
+            expected: Refused("builder"),
+            builder: "exit 75",
+            config: "negative-cache-transient-exit-codes =",
+            ..ROW
+        },
+        Row {
+            name: "exit 76, and the setting has it",
+            expected: Built("transient"),
+            builder: "exit 76",
+            config: "negative-cache-transient-exit-codes = 75 76",
+            ..ROW
+        },
+        // ---- signals ----
+        Row { name: "kill -9 of the builder", expected: Built("transient"), builder: "kill -9 $$", ..ROW },
+        Row {
+            name: "kill -9 of the builder by hand",
+            expected: Built("transient"),
+            builder: "echo $$ > pid; exec /bin/sleep 60",
+            command: "{ until [ -s ../pid ]; do sleep 0.05; done; kill -9 $(cat ../pid); } & @",
+            ..ROW
+        },
+        Row { name: "SIGTERM of the builder", expected: Built("transient"), builder: "kill $$; /bin/sleep 9", ..ROW },
+        Row { name: "kill -9 of its child", expected: Built("transient"), builder: "/bin/sh -c 'kill -9 $$'", ..ROW },
+        Row {
+            name: "kill -9 of its child, exit 1",
+            expected: Built("transient"),
+            builder: "echo 'sleep 9 & kill -9 $!; wait $! || exit 1' > script; /bin/bash script",
+            ..ROW
+        },
+        Row {
+            name: "kill -9 of a child of make, exit 2",
+            expected: Built("transient"),
+            builder: r"printf 'all:\n\t@kill -9 $$$$; sleep 9\n' > Makefile; make",
+            ..ROW
+        },
+        Row {
+            name: "a builder that goes on after a killed child",
+            expected: Refused("builder"),
+            builder: "/bin/sh -c 'kill -9 $$'; seq 20; exit 1",
+            ..ROW
+        },
+        // ---- shortages ----
+        Row {
+            name: "a full disk, seen by Nix",
+            expected: Built("transient"),
+            builder: "dd if=/dev/zero of=big bs=1M count=9",
+            command: "unshare -m sh -c 'mkdir small; mount -t tmpfs -o size=4m none small; TMPDIR=$PWD/small @'",
+            status: 1,
+            ..ROW
+        },
+        Row {
+            name: "a full disk, in the log",
+            expected: Built("transient"),
+            builder: "dd if=/dev/zero of=$FOLDER/work/small/big bs=1M count=9; rm $FOLDER/work/small/big; exit 1",
+            command: "unshare -m sh -c 'mkdir small; mount -t tmpfs -o size=4m none small; @'",
+            ..ROW
+        },
+        Row {
+            name: "no inodes left, nothing in the log",
+            expected: Built("transient"),
+            builder: "(cd $FOLDER/work/small; touch $(seq 99)) 2> /dev/null; exit 1",
+            command: "unshare -m sh -c 'mkdir small; mount -t tmpfs -o size=64m,nr_inodes=50 none small; TMPDIR=$PWD/small @'",
+            ..ROW
+        },
+        Row {
+            name: "a read-only file system",
+            expected: Built("transient"),
+            builder: "touch $FOLDER/work/small/x || exit 1",
+            command: "unshare -m sh -c 'mkdir small; mount -t tmpfs -o ro none small; @'",
+            ..ROW
+        },
+        Row {
+            name: "ulimit -v in the builder",
+            expected: Built("transient"),
+            builder: "ulimit -v 100000; head -c 300M /dev/zero | tail || exit 1",
+            ..ROW
+        },
+        Row {
+            name: "ulimit -n in the builder",
+            expected: Built("transient"),
+            builder: "echo 'ulimit -n 12; for i in 1 2 3 4; do exec {fd}< /dev/null || exit 1; done' > script; /bin/bash script",
+            ..ROW
+        },
+        Row {
+            name: "ulimit -f in the builder",
+            expected: Built("transient"),
+            builder: "ulimit -f 1; dd if=/dev/zero of=big bs=1M count=9 || exit 1",
+            ..ROW
+        },
+        // ---- network ----
+        Row {
+            name: "a name that does not resolve",
+            expected: Built("transient"),
+            builder: "echo '< /dev/tcp/no-such-host.invalid/80' > script; /bin/bash script || exit 1",
+            ..ROW
+        },
+        Row {
+            name: "a connection that is refused",
+            expected: Built("transient"),
+            builder: "echo '< /dev/tcp/127.0.0.1/1' > script; /bin/bash script || exit 1",
+            ..ROW
+        },
+        Row {
+            name: "tests that print \"connection refused\"",
+            expected: Refused("builder"),
+            builder: "echo 'ok 1 - says: Connection refused'; echo 'PASS: connection refused'; \
+                      echo 'E   ConnectionRefusedError: [Errno 111] Connection refused'; \
+                      echo 'FAILED test.py::test - OSError: No space left on device'; exit 1",
+            ..ROW
+        },
+        // ---- limits ----
+        Row {
+            name: "timeout",
+            expected: Built("timeout"),
+            builder: "/bin/sleep 60",
+            command: "@ --timeout 1",
+            status: 101,
+            ..ROW
+        },
+        Row {
+            name: "timeout, which the setting wants",
+            expected: Refused("timeout"),
+            builder: "/bin/sleep 60",
+            config: "negative-cache-timeouts = true\ntimeout = 1",
+            status: 101,
+            ..ROW
+        },
+        Row {
+            name: "max-silent-time",
+            expected: Built("silence"),
+            builder: "/bin/sleep 60",
+            command: "@ --max-silent-time 1",
+            status: 101,
+            ..ROW
+        },
+        Row {
+            name: "max-silent-time, which the setting wants",
+            expected: Refused("silence"),
+            builder: "/bin/sleep 60",
+            config: "negative-cache-timeouts = true\nmax-silent-time = 1",
+            status: 101,
+            ..ROW
+        },
+        Row {
+            name: "max-build-log-size",
+            expected: Built("limit"),
+            builder: "while :; do echo much; done",
+            command: "@ --option max-build-log-size 1000",
+            status: 1,
+            ..ROW
+        },
+        Row {
+            name: "max-build-log-size, which the setting wants",
+            expected: Refused("limit"),
+            builder: "while :; do echo much; done",
+            config: "negative-cache-timeouts = true\nmax-build-log-size = 1000",
+            status: 1,
+            ..ROW
+        },
+        // ---- fetches ----
+        Row { name: "a fixed output", expected: Built("fetch"), attributes: fetch, status: 1, ..ROW },
+        Row {
+            name: "a fixed output, which the setting wants",
+            expected: Refused("fetch"),
+            attributes: fetch,
+            config: "negative-cache-fixed-output = true",
+            status: 1,
+            ..ROW
+        },
+        Row {
+            name: "a fixed output, wanted, killed",
+            expected: Built("transient"),
+            builder: "kill -9 $$",
+            attributes: fetch,
+            config: "negative-cache-fixed-output = true",
+            status: 1,
+            ..ROW
+        },
+        Row {
+            name: "a hash mismatch",
+            expected: Built("other"),
+            builder: "echo other > $out; exit 0",
+            attributes: fetch,
+            config: "negative-cache-fixed-output = true",
+            status: 102,
+            ..ROW
+        },
+        // ---- not the builder's ----
+        Row { name: "no output", expected: Built("other"), builder: "exit 0", status: 1, ..ROW },
+        Row {
+            name: "negativeCache = false",
+            expected: Built("other"),
+            attributes: "{ negativeCache = false; }",
+            ..ROW
+        },
+        Row {
+            name: "negativeCache = false, structured",
+            expected: Built("other"),
+            attributes: "{ negativeCache = false; __structuredAttrs = true; }",
+            ..ROW
+        },
+        Row {
+            name: "negativeCache = true",
+            expected: Refused("builder"),
+            attributes: "{ negativeCache = true; }",
+            ..ROW
+        },
+        Row {
+            name: "Nix interrupted (SIGINT)",
+            builder: TRAPS,
+            command: "set -m; @ & until [ -s ../pid ]; do sleep 0.05; done; kill -INT -$!; wait $!",
+            status: 1,
+            ..ROW
+        },
+        Row {
+            name: "Nix stopped (SIGTERM)",
+            builder: TRAPS,
+            command: "set -m; @ & until [ -s ../pid ]; do sleep 0.05; done; kill -TERM -$!; wait $!",
+            status: 1,
+            ..ROW
+        },
+        Row {
+            name: "Nix stopped, builder told first",
+            builder: TRAPS,
+            command: "set -m; @ & nix=$!; until [ -s ../pid ]; do sleep 0.05; done; \
+                      kill -INT $nix; kill $(cat ../pid); wait $nix",
+            status: 1,
+            ..ROW
+        },
+        Row {
+            name: "Nix killed (SIGKILL)",
+            builder: TRAPS,
+            command: "set -m; @ & until [ -s ../pid ]; do sleep 0.05; done; kill -KILL -$!; wait $!",
+            status: 137,
+            ..ROW
+        },
+        Row {
+            name: "the daemon stopped",
+            builder: TRAPS,
+            command: "DAEMON; (CLIENT; @) & client=$!; until [ -s ../pid ]; do sleep 0.05; done; \
+                      pkill -TERM -P $daemon; kill $daemon; wait $client",
+            status: 1,
+            ..ROW
+        },
+        Row {
+            name: "the daemon stopped, builder told first",
+            builder: TRAPS,
+            command: "DAEMON; (CLIENT; @) & client=$!; until [ -s ../pid ]; do sleep 0.05; done; \
+                      pkill -TERM -P $daemon; kill $(cat ../pid); kill $daemon; wait $client",
+            status: 1,
+            ..ROW
+        },
+        Row {
+            name: "the client gone",
+            builder: TRAPS,
+            command: "DAEMON; (CLIENT; exec @) & client=$!; until [ -s ../pid ]; do sleep 0.05; done; \
+                      kill -KILL $client; sleep 1; ! wait $client",
+            status: 0,
+            ..ROW
+        },
+        Row {
+            name: "a check",
+            expected: Unseen,
+            command: "rm ../runs/cause; @ && touch ../runs/cause; @ --check",
+            status: 100,
+            ..ROW
+        },
+    ]
+}
+
+/// The kernel counts the processes it kills for all that runs, so nothing may run beside these.
+fn rows_alone() -> Vec<Row> {
+    vec![
+        Row {
+            name: "out of memory in a control group",
+            expected: Built("transient"),
+            builder: "GROUP; head -c 300M /dev/zero | tail > /dev/null",
+            ..ROW
+        },
+        Row {
+            name: "a child out of memory, exit 1, nothing in the log",
+            expected: Built("transient"),
+            builder: "(GROUP; head -c 300M /dev/zero | tail > /dev/null) 2> /dev/null; seq 20; exit 1",
+            ..ROW
+        },
+    ]
+}
+
+/// Enters a control group of its own with little memory, whichever version of control groups there is.
+const ENTER_GROUP: &str = "v1=/sys/fs/cgroup/memory/nnc-$$ v2=/sys/fs/cgroup/nnc-$$; \
+    if mkdir $v1 2> /dev/null; then echo 30M > $v1/memory.limit_in_bytes; sh -c 'echo $PPID' > $v1/cgroup.procs; \
+    else mkdir $v2; echo +memory > /sys/fs/cgroup/cgroup.subtree_control; echo 30M > $v2/memory.max; \
+    sh -c 'echo $PPID' > $v2/cgroup.procs; fi";
+
+/// An installation, and in it the derivation `x`, whose builder runs this while there is a cause, and succeeds otherwise.
+fn set_up(config: &str, builder: &str, attributes: &str) -> Scratch {
+    let mut nix = Scratch::new();
+    for line in config.lines() {
+        nix = nix.config(line);
+    }
+    let runs = nix.path("runs").display().to_string();
+    // With structured attributes, there is no variable for it.
+    let out = r#"[ -n "$out" ] || out=$(sed 's/.*"outputs":{"out":"\([^"]*\)".*/\1/' .attrs.json)"#;
+    nix.write("runs/script", &format!("if [ -e {runs}/{CAUSE} ]; then {builder}\nexit; fi\n{out}\necho data > $out\n"));
+    nix.expression(&format!(r#"drv "x" ". {runs}/script" ({attributes})"#));
+    nix.write(&format!("runs/{CAUSE}"), "");
+    nix
+}
+
+fn play(row: &Row) {
+    let builder = row.builder.replace("GROUP", ENTER_GROUP);
+    let nix = set_up(row.config, &builder, row.attributes);
+    let folder = nix.path("").display().to_string();
+    let script = std::fs::read_to_string(nix.path("runs/script")).expect("the script");
+    nix.write("runs/script", &script.replace("$FOLDER/", &folder).replace("> pid", &format!("> {folder}pid")));
+    let daemon = "export NIX_DAEMON_SOCKET_PATH=$PWD/../socket; mkdir -p ../var; nix-daemon > ../daemon-log 2>&1 & \
+                  daemon=$!; until [ -S ../socket ]; do sleep 0.05; done";
+    let command = row.command.replace('@', BUILD).replace("CLIENT", CLIENT).replace("DAEMON", daemon);
+    let first = nix.run(&command);
+    assert_eq!(first.status, row.status, "the first build: {first}");
+    let runs = nix.runs("x");
+    assert!(runs >= 1, "the builder did not run: {first}");
+
+    let records = nix.records();
+    let classes: Vec<&str> = records.iter().filter_map(|record| record["class"].as_str()).collect();
+    match row.expected {
+        Refused(class) => assert_eq!(classes, [class], "recorded: {first}"),
+        Built(class) => {
+            assert!(classes.is_empty(), "recorded as {classes:?}: {first}");
+            let reason = first.stderr.lines().find(|line| line.contains("is not recorded: "));
+            assert!(reason.is_some_and(|line| line.contains(&format!("(class '{class}')"))), "the reason: {first}");
+        }
+        Unseen => assert!(classes.is_empty(), "recorded as {classes:?}: {first}"),
+    }
+
+    // The same once more, but what made it fail is gone.
+    std::fs::remove_file(nix.path("runs").join(CAUSE)).expect("the cause");
+    let ran = nix.run(&format!("{BUILD} 2>&1"));
+    match row.expected {
+        Refused(_) => {
+            assert!(ran.stdout.contains(REFUSED), "not refused: {ran}");
+            assert_eq!((ran.status, nix.runs("x")), (row.status, runs), "refused: {ran}");
+        }
+        Built(_) | Unseen => {
+            assert!(!ran.stdout.contains(REFUSED), "refused wrongly: {ran}");
+            assert_eq!(ran.status, 0, "built: {ran}");
+        }
+    }
+}
+
+/// What may change between two builds that both fail.
+struct Change {
+    name: &'static str,
+    /// What is run before; `@` stands for `nix-build`.
+    before: &'static str,
+    /// What is run then.
+    after: &'static str,
+    /// Whether that is refused.
+    refused: bool,
+    config: &'static str,
+    builder: &'static str,
+}
+
+/// A setting that changes from one value to another.
+macro_rules! option {
+    ($setting:literal, $before:literal, $after:literal, $refused:expr) => {
+        Change {
+            name: concat!($setting, ": '", $before, "', then '", $after, "'"),
+            before: concat!("@ --option ", $setting, " '", $before, "'"),
+            after: concat!("@ --option ", $setting, " '", $after, "'"),
+            refused: $refused,
+            ..CHANGE
+        }
+    };
+}
+
+/// A record that is changed as if it had been made elsewhere, or at another time.
+macro_rules! edited {
+    ($name:literal, $sql:literal, $refused:expr) => {
+        Change {
+            name: $name,
+            after: concat!("sqlite3 ../var/negative-cache/failures.sqlite \"", $sql, "\" && @"),
+            refused: $refused,
+            ..CHANGE
+        }
+    };
+}
+
+const CHANGE: Change = Change { name: "", before: "@", after: "@", refused: true, config: "", builder: "exit 1" };
+
+fn changes() -> Vec<Change> {
+    let limits = "negative-cache-timeouts = true";
+    let long = "/bin/sleep 3; exit 1";
+    let timeout = |name, before, after, refused| Change { name, before, after, refused, config: limits, builder: long };
+    let log = "i=0; while [ $i -lt 400 ]; do echo much; i=$((i+1)); done; exit 1";
+    vec![
+        Change { name: "nothing", ..CHANGE },
+        // ---- settings ----
+        option!("sandbox", "true", "false", false),
+        option!("sandbox", "false", "true", false),
+        option!("sandbox", "true", "true", true),
+        option!("sandbox-fallback", "true", "false", false),
+        option!("extra-sandbox-paths", "", "/usr", false),
+        option!("sandbox-build-dir", "/build", "/other", false),
+        option!("sandbox-dev-shm-size", "50%", "60%", false),
+        option!("pre-build-hook", "", "/bin/true", false),
+        option!("filter-syscalls", "true", "false", false),
+        option!("filter-syscalls", "false", "true", true),
+        option!("allow-new-privileges", "false", "true", false),
+        option!("allow-new-privileges", "true", "false", true),
+        option!("impersonate-linux-26", "false", "true", false),
+        option!("cores", "1", "2", false),
+        option!("cores", "2", "1", false),
+        option!("system-features", "a", "a b", false),
+        option!("system-features", "a b", "b", true),
+        option!("extra-platforms", "", "pdp11-unix", false),
+        option!("extra-platforms", "pdp11-unix vax-unix", "vax-unix", true),
+        option!("builders", "", "ssh://nowhere.invalid pdp11-unix", false),
+        option!("builders", "ssh://nowhere.invalid pdp11-unix", "", true),
+        option!("max-jobs", "1", "4", true),
+        option!("log-lines", "1", "4", true),
+        option!("timeout", "0", "100", true),
+        option!("timeout", "100", "0", true),
+        option!("max-build-log-size", "100000", "0", true),
+        // ---- the machine ----
+        Change { name: "ulimit -n raised", before: "ulimit -n 4096; @", refused: false, ..CHANGE },
+        Change { name: "ulimit -n lowered", after: "ulimit -n 4096; @", ..CHANGE },
+        Change { name: "ulimit -f raised", before: "ulimit -f 1000000; @", refused: false, ..CHANGE },
+        edited!("another kernel", "UPDATE attempt SET environment = json_set(environment, '$.kernel', '2.4.0')", false),
+        edited!("another Nix", "UPDATE attempt SET environment = json_set(environment, '$.nix', '1.11')", false),
+        edited!(
+            "another group of build users",
+            "UPDATE attempt SET environment = json_set(environment, '$.build-users-group', 'nixbld')",
+            false
+        ),
+        edited!("a record without environment", "UPDATE attempt SET environment = '{}'", false),
+        edited!("a factor of no interest", "UPDATE attempt SET environment = json_set(environment, '$.x', 'y')", true),
+        // ---- limits ----
+        timeout("timeout, the same", "@ --timeout 1", "@ --timeout 1", true),
+        timeout("timeout, longer", "@ --timeout 1", "@ --timeout 2", false),
+        timeout("timeout, none", "@ --timeout 1", "@", false),
+        timeout("timeout, shorter", "@ --timeout 2", "@ --timeout 1", true),
+        timeout(
+            "timeout, another limit longer",
+            "@ --timeout 1 --max-silent-time 5",
+            "@ --timeout 1 --max-silent-time 9",
+            true,
+        ),
+        timeout("max-silent-time, longer", "@ --max-silent-time 1", "@ --max-silent-time 2", false),
+        timeout("max-silent-time, shorter", "@ --max-silent-time 2", "@ --max-silent-time 1", true),
+        Change {
+            name: "max-build-log-size, larger",
+            before: "@ --option max-build-log-size 1000",
+            after: "@ --option max-build-log-size 1500",
+            refused: false,
+            config: limits,
+            builder: log,
+        },
+        Change {
+            name: "max-build-log-size, smaller",
+            before: "@ --option max-build-log-size 1500",
+            after: "@ --option max-build-log-size 1000",
+            config: limits,
+            builder: log,
+            ..CHANGE
+        },
+        Change {
+            name: "timeouts not wanted any more",
+            before: "@ --timeout 1",
+            after: "@ --timeout 1 --option negative-cache-timeouts false",
+            refused: false,
+            config: limits,
+            builder: long,
+        },
+        // ---- time ----
+        edited!("6 days later", "UPDATE attempt SET time = time - 6 * 86400000", true),
+        edited!("8 days later", "UPDATE attempt SET time = time - 8 * 86400000", false),
+        Change {
+            name: "13 days later, confirmed",
+            before: "@; @ --option negative-cache-retry true",
+            after: "sqlite3 ../var/negative-cache/failures.sqlite 'UPDATE attempt SET time = time - 13 * 86400000'; @",
+            ..CHANGE
+        },
+        Change {
+            name: "15 days later, confirmed",
+            before: "@; @ --option negative-cache-retry true",
+            after: "sqlite3 ../var/negative-cache/failures.sqlite 'UPDATE attempt SET time = time - 15 * 86400000'; @",
+            refused: false,
+            ..CHANGE
+        },
+        Change {
+            name: "13 days later, confirmed, at most 10",
+            before: "@; @ --option negative-cache-retry true",
+            after: "sqlite3 ../var/negative-cache/failures.sqlite 'UPDATE attempt SET time = time - 13 * 86400000'; @",
+            config: "negative-cache-max-ttl = 864000",
+            refused: false,
+            ..CHANGE
+        },
+        Change {
+            name: "1000 days later, believed for ever",
+            after: "sqlite3 ../var/negative-cache/failures.sqlite 'UPDATE attempt SET time = time - 1000 * 86400000'; @",
+            config: "negative-cache-ttl = 0",
+            ..CHANGE
+        },
+        Change {
+            name: "2 s later, ttl 1",
+            after: "sleep 2; @ --option negative-cache-ttl 1",
+            refused: false,
+            ..CHANGE
+        },
+        edited!("the clock a minute back", "UPDATE attempt SET time = time + 60000", true),
+        edited!("the clock a year back", "UPDATE attempt SET time = time + 365 * 86400000", false),
+        // ---- history ----
+        Change { name: "once, of two", config: "negative-cache-min-failures = 2", refused: false, ..CHANGE },
+        Change { name: "twice, of two", before: "@; @", config: "negative-cache-min-failures = 2", ..CHANGE },
+        Change {
+            name: "flaky, failed once",
+            before: "@; rm ../runs/cause; @ --option negative-cache-retry true; nix-store --delete $(nix-store -q --outputs $(nix-instantiate)); touch ../runs/cause; @",
+            refused: false,
+            ..CHANGE
+        },
+        Change {
+            name: "flaky, failed twice",
+            before: "@; rm ../runs/cause; @ --option negative-cache-retry true; nix-store --delete $(nix-store -q --outputs $(nix-instantiate)); touch ../runs/cause; @; @",
+            ..CHANGE
+        },
+        Change { name: "forgotten", after: "$COMPANION forget $(nix-instantiate); @", refused: false, ..CHANGE },
+        Change {
+            name: "negative-cache-retry",
+            after: "@ --option negative-cache-retry true",
+            refused: false,
+            ..CHANGE
+        },
+        Change {
+            name: "an older failure in this environment",
+            before: "@; @ --option cores 1; @ --option sandbox true",
+            ..CHANGE
+        },
+    ]
+}
+
+fn play_change(change: &Change) {
+    let nix = set_up(change.config, change.builder, "{ }");
+    let runs = nix.path("runs");
+    let nix = nix.config(&format!("sandbox-paths = /bin/sh=/bin/bash-static {}", runs.display()));
+    let nix = nix.config("cores = 2");
+    let build = "nix-build --no-out-link";
+    let before = nix.run(&change.before.replace('@', build));
+    assert!(before.status != 0 && !before.stderr.contains(REFUSED), "before: {before}");
+    assert_eq!(nix.recorded(), ["x"], "before: {before}");
+    let ran_before = nix.runs("x");
+    let after = nix.run(&change.after.replace('@', build));
+    assert_eq!(after.stderr.contains(REFUSED), change.refused, "after: {before}\n{after}");
+    assert_eq!(nix.runs("x") == ran_before, change.refused, "after: {before}\n{after}");
+    if change.refused {
+        assert_eq!(after.status, before.status, "the exit status: {after}");
+    }
+}
+
+/// A line of the table, and what has to hold for it.
+struct Line {
+    name: &'static str,
+    class: &'static str,
+    next: &'static str,
+    play: Box<dyn Fn() + Send + Sync>,
+}
+
+impl From<Row> for Line {
+    fn from(row: Row) -> Line {
+        let (class, next) = match row.expected {
+            Refused(class) => (class, "refused"),
+            Built(class) => (class, "built"),
+            Unseen => ("", "built"),
+        };
+        Line { name: row.name, class, next, play: Box::new(move || play(&row)) }
+    }
+}
+
+impl From<Change> for Line {
+    fn from(change: Change) -> Line {
+        let next = if change.refused { "refused" } else { "built" };
+        Line { name: change.name, class: "", next, play: Box::new(move || play_change(&change)) }
+    }
+}
+
+/// Plays a line; the error is what was wrong.
+fn attempt(line: &Line) -> Result<(), String> {
+    panic::catch_unwind(AssertUnwindSafe(|| (line.play)())).map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
+    })
+}
+
+/// Plays lines beside each other.
+fn attempt_all(lines: &[Line]) -> Vec<Result<(), String>> {
+    let next = AtomicUsize::new(0);
+    let results: Mutex<Vec<(usize, Result<(), String>)>> = Mutex::default();
+    let work = || {
+        while let (place, Some(line)) = {
+            let place = next.fetch_add(1, Ordering::Relaxed);
+            (place, lines.get(place))
+        } {
+            let result = attempt(line);
+            results.lock().expect("the results").push((place, result));
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(2, |number| number.get()) {
+            scope.spawn(work);
+        }
+    });
+    let mut results = results.into_inner().expect("the results");
+    results.sort_by_key(|(place, _)| *place);
+    results.into_iter().map(|(_, result)| result).collect()
+}
+
+fn main() -> ExitCode {
+    let filter: Vec<String> = std::env::args().skip(1).filter(|argument| !argument.starts_with('-')).collect();
+    let chosen = |line: &Line| filter.is_empty() || filter.iter().any(|part| line.name.contains(part.as_str()));
+    let mut lines: Vec<Line> = rows().into_iter().map(Line::from).collect();
+    lines.extend(changes().into_iter().map(Line::from));
+    let mut alone: Vec<Line> = rows_alone().into_iter().map(Line::from).collect();
+    lines.retain(chosen);
+    alone.retain(chosen);
+
+    // Failures are in the table.
+    panic::set_hook(Box::new(|_| ()));
+    let mut results = attempt_all(&lines);
+    results.extend(alone.iter().map(attempt));
+    lines.extend(alone);
+
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(["CAUSE OR CHANGE", "CLASS", "NEXT TIME", ""]);
+    for (line, result) in lines.iter().zip(&results) {
+        table.add_row([line.name, line.class, line.next, if result.is_ok() { "ok" } else { "WRONG" }]);
+        if let Err(why) = result {
+            eprintln!("---- {} ----\n{why}\n", line.name);
+        }
+    }
+    let wrong = results.iter().filter(|result| result.is_err()).count();
+    let refused = lines.iter().zip(&results).filter(|(line, result)| line.next == "built" && result.is_err()).count();
+    println!("\n{table}\n\n{} lines, {wrong} wrong, {refused} of them where it must be built\n", lines.len());
+    if wrong == 0 && !lines.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
