@@ -94,7 +94,7 @@ fn rows() -> Vec<Row> {
         Row {
             name: "a builder that goes on after a killed child",
             expected: Refused("builder"),
-            builder: "/bin/sh -c 'kill -9 $$'; seq 20; exit 1",
+            builder: "/bin/sh -c 'kill -9 $$'; seq 30; exit 1",
             ..ROW
         },
         // ---- shortages ----
@@ -338,7 +338,7 @@ fn rows_alone() -> Vec<Row> {
         Row {
             name: "a child out of memory, exit 1, nothing in the log",
             expected: Built("transient"),
-            builder: "(GROUP; head -c 300M /dev/zero | tail > /dev/null) 2> /dev/null; seq 20; exit 1",
+            builder: "(GROUP; head -c 300M /dev/zero | tail > /dev/null) 2> /dev/null; seq 30; exit 1",
             ..ROW
         },
     ]

@@ -59,6 +59,170 @@ fn show_takes_derivations_and_outputs() {
     assert_eq!(json[0]["exitCode"], 3);
 }
 
+/// Makes every attempt so many days older.
+fn age(nix: &Scratch, days: u32) {
+    let sql = format!("UPDATE attempt SET time = time - {days} * 86400000");
+    nix.run(&format!("sqlite3 ../var/negative-cache/failures.sqlite '{sql}'")).exits(0);
+}
+
+#[test]
+fn until_when_a_record_is_believed() {
+    let nix = with_failures();
+    let drv = drv(&nix, "one-1.0");
+    let record =
+        |nix: &Scratch, options: &str| nix.run(&format!("$COMPANION show --json {options} {drv}")).exits(0).stdout;
+    let read = |json: String| serde_json::from_str::<serde_json::Value>(&json).unwrap()[0].take();
+    let week = |record: &serde_json::Value| {
+        record["believedUntil"].as_i64().unwrap() - record["lastFailure"].as_i64().unwrap()
+    };
+    let standing = read(record(&nix, ""));
+    assert_eq!(
+        (&standing["believed"], &standing["class"], week(&standing)),
+        (&true.into(), &"builder".into(), 604_800)
+    );
+    assert!(standing["history"][0]["failure"]["environment"]["sandbox"].is_string(), "{standing}");
+    assert_eq!(week(&read(record(&nix, "--ttl 12h"))), 43_200);
+    assert!(read(record(&nix, "--ttl 0s"))["believedUntil"].is_null());
+    let shown = nix.run(&format!("$COMPANION show {drv}")).exits(0).stdout;
+    for text in
+        ["Class:          builder\n", "Believed until: 20", "Lifted by:      --option negative-cache-retry true"]
+    {
+        assert!(shown.contains(text), "{text}: {shown}");
+    }
+
+    age(&nix, 8);
+    let expired = read(record(&nix, ""));
+    assert_eq!((&expired["believed"], &expired["liftedBy"]), (&false.into(), &serde_json::json!([])), "{expired}");
+    assert!(expired["doubt"].as_str().unwrap().contains("was believed until"), "{expired}");
+    assert!(nix.run("$COMPANION list").stdout.contains("not now: expired"));
+    assert!(!nix.run("$COMPANION list --ttl 9d").stdout.contains("not now"));
+    // As in nix.conf.
+    let nix = nix.config("negative-cache-ttl = 777600");
+    assert!(!nix.run("$COMPANION list").stdout.contains("not now"));
+    for (option, value) in [("--ttl", "soon"), ("--ttl", "-1h"), ("--min-failures", "0"), ("--min-failures", "33")] {
+        nix.run(&format!("$COMPANION list {option}={value}")).exits(2).says(option);
+    }
+}
+
+#[test]
+fn without_nix_the_defaults_are_assumed() {
+    let nix = with_failures();
+    let list = nix.run("PATH= $COMPANION list").exits(0).says("the default settings are assumed: cannot run 'nix'");
+    assert!(list.stdout.contains("UTC"), "{list}");
+    nix.run("NIX_CONFIG= $COMPANION list").exits(0).says("this Nix has not loaded the plugin");
+}
+
+#[test]
+fn what_succeeded_since_is_history() {
+    let nix = Scratch::new();
+    nix.expression(&format!(r#"drv "x" "read x < {}/good && echo $x > $out" {{ }}"#, nix.path("").display()));
+    nix.run("nix-build --no-out-link").exits(100);
+    nix.write("good", "x\n");
+    nix.run("nix-build --no-out-link --option negative-cache-retry true").exits(0);
+    nix.run("$COMPANION list").exits(0).prints("");
+    let all = nix.run("$COMPANION list --all").exits(0);
+    assert!(all.stdout.contains("builder, flaky") && all.stdout.contains("not now: succeeded since"), "{all}");
+    let explained = nix.run("$COMPANION explain $(nix-instantiate)").exits(0);
+    assert!(explained.stdout.contains("it has succeeded since."), "{explained}");
+    assert!(explained.stdout.contains("there is nothing to build"), "{explained}");
+    nix.run("$COMPANION forget $(nix-instantiate) && $COMPANION list --all --json")
+        .exits(0)
+        .prints("forgot 1 failure\n[]");
+}
+
+#[test]
+fn explain_says_why() {
+    let nix = with_failures();
+    nix.expression(r#"let one = fail "one-1.0"; in { inherit one; top = needs "top" [ one ]; other = ok "other"; }"#);
+    let explain = |options: &str, attribute: &str| {
+        nix.run(&format!("{options} $COMPANION explain $(nix-instantiate -A {attribute})")).exits(0).stdout
+    };
+    let refused = explain("", "one");
+    assert!(
+        refused.contains("It failed once, last ") && refused.contains("builder failed with exit code 3"),
+        "{refused}"
+    );
+    assert!(refused.contains("\nSo it would be refused.\nWhat would have it built again:\n- "), "{refused}");
+    let needs = explain("", "top");
+    assert!(needs.contains("So it would be built.\nBut it needs '") && needs.contains("one-1.0.drv'"), "{needs}");
+    let free = explain("", "other");
+    assert!(free.ends_with("No failure of it is recorded. So it would be built.\n"), "{free}");
+    for (config, why) in [
+        ("cores = 99", "it failed in another environment: cores was"),
+        ("negative-cache-retry = true", "So it would be built, as 'negative-cache-retry' is on."),
+        ("keep-failed = true", "So it would be built, as 'keep-failed' is on."),
+        ("negative-cache-action = warn", "after a warning"),
+        ("negative-cache = false", "So it would be built, as 'negative-cache' is off."),
+        ("negative-cache-min-failures = 3", "it failed only once in a row, and 3 times are needed"),
+    ] {
+        let explained = explain(&format!("export NIX_CONFIG=\"$NIX_CONFIG\"$'\\n{config}';"), "one");
+        assert!(explained.contains(why), "{config}: {explained}");
+    }
+    age(&nix, 8);
+    assert!(explain("", "one").contains("This does not count now: the failure was believed until"));
+    // What is not in the store any more.
+    let drv = drv(&nix, "two-2.0");
+    nix.run("nix-collect-garbage").exits(0);
+    assert!(nix.run(&format!("$COMPANION explain {drv}")).exits(0).stdout.contains("It failed once"));
+}
+
+#[test]
+fn explain_and_the_plugin_agree_on_the_environment() {
+    let nix = with_failures();
+    for change in ["cores = 99", "sandbox-build-dir = /other", "builders = ssh://a\nmax-jobs = 2"] {
+        nix.run("$COMPANION forget --all; nix-build -A one").exits(100);
+        let explained = nix.run(&format!(
+            "export NIX_CONFIG=\"$NIX_CONFIG\"$'\\n{}'; $COMPANION explain $(nix-instantiate -A one)",
+            change.replace('\n', "\\n")
+        ));
+        let ran = nix.run(&format!(
+            "export NIX_CONFIG=\"$NIX_CONFIG\"$'\\n{}'; nix-build -v -A one",
+            change.replace('\n', "\\n")
+        ));
+        let why = ran.stderr.split("may be built: ").nth(1).and_then(|rest| rest.lines().next());
+        assert!(explained.stdout.contains(why.unwrap_or_else(|| panic!("{ran}"))), "{explained}\n{ran}");
+    }
+}
+
+#[test]
+fn check_tells_what_stands_in_the_way() {
+    let nix = with_failures();
+    nix.expression(
+        r#"let one = fail "one-1.0"; in rec {
+          inherit one; middle = needs "middle" [ one ]; top = needs "top" [ middle ok' ]; ok' = ok "ok"; other = ok "other";
+        }"#,
+    );
+    let check = |options: &str, attribute: &str| {
+        nix.run(&format!("$COMPANION check {options} $(nix-instantiate -A {attribute})"))
+    };
+    let one = check("", "one").exits(4);
+    assert!(
+        one.stdout.contains("-one-1.0.drv failed ") && one.stdout.contains("(builder failed with exit code 3)"),
+        "{one}"
+    );
+    check("", "top").exits(0).prints("");
+    let top = check("--closure", "top").exits(4);
+    assert_eq!(top.stdout.lines().count(), 1, "{top}");
+    check("--closure", "other").exits(0).prints("");
+    let json = check("--closure --json", "top -A one -A other").exits(4).stdout;
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!((json.as_array().unwrap().len(), &json[0]["name"]), (1, &"one-1.0".into()));
+    assert_eq!((nix.runs("one-1.0"), nix.runs("other"), nix.runs("middle")), (1, 0, 0), "nothing is built");
+
+    nix.run("nix-build -A other").exits(0);
+    age(&nix, 8);
+    check("--closure", "top").exits(0);
+    check("--closure --ttl 9d", "top").exits(4);
+    nix.run("$COMPANION check /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv").exits(1).says("'nix-store' failed: ");
+    nix.run("$COMPANION check /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x").exits(2).says("ends with .drv");
+    nix.run("$COMPANION check").exits(2);
+    let off = "$COMPANION check --ttl 9d $(nix-instantiate -A one)";
+    nix.run(off).exits(4);
+    nix.run(&format!("NIX_CONFIG=\"${{NIX_CONFIG/negative-cache = true/}}\" {off}"))
+        .exits(0)
+        .says("'negative-cache' is off");
+}
+
 #[test]
 fn records_outlive_their_derivations() {
     let nix = with_failures();
@@ -125,7 +289,7 @@ fn a_broken_database_is_a_clear_error() {
 #[test]
 fn help_completions_and_closed_pipes() {
     let nix = with_failures();
-    for command in ["", "list", "show", "forget", "path", "completions"] {
+    for command in ["", "list", "show", "forget", "explain", "check", "path", "completions"] {
         let help = nix.run(&format!("$COMPANION {command} --help")).exits(0);
         assert!(help.stdout.contains("Usage: "), "{help}");
     }

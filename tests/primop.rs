@@ -21,6 +21,8 @@ fn it_tells_what_is_known() {
     assert_eq!(known["drvPath"], record["drvPath"]);
     assert_eq!((&known["exitCode"], &known["attempts"]), (&3.into(), &1.into()));
     assert_eq!(known["reason"], "builder failed with exit code 3");
+    assert_eq!(known["class"], "builder");
+    assert_eq!(known["believedUntil"].as_i64().unwrap(), record["lastFailure"].as_i64().unwrap() + 604_800);
     assert_eq!(known["log"], "it is broken\n");
     assert_eq!(known["firstFailure"], record["firstFailure"]);
     assert_eq!(known["lastFailure"], record["lastFailure"]);
@@ -49,6 +51,25 @@ fn it_filters_package_sets() {
     let good =
         "let p = import ./.; in builtins.filter (n: builtins.knownFailure p.${n} == null) (builtins.attrNames p)";
     assert_eq!(eval(&nix, good), serde_json::json!(["a", "c"]));
+}
+
+#[test]
+fn what_would_not_be_refused_is_not_known() {
+    let nix = Scratch::new();
+    nix.expression(r#"fail "bad""#);
+    nix.run("nix-build").exits(100);
+    let known = |options: &str| {
+        nix.run(&format!("nix-instantiate {options} --eval -E 'builtins.knownFailure (import ./.) != null'"))
+            .exits(0)
+            .stdout
+    };
+    assert_eq!(known("").trim(), "true");
+    assert_eq!(known("--option cores 99").trim(), "false");
+    assert_eq!(known("--option negative-cache-min-failures 2").trim(), "false");
+    nix.run("sqlite3 ../var/negative-cache/failures.sqlite 'UPDATE attempt SET time = time - 8 * 86400000'").exits(0);
+    assert_eq!(known("").trim(), "false");
+    let until = "(builtins.knownFailure (import ./.)).believedUntil";
+    nix.run(&format!("nix-instantiate --option negative-cache-ttl 0 --eval -E '{until}'")).exits(0).prints("null");
 }
 
 #[test]

@@ -14,11 +14,23 @@ fn settings_are_shown_with_their_documentation() {
         ("negative-cache-retry", false.into()),
         ("negative-cache-action", "fail".into()),
         ("negative-cache-database", "".into()),
+        ("negative-cache-ttl", 604_800.into()),
+        ("negative-cache-max-ttl", 7_776_000.into()),
+        ("negative-cache-min-failures", "1".into()),
+        ("negative-cache-transient-exit-codes", "75".into()),
+        ("negative-cache-timeouts", false.into()),
+        ("negative-cache-fixed-output", false.into()),
     ] {
         assert_eq!(shown[name]["value"], value, "{name}");
         assert_eq!(shown[name]["defaultValue"], value, "{name}");
         assert!(shown[name]["description"].as_str().unwrap().trim_end().ends_with('.'), "{name}");
+        let default = value.as_str().map_or(value.to_string(), str::to_owned);
+        let default = if default.is_empty() { default } else { format!("`{default}` ") };
+        let row = format!("| `{name}` | {default}| ");
+        assert!(include_str!("../doc/manual.md").contains(&row), "the manual has no '{row}'");
     }
+    let ours = shown.as_object().unwrap().keys().filter(|name| name.starts_with("negative-cache")).count();
+    assert_eq!(ours, 10, "settings that this test does not know");
 }
 
 #[test]
@@ -28,6 +40,14 @@ fn a_bad_value_is_an_error_that_names_the_setting() {
         ("negative-cache-retry", "often"),
         ("negative-cache-action", "panic"),
         ("negative-cache-database", "relative/path"),
+        ("negative-cache-ttl", "7d"),
+        ("negative-cache-max-ttl", "-1"),
+        ("negative-cache-min-failures", "0"),
+        ("negative-cache-min-failures", "33"),
+        ("negative-cache-transient-exit-codes", "75,76"),
+        ("negative-cache-transient-exit-codes", "256"),
+        ("negative-cache-timeouts", "sometimes"),
+        ("negative-cache-fixed-output", "1.5"),
     ] {
         let nix = Scratch::without_setting();
         let message = format!("'{name}' has invalid value '{value}'");
