@@ -62,12 +62,11 @@ std::shared_ptr<DerivationGoal> SecondLook::goalOf(const std::string & key)
 
 std::optional<compat::Refusal> SecondLook::refusalOfKnown(const StorePath & path, const rust::Vec<rust::String> & keys)
 {
-    for (auto & key : keys)
-        if (said.count(std::string(key)))
-            return compat::Refusal{
-                Error("'%s' is not built again: it failed in this run", store.printStorePath(path)),
-                BuildResult::PermanentFailure};
-    return refusalOf(store, policy, path, keys);
+    auto refusal = refusalOf(store, policy, path, keys);
+    bool saidBefore = std::any_of(keys.begin(), keys.end(), [&](auto & key) { return said.count(std::string(key)); });
+    if (refusal && saidBefore)
+        refusal->error = Error("'%s' is not built again: it failed in this run", store.printStorePath(path));
+    return refusal;
 }
 
 void SecondLook::look(const std::string & key)

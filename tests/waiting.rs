@@ -95,6 +95,27 @@ fn the_first_is_killed() {
     }
 }
 
+/// What is not believed any more is tried once more, not by each of them.
+#[test]
+fn eight_requests_try_once_what_has_expired() {
+    let nix = impatient();
+    nix.expression(SLOW_FAILURE);
+    nix.run("nix-build").exits(100);
+    nix.run("sqlite3 ../var/negative-cache/failures.sqlite 'UPDATE attempt SET time = time - 8 * 86400000'").exits(0);
+    let ran = eight(&nix, "", "nix-build --no-out-link");
+    assert_eq!(nix.runs("slow"), 2, "{ran}");
+    ran.prints("8 100").says_times(REFUSED, 7);
+}
+
+#[test]
+fn eight_requests_build_until_there_are_enough_failures() {
+    let nix = impatient().config("negative-cache-min-failures = 3");
+    nix.expression(SLOW_FAILURE);
+    let ran = eight(&nix, "", "nix-build --no-out-link");
+    assert_eq!(nix.runs("slow"), 3, "{ran}");
+    ran.prints("8 100").says_times(REFUSED, 5);
+}
+
 /// Nobody knows why a Nix without the plugin did not build it.
 #[test]
 fn the_first_has_no_plugin() {
@@ -212,6 +233,10 @@ fn two_derivations_of_one_request_with_the_same_output() {
         // What was said of the failure is not repeated.
         ran.says_times("-bad.drv' failed with exit code 3", 1)
             .says_times("is not built again: it failed in this run", 1);
+        // Unless one failure is not enough.
+        let ran = nix.run(&format!("nix-build -k {options} --option negative-cache-min-failures 3")).exits(100);
+        assert_eq!(nix.runs("bad"), 3, "{ran}");
+        ran.does_not_say("is not built again");
         nix.run("rm ../var/negative-cache/*").exits(0);
         std::fs::remove_file(nix.path("runs/bad")).unwrap();
     }
