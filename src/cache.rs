@@ -94,10 +94,10 @@ pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDe
             inputs: missing.inputs.iter().map(|path| path.as_str().into()).collect(),
         })
         .collect();
-    let (stamp, records) = with_database(policy, false, |database| {
+    let (version, records) = with_database(policy, false, |database| {
         let mut records: HashMap<usize, FailureRecord> = HashMap::new();
         let Some(database) = database else { return Ok((None, records)) };
-        let stamp = database.stamp();
+        let version = database.version()?;
         let failures = database.known(missing.iter().flat_map(|missing| &missing.outputs))?;
         for (place, missing) in missing.iter().enumerate() {
             if let Some(id) = missing.outputs.iter().find_map(|output| failures.get(output))
@@ -106,7 +106,7 @@ pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDe
                 records.insert(place, record);
             }
         }
-        Ok((stamp, records))
+        Ok((Some(version), records))
     })?;
 
     let mut verdict = Verdict::default();
@@ -126,11 +126,9 @@ pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDe
     }
     // Who asks again gets the same answer, and should get it quickly: Nix asks often.
     let doubted = verdict.doubted.iter().flat_map(|doubted| missing[doubted.place].outputs.clone());
-    with_database(policy, false, |database| {
-        if let Some(database) = database {
-            database.set_aside(stamp, doubted);
-        }
-        Ok(())
+    with_database(policy, false, |database| match (database, version) {
+        (Some(database), Some(version)) => database.set_aside(version, doubted),
+        _ => Ok(()),
     })?;
     let say = |places: &[usize], text: &dyn Fn(&FailureRecord) -> String| {
         let said = places.iter().filter_map(|place| Some((*place, known.get(place)?)));

@@ -24,8 +24,6 @@ pub const KNOWN_FAILURE: u8 = 4;
 pub struct Arguments {
     #[command(flatten)]
     pub database: DatabaseArguments,
-    #[command(flatten)]
-    pub settings: SettingsArguments,
     #[command(subcommand)]
     pub command: Command,
 }
@@ -53,15 +51,15 @@ impl DatabaseArguments {
 #[derive(Debug, Args)]
 pub struct SettingsArguments {
     /// How long a failure is believed, such as 12h or 7d; 0s is for ever [default: 'negative-cache-ttl']
-    #[arg(long, global = true, value_name = "SPAN", value_parser = lifetime)]
+    #[arg(long, value_name = "SPAN", value_parser = lifetime)]
     pub ttl: Option<Lifetime>,
 
     /// How long a failure is believed at most, such as 90d [default: 'negative-cache-max-ttl']
-    #[arg(long, global = true, value_name = "SPAN", value_parser = lifetime)]
+    #[arg(long, value_name = "SPAN", value_parser = lifetime)]
     pub max_ttl: Option<Lifetime>,
 
     /// How often a derivation must fail in a row [default: 'negative-cache-min-failures']
-    #[arg(long, global = true, value_name = "NUMBER", value_parser = min_failures)]
+    #[arg(long, value_name = "NUMBER", value_parser = min_failures)]
     pub min_failures: Option<u32>,
 }
 
@@ -119,6 +117,9 @@ pub struct ListArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub settings: SettingsArguments,
 }
 
 #[derive(Debug, Args)]
@@ -126,6 +127,9 @@ pub struct ExplainArguments {
     /// Paths of derivations or outputs
     #[arg(required = true, value_name = "PATH", value_parser = store_path)]
     pub paths: Vec<String>,
+
+    #[command(flatten)]
+    pub settings: SettingsArguments,
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +145,9 @@ pub struct CheckArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub settings: SettingsArguments,
 }
 
 #[derive(Debug, Args)]
@@ -152,6 +159,9 @@ pub struct ShowArguments {
     /// Print JSON
     #[arg(long)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub settings: SettingsArguments,
 }
 
 #[derive(Debug, Args)]

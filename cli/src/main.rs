@@ -14,7 +14,10 @@ use jiff::Zoned;
 use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
 use nix_negative_cache_core::record::FailureRecord;
 
-use args::{Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, ShowArguments};
+use args::{
+    Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, SettingsArguments,
+    ShowArguments,
+};
 use nix::{Circumstances, NixError};
 use output::Judged;
 
@@ -97,7 +100,7 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
         let start = Zoned::now().checked_sub(since).map_err(|error| Failure::Other(error.to_string()))?.timestamp();
         records.retain(|record| record.last_failure >= start);
     }
-    let records = judged(arguments, records);
+    let records = judged(&list.settings, records);
     if list.json {
         Ok(output::json(&records, out)?)
     } else if records.is_empty() {
@@ -109,11 +112,11 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
 }
 
 /// Records with what they say of a new attempt.
-fn judged(arguments: &Arguments, records: Vec<FailureRecord>) -> Vec<Judged> {
+fn judged(settings: &SettingsArguments, records: Vec<FailureRecord>) -> Vec<Judged> {
     if records.is_empty() {
         return Vec::new();
     }
-    Judged::all(records, &Circumstances::ask(&arguments.settings))
+    Judged::all(records, &Circumstances::ask(settings))
 }
 
 /// What is recorded for each of `paths`, and the paths without a record.
@@ -141,7 +144,7 @@ fn nothing_known(arguments: &Arguments, paths: &[String]) -> String {
 fn show_failures(arguments: &Arguments, show: &ShowArguments, out: &mut impl Write) -> Result<(), Failure> {
     let database = Database::open(&arguments.database.path())?;
     let (found, unknown) = find(database.as_ref(), &show.paths)?;
-    let records = judged(arguments, records_of(database.as_ref(), found)?);
+    let records = judged(&show.settings, records_of(database.as_ref(), found)?);
     if show.json {
         output::json(&records, out)?;
     } else {
@@ -160,7 +163,7 @@ fn records_of(database: Option<&Database>, found: Vec<FailureId>) -> Result<Vec<
 
 fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut impl Write) -> Result<(), Failure> {
     let database = Database::open(&arguments.database.path())?;
-    let circumstances = Circumstances::ask(&arguments.settings);
+    let circumstances = Circumstances::ask(&explain.settings);
     for (place, path) in explain.paths.iter().enumerate() {
         if place > 0 {
             writeln!(out)?;
@@ -174,7 +177,7 @@ fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut im
         let records = Judged::all(records_of(database.as_ref(), found)?, &circumstances);
         // What is not in the store any more can't be built, and Nix can't tell; a record still has something to say.
         let derivation = records.first().map_or(path, |judged| &judged.derivation).to_owned();
-        let needed = nix::would_build(&[derivation.clone()]).ok();
+        let needed = nix::would_build(std::slice::from_ref(&derivation)).ok();
         output::explanation(path, &records, &circumstances.settings, out)?;
         let Some(needed) = needed else { continue };
         if !needed.contains(&derivation) {
@@ -204,7 +207,7 @@ fn known(
 }
 
 fn check_derivations(arguments: &Arguments, check: &CheckArguments, out: &mut impl Write) -> Result<(), Failure> {
-    let circumstances = Circumstances::ask(&arguments.settings);
+    let circumstances = Circumstances::ask(&check.settings);
     if !circumstances.settings.enabled {
         eprintln!("nix-negative-cache: 'negative-cache' is off: nothing stands in the way");
     }

@@ -191,7 +191,8 @@ mod tests {
     fn how_long_a_failure_is_believed() {
         let hour_ago = NOW - 3_600;
         let days = |n: i64| Some(SignedDuration::from_secs(n * DAY));
-        let table: [(&[i64], Option<SignedDuration>, Option<SignedDuration>, Belief); 11] = [
+        type Lifetime = Option<SignedDuration>;
+        let table: [(&[i64], Lifetime, Lifetime, Belief); 11] = [
             (&[hour_ago], days(7), days(90), until(hour_ago + 7 * DAY)),
             (&[hour_ago, NOW - 8 * DAY], days(7), days(90), until(hour_ago + 14 * DAY)),
             (&[hour_ago; 3], days(7), days(90), until(hour_ago + 28 * DAY)),

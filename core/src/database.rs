@@ -142,13 +142,22 @@ pub enum DatabaseError {
 pub struct FailureId(i64);
 
 /// What changes with each commit of any process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Stamp([u8; 48]);
+type Stamp = [u8; 48];
 
-/// Outputs that did not matter when the database had this stamp.
+/// A state of the database: another one after each commit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Version {
+    /// What SQLite counts of the commits of others (`PRAGMA data_version`).
+    others: i64,
+    /// How often this connection wrote.
+    ours: u64,
+}
+
+/// Outputs that do not matter to anybody, in the state of the database that the rest tells.
 #[derive(Debug, Default)]
 struct Unknown {
     stamp: Option<Stamp>,
+    others: i64,
     outputs: HashSet<OutputPath>,
 }
 
@@ -161,6 +170,8 @@ pub struct Database {
     /// loses all of SQLite's locks on it (sqlite.org/howtocorrupt.html, 2.2).
     wal_index: Option<ManuallyDrop<File>>,
     unknown: Unknown,
+    /// How often this connection wrote.
+    writes: u64,
 }
 
 impl Database {
@@ -196,7 +207,7 @@ impl Database {
         load_module(&connection).map_err(failed)?;
         migrate(&mut connection, path)?;
         let wal_index = wal_index(&connection, path).map_err(failed)?.map(ManuallyDrop::new);
-        Ok(Database { path: path.to_owned(), connection, wal_index, unknown: Unknown::default() })
+        Ok(Database { path: path.to_owned(), connection, wal_index, unknown: Unknown::default(), writes: 0 })
     }
 
     fn failed(&self) -> impl Fn(rusqlite::Error) -> DatabaseError + use<> {
@@ -234,9 +245,9 @@ impl Database {
     }
 
     /// Whether `output` failed when it was last built, and was not set aside since. Costs next to nothing if that was not
-    /// so when this was last asked, and nothing was written since.
+    /// so when this was last asked, and no other process has written since.
     pub fn is_known(&mut self, output: &OutputPath) -> Result<bool, DatabaseError> {
-        self.forget_unless(self.stamp());
+        self.revalidate()?;
         if self.unknown.outputs.contains(output) {
             return Ok(false);
         }
@@ -247,27 +258,52 @@ impl Database {
         Ok(known)
     }
 
-    /// Sets outputs aside whose failures do not count: they pass for not known until something is written. `stamp` is
-    /// that of before they were looked at.
-    pub fn set_aside(&mut self, stamp: Option<Stamp>, outputs: impl IntoIterator<Item = OutputPath>) {
-        if stamp == self.stamp() {
-            self.forget_unless(stamp);
+    /// The state that the database is in now.
+    pub fn version(&mut self) -> Result<Version, DatabaseError> {
+        self.revalidate()?;
+        Ok(Version { others: self.unknown.others, ours: self.writes })
+    }
+
+    /// Sets outputs aside whose failures do not count: they pass for not known until they are written to, or another
+    /// process writes. Does nothing if the database has changed since it had the `version` in which they were looked at.
+    pub fn set_aside(
+        &mut self,
+        version: Version,
+        outputs: impl IntoIterator<Item = OutputPath>,
+    ) -> Result<(), DatabaseError> {
+        if self.version()? == version {
             self.unknown.outputs.extend(outputs);
         }
+        Ok(())
     }
 
-    fn forget_unless(&mut self, stamp: Option<Stamp>) {
-        if stamp.is_none() || stamp != self.unknown.stamp {
-            self.unknown = Unknown { stamp, outputs: HashSet::new() };
+    /// Forgets what is in memory if another process has written.
+    fn revalidate(&mut self) -> Result<(), DatabaseError> {
+        // In this order: what is written between the two is seen the next time.
+        let stamp = self.stamp();
+        if stamp.is_some() && stamp == self.unknown.stamp {
+            return Ok(());
         }
+        let query = || {
+            let mut statement = self.connection.prepare_cached("PRAGMA data_version")?;
+            statement.query_row([], |row| row.get(0))
+        };
+        let others = query().map_err(self.failed())?;
+        if others != self.unknown.others {
+            self.unknown.outputs.clear();
+        }
+        self.unknown.stamp = stamp;
+        self.unknown.others = others;
+        Ok(())
     }
 
-    /// What tells whether something was written since: the header of the wal-index, which readers of a database in WAL mode compare to see whether it has changed
-    /// (sqlite.org/walformat.html, 2.1). It is there for as long as a connection is. `None` if it can't be read.
-    pub fn stamp(&self) -> Option<Stamp> {
+    /// What tells quickly whether anything was written: the header of the wal-index, which readers of a database in WAL
+    /// mode compare to see that (sqlite.org/walformat.html, 2.1). It is there for as long as a connection is. `None` if
+    /// it can't be read.
+    fn stamp(&self) -> Option<Stamp> {
         let mut stamp = [0; 48];
         self.wal_index.as_ref()?.read_exact_at(&mut stamp, 0).ok()?;
-        Some(Stamp(stamp))
+        Some(stamp)
     }
 
     /// What is recorded for `paths`, each an output path or the path of a derivation.
@@ -382,6 +418,10 @@ impl Database {
                 .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
             add_attempt(transaction, id, time, Some((failure.class, environment)))
         };
+        self.writes += 1;
+        for output in &failure.outputs {
+            self.unknown.outputs.remove(&output.path);
+        }
         in_transaction(&mut self.connection, insert).map_err(failed)
     }
 

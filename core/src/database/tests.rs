@@ -250,29 +250,44 @@ fn what_others_write_is_seen_at_once() {
 }
 
 #[test]
-fn what_is_not_known_is_asked_once_until_something_is_written() {
-    let (_folder, mut database) = database();
+fn what_is_not_known_is_asked_once_until_somebody_else_writes() {
+    let (folder, mut database) = database();
+    let mut other = Database::open(&folder.path().join("a/failures.sqlite")).unwrap().unwrap();
     let wanted = outputs(&["out", "other"]);
     assert!(!database.is_known(&wanted[0]).unwrap());
     assert!(database.stamp().is_some() && database.unknown.outputs.contains(&wanted[0]));
     database.insert(&failure("y", &["y"], 1)).unwrap();
     assert!(!database.is_known(&wanted[1]).unwrap());
+    assert!(database.unknown.outputs.contains(&wanted[0]), "it knows what it wrote itself");
+    other.insert(&failure("z", &["z"], 1)).unwrap();
+    assert!(!database.is_known(&wanted[1]).unwrap());
     assert!(!database.unknown.outputs.contains(&wanted[0]));
+    database.insert(&failure("x", &["other"], 1)).unwrap();
+    assert!(database.is_known(&wanted[1]).unwrap());
 }
 
 #[test]
-fn what_is_set_aside_counts_again_when_something_is_written() {
-    let (_folder, mut database) = database();
+fn what_is_set_aside_counts_again_when_it_is_written_to() {
+    let (folder, mut database) = database();
+    let mut other = Database::open(&folder.path().join("a/failures.sqlite")).unwrap().unwrap();
     let wanted = outputs(&["out"]);
     database.insert(&failure("x", &["out"], 1)).unwrap();
-    let stamp = database.stamp();
+    let version = database.version().unwrap();
     assert!(database.is_known(&wanted[0]).unwrap());
-    database.set_aside(stamp, wanted.clone());
+    database.set_aside(version, wanted.clone()).unwrap();
+    assert!(!database.is_known(&wanted[0]).unwrap());
+    database.insert(&failure("y", &["y"], 2)).unwrap();
     assert!(!database.is_known(&wanted[0]).unwrap());
     database.insert(&failure("x", &["out"], 2)).unwrap();
     assert!(database.is_known(&wanted[0]).unwrap());
     // What was looked at before the last commit says nothing.
-    database.set_aside(stamp, wanted.clone());
+    database.set_aside(version, wanted.clone()).unwrap();
+    assert!(database.is_known(&wanted[0]).unwrap());
+    let version = database.version().unwrap();
+    database.set_aside(version, wanted.clone()).unwrap();
+    other.insert(&failure("x", &["out"], 3)).unwrap();
+    assert!(database.is_known(&wanted[0]).unwrap());
+    database.set_aside(version, wanted.clone()).unwrap();
     assert!(database.is_known(&wanted[0]).unwrap());
 }
 
