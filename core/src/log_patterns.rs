@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use regex::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 use serde::Deserialize;
 
 /// What a pattern is about.
@@ -60,15 +60,13 @@ struct Patterns {
 
 fn parse(text: &str) -> Result<Patterns, String> {
     let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
-    let compile = |regex: &str| Regex::new(regex).map_err(|error| error.to_string());
+    // Without Unicode: what they look for has none, and each process that sees a failure compiles them.
+    let compile = |regex: &str| RegexBuilder::new(regex).unicode(false).build().map_err(|error| error.to_string());
     let compiled = |pattern: Pattern| {
-        let regex = compile(&match pattern.regex.strip_prefix('@') {
-            Some(rest) => format!("{}{rest}", file.error),
-            None => pattern.regex.clone(),
-        })?;
-        if pattern.unprefixed == pattern.regex.starts_with('@') {
+        if !pattern.unprefixed && !pattern.regex.starts_with('@') {
             return Err(format!("'{}' has no start: write '@' or 'unprefixed = true'", pattern.regex));
         }
+        let regex = compile(&pattern.regex.replacen('@', &file.error, 1))?;
         Ok((pattern, regex))
     };
     Ok(Patterns {
@@ -83,10 +81,10 @@ static PATTERNS: LazyLock<Result<Patterns, String>> = LazyLock::new(|| parse(inc
 impl Patterns {
     fn find<'a>(&'static self, log: &'a str) -> Option<Found<'a>> {
         log.lines().rev().map(str::trim_end).filter(|line| !line.is_empty()).take(self.lines).find_map(|line| {
-            if self.report.is_match(line) {
+            if self.report.is_match(line.as_bytes()) {
                 return None;
             }
-            let (pattern, _) = self.patterns.iter().find(|(_, regex)| regex.is_match(line))?;
+            let (pattern, _) = self.patterns.iter().find(|(_, regex)| regex.is_match(line.as_bytes()))?;
             Some(Found { cause: &pattern.cause, kind: pattern.kind, line })
         })
     }
@@ -110,7 +108,7 @@ mod tests {
         for (pattern, regex) in &patterns().patterns {
             assert!(!pattern.samples.is_empty() && !pattern.innocent.is_empty(), "{}", pattern.regex);
             for sample in &pattern.samples {
-                assert!(regex.is_match(sample), "{}: {sample}", pattern.regex);
+                assert!(regex.is_match(sample.as_bytes()), "{}: {sample}", pattern.regex);
                 let found = find(sample).unwrap_or_else(|| panic!("taken for a report: {sample}"));
                 assert_eq!(found.cause, pattern.cause, "{sample}");
             }
