@@ -250,6 +250,16 @@ bool wants(const DerivationGoal & goal, const std::string & output)
 #endif
 }
 
+bool fellBackToNoSandbox(const DerivationGoal & goal)
+{
+    auto local = dynamic_cast<const LocalDerivationGoal *>(&goal);
+    if (!local || local->useChroot || settings.sandboxMode == smDisabled || !goal.parsedDrv)
+        return false;
+    /* As `tryLocalBuild` decides whether there has to be one. */
+    auto isSandboxed = goal.drv->type().isSandboxed() && !goal.parsedDrv->getBoolAttr("__noChroot");
+    return settings.sandboxMode == smEnabled || isSandboxed;
+}
+
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
 static Goal::Done doneRefused(DerivationGoal & goal, const Refusal & refusal)
 #else

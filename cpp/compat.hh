@@ -19,6 +19,7 @@
 #include <thread>
 #include "build/worker.hh"
 #include "build/derivation-goal.hh"
+#include "build/local-derivation-goal.hh"
 #include "build/substitution-goal.hh"
 
 #include "callback.hh"
@@ -220,6 +221,9 @@ inline bool usesRecursiveNix(const nix::DerivationGoal & goal)
 {
     return goal.parsedDrv && goal.parsedDrv->getRequiredSystemFeatures().count("recursive-nix");
 }
+
+/* Whether a goal that has built here should have done so in a sandbox, and could not (`sandbox-fallback`). */
+bool fellBackToNoSandbox(const nix::DerivationGoal & goal);
 
 /* A goal that builds nothing: it waits for what it was given as waitees, then fails. */
 class UnbuiltGoal : public nix::DerivationGoal

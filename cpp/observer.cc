@@ -215,6 +215,7 @@ void Observer::ended(const Build & build, core::Status status)
         .interrupted = beingStopped(),
         .recursive = compat::usesRecursiveNix(goal),
         .opted_out = !compat::wantsNegativeCache(goal.drvPath, derivation),
+        .without_sandbox = compat::fellBackToNoSandbox(goal),
     };
     ended.outputs = outputKeys(store, derivation);
     auto recorded = core::build_ended(policy, ended, *build.running);

@@ -28,11 +28,17 @@ static rust::Vec<rust::String> pathsOf(EvalState & state, compat::Position posit
     return paths;
 }
 
-static rust::Box<core::Policy> policyOf(EvalState & state)
+/* Kept, as whole package sets are asked about; an evaluation does not change settings. */
+static const core::Policy & policyOf(EvalState & state)
 {
-    if (auto local = dynamic_cast<LocalFSStore *>(&*state.store))
-        return policy(local->stateDir, local->realStoreDir);
-    return policy(nix::settings.nixStateDir, nix::settings.nixStore);
+    auto local = dynamic_cast<LocalFSStore *>(&*state.store);
+    std::string stateDir = local ? local->stateDir.get() : nix::settings.nixStateDir;
+    std::string realStoreDir = local ? local->realStoreDir.get() : nix::settings.nixStore;
+    static thread_local std::map<std::string, rust::Box<core::Policy>> policies;
+    auto found = policies.find(stateDir);
+    if (found == policies.end())
+        found = policies.emplace(stateDir, policy(stateDir, realStoreDir)).first;
+    return *found->second;
 }
 
 static void knownFailure(EvalState & state, compat::Position position, Value ** arguments, Value & value)
@@ -57,7 +63,7 @@ static void knownFailure(EvalState & state, compat::Position position, Value ** 
                 paths.push_back(key.path);
         });
 
-    auto answer = core::known_failure(*policyOf(state), paths);
+    auto answer = core::known_failure(policyOf(state), paths);
     report(answer.trouble);
     if (!answer.found)
         return;

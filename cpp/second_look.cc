@@ -80,7 +80,7 @@ void SecondLook::look(const std::string & key)
         return;
     auto goal = goalOf(key);
     /* Nix asks for each output. */
-    if (!goal || refusals.count(goal))
+    if (!goal || refusals.count(goal) || !compat::wantsNegativeCache(goal->drvPath, *goal->drv))
         return;
     auto outputs = outputKeys(store, *goal->drv);
     /* With one missing that nobody wants, the goal is done all the same. */

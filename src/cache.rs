@@ -11,7 +11,7 @@ use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::{Database, DatabaseError};
 use nix_negative_cache_core::judgement::{self, Evidence, Judgement, Reason};
 use nix_negative_cache_core::log_tail::printable;
-use nix_negative_cache_core::record::{self, Failure, FailureRecord};
+use nix_negative_cache_core::record::{self, Believed, Failure, FailureRecord};
 use nix_negative_cache_core::refusal;
 use nix_negative_cache_core::store_path::{DerivationPath, OutputPath};
 use nix_negative_cache_core::verdict::{self, Missing};
@@ -112,10 +112,11 @@ pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDe
     let mut verdict = Verdict::default();
     let now = Timestamp::now();
     let mut known = HashMap::new();
-    for (place, record) in records {
-        match belief(policy, &record, now)? {
-            Belief::Fails { .. } => {
-                known.insert(place, record);
+    for (place, record) in &records {
+        let place = *place;
+        match belief(policy, record, now)? {
+            Belief::Fails { attempt, .. } => {
+                known.insert(place, record.believed(attempt));
             }
             Belief::Open(doubt) => verdict.doubted.push(KnownFailure {
                 place,
@@ -130,20 +131,21 @@ pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDe
         (Some(database), Some(version)) => database.set_aside(version, doubted),
         _ => Ok(()),
     })?;
-    let say = |places: &[usize], text: &dyn Fn(&FailureRecord) -> String| {
+    let say = |places: &[usize], text: &dyn Fn(&Believed<'_>) -> String| {
         let said = places.iter().filter_map(|place| Some((*place, known.get(place)?)));
-        said.map(|(place, record)| KnownFailure { place, text: text(record), status: record.class.into() }).collect()
+        said.map(|(place, believed)| KnownFailure { place, text: text(believed), status: believed.class.into() })
+            .collect()
     };
     let database = policy.unusual_database();
     let places = known.keys().copied().collect();
     match verdict::decide(policy.settings()?, &requested, &missing, &places) {
         verdict::Verdict::Build => {}
         verdict::Verdict::Warn(places) => {
-            verdict.warnings = say(&places, &|record| refusal::warning(record, now, database));
+            verdict.warnings = say(&places, &|believed| refusal::warning(believed, now, database));
         }
         verdict::Verdict::Refuse { known: places, dependents } => {
             let wording = policy.wording();
-            verdict.known = say(&places, &|record| refusal::refusal(record, now, database, &wording));
+            verdict.known = say(&places, &|believed| refusal::refusal(believed, now, database, &wording));
             verdict.dependents = dependents;
         }
     }
@@ -157,7 +159,7 @@ pub fn build_ended(
     running: &RunningBuild,
 ) -> Result<Option<(Class, Reason)>, String> {
     let settings = policy.settings()?;
-    let failed = matches!(build.status, Status::PermanentFailure | Status::TransientFailure);
+    let settled = build.status == Status::Built || build.status == Status::Other;
     // Most builds succeed, and nobody reads their logs.
     let log = if build.status == Status::Built { String::new() } else { running.log.text() };
     let derivation = DerivationPath::from(build.derivation.as_str());
@@ -175,7 +177,7 @@ pub fn build_ended(
         interrupted: build.interrupted,
         recursive: build.recursive,
         opted_out: build.opted_out,
-        shortage: if failed { running.shortage(policy) } else { None },
+        shortage: if settled { None } else { running.shortage(policy) },
     };
     match judgement::judge(&evidence, settings) {
         Judgement::Ignore(class, reason) => Ok(Some((class, reason))),
@@ -196,7 +198,11 @@ pub fn build_ended(
                 system: build.system.clone(),
                 class,
                 exit_code,
-                environment: policy.environment().clone(),
+                environment: if build.without_sandbox {
+                    policy.environment().clone().without_sandbox()
+                } else {
+                    policy.environment().clone()
+                },
                 message: build.message.lines().map(|line| printable(line.as_bytes())).collect::<Vec<_>>().join("\n"),
                 log,
                 time: Timestamp::now(),
@@ -222,13 +228,15 @@ pub fn known_failure(policy: &Policy, paths: &[String]) -> Result<Option<Failure
         }
     })?;
     let Some(record) = record else { return Ok(None) };
-    let Belief::Fails { until } = belief(policy, &record, Timestamp::now())? else { return Ok(None) };
+    let Belief::Fails { attempt, until } = belief(policy, &record, Timestamp::now())? else { return Ok(None) };
+    let believed = record.believed(attempt);
+    let (reason, class_name, exit_code) = (believed.reason.clone(), believed.class.to_string(), believed.exit_code);
     Ok(Some(FailureAttributes {
         out_path: main_output(&record),
-        reason: record.reason(),
+        reason,
         derivation: record.derivation.to_string(),
-        class_name: record.class.to_string(),
-        exit_code: record.exit_code.into_iter().map(Into::into).collect(),
+        class_name,
+        exit_code: exit_code.into_iter().map(Into::into).collect(),
         first_failure: record.first_failure.as_second(),
         last_failure: record.last_failure.as_second(),
         attempts: record.attempts.into(),

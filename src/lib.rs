@@ -115,6 +115,8 @@ mod ffi {
         interrupted: bool,
         recursive: bool,
         opted_out: bool,
+        /// Whether there should have been a sandbox, and Nix could make none.
+        without_sandbox: bool,
     }
 
     /// What became of an ended build.

@@ -214,6 +214,12 @@ fn check_tells_what_stands_in_the_way() {
     check("--closure", "top").exits(0);
     check("--closure --ttl 9d", "top").exits(4);
     nix.run("$COMPANION check /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv").exits(1).says("'nix-store' failed: ");
+    // What was in the store, and is not any more.
+    let drv = nix.run("nix-instantiate -A one").stdout.trim().to_owned();
+    let gone = nix.run(&format!("nix-collect-garbage > /dev/null 2>&1; $COMPANION check {drv}")).exits(1);
+    gone.says(&format!("'{drv}' is not in the store"));
+    let explained = nix.run(&format!("$COMPANION explain --ttl 9d {drv}")).exits(0);
+    assert!(explained.stdout.contains("So it would be refused.") && !explained.stdout.contains("But"), "{explained}");
     nix.run("$COMPANION check /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x").exits(2).says("ends with .drv");
     nix.run("$COMPANION check").exits(2);
     let off = "$COMPANION check --ttl 9d $(nix-instantiate -A one)";

@@ -296,6 +296,39 @@ fn what_is_there_does_not_fail_with_the_rest() {
     ran.does_not_say("failed\n").says_times("error:", 1);
 }
 
+/// The attribute does not change the path of a fixed output.
+#[test]
+fn who_opts_out_later_is_not_refused() {
+    let nix = Scratch::new().config("negative-cache-fixed-output = true");
+    nix.expression(
+        r#"attributes: drv "x" "exit 1" ({
+          outputHash = "6667b2d1aab6a00caa5aee5af8ad9f1465e567abf1c209d15727d57b3e8f6e5f"; outputHashAlgo = "sha256";
+        } // attributes)"#,
+    );
+    let build = |attributes: &str| nix.run(&format!("nix-build --expr 'import ./. {{ {attributes} }}'"));
+    build("").exits(1).does_not_say(REFUSED);
+    build("").exits(1).says(REFUSED);
+    build("negativeCache = false;").exits(1).does_not_say(REFUSED);
+    assert_eq!(nix.runs("x"), 2);
+}
+
+/// What counts need not be the last that happened.
+#[test]
+fn a_refusal_tells_of_the_attempt_that_counts() {
+    let nix = Scratch::new().config("negative-cache-timeouts = true").config("cores = 2");
+    nix.expression(r#"drv "x" "echo it is broken; if [ $NIX_BUILD_CORES = 1 ]; then /bin/sleep 60; fi; exit 3" { }"#);
+    nix.run("nix-build").exits(100);
+    nix.run("nix-build --cores 1 --timeout 1").exits(101);
+    nix.run("nix-build")
+        .exits(100)
+        .says("Reason: builder failed with exit code 3 (2 attempts)")
+        .says("Its log was replaced by that of a later attempt")
+        .does_not_say("> it is broken");
+    nix.run("nix-build --cores 1 --timeout 1").exits(101).says("Reason: it took too long ('timeout'), after ");
+    let explained = nix.run("$COMPANION explain $(nix-instantiate)").exits(0);
+    assert!(explained.stdout.contains("What counts now is an earlier attempt"), "{explained}");
+}
+
 #[test]
 fn the_hint_names_a_database_that_would_not_be_found() {
     let nix = Scratch::new();

@@ -119,27 +119,42 @@ fn settings(text: &str) -> BTreeMap<String, String> {
 
 /// The derivations that Nix would build for these.
 pub fn would_build(derivations: &[String]) -> Result<BTreeSet<String>, NixError> {
-    let options = ["--realise", "--dry-run"].map(str::to_owned);
+    let options = ["--realise", "--dry-run", "--option", "print-missing", "true"].map(str::to_owned);
     let (_, said) = run("nix-store", options.iter().chain(derivations))?;
-    Ok(announced(&said))
+    // Nix takes that for no reason to fail.
+    let unknown = announced(&said, "don't know how to build these paths");
+    if let Some(path) = unknown.first() {
+        return Err(NixError(format!("'{path}' is not in the store, so that nobody knows what would be built for it")));
+    }
+    Ok(announced(&said, " will be built:"))
 }
 
-/// Reads the paths under "these 2 derivations will be built:" (`printMissing` in libmain/shared.cc).
-fn announced(said: &str) -> BTreeSet<String> {
-    let lines = said.lines().skip_while(|line| !line.ends_with(" will be built:")).skip(1);
+/// Reads the paths under a line such as "these 2 derivations will be built:" (`printMissing` in libmain/shared.cc).
+fn announced(said: &str, heading: &str) -> BTreeSet<String> {
+    let lines = said.lines().skip_while(|line| !line.contains(heading)).skip(1);
     lines.map_while(|line| line.strip_prefix("  ")).map(|path| path.trim().to_owned()).collect()
 }
 
+/// How many paths a command line is given at most; the system has a limit.
+const PATHS_AT_ONCE: usize = 1000;
+
 /// The outputs of derivations, as far as their paths are known before the build.
 pub fn outputs(derivations: &BTreeSet<String>) -> BTreeSet<String> {
-    let query = |derivations: &BTreeSet<String>| {
-        let options = ["--query", "--outputs"].map(str::to_owned);
-        run("nix-store", options.iter().chain(derivations)).map(|(out, _)| out.lines().map(str::to_owned).collect())
-    };
-    query(derivations).unwrap_or_else(|_| {
+    let derivations: Vec<String> = derivations.iter().cloned().collect();
+    derivations.chunks(PATHS_AT_ONCE).flat_map(outputs_of).collect()
+}
+
+fn outputs_of(derivations: &[String]) -> Vec<String> {
+    let options = ["--query", "--outputs"].map(str::to_owned);
+    match run("nix-store", options.iter().chain(derivations)) {
+        Ok((out, _)) => out.lines().map(str::to_owned).collect(),
         // One of them has none.
-        derivations.iter().filter_map(|path| query(&BTreeSet::from([path.clone()])).ok()).flatten().collect()
-    })
+        Err(_) if derivations.len() > 1 => {
+            let (first, second) = derivations.split_at(derivations.len() / 2);
+            [outputs_of(first), outputs_of(second)].concat()
+        }
+        Err(_) => Vec::new(),
+    }
 }
 
 #[cfg(test)]
@@ -157,7 +172,8 @@ mod tests {
     fn only_what_will_be_built_is_announced() {
         let said = "warning: x\nthese 2 derivations will be built:\n  /nix/store/a.drv\n  /nix/store/b.drv\n\
                     these 3 paths will be fetched (1.00 MiB download, 2.00 MiB unpacked):\n  /nix/store/c\n";
-        assert_eq!(announced(said).into_iter().collect::<Vec<_>>(), ["/nix/store/a.drv", "/nix/store/b.drv"]);
-        assert!(announced("").is_empty());
+        let built = announced(said, " will be built:");
+        assert_eq!(built.into_iter().collect::<Vec<_>>(), ["/nix/store/a.drv", "/nix/store/b.drv"]);
+        assert!(announced("", " will be built:").is_empty());
     }
 }

@@ -43,7 +43,7 @@ impl Judged {
         let judge = |record: FailureRecord| {
             let belief = circumstances.belief(&record, now);
             let (believed_until, doubt) = match &belief {
-                Belief::Fails { until } => (until.map(|until| until.as_second()), None),
+                Belief::Fails { until, .. } => (until.map(|until| until.as_second()), None),
                 Belief::Open(doubt) => (None, Some(doubt.to_string())),
             };
             Judged {

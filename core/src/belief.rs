@@ -34,6 +34,8 @@ pub struct Attempt {
 pub struct FailedAttempt {
     /// What kind of failure it was.
     pub class: Class,
+    /// The builder's exit code, if it exited.
+    pub exit_code: Option<i32>,
     /// Where it happened.
     pub environment: Environment,
 }
@@ -43,6 +45,8 @@ pub struct FailedAttempt {
 pub enum Belief {
     /// It would fail. So it is believed until then, or for ever.
     Fails {
+        /// The place of the attempt that says so, the newest one that counts.
+        attempt: usize,
         /// When it is tried again.
         until: Option<Timestamp>,
     },
@@ -83,9 +87,9 @@ pub fn is_flaky(attempts: &[Attempt]) -> bool {
 pub fn believe(attempts: &[Attempt], environment: &Environment, settings: &Settings, now: Timestamp) -> Belief {
     let in_a_row = attempts.iter().map_while(|attempt| Some((attempt.time, attempt.failure.as_ref()?)));
     let latest = now.saturating_add(SignedDuration::from_secs(CLOCK_TOLERANCE)).unwrap_or(Timestamp::MAX);
-    let mut counting: Vec<Timestamp> = Vec::new();
+    let mut counting: Vec<(usize, Timestamp)> = Vec::new();
     let mut doubt = Doubt::Succeeded;
-    for (time, failure) in in_a_row {
+    for (place, (time, failure)) in in_a_row.enumerate() {
         let differences = failure.environment.differences(environment, failure.class);
         let of_this_one = if !settings.records(failure.class) {
             Doubt::Unwanted(failure.class)
@@ -94,7 +98,7 @@ pub fn believe(attempts: &[Attempt], environment: &Environment, settings: &Setti
         } else if settings.ttl.is_some() && time > latest {
             Doubt::Future(time)
         } else {
-            counting.push(time);
+            counting.push((place, time));
             continue;
         };
         // What there is to say of the newest is what a person wants to know.
@@ -102,7 +106,7 @@ pub fn believe(attempts: &[Attempt], environment: &Environment, settings: &Setti
             doubt = of_this_one;
         }
     }
-    let Some(newest) = counting.first() else { return Belief::Open(doubt) };
+    let Some(&(attempt, newest)) = counting.first() else { return Belief::Open(doubt) };
     let flaky = is_flaky(attempts);
     let needed = settings.min_failures.max(if flaky { 2 } else { 1 });
     let failures = u32::try_from(counting.len()).unwrap_or(u32::MAX);
@@ -113,7 +117,7 @@ pub fn believe(attempts: &[Attempt], environment: &Environment, settings: &Setti
         settings.lifetime(failures - needed).map(|lifetime| newest.saturating_add(lifetime).unwrap_or(Timestamp::MAX));
     match until {
         Some(until) if until <= now => Belief::Open(Doubt::Expired(until)),
-        until => Belief::Fails { until },
+        until => Belief::Fails { attempt, until },
     }
 }
 
@@ -170,7 +174,10 @@ mod tests {
     }
 
     fn failed_of(class: Class, sandbox: &str, second: i64) -> Attempt {
-        Attempt { time: at(second), failure: Some(FailedAttempt { class, environment: somewhere(sandbox) }) }
+        Attempt {
+            time: at(second),
+            failure: Some(FailedAttempt { class, exit_code: Some(1), environment: somewhere(sandbox) }),
+        }
     }
 
     fn succeeded(second: i64) -> Attempt {
@@ -184,7 +191,7 @@ mod tests {
     }
 
     fn until(second: i64) -> Belief {
-        Belief::Fails { until: Some(at(second)) }
+        Belief::Fails { attempt: 0, until: Some(at(second)) }
     }
 
     #[test]
@@ -198,9 +205,9 @@ mod tests {
             (&[hour_ago; 3], days(7), days(90), until(hour_ago + 28 * DAY)),
             (&[hour_ago; 9], days(7), days(90), until(hour_ago + 90 * DAY)),
             (&[hour_ago; 9], days(7), None, until(hour_ago + 7 * 256 * DAY)),
-            (&[hour_ago; 32], days(7), None, Belief::Fails { until: Some(Timestamp::MAX) }),
+            (&[hour_ago; 32], days(7), None, Belief::Fails { attempt: 0, until: Some(Timestamp::MAX) }),
             (&[hour_ago], days(100), days(90), until(hour_ago + 90 * DAY)),
-            (&[0], None, days(90), Belief::Fails { until: None }),
+            (&[0], None, days(90), Belief::Fails { attempt: 0, until: None }),
             (&[NOW - 7 * DAY], days(7), days(90), Belief::Open(Doubt::Expired(at(NOW)))),
             (&[NOW + 200], days(7), days(90), until(NOW + 200 + 7 * DAY)),
             (&[NOW + 301], days(7), days(90), Belief::Open(Doubt::Future(at(NOW + 301)))),
@@ -238,7 +245,8 @@ mod tests {
         let elsewhere = [failed_of(Class::Builder, "false", NOW)];
         assert_eq!(with(&elsewhere, |_| ()), Belief::Open(Doubt::Elsewhere(vec![difference])));
         // An older failure in this environment still counts.
-        assert_eq!(with(&[elsewhere[0].clone(), failed(NOW - DAY)], |_| ()), until(NOW + 6 * DAY));
+        let older = Belief::Fails { attempt: 1, until: Some(at(NOW + 6 * DAY)) };
+        assert_eq!(with(&[elsewhere[0].clone(), failed(NOW - DAY)], |_| ()), older);
         for (class, with_timeouts, with_fetches) in [
             (Class::Builder, true, true),
             (Class::Timeout, true, false),
@@ -280,7 +288,8 @@ mod tests {
                 settings.max_ttl = Some(SignedDuration::from_secs(max * DAY));
                 settings.min_failures = min_failures;
             });
-            if let Belief::Fails { until } = belief {
+            if let Belief::Fails { attempt, until } = belief {
+                prop_assert_eq!(attempts[attempt].failure.as_ref().map(|failed| failed.class), Some(Class::Builder));
                 let until = until.unwrap();
                 prop_assert!(until > at(NOW) && until <= at(NOW + CLOCK_TOLERANCE + max * DAY));
                 let counting: Vec<&Attempt> = attempts

@@ -71,12 +71,13 @@ const MIGRATIONS: &[&str] = &[
         failure     INTEGER NOT NULL REFERENCES failure (id) ON DELETE CASCADE,
         time        INTEGER NOT NULL,    -- milliseconds since 1970
         class       TEXT,                -- NULL for a success
+        exit_code   INTEGER,
         environment TEXT                 -- JSON
     ) STRICT;
     CREATE INDEX attempt_failure ON attempt (failure);
     -- Where these happened is not known, so they do not count; but they are still there to look at.
-    INSERT INTO attempt (failure, time, class, environment)
-        SELECT id, last_failure, 'builder', '{}' FROM failure ORDER BY last_failure;
+    INSERT INTO attempt (failure, time, class, exit_code, environment)
+        SELECT id, last_failure, 'builder', exit_code, '{}' FROM failure ORDER BY last_failure;
 ",
 ];
 
@@ -350,12 +351,16 @@ impl Database {
             Ok(Output { name: row.get(0)?, path: OutputPath::from(row.get::<_, String>(1)?) })
         })?;
         record.outputs = outputs.collect::<Result<_, _>>()?;
-        let mut attempts = self
-            .connection
-            .prepare_cached("SELECT time, class, environment FROM attempt WHERE failure = ?1 ORDER BY id DESC")?;
+        let mut attempts = self.connection.prepare_cached(
+            "SELECT time, class, exit_code, environment FROM attempt WHERE failure = ?1 ORDER BY id DESC",
+        )?;
         let attempts = attempts.query_map([id], |row| {
             let failure = match row.get::<_, Option<String>>("class")? {
-                Some(_) => Some(FailedAttempt { class: class(row)?, environment: environment(row)? }),
+                Some(_) => Some(FailedAttempt {
+                    class: class(row)?,
+                    exit_code: row.get("exit_code")?,
+                    environment: environment(row)?,
+                }),
                 None => None,
             };
             Ok(Attempt { time: time(row, "time")?, failure })
@@ -414,9 +419,12 @@ impl Database {
                 .prepare_cached("UPDATE attempt SET failure = ?1 WHERE failure IN rarray(?2)")?
                 .execute(params![id, earlier])?;
             transaction.prepare_cached("DELETE FROM failure WHERE id IN rarray(?1)")?.execute([&earlier])?;
-            let environment = serde_json::to_string(&failure.environment)
-                .map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-            add_attempt(transaction, id, time, Some((failure.class, environment)))
+            let failed = FailedAttempt {
+                class: failure.class,
+                exit_code: failure.exit_code,
+                environment: failure.environment.clone(),
+            };
+            add_attempt(transaction, id, time, Some(&failed))
         };
         self.writes += 1;
         for output in &failure.outputs {
@@ -513,12 +521,17 @@ fn add_attempt(
     transaction: &Transaction<'_>,
     failure: i64,
     time: i64,
-    failed: Option<(Class, String)>,
+    failed: Option<&FailedAttempt>,
 ) -> rusqlite::Result<()> {
-    let (class, environment) = failed.map(|(class, environment)| (class.name(), environment)).unzip();
+    let environment = failed.map(|failed| serde_json::to_string(&failed.environment)).transpose();
+    let environment = environment.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let class = failed.map(|failed| failed.class.name());
+    let exit_code = failed.and_then(|failed| failed.exit_code);
     transaction
-        .prepare_cached("INSERT INTO attempt (failure, time, class, environment) VALUES (?1, ?2, ?3, ?4)")?
-        .execute(params![failure, time, class, environment])?;
+        .prepare_cached(
+            "INSERT INTO attempt (failure, time, class, exit_code, environment) VALUES (?1, ?2, ?3, ?4, ?5)",
+        )?
+        .execute(params![failure, time, class, exit_code, environment])?;
     transaction
         .prepare_cached(
             "DELETE FROM attempt WHERE failure = ?1 AND id NOT IN

@@ -46,6 +46,10 @@ const fn limit(name: &'static str, only: Class) -> Factor {
     Factor { name, setting: true, direction: Direction::NoHigherLimit, only: Some(only), why }
 }
 
+const fn of_fetches(name: &'static str, why: &'static str) -> Factor {
+    Factor { name, setting: true, direction: Direction::Same, only: Some(Class::Fetch), why }
+}
+
 const fn of_the_machine(name: &'static str, direction: Direction, why: &'static str) -> Factor {
     Factor { name, setting: false, direction, only: None, why }
 }
@@ -54,13 +58,30 @@ const fn of_the_machine(name: &'static str, direction: Direction, why: &'static 
 pub const KERNEL: &str = "kernel";
 /// The version of Nix.
 pub const NIX: &str = "nix";
-/// Whether other machines may build.
+/// The machines that may build, a word each.
 pub const BUILDERS: &str = "builders";
 /// How many processor cores a builder is told to use; for 0, as many as there are.
 pub const CORES: &str = "cores";
-/// The resource limits of the process (getrlimit(2)) that count, by the names that ulimit(1) explains.
-pub const LIMITS: [&str; 6] =
-    ["limit-memory", "limit-data", "limit-file-size", "limit-open-files", "limit-processes", "limit-stack"];
+/// Whether the kernel lets this process make a sandbox.
+pub const NAMESPACES: &str = "namespaces";
+/// What kind of file system the folder of the build is on.
+pub const BUILD_DISK: &str = "build-disk";
+/// The memory of the machine, in MiB, rounded.
+pub const MEMORY: &str = "memory";
+/// The resource limits of the process (getrlimit(2)) that count, soft and hard, by the words of ulimit(1).
+pub const LIMITS: [&str; 11] = [
+    "limit-memory",
+    "limit-memory-hard",
+    "limit-data",
+    "limit-data-hard",
+    "limit-file-size",
+    "limit-file-size-hard",
+    "limit-open-files",
+    "limit-open-files-hard",
+    "limit-processes",
+    "limit-processes-hard",
+    "limit-stack-hard",
+];
 
 const RAISED: &str = "a limit that was too low can be raised";
 
@@ -84,15 +105,26 @@ pub const FACTORS: &[Factor] = {
         setting("system-features", NoMoreWords, "a feature that was added can be what was missing"),
         setting("extra-platforms", NoMoreWords, "another emulator can do better"),
         of_the_machine(CORES, Same, "fewer are easier on memory and races, more on tests that take too long"),
-        of_the_machine(BUILDERS, NoMoreAllowed, "another machine may build it now"),
+        of_the_machine(BUILDERS, NoMoreWords, "a machine that was added may build it"),
         of_the_machine(KERNEL, Same, "tests and emulators depend on it"),
         of_the_machine(NIX, Same, "it makes the environment of the builder"),
+        of_the_machine(NAMESPACES, Same, "without them, Nix falls back to building without a sandbox"),
+        of_the_machine(BUILD_DISK, Same, "what a file system can do, and whether it runs programs"),
+        of_the_machine(MEMORY, NoHigherLimit, "more can be enough"),
         of_the_machine(LIMITS[0], NoHigherLimit, RAISED),
         of_the_machine(LIMITS[1], NoHigherLimit, RAISED),
         of_the_machine(LIMITS[2], NoHigherLimit, RAISED),
         of_the_machine(LIMITS[3], NoHigherLimit, RAISED),
         of_the_machine(LIMITS[4], NoHigherLimit, RAISED),
         of_the_machine(LIMITS[5], NoHigherLimit, RAISED),
+        of_the_machine(LIMITS[6], NoHigherLimit, RAISED),
+        of_the_machine(LIMITS[7], NoHigherLimit, RAISED),
+        of_the_machine(LIMITS[8], NoHigherLimit, RAISED),
+        of_the_machine(LIMITS[9], NoHigherLimit, RAISED),
+        of_the_machine(LIMITS[10], NoHigherLimit, RAISED),
+        of_fetches("netrc-file", "passwords that a server asks for"),
+        of_fetches("ssl-cert-file", "certificates that a server is checked with"),
+        of_fetches("hashed-mirrors", "another place to get it from"),
         limit("timeout", Class::Timeout),
         limit("max-silent-time", Class::Silence),
         limit("max-build-log-size", Class::LogLimit),
@@ -161,6 +193,12 @@ impl Environment {
         Environment(factors)
     }
 
+    /// The same, but where Nix found that it could make no sandbox.
+    pub fn without_sandbox(mut self) -> Environment {
+        self.0.insert(NAMESPACES.to_owned(), false.to_string());
+        self
+    }
+
     /// What keeps a failure of `class` that happened here from counting in the environment `now`.
     pub fn differences(&self, now: &Environment, class: Class) -> Vec<Difference> {
         let relevant = FACTORS.iter().filter(|factor| factor.only.is_none_or(|only| only == class));
@@ -217,8 +255,11 @@ mod tests {
             ("limit-open-files", "1024", "512", Builder, false),
             ("limit-open-files", "1024", "unlimited", Builder, true),
             ("limit-open-files", "unlimited", "1024", Builder, false),
-            ("builders", "false", "true", Builder, true),
-            ("builders", "true", "false", Builder, false),
+            ("builders", "", "ssh://a", Builder, true),
+            ("builders", "ssh://a ssh://b", "ssh://b", Builder, false),
+            ("memory", "4096", "8192", Builder, true),
+            ("netrc-file", "/a", "/b", Builder, false),
+            ("netrc-file", "/a", "/b", Fetch, true),
             ("timeout", "10", "0", Builder, false),
             ("timeout", "10", "0", Timeout, true),
             ("timeout", "10", "11", Timeout, true),

@@ -11,8 +11,8 @@ use crate::time_text::{ago, moment, span};
 /// Until when a record is believed, or why it is not, in a few words.
 pub fn believed_until(belief: &Belief, zone: &TimeZone) -> String {
     match belief {
-        Belief::Fails { until: None } => "for ever".to_owned(),
-        Belief::Fails { until: Some(until) } => moment(*until, zone),
+        Belief::Fails { until: None, .. } => "for ever".to_owned(),
+        Belief::Fails { until: Some(until), .. } => moment(*until, zone),
         Belief::Open(doubt) => {
             let why = match doubt {
                 Doubt::Succeeded => "succeeded since",
@@ -37,7 +37,7 @@ pub fn lifts(record: &FailureRecord, settings: &Settings, belief: &Belief) -> Ve
         format!("nix-negative-cache forget {}", record.derivation),
         "another environment, such as another kernel, Nix, sandbox or number of cores".to_owned(),
     ];
-    if matches!(belief, Belief::Fails { until: Some(_) }) {
+    if matches!(belief, Belief::Fails { until: Some(_), .. }) {
         let confirmed = record.history.iter().take_while(|attempt| attempt.failure.is_some()).count();
         let doubled = if confirmed > 1 { ", doubled by each failure in a row" } else { "" };
         let (ttl, max) = (lifetime_text(settings.ttl), lifetime_text(settings.max_ttl));
@@ -63,10 +63,18 @@ pub fn explain(
         span(record.duration_ms),
         record.class
     )];
+    if let Belief::Fails { attempt: attempt @ 1.., .. } = belief {
+        let believed = record.believed(*attempt);
+        sentences.push(format!(
+            "What counts now is an earlier attempt, {}: {}.",
+            ago(believed.time, now),
+            believed.reason
+        ));
+    }
     match belief {
         Belief::Open(doubt) => sentences.push(format!("This does not count now: {doubt}.")),
-        Belief::Fails { until: None } => sentences.push("It is believed for ever.".to_owned()),
-        Belief::Fails { until: Some(until) } => {
+        Belief::Fails { until: None, .. } => sentences.push("It is believed for ever.".to_owned()),
+        Belief::Fails { until: Some(until), .. } => {
             sentences.push(format!("It is believed until {}.", moment(*until, zone)))
         }
     }
@@ -97,7 +105,7 @@ mod tests {
     #[test]
     fn refused_or_built() {
         let until = Timestamp::from_second(1_604_800).unwrap();
-        let fails = Belief::Fails { until: Some(until) };
+        let fails = Belief::Fails { attempt: 0, until: Some(until) };
         let sentences = explained(|_| (), &fails);
         assert_eq!(
             sentences,
@@ -123,11 +131,11 @@ mod tests {
 
     #[test]
     fn what_lifts_a_refusal() {
-        let fails = Belief::Fails { until: Some(Timestamp::MAX) };
+        let fails = Belief::Fails { attempt: 0, until: Some(Timestamp::MAX) };
         let lifts_of = |belief| lifts(&record(), &Settings::default(), belief);
         assert_eq!(lifts_of(&fails).len(), 4);
         assert_eq!(lifts_of(&fails)[3], "time: a failure is believed for 7 d, at most 90 d");
-        assert_eq!(lifts_of(&Belief::Fails { until: None }).len(), 3);
+        assert_eq!(lifts_of(&Belief::Fails { attempt: 0, until: None }).len(), 3);
         assert!(lifts_of(&Belief::Open(Doubt::Succeeded)).is_empty());
     }
 }

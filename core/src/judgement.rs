@@ -180,14 +180,38 @@ fn classify(evidence: &Evidence<'_>, transient_exit_codes: &[i32]) -> (Class, Op
         return other(reason);
     }
     match evidence.status {
-        // `Worker::waitForInput` has two messages: "timed out after 5 seconds", and "… of silence".
-        Status::TimedOut if evidence.message.contains("of silence") => (Class::Silence, Some(Reason::Timeout), None),
-        Status::TimedOut => (Class::Timeout, Some(Reason::Timeout), None),
-        Status::LogLimitExceeded => (Class::LogLimit, Some(Reason::LogLimit), None),
+        Status::TimedOut | Status::LogLimitExceeded => classify_limit(evidence, fetch),
         // Nix says so of each fixed-output derivation, and of others if the disk is full, which it notes.
         Status::TransientFailure if !fetch || evidence.message.contains(DISK_FULL) => transient(Reason::Transient),
         _ => classify_end(evidence, transient_exit_codes, fetch),
     }
+}
+
+/// The class of a failure that a limit made of a build.
+fn classify_limit(evidence: &Evidence<'_>, fetch: bool) -> (Class, Option<Reason>, Option<i32>) {
+    let (class, reason) = match evidence.status {
+        Status::LogLimitExceeded => (Class::LogLimit, Reason::LogLimit),
+        // `Worker::waitForInput` has two messages: "timed out after 5 seconds", and "… of silence".
+        _ if evidence.message.contains("of silence") => (Class::Silence, Reason::Timeout),
+        _ => (Class::Timeout, Reason::Timeout),
+    };
+    // How long a fetch takes is up to the network. What is short of memory, or lost a process, may wait for ever.
+    match passing_cause(evidence, fetch) {
+        Some(cause) => (Class::Transient, Some(cause), None),
+        None if fetch => (Class::Transient, Some(reason), None),
+        None => (class, Some(reason), None),
+    }
+}
+
+/// What the machine or the log have to say against the derivation's being to blame.
+fn passing_cause(evidence: &Evidence<'_>, fetch: bool) -> Option<Reason> {
+    if let Some(shortage) = &evidence.shortage {
+        return Some(Reason::Shortage(shortage.clone()));
+    }
+    let found = log_patterns::find(evidence.log)?;
+    // What a server says to a fetch is what the fetch is about.
+    let about_the_fetch = fetch && found.kind == Kind::Answer;
+    (!about_the_fetch).then(|| Reason::Log(found.cause, found.line.to_owned()))
 }
 
 /// Nix's note that the disk is full (`DerivationGoal::buildDone`).
@@ -211,17 +235,11 @@ fn classify_end(
     if transient_exit_codes.contains(&code) {
         return transient(Reason::ExitCode(code));
     }
-    if let Some(shortage) = &evidence.shortage {
-        return transient(Reason::Shortage(shortage.clone()));
-    }
     if could_not_be_started(evidence.log) {
         return transient(Reason::NotStarted);
     }
-    if let Some(found) = log_patterns::find(evidence.log)
-        // What a server says to a fetch is what the fetch is about.
-        && !(fetch && found.kind == Kind::Answer)
-    {
-        return transient(Reason::Log(found.cause, found.line.to_owned()));
+    if let Some(cause) = passing_cause(evidence, fetch) {
+        return transient(cause);
     }
     if fetch { (Class::Fetch, Some(Reason::Fetch), Some(code)) } else { (Class::Builder, None, Some(code)) }
 }
@@ -229,10 +247,10 @@ fn classify_end(
 /// Whether the log ends with the failure of `execve` that Nix reports from the builder's process (`runChild`) as exit
 /// code 1, unless what is wrong is the derivation's fault and stays so.
 fn could_not_be_started(log: &str) -> bool {
-    const LASTING: [&str; 6] = [
+    // Not "Exec format error": an emulator may be registered by then.
+    const LASTING: [&str; 5] = [
         "No such file or directory",
         "Permission denied",
-        "Exec format error",
         "Not a directory",
         "Argument list too long",
         "Too many levels of symbolic links",
@@ -358,7 +376,7 @@ mod tests {
         let ignored = |class, reason| Judgement::Ignore(class, reason);
         let full = "cp: error writing 'x': No space left on device";
         type Change = fn(&mut Evidence<'_>);
-        let table: [(Change, Judgement); 25] = [
+        let table: [(Change, Judgement); 26] = [
             (|_| (), record(1)),
             (|e| e.status = Status::Built, Judgement::Succeeded),
             (|e| e.status = Status::TimedOut, ignored(Class::Timeout, Reason::Timeout)),
@@ -388,6 +406,7 @@ mod tests {
             ),
             (|e| e.log = "PASS: No space left on device\n", record(1)),
             (|e| e.log = "error: executing '/bin/sh': Cannot allocate memory\n", transient(Reason::NotStarted)),
+            (|e| e.log = "error: executing 'x': Exec format error\n", transient(Reason::NotStarted)),
             (|e| e.log = "error: executing 'y': No such file or directory\n", record(1)),
             (
                 |e| (e.fixed_output, e.log) = (true, "curl: (6) Could not resolve host: x"),
@@ -405,20 +424,30 @@ mod tests {
         let failed = message("failed with exit code 22");
         let answer = "curl: (22) The requested URL returned error: 404\n";
         type Change = fn(&mut Evidence<'_>);
-        let table: [(Status, &str, Change, Judgement); 6] = [
-            (
-                Status::TimedOut,
-                "building of 'x' timed out after 5 seconds",
-                |_| (),
-                Judgement::Record(Class::Timeout, None),
-            ),
+        let builder: Change = |e| (e.fixed_output, e.log) = (false, "working\n");
+        let timeout = "building of 'x' timed out after 5 seconds";
+        let table: [(Status, &str, Change, Judgement); 9] = [
+            (Status::TimedOut, timeout, builder, Judgement::Record(Class::Timeout, None)),
             (
                 Status::TimedOut,
                 "building of 'x' timed out after 5 seconds of silence",
-                |_| (),
+                builder,
                 Judgement::Record(Class::Silence, None),
             ),
-            (Status::LogLimitExceeded, "killed", |_| (), Judgement::Record(Class::LogLimit, None)),
+            (Status::LogLimitExceeded, "killed", builder, Judgement::Record(Class::LogLimit, None)),
+            (Status::TimedOut, timeout, |_| (), transient(Reason::Timeout)),
+            (
+                Status::TimedOut,
+                timeout,
+                |e| (e.fixed_output, e.log) = (false, "Killed\n"),
+                transient(Reason::Log("something it ran was killed", "Killed".to_owned())),
+            ),
+            (
+                Status::TimedOut,
+                timeout,
+                |e| e.shortage = Some(Shortage::OutOfMemory),
+                transient(Reason::Shortage(Shortage::OutOfMemory)),
+            ),
             (Status::TransientFailure, &failed, |_| (), Judgement::Record(Class::Fetch, Some(22))),
             (Status::TransientFailure, &failed, |e| e.interrupted = true, other(Reason::Interrupted)),
             (

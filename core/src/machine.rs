@@ -1,13 +1,14 @@
 //! The state of this machine, as far as it can change the outcome of a build. What can't be read says nothing.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Resource, getrlimit};
 
-use crate::environment::{BUILDERS, CORES, KERNEL, LIMITS, NIX};
+use crate::environment::{BUILD_DISK, BUILDERS, CORES, KERNEL, LIMITS, MEMORY, NAMESPACES, NIX};
 
 /// Free space of a file system below which a failure is put down to it, in bytes; as much as Nix wants to see
 /// (`LocalDerivationGoal::cleanupDecideWhetherDiskFull`).
@@ -18,8 +19,9 @@ const NEARLY_FULL: u64 = 8 * 1024 * 1024;
 const NEARLY_OUT_OF_INODES: u64 = 100;
 
 /// The share of a build's time in which every process on the machine waited for memory, from which on a failure is put
-/// down to that, if it was a second or more.
+/// down to that, if it was a second or more; and any share if it was so long in all.
 const SHORT_OF_MEMORY: f64 = 0.1;
+const SHORT_OF_MEMORY_IN_ALL: Duration = Duration::from_secs(10);
 
 /// What counts up while the machine runs.
 #[derive(Clone, Copy, Debug, Default)]
@@ -63,7 +65,8 @@ impl Counters {
             return Some(Shortage::OutOfMemory);
         }
         let stalled = Duration::from_micros(grown(self.memory_stall, later.memory_stall).unwrap_or(0));
-        (stalled >= elapsed.mul_f64(SHORT_OF_MEMORY).max(Duration::from_secs(1))).then_some(Shortage::MemoryPressure)
+        let too_long = elapsed.mul_f64(SHORT_OF_MEMORY).clamp(Duration::from_secs(1), SHORT_OF_MEMORY_IN_ALL);
+        (stalled >= too_long).then_some(Shortage::MemoryPressure)
     }
 }
 
@@ -100,24 +103,90 @@ pub fn factors(settings: &BTreeMap<String, String>, nix_version: &str) -> BTreeM
         add(CORES, if cores == "0" { all() } else { cores.clone() });
     }
     if let Some(builders) = settings.get("builders") {
-        add(BUILDERS, has_machines(builders).to_string());
+        add(BUILDERS, machines(builders).into_iter().collect::<Vec<_>>().join(" "));
+    }
+    // Where none is wanted, it does not matter.
+    let sandbox = settings.get("sandbox").is_some_and(|sandbox| sandbox != "false");
+    add(NAMESPACES, (!sandbox || can_make_namespaces()).to_string());
+    add(BUILD_DISK, file_system(&build_folder(settings)));
+    if let Some(memory) = memory() {
+        add(MEMORY, memory.to_string());
     }
     let resources = [Resource::As, Resource::Data, Resource::Fsize, Resource::Nofile, Resource::Nproc, Resource::Stack];
-    for (name, resource) in LIMITS.iter().zip(resources) {
-        // The hard limit: it is what a builder can't get beyond.
-        add(name, getrlimit(resource).maximum.map_or("unlimited".to_owned(), |limit| limit.to_string()));
+    let text = |limit: Option<u64>| limit.map_or("unlimited".to_owned(), |limit| limit.to_string());
+    let limits = resources.into_iter().flat_map(|resource| {
+        let limit = getrlimit(resource);
+        // Nix raises the soft limit of the stack by itself (`setStackSize`).
+        let soft = (resource != Resource::Stack).then(|| text(limit.current));
+        soft.into_iter().chain([text(limit.maximum)])
+    });
+    for (name, limit) in LIMITS.iter().zip(limits) {
+        add(name, limit);
     }
     factors
 }
 
-/// Whether the value of `builders` names a machine, itself or in the files that it names (`getMachines`, machines.cc).
-fn has_machines(builders: &str) -> bool {
-    builders.split(['\n', ';']).map(|line| line.split('#').next().unwrap_or("").trim()).any(|line| {
-        match line.strip_prefix('@') {
-            Some(file) => fs::read_to_string(file.trim()).is_ok_and(|text| has_machines(&text.replace('@', ""))),
-            None => !line.is_empty(),
-        }
-    })
+/// The machines that the value of `builders` names, itself or in the files that it names (`getMachines`, machines.cc), as
+/// a word each.
+fn machines(builders: &str) -> BTreeSet<String> {
+    let lines = builders.split(['\n', ';']).map(|line| line.split('#').next().unwrap_or("").trim());
+    let machines = |line: &str| match line.strip_prefix('@') {
+        Some(file) => fs::read_to_string(file.trim()).map(|text| machines(&text.replace('@', ""))).unwrap_or_default(),
+        None => BTreeSet::from([line.split_whitespace().collect::<Vec<_>>().join(",")]),
+    };
+    lines.filter(|line| !line.is_empty()).flat_map(machines).collect()
+}
+
+/// The memory of the machine in MiB, rounded, as a kernel takes a little more or less of it at each start.
+fn memory() -> Option<u64> {
+    let text = fs::read_to_string("/proc/meminfo").ok()?;
+    let kibibytes = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"))?;
+    let mebibytes = kibibytes.trim().parse::<u64>().ok()? / 1024;
+    Some(mebibytes.next_multiple_of(256))
+}
+
+/// What matters to a build of the file system of a folder: its kind, whether it runs programs, and the size of one that
+/// lives in memory.
+#[cfg(target_os = "linux")]
+fn file_system(folder: &Path) -> String {
+    // statfs(2).
+    const TMPFS: u64 = 0x0102_1994;
+    const NOEXEC: u64 = 0x8;
+    let Ok(state) = rustix::fs::statfs(folder) else { return String::new() };
+    let noexec = rustix::fs::statvfs(folder).is_ok_and(|state| state.f_flag.bits() & NOEXEC != 0);
+    let kind = state.f_type as u64;
+    let size = if kind == TMPFS { format!(" {}", state.f_blocks * state.f_bsize as u64) } else { String::new() };
+    format!("{kind:x}{}{size}", if noexec { " noexec" } else { "" })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn file_system(_folder: &Path) -> String {
+    String::new()
+}
+
+/// Whether this process may make the namespaces of a sandbox, with or without one for users.
+#[cfg(target_os = "linux")]
+#[allow(unsafe_code)]
+fn can_make_namespaces() -> bool {
+    use std::os::unix::process::CommandExt;
+    use std::process::Command;
+
+    use rustix::thread::{UnshareFlags, unshare_unsafe};
+
+    let allowed = |flags: UnshareFlags| {
+        let mut command = Command::new("/no/such/program");
+        // SAFETY: between fork and exec it makes one system call; the child shares no files with this process, and ends
+        // right away, as there is no such program.
+        unsafe { command.pre_exec(move || Ok(unshare_unsafe(flags)?)) };
+        command.spawn().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+    };
+    let flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
+    allowed(flags | UnshareFlags::NEWUSER) || allowed(flags)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn can_make_namespaces() -> bool {
+    true
 }
 
 #[cfg(test)]
@@ -131,6 +200,7 @@ mod tests {
             (counters(Some(3), Some(0)), counters(Some(3), Some(900_000)), None),
             (counters(Some(3), Some(0)), counters(Some(4), Some(0)), Some(Shortage::OutOfMemory)),
             (counters(Some(3), Some(5)), counters(Some(3), Some(1_100_005)), Some(Shortage::MemoryPressure)),
+            (counters(Some(3), Some(5)), counters(Some(3), Some(900_005)), None),
             (counters(None, None), counters(Some(4), Some(9_000_000)), None),
             (counters(Some(4), Some(9)), counters(None, None), None),
             (counters(Some(4), Some(9)), counters(Some(1), Some(1)), None),
@@ -138,6 +208,10 @@ mod tests {
         for (before, after, expected) in table {
             assert_eq!(before.shortage(&after, Duration::from_secs(10)), expected, "{before:?} {after:?}");
         }
+        let two_hours = Duration::from_secs(7_200);
+        let shortage =
+            |seconds: u64| counters(None, Some(0)).shortage(&counters(None, Some(seconds * 1_000_000)), two_hours);
+        assert_eq!((shortage(9), shortage(10)), (None, Some(Shortage::MemoryPressure)));
     }
 
     #[test]
@@ -145,10 +219,17 @@ mod tests {
         #[cfg(target_os = "linux")]
         assert!(Counters::read().oom_kills.is_some());
         assert_eq!(full_disk([Path::new("/no/such/folder")]), None);
-        let settings = BTreeMap::from([("cores".to_owned(), "0".to_owned()), ("builders".to_owned(), String::new())]);
+        let settings = BTreeMap::from([
+            ("cores".to_owned(), "0".to_owned()),
+            ("builders".to_owned(), String::new()),
+            ("sandbox".to_owned(), "true".to_owned()),
+        ]);
         let factors = factors(&settings, "2.8.0");
         assert!(factors[CORES] != "0" && !factors[KERNEL].is_empty(), "{factors:?}");
-        assert_eq!((factors[NIX].as_str(), factors[BUILDERS].as_str()), ("2.8.0", "false"));
+        assert_eq!((factors[NIX].as_str(), factors[BUILDERS].as_str()), ("2.8.0", ""));
+        for name in LIMITS.into_iter().chain([NAMESPACES, BUILD_DISK]) {
+            assert!(factors.contains_key(name), "{name} in {factors:?}");
+        }
     }
 
     #[test]
@@ -156,10 +237,13 @@ mod tests {
         let folder = tempfile::TempDir::new().unwrap();
         let file = folder.path().join("machines");
         let named = format!("@{}", file.display());
-        assert!(!has_machines(&named));
+        let found = |builders: &str| machines(builders).into_iter().collect::<Vec<_>>();
+        assert!(found(&named).is_empty());
         fs::write(&file, "# ssh://old\n\n").unwrap();
-        assert!(!has_machines(&named));
-        fs::write(&file, "# ssh://old\nssh://new x86_64-linux\n").unwrap();
-        assert!(has_machines(&named) && has_machines("ssh://a ; ssh://b") && !has_machines("# none"));
+        assert!(found(&named).is_empty());
+        fs::write(&file, "# ssh://old\nssh://new  x86_64-linux\n").unwrap();
+        assert_eq!(found(&named), ["ssh://new,x86_64-linux"]);
+        assert_eq!(found(&format!("ssh://b ; ssh://a # c;{named}")), ["ssh://a", "ssh://b", "ssh://new,x86_64-linux"]);
+        assert!(found("# none").is_empty());
     }
 }

@@ -98,15 +98,18 @@ pub struct FailureRecord {
 }
 
 impl FailureRecord {
-    /// The reason in a few words, as refusals and `builtins.knownFailure` give it.
+    /// The reason of the last failure in a few words.
     pub fn reason(&self) -> String {
-        match (self.class, self.exit_code) {
-            (Class::Timeout, _) => "it took too long ('timeout')".to_owned(),
-            (Class::Silence, _) => "it was silent for too long ('max-silent-time')".to_owned(),
-            (Class::LogLimit, _) => "it logged too much ('max-build-log-size')".to_owned(),
-            (_, Some(code)) => format!("builder failed with exit code {code}"),
-            (class, None) => format!("failure of the class '{class}'"),
-        }
+        reason(self.class, self.exit_code)
+    }
+
+    /// The failure that a belief rests on.
+    pub fn believed(&self, attempt: usize) -> Believed<'_> {
+        let (time, class, exit_code) = match self.history.get(attempt) {
+            Some(Attempt { time, failure: Some(failed) }) => (*time, failed.class, failed.exit_code),
+            _ => (self.last_failure, self.class, self.exit_code),
+        };
+        Believed { record: self, time, class, exit_code, reason: reason(class, exit_code), is_last: attempt == 0 }
     }
 
     /// The class in lists: of what failed and succeeded by turns, that is what there is to say.
@@ -120,9 +123,37 @@ impl FailureRecord {
     }
 }
 
+/// The failure of a record that a belief rests on. It need not be the last one, of which more is known.
+#[derive(Clone, Debug)]
+pub struct Believed<'a> {
+    /// The whole record.
+    pub record: &'a FailureRecord,
+    /// When it happened.
+    pub time: Timestamp,
+    /// What kind of failure it was.
+    pub class: Class,
+    /// The builder's exit code, if it exited.
+    pub exit_code: Option<i32>,
+    /// The reason in a few words, as refusals and `builtins.knownFailure` give it.
+    pub reason: String,
+    /// Whether it is the last one, so that the log is its.
+    pub is_last: bool,
+}
+
+fn reason(class: Class, exit_code: Option<i32>) -> String {
+    match (class, exit_code) {
+        (Class::Timeout, _) => "it took too long ('timeout')".to_owned(),
+        (Class::Silence, _) => "it was silent for too long ('max-silent-time')".to_owned(),
+        (Class::LogLimit, _) => "it logged too much ('max-build-log-size')".to_owned(),
+        (_, Some(code)) => format!("builder failed with exit code {code}"),
+        (class, None) => format!("failure of the class '{class}'"),
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::belief::FailedAttempt;
 
     /// A record for tests of what is said of it.
     pub(crate) fn record() -> FailureRecord {
@@ -140,7 +171,14 @@ pub(crate) mod tests {
             first_failure: time,
             last_failure: time,
             attempts: 1,
-            history: vec![],
+            history: vec![Attempt {
+                time,
+                failure: Some(FailedAttempt {
+                    class: Class::Builder,
+                    exit_code: Some(1),
+                    environment: Environment::default(),
+                }),
+            }],
             duration_ms: 12_000,
             host: "h".to_owned(),
             nix_version: "2.8.0".to_owned(),
@@ -151,7 +189,7 @@ pub(crate) mod tests {
     #[test]
     fn reasons_in_a_few_words() {
         assert_eq!(record().reason(), "builder failed with exit code 1");
-        let of = |class| FailureRecord { class, exit_code: None, ..record() }.reason();
+        let of = |class| reason(class, None);
         assert_eq!(of(Class::Timeout), "it took too long ('timeout')");
         assert_eq!(of(Class::LogLimit), "it logged too much ('max-build-log-size')");
     }

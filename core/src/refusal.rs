@@ -7,7 +7,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
-use crate::record::FailureRecord;
+use crate::record::{Believed, FailureRecord};
 use crate::time_text::{ago, span};
 
 /// How the Nix at hand words what it says of a real failure (`DerivationGoal::buildDone`).
@@ -34,13 +34,17 @@ fn companion(command: &str, record: &FailureRecord, database: Option<&Path>) -> 
 
 /// Continues `'…'`: why the derivation is refused, the end of its log, and what can be done. `database` is where the
 /// record is, if the companion program would not look there by itself.
-pub fn refusal(record: &FailureRecord, now: Timestamp, database: Option<&Path>, wording: &Wording<'_>) -> String {
-    let mut text = format!("is not built again: it failed {}\n", ago(record.last_failure, now));
+pub fn refusal(believed: &Believed<'_>, now: Timestamp, database: Option<&Path>, wording: &Wording<'_>) -> String {
+    let record = believed.record;
+    let mut text = format!("is not built again: it failed {}\n", ago(believed.time, now));
     let attempts = if record.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", record.attempts) };
-    text.push_str(&format!("Reason: {}, after {} ({attempts})\n", record.reason(), span(record.duration_ms)));
+    let after = if believed.is_last { format!(", after {}", span(record.duration_ms)) } else { String::new() };
+    text.push_str(&format!("Reason: {}{after} ({attempts})\n", believed.reason));
     let lines: Vec<&str> = record.log.lines().collect();
     let shown = &lines[lines.len().saturating_sub(wording.log_lines)..];
-    if lines.is_empty() {
+    if !believed.is_last {
+        text.push_str("Its log was replaced by that of a later attempt, which does not count here\n");
+    } else if lines.is_empty() {
         text.push_str("It logged nothing\n");
     } else {
         text.push_str(&format!("{} {} log lines:\n", wording.last, shown.len()));
@@ -56,18 +60,20 @@ pub fn refusal(record: &FailureRecord, now: Timestamp, database: Option<&Path>, 
 }
 
 /// Continues `'…'`: the warning of `negative-cache-action = warn`. `database` as for [`refusal`].
-pub fn warning(record: &FailureRecord, now: Timestamp, database: Option<&Path>) -> String {
+pub fn warning(believed: &Believed<'_>, now: Timestamp, database: Option<&Path>) -> String {
     format!(
         "is built although it failed {} ({}); for its log, run  {}",
-        ago(record.last_failure, now),
-        record.reason(),
-        companion("show", record, database)
+        ago(believed.time, now),
+        believed.reason,
+        companion("show", believed.record, database)
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::belief::Attempt;
+    use crate::class::Class;
     use crate::record::tests::record;
 
     const WORDING: Wording = Wording { last: "last", log_lines: 2, full_logs: ("For full logs, run 'nix log ", "'.") };
@@ -76,7 +82,7 @@ mod tests {
     fn a_refusal_says_when_why_and_what_to_do() {
         let now = Timestamp::from_second(1_000_240).unwrap();
         assert_eq!(
-            refusal(&record(), now, None, &WORDING),
+            refusal(&record().believed(0), now, None, &WORDING),
             "is not built again: it failed 4 minutes ago\n\
              Reason: builder failed with exit code 1, after 12 s (1 attempt)\n\
              last 1 log lines:\n\
@@ -91,7 +97,7 @@ mod tests {
     #[test]
     fn several_attempts_and_no_log() {
         let record = FailureRecord { attempts: 3, log: String::new(), ..record() };
-        let text = refusal(&record, record.last_failure, Some(Path::new("/db")), &WORDING);
+        let text = refusal(&record.believed(0), record.last_failure, Some(Path::new("/db")), &WORDING);
         assert!(text.contains("it failed just now\n") && text.contains("(3 attempts)\nIt logged nothing\n"), "{text}");
         assert!(text.ends_with("-x.drv --database /db\x1b[0m"), "{text}");
     }
@@ -99,13 +105,29 @@ mod tests {
     #[test]
     fn as_many_lines_as_nix_would_show() {
         let record = FailureRecord { log: "one\ntwo\nthree\n".to_owned(), ..record() };
-        let text = refusal(&record, record.last_failure, None, &WORDING);
+        let text = refusal(&record.believed(0), record.last_failure, None, &WORDING);
         assert!(text.contains("\nlast 2 log lines:\n> two\n> three\nFor full"), "{text}");
     }
 
     #[test]
+    fn of_an_older_attempt_less_is_known() {
+        let mut record = FailureRecord { attempts: 2, class: Class::Timeout, exit_code: None, ..record() };
+        let later = Timestamp::from_second(1_000_120).unwrap();
+        record.last_failure = later;
+        record.history.insert(0, Attempt { time: later, failure: None });
+        let text = refusal(&record.believed(1), Timestamp::from_second(1_000_240).unwrap(), None, &WORDING);
+        assert!(
+            text.starts_with(
+                "is not built again: it failed 4 minutes ago\nReason: builder failed with exit code 1 (2 attempts)\n\
+                 Its log was replaced by"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn a_warning_is_one_line() {
-        let text = warning(&record(), Timestamp::from_second(1_007_200).unwrap(), None);
+        let text = warning(&record().believed(0), Timestamp::from_second(1_007_200).unwrap(), None);
         assert_eq!(
             text,
             "is built although it failed 2 hours ago (builder failed with exit code 1); for its log, run  \

@@ -150,6 +150,7 @@ impl Scratch {
             .env("NIX_STATE_DIR", self.path("var"))
             .env("NIX_LOG_DIR", self.path("log"))
             .env("NIX_LOCALSTATE_DIR", self.path("var"))
+            .env("TZ", "UTC")
             // nix-shell takes its shell from nixpkgs otherwise.
             .env("NIX_BUILD_SHELL", "/bin/bash")
             .env("NIX_CONFIG", self.config.clone() + &plugin_files.collect::<String>())

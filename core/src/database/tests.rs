@@ -103,7 +103,7 @@ fn attempts_have_their_class_and_environment() {
     database.insert(&timeout).unwrap();
     let record = only_record(&database);
     assert_eq!((record.class, record.exit_code), (Class::Timeout, None));
-    assert_eq!(record.history[0].failure, Some(FailedAttempt { class: Class::Timeout, environment }));
+    assert_eq!(record.history[0].failure, Some(FailedAttempt { class: Class::Timeout, exit_code: None, environment }));
 }
 
 #[test]
