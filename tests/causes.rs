@@ -223,7 +223,6 @@ fn rows() -> Vec<Row> {
             config: "negative-cache-timeouts = true\nnegative-cache-fixed-output = true",
             command: "@ --timeout 1",
             status: 101,
-            ..ROW
         },
         Row {
             name: "timeout after a child was killed",
