@@ -94,8 +94,10 @@ fn until_when_a_record_is_believed() {
     let expired = read(record(&nix, ""));
     assert_eq!((&expired["believed"], &expired["liftedBy"]), (&false.into(), &serde_json::json!([])), "{expired}");
     assert!(expired["doubt"].as_str().unwrap().contains("was believed until"), "{expired}");
-    assert!(nix.run("$COMPANION list").stdout.contains("not now: expired"));
-    assert!(!nix.run("$COMPANION list --ttl 9d").stdout.contains("not now"));
+    let list = nix.run("$COMPANION list").does_not_say("is built again");
+    assert!(list.stdout.contains("not now: expired"), "{list}");
+    let list = nix.run("$COMPANION list --ttl 9d").says("is built again with '--option negative-cache-retry true'");
+    assert!(!list.stdout.contains("not now"), "{list}");
     // As in nix.conf.
     let nix = nix.config("negative-cache-ttl = 777600");
     assert!(!nix.run("$COMPANION list").stdout.contains("not now"));

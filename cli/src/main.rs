@@ -107,9 +107,19 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
         eprintln!("no such failure is recorded in '{}'", path.display());
         Ok(())
     } else {
-        Ok(output::table(&records, out)?)
+        output::table(&records, out)?;
+        // Apart from the table, for those who count its lines.
+        out.flush()?;
+        if records.iter().any(Judged::is_believed) {
+            eprintln!("{LIFTED_BY}");
+        }
+        Ok(())
     }
 }
+
+/// What a list says once for all its failures.
+const LIFTED_BY: &str = "What is believed is built again with '--option negative-cache-retry true', after \
+    'nix-negative-cache forget PATH', in another environment, or when its time is over; see 'nix-negative-cache show PATH'.";
 
 /// Records with what they say of a new attempt.
 fn judged(settings: &SettingsArguments, records: Vec<FailureRecord>) -> Vec<Judged> {

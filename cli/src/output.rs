@@ -59,6 +59,11 @@ impl Judged {
         records.into_iter().map(judge).collect()
     }
 
+    /// Whether the failure is believed.
+    pub fn is_believed(&self) -> bool {
+        self.believed
+    }
+
     /// Whether a build would be refused.
     pub fn stands_in_the_way(&self, settings: &Settings) -> bool {
         self.believed && settings.enabled && settings.consults() && !settings.warn
