@@ -118,8 +118,8 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
 }
 
 /// What a list says once for all its failures.
-const LIFTED_BY: &str = "What is believed is built again with '--option negative-cache-retry true', after \
-    'nix-negative-cache forget PATH', in another environment, or when its time is over; see 'nix-negative-cache show PATH'.";
+const LIFTED_BY: &str = "What is believed is built again\n  with --option negative-cache-retry true,\n  after \
+    nix-negative-cache forget PATH,\n  in another environment, or when its time is over.";
 
 /// Records with what they say of a new attempt.
 fn judged(settings: &SettingsArguments, records: Vec<FailureRecord>) -> Vec<Judged> {

@@ -82,12 +82,11 @@ pub fn table(records: &[Judged], out: &mut impl Write) -> io::Result<()> {
     let mut table = Table::new();
     // Fits the terminal; as wide as it likes where there is none.
     table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["FAILED", "CLASS", "EXIT CODE", "ATTEMPTS", "AFTER", "BELIEVED UNTIL", "DERIVATION"]);
+    table.set_header(["FAILED", "CLASS", "ATTEMPTS", "AFTER", "BELIEVED UNTIL", "DERIVATION"]);
     for Judged { record, belief, .. } in records {
         table.add_row([
             ago(record.last_failure, now),
             record.class_in_lists(),
-            record.exit_code.map_or("-".to_owned(), |code| code.to_string()),
             record.attempts.to_string(),
             span(record.duration_ms),
             believed_until(belief, &TimeZone::system()),

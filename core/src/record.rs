@@ -112,9 +112,11 @@ impl FailureRecord {
         Believed { record: self, time, class, exit_code, reason: reason(class, exit_code), is_last: attempt == 0 }
     }
 
-    /// The class in lists: of what failed and succeeded by turns, that is what there is to say.
+    /// The class in lists, with the exit code, and whether it failed and succeeded by turns.
     pub fn class_in_lists(&self) -> String {
-        if is_flaky(&self.history) { format!("{}, flaky", self.class) } else { self.class.to_string() }
+        let code = self.exit_code.map(|code| format!(" ({code})")).unwrap_or_default();
+        let flaky = if is_flaky(&self.history) { ", flaky" } else { "" };
+        format!("{}{code}{flaky}", self.class)
     }
 
     /// Whether the last attempt failed.
