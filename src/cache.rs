@@ -1,6 +1,6 @@
 //! The cache of this process: turns what C++ sends into the core's types, and keeps the database open.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::PathBuf;
 use std::process;
 use std::sync::{Mutex, PoisonError};
@@ -95,7 +95,7 @@ pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDe
         })
         .collect();
     let (version, records) = with_database(policy, false, |database| {
-        let mut records: HashMap<usize, FailureRecord> = HashMap::new();
+        let mut records: BTreeMap<usize, FailureRecord> = BTreeMap::new();
         let Some(database) = database else { return Ok((None, records)) };
         let version = database.version()?;
         let failures = database.known(missing.iter().flat_map(|missing| &missing.outputs))?;

@@ -229,7 +229,7 @@ fn rows() -> Vec<Row> {
             expected: Built("transient"),
             builder: "echo 'sleep 9 & kill -9 $!; wait $!; sleep 60' > script; /bin/bash script",
             config: "negative-cache-timeouts = true",
-            command: "@ --timeout 2",
+            command: "@ --timeout 5",
             status: 101,
             ..ROW
         },
@@ -364,9 +364,27 @@ fn rows_alone() -> Vec<Row> {
 
 /// Enters a control group of its own with little memory, whichever version of control groups there is.
 const ENTER_GROUP: &str = "v1=/sys/fs/cgroup/memory/nnc-$$ v2=/sys/fs/cgroup/nnc-$$; \
-    if mkdir $v1 2> /dev/null; then echo 30M > $v1/memory.limit_in_bytes; sh -c 'echo $PPID' > $v1/cgroup.procs; \
+    if mkdir $v1 2> /dev/null; then echo 30M > $v1/memory.limit_in_bytes; \
+    { echo 30M > $v1/memory.memsw.limit_in_bytes; } 2> /dev/null; sh -c 'echo $PPID' > $v1/cgroup.procs; \
     else mkdir $v2; echo +memory > /sys/fs/cgroup/cgroup.subtree_control; echo 30M > $v2/memory.max; \
-    sh -c 'echo $PPID' > $v2/cgroup.procs; fi";
+    { echo 0 > $v2/memory.swap.max; } 2> /dev/null; sh -c 'echo $PPID' > $v2/cgroup.procs; fi";
+
+/// What some commands need of the machine: a part of them, and a command that shows whether it is there.
+const NEEDS: [(&str, &str); 3] = [
+    ("unshare -m", "unshare -m sh -c 'mkdir probe; mount -t tmpfs none probe'"),
+    ("unshare -Ur", "unshare -Ur sh -c 'echo 0 > /proc/sys/user/max_mnt_namespaces'"),
+    ("GROUP", "(set -e; GROUP)"),
+];
+
+/// Why a line can't be played on this machine.
+fn missing(commands: &[&str]) -> Option<String> {
+    let needed = NEEDS.iter().filter(|(part, _)| commands.iter().any(|command| command.contains(part)));
+    let probe = |(_, probe): &(&str, &str)| {
+        let ran = Scratch::without_setting().run(&probe.replace("GROUP", ENTER_GROUP));
+        (ran.status != 0).then(|| ran.to_string())
+    };
+    needed.map(probe).find_map(|missing| missing)
+}
 
 /// An installation, and in it the derivation `x`, whose builder runs this while there is a cause, and succeeds otherwise.
 fn set_up(config: &str, builder: &str, attributes: &str) -> Scratch {
@@ -469,7 +487,7 @@ const CHANGE: Change = Change { name: "", before: "@", after: "@", refused: true
 
 fn changes() -> Vec<Change> {
     let limits = "negative-cache-timeouts = true";
-    let long = "/bin/sleep 3; exit 1";
+    let long = "/bin/sleep 6; exit 1";
     let timeout = |name, before, after, refused| Change { name, before, after, refused, config: limits, builder: long };
     let log = "i=0; while [ $i -lt 400 ]; do echo much; i=$((i+1)); done; exit 1";
     vec![
@@ -508,13 +526,13 @@ fn changes() -> Vec<Change> {
         option!("timeout", "100", "0", true),
         option!("max-build-log-size", "100000", "0", true),
         // ---- the machine ----
-        Change { name: "ulimit -n raised", before: "ulimit -n 4096; @", refused: false, ..CHANGE },
-        Change { name: "ulimit -n lowered", after: "ulimit -n 4096; @", ..CHANGE },
-        Change { name: "ulimit -S raised", before: "ulimit -Sn 512; @", refused: false, ..CHANGE },
+        Change { name: "ulimit -n raised", before: "ulimit -n 256; @", refused: false, ..CHANGE },
+        Change { name: "ulimit -n lowered", after: "ulimit -n 256; @", ..CHANGE },
+        Change { name: "ulimit -S raised", before: "ulimit -Sn 256; @", refused: false, ..CHANGE },
         Change {
             name: "ulimit -n, soft raised and hard lowered",
-            before: "ulimit -Sn 512; @",
-            after: "ulimit -n 4096; @",
+            before: "ulimit -Sn 256; @",
+            after: "ulimit -n 512; @",
             refused: false,
             ..CHANGE
         },
@@ -676,6 +694,8 @@ fn play_change(change: &Change) {
 /// A line of the table, and what has to hold for it.
 struct Line {
     name: &'static str,
+    /// Its commands.
+    commands: Vec<&'static str>,
     class: &'static str,
     next: &'static str,
     play: Box<dyn Fn() + Send + Sync>,
@@ -688,29 +708,66 @@ impl From<Row> for Line {
             Built(class) => (class, "built"),
             Unseen => ("", "built"),
         };
-        Line { name: row.name, class, next, play: Box::new(move || play(&row)) }
+        Line {
+            name: row.name,
+            commands: vec![row.command, row.builder],
+            class,
+            next,
+            play: Box::new(move || play(&row)),
+        }
     }
 }
 
 impl From<Change> for Line {
     fn from(change: Change) -> Line {
         let next = if change.refused { "refused" } else { "built" };
-        Line { name: change.name, class: "", next, play: Box::new(move || play_change(&change)) }
+        Line {
+            name: change.name,
+            commands: vec![change.before, change.after],
+            class: "",
+            next,
+            play: Box::new(move || play_change(&change)),
+        }
     }
 }
 
-/// Plays a line; the error is what was wrong.
-fn attempt(line: &Line) -> Result<(), String> {
-    panic::catch_unwind(AssertUnwindSafe(|| (line.play)())).map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default()
-    })
+/// What came of a line.
+enum Outcome {
+    AsExpected,
+    /// It can't be played on this machine, for this reason.
+    Impossible(String),
+    Wrong(String),
+}
+
+impl Outcome {
+    fn word(&self) -> &'static str {
+        match self {
+            Outcome::AsExpected => "ok",
+            Outcome::Impossible(_) => "not possible here",
+            Outcome::Wrong(_) => "WRONG",
+        }
+    }
+}
+
+fn attempt(line: &Line) -> Outcome {
+    if let Some(why) = missing(&line.commands) {
+        return Outcome::Impossible(why);
+    }
+    match panic::catch_unwind(AssertUnwindSafe(|| (line.play)())) {
+        Ok(()) => Outcome::AsExpected,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            Outcome::Wrong(
+                text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned())).unwrap_or_default(),
+            )
+        }
+    }
 }
 
 /// Plays lines beside each other.
-fn attempt_all(lines: &[Line]) -> Vec<Result<(), String>> {
+fn attempt_all(lines: &[Line]) -> Vec<Outcome> {
     let next = AtomicUsize::new(0);
-    let results: Mutex<Vec<(usize, Result<(), String>)>> = Mutex::default();
+    let results: Mutex<Vec<(usize, Outcome)>> = Mutex::default();
     let work = || {
         while let (place, Some(line)) = {
             let place = next.fetch_add(1, Ordering::Relaxed);
@@ -748,14 +805,21 @@ fn main() -> ExitCode {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["CAUSE OR CHANGE", "CLASS", "NEXT TIME", ""]);
     for (line, result) in lines.iter().zip(&results) {
-        table.add_row([line.name, line.class, line.next, if result.is_ok() { "ok" } else { "WRONG" }]);
-        if let Err(why) = result {
-            eprintln!("---- {} ----\n{why}\n", line.name);
+        table.add_row([line.name, line.class, line.next, result.word()]);
+        if let Outcome::Wrong(why) | Outcome::Impossible(why) = result {
+            eprintln!("---- {}: {} ----\n{why}\n", line.name, result.word());
         }
     }
-    let wrong = results.iter().filter(|result| result.is_err()).count();
-    let refused = lines.iter().zip(&results).filter(|(line, result)| line.next == "built" && result.is_err()).count();
-    println!("\n{table}\n\n{} lines, {wrong} wrong, {refused} of them where it must be built\n", lines.len());
+    let count = |matches: fn(&Outcome) -> bool, next: &str| {
+        lines.iter().zip(&results).filter(|(line, result)| line.next.contains(next) && matches(result)).count()
+    };
+    let wrong = count(|result| matches!(result, Outcome::Wrong(_)), "");
+    let refused = count(|result| matches!(result, Outcome::Wrong(_)), "built");
+    let impossible = count(|result| matches!(result, Outcome::Impossible(_)), "");
+    println!(
+        "\n{table}\n\n{} lines, {wrong} wrong, {refused} of them where it must be built, {impossible} not possible here\n",
+        lines.len()
+    );
     // A filter may be meant for other tests.
     if wrong == 0 && (!lines.is_empty() || !filter.is_empty()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
