@@ -312,6 +312,24 @@ fn who_opts_out_later_is_not_refused() {
     assert_eq!(nix.runs("x"), 2);
 }
 
+/// Nix reads it once, and nobody else may.
+#[test]
+fn machines_that_come_through_a_pipe_reach_nix() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ bad = fail "bad"; other = fail "other"; }"#);
+    nix.script("machine", "echo asked >> ../asked; exit 1");
+    let build = "nix-build -j0 --builders @/dev/fd/63";
+    let machine = "63< <(echo \"$PWD/../machine x86_64-linux\")";
+    nix.run("nix-build -A bad").exits(100);
+    // With a record to compare with, and without.
+    for attribute in ["bad", "other"] {
+        let ran = nix.run(&format!("{build} -A {attribute} {machine}"));
+        assert!(ran.status != 0, "{ran}");
+        let ran = ran.says("/../machine").does_not_say(REFUSED);
+        assert!(ran.stderr.contains("on '"), "it was offered to the machine: {ran}");
+    }
+}
+
 /// What counts need not be the last that happened.
 #[test]
 fn a_refusal_tells_of_the_attempt_that_counts() {

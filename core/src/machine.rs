@@ -130,9 +130,12 @@ pub fn factors(settings: &BTreeMap<String, String>, nix_version: &str) -> BTreeM
 /// a word each.
 fn machines(builders: &str) -> BTreeSet<String> {
     let lines = builders.split(['\n', ';']).map(|line| line.split('#').next().unwrap_or("").trim());
-    let machines = |line: &str| match line.strip_prefix('@') {
-        Some(file) => fs::read_to_string(file.trim()).map(|text| machines(&text.replace('@', ""))).unwrap_or_default(),
-        None => BTreeSet::from([line.split_whitespace().collect::<Vec<_>>().join(",")]),
+    let machine = |line: &str| BTreeSet::from([line.split_whitespace().collect::<Vec<_>>().join(",")]);
+    let machines = |line: &str| match line.strip_prefix('@').map(str::trim) {
+        // What was read from a pipe, Nix could not read any more.
+        Some(file) if fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) => machine(line),
+        Some(file) => fs::read_to_string(file).map(|text| machines(&text.replace('@', ""))).unwrap_or_default(),
+        None => machine(line),
     };
     lines.filter(|line| !line.is_empty()).flat_map(machines).collect()
 }
@@ -155,7 +158,9 @@ fn file_system(folder: &Path) -> String {
     let Ok(state) = rustix::fs::statfs(folder) else { return String::new() };
     let noexec = rustix::fs::statvfs(folder).is_ok_and(|state| state.f_flag.bits() & NOEXEC != 0);
     let kind = state.f_type as u64;
-    let size = if kind == TMPFS { format!(" {}", state.f_blocks * state.f_bsize as u64) } else { String::new() };
+    // By default a share of the memory, of which a kernel takes a little more or less at each start.
+    let mebibytes = ((state.f_blocks * state.f_bsize as u64) >> 20).next_multiple_of(16);
+    let size = if kind == TMPFS { format!(" {mebibytes}") } else { String::new() };
     format!("{kind:x}{}{size}", if noexec { " noexec" } else { "" })
 }
 
@@ -175,8 +180,8 @@ fn can_make_namespaces() -> bool {
 
     let allowed = |flags: UnshareFlags| {
         let mut command = Command::new("/no/such/program");
-        // SAFETY: between fork and exec it makes one system call; the child shares no files with this process, and ends
-        // right away, as there is no such program.
+        // SAFETY: between fork and exec it makes one system call and nothing else; the child ends right away, as there is
+        // no such program.
         unsafe { command.pre_exec(move || Ok(unshare_unsafe(flags)?)) };
         command.spawn().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
     };
@@ -245,5 +250,6 @@ mod tests {
         assert_eq!(found(&named), ["ssh://new,x86_64-linux"]);
         assert_eq!(found(&format!("ssh://b ; ssh://a # c;{named}")), ["ssh://a", "ssh://b", "ssh://new,x86_64-linux"]);
         assert!(found("# none").is_empty());
+        assert_eq!(found("@/dev/null"), ["@/dev/null"], "only regular files are read");
     }
 }
