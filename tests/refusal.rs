@@ -317,7 +317,6 @@ fn who_opts_out_later_is_not_refused() {
 fn machines_that_come_through_a_pipe_reach_nix() {
     let nix = Scratch::new();
     nix.expression(r#"{ bad = fail "bad"; other = fail "other"; }"#);
-    nix.script("machine", "echo asked >> ../asked; exit 1");
     let build = "nix-build -j0 --builders @/dev/fd/63";
     let machine = "63< <(echo \"$PWD/../machine x86_64-linux\")";
     nix.run("nix-build -A bad").exits(100);
@@ -325,8 +324,8 @@ fn machines_that_come_through_a_pipe_reach_nix() {
     for attribute in ["bad", "other"] {
         let ran = nix.run(&format!("{build} -A {attribute} {machine}"));
         assert!(ran.status != 0, "{ran}");
-        let ran = ran.says("/../machine").does_not_say(REFUSED);
-        assert!(ran.stderr.contains("on '"), "it was offered to the machine: {ran}");
+        // It was offered to the machine.
+        ran.says("machine'").does_not_say(REFUSED);
     }
 }
 
