@@ -187,6 +187,8 @@ pub fn build_ended(
             database.succeed(&outputs, Timestamp::now()).map(|_| None)
         }),
         Judgement::Record(class, exit_code) => {
+            let environment = policy.environment().clone();
+            let environment = if build.without_sandbox { environment.without_sandbox() } else { environment };
             let outputs = build.outputs.iter();
             let failure = Failure {
                 derivation: derivation.clone(),
@@ -198,11 +200,7 @@ pub fn build_ended(
                 system: build.system.clone(),
                 class,
                 exit_code,
-                environment: if build.without_sandbox {
-                    policy.environment().clone().without_sandbox()
-                } else {
-                    policy.environment().clone()
-                },
+                environment,
                 message: build.message.lines().map(|line| printable(line.as_bytes())).collect::<Vec<_>>().join("\n"),
                 log,
                 time: Timestamp::now(),

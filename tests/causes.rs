@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use nix_negative_cache_tests::{CLIENT, REFUSED, Scratch};
+use nix_negative_cache_tests::{CLIENT, REFUSED, Scratch, beside_a_daemon};
 
 /// What should become of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ struct Row {
     attributes: &'static str,
     /// Lines of NIX_CONFIG.
     config: &'static str,
-    /// The command that fails; `@` stands for `nix-build -v --no-out-link`.
+    /// The command that fails; `@` stands for `nix-build -v --no-out-link`, `DAEMON; ` for beside a daemon.
     command: &'static str,
     /// The exit status of Nix; the one of the refusal is the same.
     status: i32,
@@ -369,6 +369,12 @@ const ENTER_GROUP: &str = "v1=/sys/fs/cgroup/memory/nnc-$$ v2=/sys/fs/cgroup/nnc
     else mkdir $v2; echo +memory > /sys/fs/cgroup/cgroup.subtree_control; echo 30M > $v2/memory.max; \
     { echo 0 > $v2/memory.swap.max; } 2> /dev/null; sh -c 'echo $PPID' > $v2/cgroup.procs; fi";
 
+/// Removes the control groups that nobody is in any more.
+fn remove_groups() {
+    let folders = "/sys/fs/cgroup/memory/nnc-* /sys/fs/cgroup/nnc-*";
+    Scratch::without_setting().run(&format!("rmdir {folders} 2> /dev/null"));
+}
+
 /// What some commands need of the machine: a part of them, and a command that shows whether it is there.
 const NEEDS: [(&str, &str); 3] = [
     ("unshare -m", "unshare -m sh -c 'mkdir probe; mount -t tmpfs none probe'"),
@@ -407,9 +413,8 @@ fn play(row: &Row) {
     let folder = nix.path("").display().to_string();
     let script = std::fs::read_to_string(nix.path("runs/script")).expect("the script");
     nix.write("runs/script", &script.replace("$FOLDER/", &folder).replace("> pid", &format!("> {folder}pid")));
-    let daemon = "export NIX_DAEMON_SOCKET_PATH=$PWD/../socket; mkdir -p ../var; nix-daemon > ../daemon-log 2>&1 & \
-                  daemon=$!; until [ -S ../socket ]; do sleep 0.05; done";
-    let command = row.command.replace('@', BUILD).replace("CLIENT", CLIENT).replace("DAEMON", daemon);
+    let command = row.command.replace('@', BUILD).replace("CLIENT", CLIENT);
+    let command = command.strip_prefix("DAEMON; ").map_or(command.clone(), beside_a_daemon);
     let first = nix.run(&command);
     assert_eq!(first.status, row.status, "the first build: {first}");
     let runs = nix.runs("x");
@@ -447,6 +452,8 @@ struct Change {
     name: &'static str,
     /// What is run before; `@` stands for `nix-build`.
     before: &'static str,
+    /// How many days pass.
+    days: i64,
     /// What is run then.
     after: &'static str,
     /// Whether that is refused.
@@ -480,15 +487,21 @@ macro_rules! edited {
     };
 }
 
+/// What makes a derivation flaky; its output is gone afterwards.
+const FAILS_AND_SUCCEEDS: &str = "@; rm ../runs/cause; @ --option negative-cache-retry true; \
+    nix-store --delete $(nix-store -q --outputs $(nix-instantiate)); touch ../runs/cause";
+
 /// Where Nix falls back to building without a sandbox.
 const NO_SANDBOX: &str = "unshare -Ur sh -c 'echo 0 > /proc/sys/user/max_mnt_namespaces; @ --option sandbox true'";
 
-const CHANGE: Change = Change { name: "", before: "@", after: "@", refused: true, config: "", builder: "exit 1" };
+const CHANGE: Change =
+    Change { name: "", before: "@", days: 0, after: "@", refused: true, config: "", builder: "exit 1" };
 
 fn changes() -> Vec<Change> {
     let limits = "negative-cache-timeouts = true";
     let long = "/bin/sleep 6; exit 1";
-    let timeout = |name, before, after, refused| Change { name, before, after, refused, config: limits, builder: long };
+    let timeout =
+        |name, before, after, refused| Change { name, before, after, refused, config: limits, builder: long, ..CHANGE };
     let log = "i=0; while [ $i -lt 400 ]; do echo much; i=$((i+1)); done; exit 1";
     vec![
         Change { name: "nothing", ..CHANGE },
@@ -589,6 +602,7 @@ fn changes() -> Vec<Change> {
             refused: false,
             config: limits,
             builder: log,
+            ..CHANGE
         },
         Change {
             name: "max-build-log-size, smaller",
@@ -605,37 +619,33 @@ fn changes() -> Vec<Change> {
             refused: false,
             config: limits,
             builder: long,
+            ..CHANGE
         },
         // ---- time ----
-        edited!("6 days later", "UPDATE attempt SET time = time - 6 * 86400000", true),
-        edited!("8 days later", "UPDATE attempt SET time = time - 8 * 86400000", false),
+        Change { name: "6 days later", days: 6, ..CHANGE },
+        Change { name: "8 days later", days: 8, refused: false, ..CHANGE },
         Change {
             name: "13 days later, confirmed",
             before: "@; @ --option negative-cache-retry true",
-            after: "sqlite3 ../var/negative-cache/failures.sqlite 'UPDATE attempt SET time = time - 13 * 86400000'; @",
+            days: 13,
             ..CHANGE
         },
         Change {
             name: "15 days later, confirmed",
             before: "@; @ --option negative-cache-retry true",
-            after: "sqlite3 ../var/negative-cache/failures.sqlite 'UPDATE attempt SET time = time - 15 * 86400000'; @",
+            days: 15,
             refused: false,
             ..CHANGE
         },
         Change {
             name: "13 days later, confirmed, at most 10",
             before: "@; @ --option negative-cache-retry true",
-            after: "sqlite3 ../var/negative-cache/failures.sqlite 'UPDATE attempt SET time = time - 13 * 86400000'; @",
+            days: 13,
             config: "negative-cache-max-ttl = 864000",
             refused: false,
             ..CHANGE
         },
-        Change {
-            name: "1000 days later, believed for ever",
-            after: "sqlite3 ../var/negative-cache/failures.sqlite 'UPDATE attempt SET time = time - 1000 * 86400000'; @",
-            config: "negative-cache-ttl = 0",
-            ..CHANGE
-        },
+        Change { name: "1000 days later, believed for ever", days: 1000, config: "negative-cache-ttl = 0", ..CHANGE },
         Change {
             name: "2 s later, ttl 1",
             after: "sleep 2; @ --option negative-cache-ttl 1",
@@ -643,21 +653,12 @@ fn changes() -> Vec<Change> {
             ..CHANGE
         },
         edited!("the clock a minute back", "UPDATE attempt SET time = time + 60000", true),
-        edited!("the clock a year back", "UPDATE attempt SET time = time + 365 * 86400000", false),
+        Change { name: "the clock a year back", days: -365, refused: false, ..CHANGE },
         // ---- history ----
         Change { name: "once, of two", config: "negative-cache-min-failures = 2", refused: false, ..CHANGE },
         Change { name: "twice, of two", before: "@; @", config: "negative-cache-min-failures = 2", ..CHANGE },
-        Change {
-            name: "flaky, failed once",
-            before: "@; rm ../runs/cause; @ --option negative-cache-retry true; nix-store --delete $(nix-store -q --outputs $(nix-instantiate)); touch ../runs/cause; @",
-            refused: false,
-            ..CHANGE
-        },
-        Change {
-            name: "flaky, failed twice",
-            before: "@; rm ../runs/cause; @ --option negative-cache-retry true; nix-store --delete $(nix-store -q --outputs $(nix-instantiate)); touch ../runs/cause; @; @",
-            ..CHANGE
-        },
+        Change { name: "flaky, failed once", before: "FAILS_AND_SUCCEEDS; @", refused: false, ..CHANGE },
+        Change { name: "flaky, failed twice", before: "FAILS_AND_SUCCEEDS; @; @", ..CHANGE },
         Change { name: "forgotten", after: "$COMPANION forget $(nix-instantiate); @", refused: false, ..CHANGE },
         Change {
             name: "negative-cache-retry",
@@ -679,10 +680,13 @@ fn play_change(change: &Change) {
     let nix = nix.config(&format!("sandbox-paths = /bin/sh=/bin/bash-static {}", runs.display()));
     let nix = nix.config("cores = 2");
     let build = "nix-build --no-out-link";
-    let before = nix.run(&change.before.replace('@', build));
+    let before = nix.run(&change.before.replace("FAILS_AND_SUCCEEDS", FAILS_AND_SUCCEEDS).replace('@', build));
     assert!(before.status != 0 && !before.stderr.contains(REFUSED), "before: {before}");
     assert_eq!(nix.recorded(), ["x"], "before: {before}");
     let ran_before = nix.runs("x");
+    if change.days != 0 {
+        nix.age(change.days);
+    }
     let after = nix.run(&change.after.replace('@', build));
     assert_eq!(after.stderr.contains(REFUSED), change.refused, "after: {before}\n{after}");
     assert_eq!(nix.runs("x") == ran_before, change.refused, "after: {before}\n{after}");
@@ -750,6 +754,14 @@ impl Outcome {
 }
 
 fn attempt(line: &Line) -> Outcome {
+    let outcome = play_if_possible(line);
+    if line.commands.iter().any(|command| command.contains("GROUP")) {
+        remove_groups();
+    }
+    outcome
+}
+
+fn play_if_possible(line: &Line) -> Outcome {
     if let Some(why) = missing(&line.commands) {
         return Outcome::Impossible(why);
     }

@@ -59,12 +59,6 @@ fn show_takes_derivations_and_outputs() {
     assert_eq!(json[0]["exitCode"], 3);
 }
 
-/// Makes every attempt so many days older.
-fn age(nix: &Scratch, days: u32) {
-    let sql = format!("UPDATE attempt SET time = time - {days} * 86400000");
-    nix.run(&format!("sqlite3 ../var/negative-cache/failures.sqlite '{sql}'")).exits(0);
-}
-
 #[test]
 fn until_when_a_record_is_believed() {
     let nix = with_failures();
@@ -90,7 +84,7 @@ fn until_when_a_record_is_believed() {
         assert!(shown.contains(text), "{text}: {shown}");
     }
 
-    age(&nix, 8);
+    nix.age(8);
     let expired = read(record(&nix, ""));
     assert_eq!((&expired["believed"], &expired["liftedBy"]), (&false.into(), &serde_json::json!([])), "{expired}");
     assert!(expired["doubt"].as_str().unwrap().contains("was believed until"), "{expired}");
@@ -160,7 +154,7 @@ fn explain_says_why() {
         let explained = explain(&format!("export NIX_CONFIG=\"$NIX_CONFIG\"$'\\n{config}';"), "one");
         assert!(explained.contains(why), "{config}: {explained}");
     }
-    age(&nix, 8);
+    nix.age(8);
     assert!(explain("", "one").contains("This does not count now: the failure was believed until"));
     // What is not in the store any more.
     let drv = drv(&nix, "two-2.0");
@@ -212,7 +206,7 @@ fn check_tells_what_stands_in_the_way() {
     assert_eq!((nix.runs("one-1.0"), nix.runs("other"), nix.runs("middle")), (1, 0, 0), "nothing is built");
 
     nix.run("nix-build -A other").exits(0);
-    age(&nix, 8);
+    nix.age(8);
     check("--closure", "top").exits(0);
     check("--closure --ttl 9d", "top").exits(4);
     nix.run("$COMPANION check /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv").exits(1).says("'nix-store' failed: ");

@@ -66,7 +66,7 @@ fn what_would_not_be_refused_is_not_known() {
     assert_eq!(known("").trim(), "true");
     assert_eq!(known("--option cores 99").trim(), "false");
     assert_eq!(known("--option negative-cache-min-failures 2").trim(), "false");
-    nix.run("sqlite3 ../var/negative-cache/failures.sqlite 'UPDATE attempt SET time = time - 8 * 86400000'").exits(0);
+    nix.age(8);
     assert_eq!(known("").trim(), "false");
     let until = "(builtins.knownFailure (import ./.)).believedUntil";
     nix.run(&format!("nix-instantiate --option negative-cache-ttl 0 --eval -E '{until}'")).exits(0).prints("null");

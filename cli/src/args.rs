@@ -59,7 +59,7 @@ pub struct SettingsArguments {
     pub max_ttl: Option<Lifetime>,
 
     /// How often a derivation must fail in a row [default: 'negative-cache-min-failures']
-    #[arg(long, value_name = "NUMBER", value_parser = min_failures)]
+    #[arg(long, value_name = "NUMBER", value_parser = settings::min_failures)]
     pub min_failures: Option<u32>,
 }
 
@@ -73,10 +73,6 @@ fn lifetime(text: &str) -> Result<Lifetime, String> {
     let duration = span.to_duration(options).map_err(|error| error.to_string())?;
     let seconds = u64::try_from(duration.as_secs()).map_err(|_| "it is less than nothing".to_owned())?;
     Ok(Lifetime(settings::lifetime(seconds)))
-}
-
-fn min_failures(text: &str) -> Result<u32, String> {
-    settings::min_failures(text)
 }
 
 #[derive(Debug, Subcommand)]

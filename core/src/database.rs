@@ -232,17 +232,7 @@ impl Database {
         outputs: impl IntoIterator<Item = &'a OutputPath>,
     ) -> Result<HashMap<OutputPath, FailureId>, DatabaseError> {
         let wanted = text_array(outputs.into_iter().map(OutputPath::as_str));
-        let query = || {
-            let mut statement = self.connection.prepare_cached(
-                "SELECT output.path, output.failure FROM rarray(?1) AS wanted
-                 CROSS JOIN output ON output.path = wanted.value
-                 CROSS JOIN failure ON failure.id = output.failure AND failure.stands",
-            )?;
-            let rows = statement
-                .query_map([wanted], |row| Ok((OutputPath::from(row.get::<_, String>(0)?), FailureId(row.get(1)?))))?;
-            rows.collect::<Result<_, _>>()
-        };
-        query().map_err(self.failed())
+        standing(&self.connection, &wanted).map_err(self.failed())
     }
 
     /// Whether `output` failed when it was last built, and was not set aside since. Costs next to nothing if that was not
@@ -441,22 +431,13 @@ impl Database {
     ) -> Result<usize, DatabaseError> {
         let outputs = text_array(outputs.into_iter().map(OutputPath::as_str));
         let failed = self.failed();
-        let standing = |connection: &Connection| {
-            let mut statement = connection.prepare_cached(
-                "SELECT DISTINCT failure.id FROM rarray(?1) AS wanted
-                 CROSS JOIN output ON output.path = wanted.value
-                 CROSS JOIN failure ON failure.id = output.failure AND failure.stands",
-            )?;
-            let rows = statement.query_map([&outputs], |row| row.get(0))?;
-            rows.collect::<rusqlite::Result<Vec<i64>>>()
-        };
         // Most builds succeed and were never known to fail: no write lock for those.
-        if standing(&self.connection).map_err(&failed)?.is_empty() {
+        if standing(&self.connection, &outputs).map_err(&failed)?.is_empty() {
             return Ok(0);
         }
         let succeed = |transaction: &Transaction<'_>| {
-            let standing = standing(transaction)?;
-            for id in &standing {
+            let standing: HashSet<FailureId> = standing(transaction, &outputs)?.into_values().collect();
+            for FailureId(id) in &standing {
                 transaction.prepare_cached("UPDATE failure SET stands = 0 WHERE id = ?1")?.execute([id])?;
                 add_attempt(transaction, *id, time.as_millisecond(), None)?;
             }
@@ -500,6 +481,18 @@ fn record_of_one_table(row: &Row<'_>) -> rusqlite::Result<(i64, FailureRecord)> 
         plugin_version: row.get("plugin_version")?,
     };
     Ok((row.get("id")?, record))
+}
+
+/// Which of `outputs` failed when they were last built.
+fn standing(connection: &Connection, outputs: &Array) -> rusqlite::Result<HashMap<OutputPath, FailureId>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT output.path, output.failure FROM rarray(?1) AS wanted
+         CROSS JOIN output ON output.path = wanted.value
+         CROSS JOIN failure ON failure.id = output.failure AND failure.stands",
+    )?;
+    let rows = statement
+        .query_map([outputs], |row| Ok((OutputPath::from(row.get::<_, String>(0)?), FailureId(row.get(1)?))))?;
+    rows.collect()
 }
 
 fn unreadable(row: &Row<'_>, column: &str, why: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {

@@ -153,12 +153,11 @@ pub fn judge(evidence: &Evidence<'_>, settings: &Settings) -> Judgement {
     let (class, reason, exit_code) = classify(evidence, &settings.transient_exit_codes);
     match reason {
         Some(reason) if !settings.records(class) => Judgement::Ignore(class, reason),
-        None if !settings.records(class) => Judgement::Ignore(class, Reason::NotTheBuilder),
         _ => Judgement::Record(class, exit_code),
     }
 }
 
-/// The class of a failure, why it would not be recorded, and the exit code. The order of the rules is from the general
+/// The class of a failure, why it would not be recorded (nothing of a class that always is), and the exit code. The order of the rules is from the general
 /// to the particular, so that the reason given is the one a person would give.
 fn classify(evidence: &Evidence<'_>, transient_exit_codes: &[i32]) -> (Class, Option<Reason>, Option<i32>) {
     let transient = |reason| (Class::Transient, Some(reason), None);

@@ -179,6 +179,12 @@ impl Scratch {
         self.path("var/negative-cache/failures.sqlite")
     }
 
+    /// Makes every attempt so many days older, as if they had passed; or younger, as if the clock had been set back.
+    pub fn age(&self, days: i64) {
+        let sql = format!("UPDATE attempt SET time = time - {days} * 86400000");
+        self.run(&format!("sqlite3 {} '{sql}'", self.database().display())).exits(0);
+    }
+
     /// All records, newest first, as the companion program prints them.
     pub fn records(&self) -> Vec<Value> {
         let listed = self.run("$COMPANION list --json").exits(0);
