@@ -33,8 +33,23 @@ fn build() -> Result<(), String> {
 
     let mut compiler = cxx_build::bridge("src/lib.rs");
     compiler.files(
-        ["compat", "entry", "observer", "outputs", "primop", "request", "second_look", "settings", "store"]
-            .map(|name| format!("cpp/{name}.cc")),
+        [
+            "compat",
+            "daemon_observer",
+            "daemon_store",
+            "eavesdropping",
+            "entry",
+            "evidence",
+            "observer",
+            "outputs",
+            "policy",
+            "primop",
+            "request",
+            "second_look",
+            "settings",
+            "store",
+        ]
+        .map(|name| format!("cpp/{name}.cc")),
     );
     compiler.include("cpp");
     // As Nix itself: C++20 since 2.16.

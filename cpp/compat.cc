@@ -21,20 +21,23 @@ void applyConfiguration(AbstractConfig & config)
 
 /* ---- Store ---- */
 
-/* What `auto` stands for, if that is a local store: `openStore` handles it apart from all other stores, in every
-   version. Whoever may write to the state directory is the store's owner; everybody else asks the daemon if there is
-   one. */
-static std::optional<std::string> localStoreOfAuto()
+/* The daemon of this machine, as a URL. */
+static constexpr auto daemonUrl = "unix://";
+
+/* What `auto` stands for: `openStore` handles it apart from all other stores, in every version. Whoever may write to the
+   state directory is the store's owner; everybody else asks the daemon if there is one. Empty where Nix still has to make
+   the store. */
+static std::string storeOfAuto()
 {
     if (access(settings.nixStateDir.c_str(), R_OK | W_OK) == 0)
         return "local";
     if (pathExists(settings.nixDaemonSocketFile))
-        return std::nullopt;
+        return daemonUrl;
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
     /* Who may not make /nix has a store at home. Nix makes that one, and says so, when it is first needed. */
     if (!pathExists(settings.nixStateDir) && !isRootUser() && !getEnv("NIX_STORE_DIR") && !getEnv("NIX_STATE_DIR")) {
         auto root = getDataDir() + "/root";
-        return pathExists(root) ? std::optional(root) : std::nullopt;
+        return pathExists(root) ? root : "";
     }
 #endif
     return "local";
@@ -47,17 +50,20 @@ std::optional<std::string> registeredSpelling(const std::string & uri)
     auto parameters = question == std::string::npos ? "" : uri.substr(question + 1);
     bool isAuto = base.empty() || base == "auto";
     if (isAuto) {
-        auto local = localStoreOfAuto();
         /* `?state=` has a say in what `auto` stands for. */
-        if (!local || !parameters.empty())
+        if (!parameters.empty())
             return std::nullopt;
-        base = *local;
+        base = storeOfAuto();
+        if (base.empty())
+            return std::nullopt;
     }
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
     /* This version looks up `local` and paths as well. */
     return isAuto ? std::optional(base) : std::nullopt;
 #else
     /* This version looks up URLs only, and neither `local` nor a path is one. */
+    if (base == "daemon")
+        return daemonUrl + (parameters.empty() ? std::string() : "?" + parameters);
     if (base == "local")
         return "local://" + (parameters.empty() ? "" : "?" + parameters);
     if (base.find("://") != std::string::npos || base.find('/') == std::string::npos)
@@ -106,6 +112,12 @@ bool wantsNegativeCache(const StorePath & path, const BasicDerivation & derivati
 {
     auto copy = derivation;
     return ParsedDerivation(path, copy).getBoolAttr("negativeCache", true);
+}
+
+bool usesRecursiveNix(const StorePath & path, const BasicDerivation & derivation)
+{
+    auto copy = derivation;
+    return ParsedDerivation(path, copy).getRequiredSystemFeatures().count("recursive-nix");
 }
 
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
@@ -207,16 +219,23 @@ GoalPtr makeGoal(Worker & worker, const DerivedPath & request, BuildMode mode)
 #endif
 }
 
-GoalPtr makeInputGoal(Worker & worker, const Derivation & derivation, const StorePath & input)
+DerivedPath inputRequest(const Derivation & derivation, const StorePath & input)
 {
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
     auto & outputs = derivation.inputDrvs.map.at(input).value;
     /* Only outputs of outputs are needed of a derivation that makes derivations. */
-    return worker.makeDerivationGoal(
-        input, outputs.empty() ? OutputsSpec(OutputsSpec::All{}) : OutputsSpec(OutputsSpec::Names(outputs)), bmNormal);
+    return DerivedPath::Built{
+        .drvPath = makeConstantStorePathRef(input),
+        .outputs = outputs.empty() ? OutputsSpec(OutputsSpec::All{}) : OutputsSpec(OutputsSpec::Names(outputs)),
+    };
 #else
-    return worker.makeDerivationGoal(input, derivation.inputDrvs.at(input), bmNormal);
+    return DerivedPath::Built{.drvPath = input, .outputs = derivation.inputDrvs.at(input)};
 #endif
+}
+
+GoalPtr makeInputGoal(Worker & worker, const Derivation & derivation, const StorePath & input)
+{
+    return makeGoal(worker, inputRequest(derivation, input), bmNormal);
 }
 
 std::shared_ptr<DerivationGoal> startedGoal(Worker & worker, const StorePath & derivation)
@@ -387,13 +406,17 @@ static std::optional<std::string> failedPath(const Store & store, const Requeste
     return requested.request.to_string(store);
 }
 
-void throwFailures(Store & store, Worker & worker, const std::vector<Requested> & requested)
+unsigned int exitStatus(Worker & worker)
 {
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
-    auto status = worker.failingExitStatus();
+    return worker.failingExitStatus();
 #else
-    auto status = worker.exitStatus();
+    return worker.exitStatus();
 #endif
+}
+
+void throwFailures(Store & store, const std::vector<Requested> & requested, unsigned int status)
+{
     /* In the order of the goals and each goal once, as in the set of goals that Nix goes through. */
     std::map<std::string, const Requested *> ordered;
     PathSet failed;
@@ -478,6 +501,29 @@ BuildResult buildDerivation(
         };
 #endif
     }
+}
+
+/* ---- The daemon ---- */
+
+bool askValidity(RemoteStore::Connection & connection, const std::string & path)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    connection.to << WorkerProto::Op::IsValidPath << path;
+    auto error = connection.processStderrReturn();
+#else
+    connection.to << wopIsValidPath << path;
+    auto error = connection.processStderr();
+#endif
+    if (error)
+        std::rethrow_exception(error);
+    return readInt(connection.from);
+}
+
+std::string errorMessage(const BuildResult & result)
+{
+    auto success = result.status == BuildResult::Built || result.status == BuildResult::Substituted
+        || result.status == BuildResult::AlreadyValid || result.status == BuildResult::ResolvesToAlreadyValid;
+    return success ? "" : result.errorMsg.empty() ? "build failed" : result.errorMsg;
 }
 
 /* ---- Messages ---- */

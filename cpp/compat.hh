@@ -11,6 +11,7 @@
 #  include "config-global.hh"
 #  include "eval-settings.hh"
 #  include "outputs-spec.hh"
+#  include "remote-store-connection.hh"
 #  include "signals.hh"
 #endif
 
@@ -32,7 +33,9 @@
 #include "logging.hh"
 #include "primops.hh"
 #include "store-api.hh"
+#include "uds-remote-store.hh"
 #include "url.hh"
+#include "worker-protocol.hh"
 #include "finally.hh"
 #include "util.hh"
 
@@ -113,6 +116,58 @@ void replaceLocalStore()
     Implementations::registered->insert(Implementations::registered->begin(), std::move(factory));
 }
 
+/* A client of the daemon, derived from `StoreType`, which is derived from Nix's own and leaves `getUri` open. Its virtual
+   bases are made here, as the versions make them differently. `socket` is empty for the default. */
+template<typename StoreType>
+class DaemonClient : public StoreType
+{
+    const bool isDefault;
+
+public:
+    DaemonClient(const std::string & socket, const nix::Store::Params & params)
+        : nix::StoreConfig(params)
+        , nix::LocalFSStoreConfig(params)
+        , nix::RemoteStoreConfig(params)
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+        , nix::UDSRemoteStoreConfig("unix", socket, params)
+#else
+        , nix::UDSRemoteStoreConfig(params)
+#endif
+        , nix::Store(params)
+        , nix::LocalFSStore(params)
+        , nix::RemoteStore(params)
+        , StoreType(socket.empty() ? nix::settings.nixDaemonSocketFile : socket, params)
+        , isDefault(socket.empty())
+    {
+    }
+
+    std::string getUri() override
+    {
+        return isDefault ? "daemon" : nix::UDSRemoteStore::getUri();
+    }
+};
+
+/* Makes `StoreType`, see above, the store of every `unix` URL. */
+template<typename StoreType>
+void replaceDaemonStore()
+{
+    using nix::Implementations;
+    nix::StoreFactory factory{
+        .uriSchemes = {"unix"},
+        .create = [](auto &&, auto && path, auto params) -> std::shared_ptr<nix::Store> {
+            return std::make_shared<DaemonClient<StoreType>>(std::string(path), params);
+        },
+        .getConfig = []() -> std::shared_ptr<nix::StoreConfig> {
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+            return std::make_shared<nix::UDSRemoteStoreConfig>("unix", "", nix::StringMap{});
+#else
+            return std::make_shared<nix::UDSRemoteStoreConfig>(nix::StringMap{});
+#endif
+        },
+    };
+    Implementations::registered->insert(Implementations::registered->begin(), std::move(factory));
+}
+
 /* Whether `replaceLocalStore` must be called even if nobody asks for the plugin's store: other processes that load the
    plugin (the build hook) are told to open the store by the spelling that only it makes known. */
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
@@ -153,6 +208,9 @@ bool substitutesAllowed(const nix::StorePath & path, const nix::BasicDerivation 
 /* Whether a derivation does not keep itself out (`negativeCache = false`, in structured attributes as well). */
 bool wantsNegativeCache(const nix::StorePath & path, const nix::BasicDerivation & derivation);
 
+/* Whether the builder of a derivation may use Nix itself. */
+bool usesRecursiveNix(const nix::StorePath & path, const nix::BasicDerivation & derivation);
+
 /* `derivation` as it will be built: with the outputs of its dependencies in the place of the dependencies
    (`Derivation::tryResolve`). Nothing unless all of them are known. */
 std::optional<nix::Derivation> resolve(nix::Store & store, const nix::Derivation & derivation);
@@ -167,6 +225,9 @@ nix::GoalPtr makeGoal(nix::Worker & worker, const nix::DerivedPath & request, ni
 
 /* The goal that makes the outputs of `input` that `derivation` needs. */
 nix::GoalPtr makeInputGoal(nix::Worker & worker, const nix::Derivation & derivation, const nix::StorePath & input);
+
+/* The same as a request. */
+nix::DerivedPath inputRequest(const nix::Derivation & derivation, const nix::StorePath & input);
 
 /* The goal whose build of `derivation` has just started. */
 std::shared_ptr<nix::DerivationGoal> startedGoal(nix::Worker & worker, const nix::StorePath & derivation);
@@ -215,12 +276,6 @@ struct Refusal
 
 /* Refuses to build what a goal is about to build that is not at work: it fails, at the latest when its turn comes. */
 void refuse(nix::DerivationGoal & goal, const Refusal & refusal);
-
-/* Whether the builder of a goal may use Nix itself. */
-inline bool usesRecursiveNix(const nix::DerivationGoal & goal)
-{
-    return goal.parsedDrv && goal.parsedDrv->getRequiredSystemFeatures().count("recursive-nix");
-}
 
 /* Whether a goal that has built here should have done so in a sandbox, and could not (`sandbox-fallback`). */
 bool fellBackToNoSandbox(const nix::DerivationGoal & goal);
@@ -286,8 +341,11 @@ struct Requested
     nix::GoalPtr goal;
 };
 
+/* The exit status that a worker asks for. */
+unsigned int exitStatus(nix::Worker & worker);
+
 /* What `Store::buildPaths` does once the goals have run: throws unless all succeeded. */
-void throwFailures(nix::Store & store, nix::Worker & worker, const std::vector<Requested> & requested);
+void throwFailures(nix::Store & store, const std::vector<Requested> & requested, unsigned int status);
 
 /* What `Store::buildPathsWithResults` does once the goals have run. */
 BuildResults collectResults(const std::vector<Requested> & requested);
@@ -299,6 +357,14 @@ nix::BuildResult buildDerivation(
     const nix::BasicDerivation & derivation,
     nix::BuildMode mode,
     const std::function<void(const nix::Goals &)> & run);
+
+/* ---- The daemon ---- */
+
+/* Asks a daemon whether a path is valid, past all that is remembered on this side. */
+bool askValidity(nix::RemoteStore::Connection & connection, const std::string & path);
+
+/* What a result says of a failure; empty if it is a success. */
+std::string errorMessage(const nix::BuildResult & result);
 
 /* ---- Messages ---- */
 
@@ -340,6 +406,9 @@ public:
     {
     }
 
+    /* What was passed on. */
+    virtual void logged(nix::Verbosity level, std::string_view text) = 0;
+
     void stop() override { inner.stop(); }
     bool isVerbose() override { return inner.isVerbose(); }
     void logEI(const nix::ErrorInfo & info) override { inner.logEI(info); }
@@ -366,12 +435,21 @@ public:
     }
 
 #if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
-    void log(nix::Verbosity level, std::string_view text) override { inner.log(level, text); }
+    void log(nix::Verbosity level, std::string_view text) override
+    {
+        inner.log(level, text);
+        logged(level, text);
+    }
+
     void pause() override { inner.pause(); }
     void resume() override { inner.resume(); }
     void setPrintBuildLogs(bool print) override { inner.setPrintBuildLogs(print); }
 #else
-    void log(nix::Verbosity level, const nix::FormatOrString & text) override { inner.log(level, text); }
+    void log(nix::Verbosity level, const nix::FormatOrString & text) override
+    {
+        inner.log(level, text);
+        logged(level, text.s);
+    }
 #endif
 };
 

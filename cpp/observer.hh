@@ -7,39 +7,30 @@
    Holding it for longer would keep its activity alive in the progress bar. */
 
 #include "compat.hh"
+#include "eavesdropping.hh"
 #include "outputs.hh"
 #include "nix-negative-cache-plugin/src/lib.rs.h"
 
-#include <map>
-
 namespace negative_cache {
-
-class Observer;
-
-/* Puts a logger that tells this thread's observer of builds in front of Nix's, for as long as it lives. */
-class Eavesdropping
-{
-public:
-    Eavesdropping();
-    ~Eavesdropping();
-    Eavesdropping(const Eavesdropping &) = delete;
-};
 
 /* Watches the builds of a worker that is run in the thread which made the observer. The worker must have been made
    while eavesdropping, as its activities stay with the logger they were made with. */
-class Observer
+class Observer : public Listener
 {
     nix::Store & store;
     nix::Worker & worker;
     const nix::BuildMode mode;
     const core::Policy & policy;
-    Observer * const outer;
+    /* Whether there is a new record. */
+    bool recorded = false;
 
     struct Build
     {
         std::shared_ptr<nix::DerivationGoal> goal;
-        nix::ActivityId activity;
+        /* Those that its log comes by. */
+        std::set<nix::ActivityId> activities;
         rust::Box<core::RunningBuild> running;
+        rust::Vec<rust::String> saidByHook;
         /* Whether it was built before in this run (`repeat` in Nix up to 2.11), and succeeded. */
         bool again;
         /* Until the end of the build is recorded. */
@@ -48,20 +39,19 @@ class Observer
 
     std::vector<Build> running;
 
-    void ended(const Build & build, core::Status status);
-    bool outputsAreValid(const Build & build);
+    void ended(Build & build, core::Status status);
 
 public:
     Observer(nix::Store & store, nix::Worker & worker, nix::BuildMode mode, const core::Policy & policy);
-    ~Observer();
-    Observer(const Observer &) = delete;
-
-    /* The observer of this thread, or null. */
-    static Observer * current();
+    ~Observer() override;
 
     void activityStarted(
-        nix::ActivityId activity, nix::ActivityType type, const nix::Logger::Fields & fields, nix::ActivityId parent);
-    void activityResult(nix::ActivityId activity, nix::ResultType type, const nix::Logger::Fields & fields);
+        nix::ActivityId activity,
+        nix::ActivityType type,
+        const nix::Logger::Fields & fields,
+        nix::ActivityId parent) override;
+    void activityResult(nix::ActivityId activity, nix::ResultType type, const nix::Logger::Fields & fields) override;
+    void errorLogged(std::string_view text) override;
 };
 
 } // namespace negative_cache

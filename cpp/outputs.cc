@@ -43,6 +43,17 @@ bool isValid(Store & store, const core::Output & key)
     return bool(store.queryRealisation(DrvOutput::parse(name)));
 }
 
+bool areBuilt(Store & store, const rust::Vec<core::Output> & keys)
+{
+    StorePathSet paths;
+    for (auto & key : keys)
+        if (auto output = store.maybeParseStorePath(std::string(key.path)))
+            paths.insert(*output);
+        else if (!isValid(store, key))
+            return false;
+    return !keys.empty() && store.queryValidPaths(paths).size() == paths.size();
+}
+
 /* Whether a store from which outputs may be substituted has a realisation. */
 static bool canBeSubstituted(const DrvOutput & id)
 {

@@ -17,6 +17,9 @@ rust::Vec<rust::String> plainKeys(const rust::Vec<core::Output> & keys);
 /* Whether an output is there. */
 bool isValid(nix::Store & store, const core::Output & key);
 
+/* Whether all outputs are there, and there are any; past what is remembered of a daemon's answers. */
+bool areBuilt(nix::Store & store, const rust::Vec<core::Output> & keys);
+
 /* Whether an output of a derivation is valid or can be substituted, as far as anybody can tell. */
 bool canBeHad(
     nix::Store & store, const nix::StorePath & path, const nix::BasicDerivation & derivation, const core::Output & key);

@@ -1,6 +1,7 @@
 #include "primop.hh"
 #include "compat.hh"
 #include "outputs.hh"
+#include "policy.hh"
 #include "settings.hh"
 #include "trouble.hh"
 
@@ -31,13 +32,11 @@ static rust::Vec<rust::String> pathsOf(EvalState & state, compat::Position posit
 /* Kept, as whole package sets are asked about; an evaluation does not change settings. */
 static const core::Policy & policyOf(EvalState & state)
 {
-    auto local = dynamic_cast<LocalFSStore *>(&*state.store);
-    std::string stateDir = local ? local->stateDir.get() : nix::settings.nixStateDir;
-    std::string realStoreDir = local ? local->realStoreDir.get() : nix::settings.nixStore;
-    static thread_local std::map<std::string, rust::Box<core::Policy>> policies;
-    auto found = policies.find(stateDir);
+    static thread_local std::map<Store *, rust::Box<core::Policy>> policies;
+    auto & store = *state.store;
+    auto found = policies.find(&store);
     if (found == policies.end())
-        found = policies.emplace(stateDir, policy(stateDir, realStoreDir)).first;
+        found = policies.emplace(&store, policyFor(store)).first;
     return *found->second;
 }
 

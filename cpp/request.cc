@@ -122,53 +122,25 @@ std::optional<compat::Refusal> refusalOf(
     return refusal(store, path, verdict.known[0]);
 }
 
-/* Whether nothing has to be built or substituted for a request. */
-static bool isThere(Store & store, const DerivedPath & request)
+bool isThere(Store & store, const DerivedPath & request)
 {
     auto missing = compat::queryMissing(store, {request});
     return missing.willBuild.empty() && missing.willSubstitute.empty() && missing.unknown.empty();
 }
 
-std::vector<compat::Requested> makeGoals(
-    Worker & worker,
-    BuildMode mode,
-    const std::vector<DerivedPath> & requests,
-    const Consultation & consultation,
-    std::vector<GoalPtr> & refused)
+RefusedGoals::RefusedGoals(Worker & worker, const Consultation & consultation)
+    : worker(worker)
 {
     auto & missing = consultation.missing;
     auto & verdict = consultation.verdict;
-    auto & store = worker.store;
-
-    std::vector<compat::Requested> requested;
-    for (auto & request : requests)
-        requested.push_back({request, nullptr});
-
-    if (verdict.known.empty()) {
-        for (auto & i : requested)
-            i.goal = compat::makeGoal(worker, i.request, mode);
-        return requested;
-    }
-
-    if (!settings.keepGoing)
-        /* The refusal will end the run, so what is there is done with first; the rest never starts. */
-        for (auto & i : requested)
-            if (isThere(store, i.request)) {
-                i.goal = compat::makeGoal(worker, i.request, mode);
-                worker.run(Goals{i.goal});
-            }
-
-    std::map<StorePath, std::shared_ptr<compat::UnbuiltGoal>> unbuilt;
     auto add = [&](size_t place, std::optional<compat::Refusal> error) {
         auto & path = missing.at(place).path;
         auto goal = std::make_shared<compat::UnbuiltGoal>(path, worker, std::move(error));
-        unbuilt.emplace(path, goal);
-        refused.push_back(goal);
+        goals.emplace(path, goal);
         return goal;
     };
-    for (auto & known : verdict.known)
-        /* Awake: it fails at once. Dependents wake up when what they wait for has failed. */
-        worker.wakeUp(add(known.place, refusal(store, missing.at(known.place).path, known)));
+    for (auto & failure : verdict.known)
+        known.push_back(add(failure.place, refusal(worker.store, missing.at(failure.place).path, failure)));
     for (auto place : verdict.dependents)
         add(place, std::nullopt);
 
@@ -178,24 +150,26 @@ std::vector<compat::Requested> makeGoals(
             alsoMissing.insert(i.path);
     for (auto place : verdict.dependents) {
         auto & [path, derivation] = missing.at(place);
-        auto & goal = unbuilt.at(path);
+        auto & goal = goals.at(path);
         for (auto & input : compat::inputDerivations(derivation))
-            if (auto other = unbuilt.find(input); other != unbuilt.end())
+            if (auto other = goals.find(input); other != goals.end())
                 goal->addWaitee(other->second);
             else if (alsoMissing.count(input))
-                /* Nobody can use it now, but the user asked for as much as can be built. What could be downloaded
-                   stays away: it would only be of use for a build that does not happen. */
-                goal->addWaitee(compat::makeInputGoal(worker, derivation, input));
+                alsoWanted.push_back({goal, derivation, input});
     }
+}
 
-    for (auto & i : requested) {
-        auto path = compat::requestedDerivation(i.request);
-        if (auto goal = path ? unbuilt.find(*path) : unbuilt.end(); goal != unbuilt.end())
-            i.goal = goal->second;
-        else if (settings.keepGoing)
-            i.goal = compat::makeGoal(worker, i.request, mode);
-    }
-    return requested;
+void RefusedGoals::wake()
+{
+    for (auto & goal : known)
+        worker.wakeUp(goal);
+}
+
+GoalPtr RefusedGoals::find(const DerivedPath & request) const
+{
+    auto path = compat::requestedDerivation(request);
+    auto goal = path ? goals.find(*path) : goals.end();
+    return goal == goals.end() ? nullptr : goal->second;
 }
 
 } // namespace negative_cache

@@ -101,6 +101,11 @@ Settings::Settings()
           false,
           "negative-cache-fixed-output",
           "Whether to record failures of fixed-output derivations and of `builtin:` builders.")
+    , maxRecords(
+          this,
+          core::default_max_records(),
+          "negative-cache-max-records",
+          "How many failures the database keeps at most; beyond, those go that were not used for the longest time.")
 {
 }
 
@@ -109,36 +114,6 @@ static Settings * registered = nullptr;
 Settings & settings()
 {
     return *registered;
-}
-
-static rust::Vec<uint8_t> bytes(const std::string & path)
-{
-    rust::Vec<uint8_t> bytes;
-    std::copy(path.begin(), path.end(), std::back_inserter(bytes));
-    return bytes;
-}
-
-rust::Box<core::Policy> policy(const std::string & stateDir, const std::string & realStoreDir)
-{
-    auto [beforeFullLogs, afterFullLogs] = compat::fullLogs();
-    core::Circumstances circumstances{
-        .settings = {},
-        .database = bytes(settings().database.get()),
-        .state_dir = bytes(stateDir),
-        .real_store_dir = bytes(realStoreDir),
-        .nix_version = nix::nixVersion,
-        .wording = {
-            .last = compat::lastLogLines,
-            .log_lines = nix::settings.logLines,
-            .before_full_logs = beforeFullLogs,
-            .after_full_logs = afterFullLogs,
-        },
-    };
-    std::map<std::string, nix::AbstractConfig::SettingInfo> all;
-    nix::globalConfig.getSettings(all);
-    for (auto & [name, setting] : all)
-        circumstances.settings.push_back({name, rust::String::lossy(setting.value)});
-    return core::new_policy(circumstances);
 }
 
 /* While a setting is not known yet, Nix keeps its first value instead of its last (`GlobalConfig::set`), so that the
@@ -176,8 +151,7 @@ struct LastValues : nix::Config
 
 } // namespace
 
-/* The arguments of this process; none where the system does not tell. */
-static std::vector<std::string> commandLine()
+std::vector<std::string> commandLine()
 {
     std::ifstream file("/proc/self/cmdline", std::ios::binary);
     std::string all{std::istreambuf_iterator<char>(file), {}};

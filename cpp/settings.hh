@@ -20,6 +20,7 @@ struct Settings : nix::Config
     compat::CheckedSetting transientExitCodes;
     nix::Setting<bool> timeouts;
     nix::Setting<bool> fixedOutput;
+    nix::Setting<uint64_t> maxRecords;
 };
 
 /* The settings, once `registerSettings` ran. */
@@ -29,7 +30,7 @@ Settings & settings();
    is on, which the setting itself says only once Nix has gone on. */
 bool registerSettings();
 
-/* The settings in force for a store whose state directory is `stateDir` and whose files are in `realStoreDir`. */
-rust::Box<core::Policy> policy(const std::string & stateDir, const std::string & realStoreDir);
+/* The arguments of this process; none where the system does not tell. */
+std::vector<std::string> commandLine();
 
 } // namespace negative_cache

@@ -1,4 +1,6 @@
 #include "store.hh"
+#include "daemon_store.hh"
+#include "policy.hh"
 #include "request.hh"
 #include "settings.hh"
 #include "trouble.hh"
@@ -18,21 +20,32 @@ static void run(WatchedWorker & watched, const Goals & goals, bool asked)
     watched.run(goals);
 }
 
-/* What stands in the way, as `consult` finds it out. Where it can't, nothing does: Nix meets the same error itself. */
-template<typename Consult>
-static std::invoke_result_t<Consult> consultUnlessItFails(BuildMode mode, Consult && consult)
+/* Nix's goals for requests, and in the place of what is refused goals that fail. Without keep-going, what a refusal leaves
+   undone has no goal. */
+static std::vector<compat::Requested> makeGoals(
+    Worker & worker,
+    BuildMode mode,
+    const std::vector<DerivedPath> & requests,
+    const Consultation & consultation,
+    RefusedGoals & refused)
 {
-    std::invoke_result_t<Consult> answer{};
-    /* A check or a repair asks for a build of what was built before. */
-    if (mode == bmNormal)
-        harmless([&] {
-            try {
-                answer = consult();
-            } catch (Error & error) {
-                debug("negative cache: cannot tell what would be built: %s", error.what());
-            }
-        });
-    return answer;
+    bool anyKnown = !consultation.verdict.known.empty();
+    std::vector<compat::Requested> requested;
+    for (auto & request : requests) {
+        auto goal = refused.find(request);
+        if (!goal && (nix::settings.keepGoing || !anyKnown))
+            goal = compat::makeGoal(worker, request, mode);
+        else if (!goal && isThere(worker.store, request)) {
+            /* The refusal will end the run, so what is there is done with first; the rest never starts. */
+            goal = compat::makeGoal(worker, request, mode);
+            worker.run(Goals{goal});
+        }
+        requested.push_back({request, goal});
+    }
+    for (auto & [dependent, derivation, input] : refused.alsoWanted)
+        dependent->addWaitee(compat::makeInputGoal(worker, derivation, input));
+    refused.wake();
+    return requested;
 }
 
 /* Does as the entry points of Nix (`build/entry-points.cc`), but for the goals of what is known to fail; `finish` is
@@ -45,10 +58,10 @@ static auto build(
     const std::shared_ptr<Store> & evalStore,
     Finish && finish)
 {
-    auto policy = negative_cache::policy(store.stateDir, store.realStoreDir);
+    auto policy = policyFor(store);
     auto consultation = consultUnlessItFails(mode, [&] { return consult(store, *policy, requests); });
     WatchedWorker watched(store, evalStore ? *evalStore : store, mode, *policy);
-    std::vector<GoalPtr> refused;
+    RefusedGoals refused(watched.worker, consultation);
     auto requested = makeGoals(watched.worker, mode, requests, consultation, refused);
     Goals goals;
     for (auto & i : requested)
@@ -65,7 +78,7 @@ void negative_cache::LocalStore::buildPaths(
     if (!settings().enable)
         return nix::LocalStore::buildPaths(requests, mode, evalStore);
     build(*this, requests, mode, evalStore, [&](Worker & worker, auto & requested) {
-        compat::throwFailures(*this, worker, requested);
+        compat::throwFailures(*this, requested, compat::exitStatus(worker));
     });
 }
 
@@ -84,7 +97,7 @@ negative_cache::LocalStore::buildDerivation(const StorePath & path, const BasicD
 {
     if (!settings().enable)
         return nix::LocalStore::buildDerivation(path, derivation, mode);
-    auto policy = negative_cache::policy(stateDir, realStoreDir);
+    auto policy = policyFor(*this);
     auto refusal = consultUnlessItFails(mode, [&] { return consult(*this, *policy, path, derivation); });
     WatchedWorker watched(*this, *this, mode, *policy);
     if (!refusal)
@@ -115,6 +128,8 @@ void negative_cache::LocalStore::queryMissing(
 bool negative_cache::LocalStore::isValidPathUncached(const StorePath & path)
 {
     bool valid = nix::LocalStore::isValidPathUncached(path);
+    if (std::string name(path.to_string()); !valid && settings().enable && core::is_message(name))
+        harmless([&] { report(core::hear(*policyFor(*this), storeDir, name)); });
     if (auto secondLook = SecondLook::current(); secondLook && !valid)
         secondLook->missing(*this, printStorePath(path));
     return valid;
@@ -136,6 +151,8 @@ void registerStore(bool on)
 {
     if (on || !compat::localUrlsAreNixs)
         compat::replaceLocalStore<negative_cache::LocalStore>();
+    if (on)
+        compat::replaceDaemonStore<DaemonStore>();
     auto & uri = nix::settings.storeUri;
     if (auto registered = on ? compat::registeredSpelling(uri.get()) : std::nullopt)
         uri = *registered;

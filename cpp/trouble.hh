@@ -35,4 +35,23 @@ void harmless(Work && work)
     }
 }
 
+/* What stands in the way of a request, as `consult` finds it out. Where it can't, nothing does: Nix meets the same error
+   itself. */
+template<typename Consult>
+std::invoke_result_t<Consult> consultUnlessItFails(nix::BuildMode mode, Consult && consult)
+{
+    using namespace nix;
+    std::invoke_result_t<Consult> answer{};
+    /* A check or a repair asks for a build of what was built before. */
+    if (mode == bmNormal)
+        harmless([&] {
+            try {
+                answer = consult();
+            } catch (Error & error) {
+                debug("negative cache: cannot tell what would be built: %s", error.what());
+            }
+        });
+    return answer;
+}
+
 } // namespace negative_cache

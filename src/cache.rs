@@ -1,14 +1,16 @@
 //! The cache of this process: turns what C++ sends into the core's types, and keeps the database open.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Mutex, PoisonError};
 
 use jiff::Timestamp;
 use nix_negative_cache_core::belief::{Belief, believe};
+use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::class::Class;
-use nix_negative_cache_core::database::{Database, DatabaseError};
+use nix_negative_cache_core::database::place::Audience;
+use nix_negative_cache_core::database::{Database, DatabaseError, FailureId, Version};
 use nix_negative_cache_core::judgement::{self, Evidence, Judgement, Reason};
 use nix_negative_cache_core::log_tail::printable;
 use nix_negative_cache_core::record::{self, Believed, Failure, FailureRecord};
@@ -17,6 +19,7 @@ use nix_negative_cache_core::store_path::{DerivationPath, OutputPath};
 use nix_negative_cache_core::verdict::{self, Missing};
 
 use crate::boundary::fault_point;
+use crate::client;
 use crate::policy::Policy;
 use crate::running_build::RunningBuild;
 use crate::{EndedBuild, FailureAttributes, KnownFailure, MissingDerivation, Status, Verdict};
@@ -30,57 +33,124 @@ struct Databases {
 
 static DATABASES: Mutex<Option<Databases>> = Mutex::new(None);
 
-/// Calls `work` with the database of `policy`, which is `None` if there is none yet.
+/// Calls `work` with the database at `path`, which is `None` if there is none; it is made if there is an audience for it.
 fn with_database<T>(
-    policy: &Policy,
-    create: bool,
+    path: &Path,
+    audience: Option<Audience>,
     work: impl FnOnce(Option<&mut Database>) -> Result<T, DatabaseError>,
-) -> Result<T, String> {
+) -> Result<T, DatabaseError> {
     fault_point();
-    let path = policy.database.clone();
     let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(inherited) = databases.take_if(|databases| databases.process != process::id()) {
         // Closing it here could release the parent's locks.
         std::mem::forget(inherited);
     }
     let databases = databases.get_or_insert_with(|| Databases { process: process::id(), open: HashMap::new() });
-    let result = (|| {
-        if !databases.open.contains_key(&path) {
-            let database = if create { Some(Database::open_or_create(&path)?) } else { Database::open(&path)? };
-            if let Some(database) = database {
-                databases.open.insert(path.clone(), database);
-            }
+    if !databases.open.contains_key(path) {
+        let database = match audience {
+            Some(audience) => Some(Database::open_or_create(path, audience)?),
+            None => Database::open(path)?,
+        };
+        if let Some(database) = database {
+            databases.open.insert(path.to_owned(), database);
         }
-        work(databases.open.get_mut(&path))
-    })();
-    result.map_err(|error| error.to_string())
+    }
+    work(databases.open.get_mut(path))
+}
+
+/// Calls `work` with the database that this process writes to, if it is there; made if `create`.
+fn with_own<T>(
+    policy: &Policy,
+    create: bool,
+    work: impl FnOnce(Option<&mut Database>) -> Result<T, DatabaseError>,
+) -> Result<T, String> {
+    let Some(path) = &policy.database else { return work(None).map_err(|error| error.to_string()) };
+    with_database(path, create.then_some(policy.audience), work).map_err(|error| error.to_string())
+}
+
+/// Calls `work` with a database of `policy` that is only consulted.
+fn consulting<T: Default>(
+    policy: &Policy,
+    path: &Path,
+    work: impl FnOnce(&mut Database) -> Result<T, DatabaseError>,
+) -> Result<T, String> {
+    let result = with_database(path, None, |database| database.map_or_else(|| Ok(T::default()), work));
+    match result {
+        // The daemon does without it as well, or knows better; to say so each time is of no use to its users.
+        Err(error) if policy.daemons.as_deref() == Some(path) && error.is_the_owners() => Ok(T::default()),
+        result => result.map_err(|error| error.to_string()),
+    }
+}
+
+/// Whether `question` has the answer yes for one of the databases.
+fn any_database(
+    policy: &Policy,
+    question: impl Fn(&mut Database) -> Result<bool, DatabaseError>,
+) -> Result<bool, String> {
+    if !policy.settings()?.consults() {
+        return Ok(false);
+    }
+    for path in policy.databases() {
+        if consulting(policy, path, &question)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Whether any failure is known that could stand in the way.
 pub fn has_known_failures(policy: &Policy) -> Result<bool, String> {
-    if !policy.settings()?.consults() {
-        return Ok(false);
-    }
-    with_database(policy, false, |database| match database {
-        Some(database) => database.is_empty().map(|empty| !empty),
-        None => Ok(false),
-    })
+    any_database(policy, |database| database.is_empty().map(|empty| !empty))
+}
+
+/// Whether this process has recorded any failure that a success would lift, or another one in the same place.
+pub fn has_records(policy: &Policy) -> Result<bool, String> {
+    with_own(policy, false, |database| database.map_or(Ok(false), |database| database.is_empty().map(|empty| !empty)))
 }
 
 /// Whether the output `key` failed when it was last built and that could stand in the way.
 pub fn is_known_failure(policy: &Policy, key: &str) -> Result<bool, String> {
-    if !policy.settings()?.consults() {
-        return Ok(false);
-    }
-    with_database(policy, false, |database| match database {
-        Some(database) => database.is_known(&OutputPath::from(key)),
-        None => Ok(false),
-    })
+    let output = OutputPath::from(key);
+    any_database(policy, |database| database.is_known(&output))
 }
 
 /// What the record of a derivation says of a new attempt.
 fn belief(policy: &Policy, record: &FailureRecord, now: Timestamp) -> Result<Belief, String> {
-    Ok(believe(&record.history, policy.environment(), policy.settings()?, now))
+    Ok(record.belief(policy.user, policy.environment(), policy.settings()?, now))
+}
+
+/// A record as this process sees it.
+fn seen(policy: &Policy, record: FailureRecord) -> FailureRecord {
+    if policy.asks_daemon() { record.as_clients_see() } else { record }
+}
+
+/// What a database knows of missing derivations, by their places.
+struct Records {
+    version: Version,
+    records: BTreeMap<usize, (FailureId, FailureRecord)>,
+}
+
+fn records_of(policy: &Policy, path: &Path, missing: &[Missing]) -> Result<Option<Records>, String> {
+    consulting(policy, path, |database| {
+        let version = database.version()?;
+        let failures = database.known(missing.iter().flat_map(|missing| &missing.outputs))?;
+        let mut records = BTreeMap::new();
+        for (place, missing) in missing.iter().enumerate() {
+            if let Some(id) = missing.outputs.iter().find_map(|output| failures.get(output))
+                && let Some(record) = database.record(*id)?
+            {
+                records.insert(place, (*id, seen(policy, record)));
+            }
+        }
+        Ok(Some(Records { version, records }))
+    })
+}
+
+/// A failure that stands in the way.
+struct Known<'a> {
+    database: &'a Path,
+    id: FailureId,
+    believed: Believed<'a>,
 }
 
 /// The verdict on a request for `requested` that would build `missing`.
@@ -94,62 +164,78 @@ pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDe
             inputs: missing.inputs.iter().map(|path| path.as_str().into()).collect(),
         })
         .collect();
-    let (version, records) = with_database(policy, false, |database| {
-        let mut records: BTreeMap<usize, FailureRecord> = BTreeMap::new();
-        let Some(database) = database else { return Ok((None, records)) };
-        let version = database.version()?;
-        let failures = database.known(missing.iter().flat_map(|missing| &missing.outputs))?;
-        for (place, missing) in missing.iter().enumerate() {
-            if let Some(id) = missing.outputs.iter().find_map(|output| failures.get(output))
-                && let Some(record) = database.record(*id)?
-            {
-                records.insert(place, record);
-            }
-        }
-        Ok((Some(version), records))
-    })?;
+    let mut found = Vec::new();
+    for path in policy.databases() {
+        found.extend(records_of(policy, path, &missing)?.map(|records| (path, records)));
+    }
 
     let mut verdict = Verdict::default();
     let now = Timestamp::now();
-    let mut known = HashMap::new();
-    for (place, record) in &records {
-        let place = *place;
-        match belief(policy, record, now)? {
-            Belief::Fails { attempt, .. } => {
-                known.insert(place, record.believed(attempt));
+    let mut known: HashMap<usize, Known<'_>> = HashMap::new();
+    for (path, Records { version, records }) in &found {
+        let mut doubted = Vec::new();
+        for (&place, (id, record)) in records {
+            match belief(policy, record, now)? {
+                Belief::Fails { attempt, .. } => {
+                    let believed = record.believed(attempt);
+                    known.entry(place).or_insert(Known { database: path, id: *id, believed });
+                }
+                Belief::Open(doubt) => {
+                    doubted.push(place);
+                    verdict.doubted.push(KnownFailure {
+                        place,
+                        text: format!("failed before, but may be built: {doubt}"),
+                        status: record.class.into(),
+                    });
+                }
             }
-            Belief::Open(doubt) => verdict.doubted.push(KnownFailure {
-                place,
-                text: format!("failed before, but may be built: {doubt}"),
-                status: record.class.into(),
-            }),
         }
+        // Who asks again gets the same answer, and should get it quickly: Nix asks often.
+        let doubted = doubted.into_iter().flat_map(|place| missing[place].outputs.clone());
+        consulting(policy, path, |database| database.set_aside(*version, doubted))?;
     }
-    // Who asks again gets the same answer, and should get it quickly: Nix asks often.
-    let doubted = verdict.doubted.iter().flat_map(|doubted| missing[doubted.place].outputs.clone());
-    with_database(policy, false, |database| match (database, version) {
-        (Some(database), Some(version)) => database.set_aside(version, doubted),
-        _ => Ok(()),
-    })?;
-    let say = |places: &[usize], text: &dyn Fn(&Believed<'_>) -> String| {
+    let say = |places: &[usize], text: &dyn Fn(&Known<'_>) -> String| {
         let said = places.iter().filter_map(|place| Some((*place, known.get(place)?)));
-        said.map(|(place, believed)| KnownFailure { place, text: text(believed), status: believed.class.into() })
+        said.map(|(place, known)| KnownFailure { place, text: text(known), status: known.believed.class.into() })
             .collect()
     };
-    let database = policy.unusual_database();
     let places = known.keys().copied().collect();
     match verdict::decide(policy.settings()?, &requested, &missing, &places) {
         verdict::Verdict::Build => {}
         verdict::Verdict::Warn(places) => {
-            verdict.warnings = say(&places, &|believed| refusal::warning(believed, now, database));
+            verdict.warnings =
+                say(&places, &|known| refusal::warning(&known.believed, now, &policy.wording(known.database)));
         }
         verdict::Verdict::Refuse { known: places, dependents } => {
-            let wording = policy.wording();
-            verdict.known = say(&places, &|believed| refusal::refusal(believed, now, database, &wording));
+            verdict.known =
+                say(&places, &|known| refusal::refusal(&known.believed, now, &policy.wording(known.database)));
             verdict.dependents = dependents;
+            let used: Vec<FailureId> = places
+                .iter()
+                .filter_map(|place| known.get(place))
+                .filter(|known| Some(known.database) == policy.database.as_deref())
+                .map(|known| known.id)
+                .collect();
+            with_own(policy, false, |database| {
+                database.into_iter().for_each(|database| database.note_use(&used, now));
+                Ok(())
+            })?;
         }
     }
     Ok(verdict)
+}
+
+/// Whether the daemon has recorded a failure of these outputs since `start` by itself.
+fn daemon_recorded(policy: &Policy, outputs: &[OutputPath], start: Timestamp) -> Result<bool, String> {
+    let Some(path) = &policy.daemons else { return Ok(false) };
+    consulting(policy, path, |database| {
+        for id in database.known(outputs)?.into_values() {
+            if database.record(id)?.is_some_and(|record| record.last_failure >= start) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })
 }
 
 /// Records how `build` ended. Returns the class of a failure that is not recorded, and why it is not.
@@ -158,7 +244,7 @@ pub fn build_ended(
     build: &EndedBuild,
     running: &RunningBuild,
 ) -> Result<Option<(Class, Reason)>, String> {
-    let settings = policy.settings()?;
+    let settings = policy.configured()?;
     let settled = build.status == Status::Built || build.status == Status::Other;
     // Most builds succeed, and nobody reads their logs.
     let log = if build.status == Status::Built { String::new() } else { running.log.text() };
@@ -166,12 +252,12 @@ pub fn build_ended(
     let evidence = Evidence {
         derivation: &derivation,
         status: build.status.for_core(),
-        message: &build.message,
+        messages: &build.messages,
         log: &log,
         fixed_output: build.fixed_output,
         impure: build.impure,
         builtin: build.builtin,
-        remote: build.remote,
+        machine: (!build.machine.is_empty()).then_some(build.machine.as_str()),
         outputs_known: !build.outputs.is_empty(),
         normal_mode: build.normal_mode,
         interrupted: build.interrupted,
@@ -179,20 +265,29 @@ pub fn build_ended(
         opted_out: build.opted_out,
         shortage: if settled { None } else { running.shortage(policy) },
     };
+    let outputs: Vec<OutputPath> = build.outputs.iter().map(|output| output.path.as_str().into()).collect();
     match judgement::judge(&evidence, settings) {
         Judgement::Ignore(class, reason) => Ok(Some((class, reason))),
-        Judgement::Succeeded => with_database(policy, false, |database| {
+        Judgement::Succeeded => with_own(policy, false, |database| {
             let Some(database) = database else { return Ok(None) };
-            let outputs: Vec<OutputPath> = build.outputs.iter().map(|output| output.path.as_str().into()).collect();
             database.succeed(&outputs, Timestamp::now()).map(|_| None)
         }),
         Judgement::Record(class, exit_code) => {
             let environment = policy.environment().clone();
             let environment = if build.without_sandbox { environment.without_sandbox() } else { environment };
-            let outputs = build.outputs.iter();
+            let environment = if build.machine.is_empty() { environment } else { environment.on(&build.machine) };
+            let started = Timestamp::now().saturating_sub(running.duration()).unwrap_or(Timestamp::MIN);
+            if daemon_recorded(policy, &outputs, started)? {
+                return Ok(None);
+            }
+            let message = judgement::telling_message(&evidence).or(build.messages.first().map(String::as_str));
+            let message = message.unwrap_or_default();
+            let here = || gethostname::gethostname().to_string_lossy().into_owned();
             let failure = Failure {
                 derivation: derivation.clone(),
-                outputs: outputs
+                outputs: build
+                    .outputs
+                    .iter()
                     .map(|output| record::Output { name: output.name.clone(), path: output.path.as_str().into() })
                     .collect(),
                 store_dir: build.store_dir.clone(),
@@ -201,14 +296,14 @@ pub fn build_ended(
                 class,
                 exit_code,
                 environment,
-                message: build.message.lines().map(|line| printable(line.as_bytes())).collect::<Vec<_>>().join("\n"),
+                message: message.lines().map(|line| printable(line.as_bytes())).collect::<Vec<_>>().join("\n"),
                 log,
                 time: Timestamp::now(),
                 duration_ms: i64::try_from(running.duration().as_millis()).unwrap_or(i64::MAX),
-                host: gethostname::gethostname().to_string_lossy().into_owned(),
+                host: if build.machine.is_empty() { here() } else { printable(build.machine.as_bytes()) },
                 nix_version: policy.nix_version.clone(),
             };
-            with_database(policy, true, |database| match database {
+            with_own(policy, true, |database| match database {
                 Some(database) => database.insert(&failure).map(|()| None),
                 None => Ok(None),
             })
@@ -216,20 +311,55 @@ pub fn build_ended(
     }
 }
 
+/// Takes a step towards a database with no more records than it should have.
+pub fn tidy(policy: &Policy) -> Result<(), String> {
+    let settings = policy.configured()?;
+    let (most, oldest) = (settings.max_records, settings.past_life(Timestamp::now()));
+    with_own(policy, false, |database| {
+        let Some(database) = database else { return Ok(()) };
+        database.tidy(most, oldest).map(|_| ())
+    })
+}
+
+/// Does what the client whom this process serves says; see [`nix_negative_cache_core::channel`].
+pub fn hear(policy: &Policy, store_dir: &str, message: Message) -> Result<(), String> {
+    match message {
+        Message::Setting(name, value) => {
+            client::says(name, value);
+            Ok(())
+        }
+        Message::Retry(hash_part) => with_own(policy, false, |database| {
+            let Some(database) = database else { return Ok(()) };
+            let failures = database.find_by_hash_part(store_dir, &hash_part)?;
+            database.request_retry(&failures, policy.user, Timestamp::now()).map(|_| ())
+        }),
+    }
+}
+
 /// The failure that is known by any of `paths`, if it is believed.
 pub fn known_failure(policy: &Policy, paths: &[String]) -> Result<Option<FailureAttributes>, String> {
-    let record = with_database(policy, false, |database| {
-        let Some(database) = database else { return Ok(None) };
-        match database.find(paths.iter().map(String::as_str))?.first() {
-            Some(id) => database.record(*id),
-            None => Ok(None),
+    let now = Timestamp::now();
+    for path in policy.databases() {
+        let record =
+            consulting(policy, path, |database| match database.find(paths.iter().map(String::as_str))?.first() {
+                Some(id) => database.record(*id),
+                None => Ok(None),
+            })?;
+        let Some(record) = record.map(|record| seen(policy, record)) else { continue };
+        // A wish to see it tried again does not make it one that works.
+        if let Belief::Fails { attempt, until } =
+            believe(&record.history, policy.environment(), policy.settings()?, now)
+        {
+            return Ok(Some(attributes(record, attempt, until)));
         }
-    })?;
-    let Some(record) = record else { return Ok(None) };
-    let Belief::Fails { attempt, until } = belief(policy, &record, Timestamp::now())? else { return Ok(None) };
+    }
+    Ok(None)
+}
+
+fn attributes(record: FailureRecord, attempt: usize, until: Option<Timestamp>) -> FailureAttributes {
     let believed = record.believed(attempt);
     let (reason, class_name, exit_code) = (believed.reason.clone(), believed.class.to_string(), believed.exit_code);
-    Ok(Some(FailureAttributes {
+    FailureAttributes {
         out_path: main_output(&record),
         reason,
         derivation: record.derivation.to_string(),
@@ -244,7 +374,7 @@ pub fn known_failure(policy: &Policy, paths: &[String]) -> Result<Option<Failure
         log: record.log,
         host: record.host,
         nix_version: record.nix_version,
-    }))
+    }
 }
 
 /// The path that a derivation stands for where a string is needed.

@@ -6,9 +6,11 @@
 
 mod boundary;
 mod cache;
+mod client;
 mod policy;
 mod running_build;
 
+use nix_negative_cache_core::channel::{self, Message};
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::judgement;
 use nix_negative_cache_core::settings;
@@ -42,6 +44,12 @@ mod ffi {
         settings: Vec<Setting>,
         /// The path of the database file; empty for the store's own.
         database: Vec<u8>,
+        /// Whether a daemon builds, whose database this is.
+        asks_daemon: bool,
+        /// Whether this process is a daemon that serves a client.
+        served: bool,
+        /// The user who makes requests of this process, as the system numbers them.
+        user: u32,
         /// The path of the state directory of the store.
         state_dir: Vec<u8>,
         /// Where the store's files are.
@@ -89,6 +97,8 @@ mod ffi {
         LogLimitExceeded,
         TransientFailure,
         Other,
+        /// Not a success; the messages tell.
+        Reported,
     }
 
     /// An output of a derivation.
@@ -106,11 +116,12 @@ mod ffi {
         name: String,
         system: String,
         status: Status,
-        message: String,
+        messages: Vec<String>,
         fixed_output: bool,
         impure: bool,
         builtin: bool,
-        remote: bool,
+        /// Which other machine built it, if not empty.
+        machine: String,
         normal_mode: bool,
         interrupted: bool,
         recursive: bool,
@@ -173,6 +184,8 @@ mod ffi {
         fn default_ttl() -> u64;
         /// The default of `negative-cache-max-ttl`, in seconds.
         fn default_max_ttl() -> u64;
+        /// The default of `negative-cache-max-records`.
+        fn default_max_records() -> u64;
         /// The default of `negative-cache-transient-exit-codes`.
         fn default_transient_exit_codes() -> &'static str;
         /// What is wrong with a value of `negative-cache-min-failures`; empty if nothing is.
@@ -189,12 +202,24 @@ mod ffi {
 
         /// Whether there is anything to consult: if not, Nix need not be asked what is missing.
         fn has_known_failures(policy: &Policy) -> Answer;
+        /// Whether any failure is recorded that a success would lift.
+        fn has_records(policy: &Policy) -> Answer;
         /// Decides about a request for the derivations `requested` that would build `missing`.
         fn judge_request(policy: &Policy, requested: &Vec<String>, missing: &Vec<MissingDerivation>) -> Verdict;
         /// Whether the output `key` failed when it was last built, by a path or otherwise.
         fn is_known_failure(policy: &Policy, key: &CxxString) -> Answer;
         /// Records how a build ended.
         fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> Recorded;
+        /// Does without a few of the records that are too many or too old, if there are any. Returns what to warn of.
+        fn tidy(policy: &Policy) -> String;
+
+        /// Whether the last part of a store path is a message of a client, see `core/src/channel.rs`.
+        fn is_message(base_name: &CxxString) -> bool;
+        /// Does what it says. Returns what to warn of.
+        fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> String;
+        /// What a client says to a daemon, if anything: the last parts of the store paths to ask for.
+        fn greeting(policy: &Policy) -> Vec<String>;
+
         /// The failure known by any of `paths`.
         fn known_failure(policy: &Policy, paths: &Vec<String>) -> LookedUp;
     }
@@ -225,6 +250,10 @@ fn default_max_ttl() -> u64 {
 
 fn default_transient_exit_codes() -> &'static str {
     settings::DEFAULT_TRANSIENT_EXIT_CODES
+}
+
+fn default_max_records() -> u64 {
+    settings::DEFAULT_MAX_RECORDS
 }
 
 fn problem_with_min_failures(value: &str) -> String {
@@ -266,6 +295,10 @@ fn has_known_failures(policy: &Policy) -> Answer {
     boundary::guarded(|| cache::has_known_failures(policy)).into()
 }
 
+fn has_records(policy: &Policy) -> Answer {
+    boundary::guarded(|| cache::has_records(policy)).into()
+}
+
 fn is_known_failure(policy: &Policy, key: &CxxString) -> Answer {
     boundary::guarded(|| cache::is_known_failure(policy, &key.to_string_lossy())).into()
 }
@@ -288,6 +321,27 @@ fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> R
     }
 }
 
+fn tidy(policy: &Policy) -> String {
+    boundary::guarded(|| cache::tidy(policy)).err().unwrap_or_default()
+}
+
+fn is_message(base_name: &CxxString) -> bool {
+    boundary::guarded(|| Ok(Message::parse(&base_name.to_string_lossy()).is_some())).unwrap_or(false)
+}
+
+fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> String {
+    let heard = boundary::guarded(|| match Message::parse(&base_name.to_string_lossy()) {
+        Some(message) => cache::hear(policy, &store_dir.to_string_lossy(), message),
+        None => Ok(()),
+    });
+    heard.err().unwrap_or_default()
+}
+
+fn greeting(policy: &Policy) -> Vec<String> {
+    let said = boundary::guarded(|| Ok(channel::greeting(policy.configured()?)));
+    said.unwrap_or_default().iter().map(Message::to_base_name).collect()
+}
+
 #[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
 fn known_failure(policy: &Policy, paths: &Vec<String>) -> LookedUp {
     let (found, trouble) = match boundary::guarded(|| cache::known_failure(policy, paths)) {
@@ -305,6 +359,7 @@ impl Status {
             Status::TimedOut => judgement::Status::TimedOut,
             Status::LogLimitExceeded => judgement::Status::LogLimitExceeded,
             Status::TransientFailure => judgement::Status::TransientFailure,
+            Status::Reported => judgement::Status::Reported,
             _ => judgement::Status::Other,
         }
     }

@@ -7,22 +7,33 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use nix_negative_cache_core::database::default_path;
+use nix_negative_cache_core::database::place::{Audience, default_path, personal_path};
 use nix_negative_cache_core::environment::Environment;
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::refusal;
 use nix_negative_cache_core::settings::Settings;
 
+use crate::client;
 use crate::{Circumstances, Wording};
 
 /// What is to be done in some circumstances.
 pub struct Policy {
+    /// The plugin's settings as they are configured.
+    configured: Result<Settings, String>,
+    /// The same, less strict if the client that is served wants that.
     settings: Result<Settings, String>,
     /// All settings of Nix.
     all_settings: BTreeMap<String, String>,
     environment: OnceLock<Environment>,
-    /// The database file.
-    pub database: PathBuf,
+    /// The database file that is written to; none where this user has no place for one.
+    pub database: Option<PathBuf>,
+    /// Who may read it.
+    pub audience: Audience,
+    /// The database of the daemon, if that builds, to be read only.
+    pub daemons: Option<PathBuf>,
+    /// Whose requests these are.
+    pub user: u32,
+    served: bool,
     real_store_dir: PathBuf,
     /// The version of Nix.
     pub nix_version: String,
@@ -38,16 +49,26 @@ impl Policy {
     pub fn new(circumstances: &Circumstances) -> Policy {
         let settings = circumstances.settings.iter().map(|setting| (setting.name.clone(), setting.value.clone()));
         let all_settings: BTreeMap<String, String> = settings.collect();
-        let state_dir = path(&circumstances.state_dir);
-        let database = match circumstances.database.as_slice() {
-            [] => default_path(&state_dir),
+        let of_the_store = match circumstances.database.as_slice() {
+            [] => default_path(&path(&circumstances.state_dir)),
             chosen => path(chosen),
         };
+        let configured = Settings::new(&all_settings);
+        let settings = configured.clone().map(client::relaxed);
+        let (database, audience, daemons) = match circumstances.asks_daemon {
+            false => (Some(of_the_store), Audience::Everybody, None),
+            true => (personal_path(), Audience::Owner, Some(of_the_store)),
+        };
         Policy {
-            settings: Settings::new(&all_settings),
+            configured,
+            settings,
             all_settings,
             environment: OnceLock::new(),
             database,
+            audience,
+            daemons,
+            user: circumstances.user,
+            served: circumstances.served,
             real_store_dir: path(&circumstances.real_store_dir),
             nix_version: circumstances.nix_version.clone(),
             wording: circumstances.wording.clone(),
@@ -57,14 +78,29 @@ impl Policy {
     /// Where there can be none.
     pub fn broken(why: String) -> Policy {
         Policy {
+            configured: Err(why.clone()),
             settings: Err(why),
             all_settings: BTreeMap::new(),
             environment: OnceLock::new(),
-            database: PathBuf::new(),
+            database: None,
+            audience: Audience::Owner,
+            daemons: None,
+            user: 0,
+            served: false,
             real_store_dir: PathBuf::new(),
             nix_version: String::new(),
             wording: Wording::default(),
         }
+    }
+
+    /// Whether a daemon builds, and this process asks it to.
+    pub fn asks_daemon(&self) -> bool {
+        self.daemons.is_some()
+    }
+
+    /// All databases to consult, this user's own first.
+    pub fn databases(&self) -> impl Iterator<Item = &Path> {
+        self.database.iter().chain(&self.daemons).map(PathBuf::as_path)
     }
 
     /// Whether known failures are only warned of.
@@ -72,7 +108,12 @@ impl Policy {
         self.settings.as_ref().is_ok_and(|settings| settings.warn)
     }
 
-    /// The plugin's settings.
+    /// The plugin's settings as they are configured, which decide about what others get to see.
+    pub fn configured(&self) -> Result<&Settings, String> {
+        self.configured.as_ref().map_err(String::clone)
+    }
+
+    /// The plugin's settings for this request.
     pub fn settings(&self) -> Result<&Settings, String> {
         self.settings.as_ref().map_err(String::clone)
     }
@@ -80,7 +121,9 @@ impl Policy {
     /// What can change the outcome of a build. Not looked at before there is something to record or to compare with.
     pub fn environment(&self) -> &Environment {
         self.environment.get_or_init(|| {
-            Environment::new(&self.all_settings, machine::factors(&self.all_settings, &self.nix_version))
+            let factors = machine::factors(&self.all_settings, &self.nix_version);
+            let environment = Environment::new(&self.all_settings, factors);
+            if self.asks_daemon() { environment.as_clients_see() } else { environment }
         })
     }
 
@@ -89,15 +132,20 @@ impl Policy {
         [machine::build_folder(&self.all_settings), self.real_store_dir.clone()]
     }
 
-    /// The database, if the companion program, called in this environment, would look for another one.
-    pub fn unusual_database(&self) -> Option<&Path> {
-        let state_dir = env::var_os("NIX_STATE_DIR").unwrap_or("/nix/var/nix".into());
-        (self.database != default_path(Path::new(&state_dir))).then_some(&self.database)
-    }
-
-    /// How to word a refusal.
-    pub fn wording(&self) -> refusal::Wording<'_> {
+    /// What a person reads about a failure that is known from `database`, apart from the failure itself.
+    pub fn wording<'a>(&'a self, database: &'a Path) -> refusal::Wording<'a> {
         let Wording { last, log_lines, before_full_logs, after_full_logs } = &self.wording;
-        refusal::Wording { last, log_lines: *log_lines, full_logs: (before_full_logs, after_full_logs) }
+        let state_dir = env::var_os("NIX_STATE_DIR").unwrap_or("/nix/var/nix".into());
+        let usual = database == default_path(Path::new(&state_dir)) || Some(database) == personal_path().as_deref();
+        let foreign = self.daemons.as_deref() == Some(database) || (self.served && self.user != 0);
+        refusal::Wording {
+            last,
+            log_lines: *log_lines,
+            full_logs: (before_full_logs, after_full_logs),
+            database: (!usual).then_some(database),
+            // The settings of a client do not reach the daemon, unless it has the plugin as well.
+            retry: if self.served { refusal::Retry::Companion } else { refusal::Retry::Option },
+            may_forget: !foreign,
+        }
     }
 }

@@ -69,7 +69,7 @@ fn a_newer_schema_is_left_alone() {
     nix.run("nix-build -A bad")
         .exits(100)
         .says_times("warning:", 1)
-        .says("has version 99 of its schema, this program knows 2; upgrade nix-negative-cache")
+        .says("has version 99 of its schema, this program knows 3; upgrade nix-negative-cache")
         .says("failed with exit code 3");
     assert_eq!(nix.run("sqlite3 ../var/negative-cache/failures.sqlite 'pragma user_version'").stdout.trim(), "99");
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
-use nix_negative_cache_core::database::default_path;
+use nix_negative_cache_core::database::place::{default_path, personal_path};
 use nix_negative_cache_core::settings;
 use regex::Regex;
 
@@ -31,19 +31,22 @@ pub struct Arguments {
 /// Which database.
 #[derive(Debug, Args)]
 pub struct DatabaseArguments {
-    /// The database file, as in the setting 'negative-cache-database'
+    /// The database file, as in the setting 'negative-cache-database', and no other
     #[arg(long, global = true, value_name = "FILE")]
     database: Option<PathBuf>,
 
-    /// The state directory of the store, whose database is used unless --database names another
+    /// The state directory of the store, whose database is used, and this user's own, unless --database names another
     #[arg(long, global = true, value_name = "DIR", env = "NIX_STATE_DIR", default_value = "/nix/var/nix")]
     store_state: PathBuf,
 }
 
 impl DatabaseArguments {
-    /// The database file.
-    pub fn path(&self) -> PathBuf {
-        self.database.clone().unwrap_or_else(|| default_path(&self.store_state))
+    /// The database files: this user's own comes first.
+    pub fn paths(&self) -> Vec<PathBuf> {
+        match &self.database {
+            Some(path) => vec![path.clone()],
+            None => personal_path().into_iter().chain([default_path(&self.store_state)]).collect(),
+        }
     }
 }
 
@@ -83,11 +86,13 @@ pub enum Command {
     Show(ShowArguments),
     /// Forget failures, so that they are built again
     Forget(ForgetArguments),
+    /// Have this user's next build try failures once more; needs no rights
+    Retry(RetryArguments),
     /// Say why paths would be refused or built now
     Explain(ExplainArguments),
     /// Tell which known failures stand in the way of derivations, without building
     Check(CheckArguments),
-    /// Print which database is used
+    /// Print which databases are used
     Path,
     /// Print the completions of a shell
     Completions {
@@ -158,6 +163,13 @@ pub struct ShowArguments {
 
     #[command(flatten)]
     pub settings: SettingsArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct RetryArguments {
+    /// Paths of derivations or outputs
+    #[arg(required = true, value_name = "PATH", value_parser = store_path)]
+    pub paths: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 //! ask it for its settings if it is there.
 
 mod args;
+mod databases;
 mod nix;
 mod output;
 
@@ -11,13 +12,15 @@ use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
 use jiff::Zoned;
-use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
+use nix_negative_cache_core::channel::Message;
+use nix_negative_cache_core::database::DatabaseError;
 use nix_negative_cache_core::record::FailureRecord;
 
 use args::{
-    Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, SettingsArguments,
-    ShowArguments,
+    Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, RetryArguments,
+    SettingsArguments, ShowArguments,
 };
+use databases::{Databases, Found, Known};
 use nix::{Circumstances, NixError};
 use output::Judged;
 
@@ -74,7 +77,11 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Forget(forget) => forget_failures(arguments, forget, out),
         Command::Explain(explain) => explain_paths(arguments, explain, out),
         Command::Check(check) => check_derivations(arguments, check, out),
-        Command::Path => Ok(writeln!(out, "{}", arguments.database.path().display())?),
+        Command::Retry(retry) => retry_failures(arguments, retry, out),
+        Command::Path => {
+            let paths = arguments.database.paths();
+            Ok(paths.iter().try_for_each(|path| writeln!(out, "{}", path.display()))?)
+        }
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let name = command.get_name().to_owned();
@@ -84,27 +91,28 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
     }
 }
 
+fn databases(arguments: &Arguments) -> Result<Databases, Failure> {
+    Ok(Databases::open(arguments.database.paths())?)
+}
+
 fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Write) -> Result<(), Failure> {
-    let path = arguments.database.path();
-    let mut records = match Database::open(&path)? {
-        Some(database) => database.records()?,
-        None => Vec::new(),
-    };
+    let databases = databases(arguments)?;
+    let mut records = databases.records()?;
     if !list.all {
-        records.retain(FailureRecord::stands);
+        records.retain(|known| known.record.stands());
     }
     if let Some(name) = &list.name {
-        records.retain(|record| name.is_match(&record.name));
+        records.retain(|known| name.is_match(&known.record.name));
     }
     if let Some(since) = list.since {
         let start = Zoned::now().checked_sub(since).map_err(|error| Failure::Other(error.to_string()))?.timestamp();
-        records.retain(|record| record.last_failure >= start);
+        records.retain(|known| known.record.last_failure >= start);
     }
     let records = judged(&list.settings, records);
     if list.json {
         Ok(output::json(&records, out)?)
     } else if records.is_empty() {
-        eprintln!("no such failure is recorded in '{}'", path.display());
+        eprintln!("no such failure is recorded in {}", databases.names());
         Ok(())
     } else {
         output::table(&records, out)?;
@@ -122,57 +130,45 @@ const LIFTED_BY: &str = "What is believed is built again\n  with --option negati
     nix-negative-cache forget PATH,\n  in another environment, or when its time is over.";
 
 /// Records with what they say of a new attempt.
-fn judged(settings: &SettingsArguments, records: Vec<FailureRecord>) -> Vec<Judged> {
+fn judged(settings: &SettingsArguments, records: Vec<Known>) -> Vec<Judged> {
     if records.is_empty() {
         return Vec::new();
     }
     Judged::all(records, &Circumstances::ask(settings))
 }
 
-/// What is recorded for each of `paths`, and the paths without a record.
-fn find(database: Option<&Database>, paths: &[String]) -> Result<(Vec<FailureId>, Vec<String>), Failure> {
-    let (mut found, mut unknown) = (Vec::new(), Vec::new());
+/// What is recorded for `paths`, and the paths without a record.
+fn find(databases: &Databases, paths: &[String]) -> Result<(BTreeSet<Found>, Vec<String>), Failure> {
+    let (mut found, mut unknown) = (BTreeSet::new(), Vec::new());
     for path in paths {
-        let ids = database.map(|database| database.find([path.as_str()])).transpose()?.unwrap_or_default();
-        if ids.is_empty() {
+        let records = databases.find([path.as_str()])?;
+        if records.is_empty() {
             unknown.push(path.clone());
         }
-        for id in ids {
-            if !found.contains(&id) {
-                found.push(id);
-            }
-        }
+        found.extend(records);
     }
     Ok((found, unknown))
 }
 
-fn nothing_known(arguments: &Arguments, paths: &[String]) -> String {
+fn nothing_known(databases: &Databases, paths: &[String]) -> String {
     let paths: Vec<String> = paths.iter().map(|path| format!("'{path}'")).collect();
-    format!("no failure of {} is recorded in '{}'", paths.join(", "), arguments.database.path().display())
+    format!("no failure of {} is recorded in {}", paths.join(", "), databases.names())
 }
 
 fn show_failures(arguments: &Arguments, show: &ShowArguments, out: &mut impl Write) -> Result<(), Failure> {
-    let database = Database::open(&arguments.database.path())?;
-    let (found, unknown) = find(database.as_ref(), &show.paths)?;
-    let records = judged(&show.settings, records_of(database.as_ref(), found)?);
+    let databases = databases(arguments)?;
+    let (found, unknown) = find(&databases, &show.paths)?;
+    let records = judged(&show.settings, databases.records_of(&found)?);
     if show.json {
         output::json(&records, out)?;
     } else {
         output::full(&records, out)?;
     }
-    if unknown.is_empty() { Ok(()) } else { Err(Failure::NothingFound(nothing_known(arguments, &unknown))) }
-}
-
-fn records_of(database: Option<&Database>, found: Vec<FailureId>) -> Result<Vec<FailureRecord>, Failure> {
-    let mut records = Vec::new();
-    for id in found {
-        records.extend(database.map(|database| database.record(id)).transpose()?.flatten());
-    }
-    Ok(records)
+    if unknown.is_empty() { Ok(()) } else { Err(Failure::NothingFound(nothing_known(&databases, &unknown))) }
 }
 
 fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut impl Write) -> Result<(), Failure> {
-    let database = Database::open(&arguments.database.path())?;
+    let databases = databases(arguments)?;
     let circumstances = Circumstances::ask(&explain.settings);
     for (place, path) in explain.paths.iter().enumerate() {
         if place > 0 {
@@ -183,8 +179,8 @@ fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut im
         if path.ends_with(".drv") {
             names.extend(nix::outputs(&names));
         }
-        let (found, _) = find(database.as_ref(), &names.into_iter().collect::<Vec<_>>())?;
-        let records = Judged::all(records_of(database.as_ref(), found)?, &circumstances);
+        let found = databases.find(names.iter().map(String::as_str))?;
+        let records = Judged::all(databases.records_of(&found)?, &circumstances);
         // What is not in the store any more can't be built, and Nix can't tell; a record still has something to say.
         let derivation = records.first().map_or(path, |judged| &judged.derivation).to_owned();
         let needed = nix::would_build(std::slice::from_ref(&derivation)).ok();
@@ -193,7 +189,7 @@ fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut im
         if !needed.contains(&derivation) {
             writeln!(out, "But there is nothing to build: Nix has its outputs, or would download them.")?;
         } else if records.iter().all(|judged| !judged.stands_in_the_way(&circumstances.settings)) {
-            let others = known(database.as_ref(), &needed, &circumstances)?;
+            let others = known(&databases, &needed, &circumstances)?;
             for judged in others {
                 writeln!(out, "But it needs '{}', which is known to fail.", judged.derivation)?;
             }
@@ -204,14 +200,13 @@ fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut im
 
 /// Those of `derivations` that would be refused.
 fn known(
-    database: Option<&Database>,
+    databases: &Databases,
     derivations: &BTreeSet<String>,
     circumstances: &Circumstances,
 ) -> Result<Vec<Judged>, Failure> {
-    let Some(database) = database else { return Ok(Vec::new()) };
     let outputs = nix::outputs(derivations);
-    let found = database.find(derivations.iter().chain(&outputs).map(String::as_str))?;
-    let mut judged = Judged::all(records_of(Some(database), found)?, circumstances);
+    let found = databases.find(derivations.iter().chain(&outputs).map(String::as_str))?;
+    let mut judged = Judged::all(databases.records_of(&found)?, circumstances);
     judged.retain(|judged| judged.stands_in_the_way(&circumstances.settings));
     Ok(judged)
 }
@@ -221,12 +216,12 @@ fn check_derivations(arguments: &Arguments, check: &CheckArguments, out: &mut im
     if !circumstances.settings.enabled {
         eprintln!("nix-negative-cache: 'negative-cache' is off: nothing stands in the way");
     }
-    let database = Database::open(&arguments.database.path())?;
+    let databases = databases(arguments)?;
     let mut needed = nix::would_build(&check.derivations)?;
     if !check.closure {
         needed.retain(|path| check.derivations.contains(path));
     }
-    let known = known(database.as_ref(), &needed, &circumstances)?;
+    let known = known(&databases, &needed, &circumstances)?;
     if check.json {
         output::json(&known, out)?;
     } else {
@@ -236,32 +231,68 @@ fn check_derivations(arguments: &Arguments, check: &CheckArguments, out: &mut im
 }
 
 fn forget_failures(arguments: &Arguments, forget: &ForgetArguments, out: &mut impl Write) -> Result<(), Failure> {
-    let path = arguments.database.path();
-    let mut database = Database::open(&path)?;
-    let (mut found, unknown) = find(database.as_ref(), &forget.paths)?;
-    if let Some(database) = &database
-        && (forget.all || forget.name.is_some())
-    {
+    let mut databases = databases(arguments)?;
+    let (mut found, unknown) = find(&databases, &forget.paths)?;
+    if forget.all || forget.name.is_some() {
         let chosen = |record: &FailureRecord| forget.name.as_ref().is_none_or(|name| name.is_match(&record.name));
-        let records = database.records()?;
-        let derivations: Vec<&str> =
-            records.iter().filter(|record| chosen(record)).map(|record| record.derivation.as_str()).collect();
-        found.extend(database.find(derivations)?);
+        let records = databases.records()?;
+        let chosen = records.iter().map(|known| &known.record).filter(|record| chosen(record));
+        let derivations: Vec<&str> = chosen.map(|record| record.derivation.as_str()).collect();
+        found.extend(databases.find(derivations)?);
     }
-    let count = match &mut database {
-        Some(database) => database.forget_failures(&found)?,
-        None => 0,
-    };
+    let (count, foreign) = databases.forget(&found)?;
+    if count > 0 {
+        writeln!(out, "forgot {count} {}", if count == 1 { "failure" } else { "failures" })?;
+    }
+    if let Some(path) = foreign.first() {
+        return Err(Failure::Other(format!(
+            "only who owns '{}' may forget what it has; to try a failure once more, run  nix-negative-cache retry PATH",
+            path.display()
+        )));
+    }
     if count == 0 {
         let message = if forget.paths.is_empty() {
-            format!("no such failure is recorded in '{}'; nothing to forget", path.display())
+            format!("no such failure is recorded in {}; nothing to forget", databases.names())
         } else {
-            format!("{}; nothing to forget", nothing_known(arguments, &unknown))
+            format!("{}; nothing to forget", nothing_known(&databases, &unknown))
         };
         return Err(Failure::NothingFound(message));
     }
     if !unknown.is_empty() {
-        eprintln!("nix-negative-cache: {}", nothing_known(arguments, &unknown));
+        eprintln!("nix-negative-cache: {}", nothing_known(&databases, &unknown));
     }
-    Ok(writeln!(out, "forgot {count} {}", if count == 1 { "failure" } else { "failures" })?)
+    Ok(())
+}
+
+fn retry_failures(arguments: &Arguments, retry: &RetryArguments, out: &mut impl Write) -> Result<(), Failure> {
+    let mut databases = databases(arguments)?;
+    let (found, unknown) = find(&databases, &retry.paths)?;
+    let mut requested = found.clone();
+    // Who may not write it down tells the daemon, which may.
+    for foreign in databases.request_retry(&found)? {
+        let Some((derivation, _)) = databases.retry_requested(foreign)? else { continue };
+        if let Some(message) = Message::retry(&derivation) {
+            let folder = derivation.rsplit_once('/').map_or("", |(folder, _)| folder);
+            nix::tell_daemon(&format!("{folder}/{}", message.to_base_name()))?;
+        }
+        if let Some((derivation, false)) = databases.retry_requested(foreign)? {
+            return Err(Failure::Other(format!(
+                "the daemon did not hear that '{derivation}' is to be tried once more; does it load the plugin, with \
+                 'negative-cache = true'? With the plugin in your own nix.conf, --option negative-cache-retry true works \
+                 as well"
+            )));
+        }
+        requested.remove(&foreign);
+        writeln!(out, "the next build of '{derivation}' will be tried")?;
+    }
+    for found in requested {
+        if let Some((derivation, true)) = databases.retry_requested(found)? {
+            writeln!(out, "the next build of '{derivation}' will be tried")?;
+        }
+    }
+    if unknown.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::NothingFound(format!("{}; nothing to retry", nothing_known(&databases, &unknown))))
+    }
 }

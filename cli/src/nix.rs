@@ -6,13 +6,13 @@ use std::ffi::OsStr;
 use std::process::Command;
 
 use jiff::Timestamp;
-use nix_negative_cache_core::belief::{Attempt, Belief, believe};
+use nix_negative_cache_core::belief::{Attempt, Belief};
 use nix_negative_cache_core::environment::Environment;
 use nix_negative_cache_core::machine;
-use nix_negative_cache_core::record::FailureRecord;
 use nix_negative_cache_core::settings::Settings;
 
 use crate::args::SettingsArguments;
+use crate::databases::{Builder, Known};
 
 /// A program of Nix that failed, or could not be run.
 #[derive(Debug, thiserror::Error)]
@@ -39,8 +39,8 @@ fn run(program: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) ->
 pub struct Circumstances {
     /// The plugin's settings.
     pub settings: Settings,
-    /// Where a build would happen; not known without Nix.
-    environment: Option<Environment>,
+    /// Where a build would happen here, and where one by the daemon, as far as its users can see; not known without Nix.
+    environments: Option<[Environment; 2]>,
 }
 
 impl Circumstances {
@@ -50,7 +50,7 @@ impl Circumstances {
             Ok(circumstances) => circumstances,
             Err(error) => {
                 eprintln!("nix-negative-cache: the default settings are assumed: {error}");
-                Circumstances { settings: Settings { enabled: true, ..Settings::default() }, environment: None }
+                Circumstances { settings: Settings { enabled: true, ..Settings::default() }, environments: None }
             }
         };
         let settings = &mut circumstances.settings;
@@ -67,13 +67,17 @@ impl Circumstances {
     }
 
     /// What a record says of a new attempt.
-    pub fn belief(&self, record: &FailureRecord, now: Timestamp) -> Belief {
+    pub fn belief(&self, Known { record, by }: &Known, now: Timestamp) -> Belief {
         // Where nobody knows what has changed, nothing has.
         let last = |attempts: &[Attempt]| {
             attempts.iter().find_map(|attempt| Some(attempt.failure.as_ref()?.environment.clone())).unwrap_or_default()
         };
-        let environment = self.environment.clone().unwrap_or_else(|| last(&record.history));
-        believe(&record.history, &environment, &self.settings, now)
+        let environment = match (&self.environments, by) {
+            (Some([here, _]), Builder::Here) => here.clone(),
+            (Some([_, daemons]), Builder::Daemon) => daemons.clone(),
+            (None, _) => last(&record.history),
+        };
+        record.belief(machine::user(), &environment, &self.settings, now)
     }
 }
 
@@ -89,8 +93,15 @@ fn asked() -> Result<Circumstances, NixError> {
     if !values.contains_key("negative-cache") {
         return Err(NixError("this Nix has not loaded the plugin; see 'plugin-files' in nix.conf".to_owned()));
     }
-    let environment = Environment::new(&values, machine::factors(&values, version));
-    Ok(Circumstances { settings: Settings::new(&values).map_err(NixError)?, environment: Some(environment) })
+    let environment = |version: &str| Environment::new(&values, machine::factors(&values, version));
+    // Before 2.16 it was only called so.
+    let daemon = run("nix", ["--extra-experimental-features", "nix-command", "store", "ping"]);
+    let said = daemon.map(|(out, said)| out + &said).unwrap_or_default();
+    let daemons = said.lines().find_map(|line| line.strip_prefix("Version:")).map_or(version, str::trim);
+    Ok(Circumstances {
+        settings: Settings::new(&values).map_err(NixError)?,
+        environments: Some([environment(version), environment(daemons).as_clients_see()]),
+    })
 }
 
 /// Reads lines such as `cores = 4`; a line that does not begin so goes on with the value of the line before it.
@@ -115,6 +126,16 @@ fn settings(text: &str) -> BTreeMap<String, String> {
         }
     }
     settings
+}
+
+/// Tells the plugin in nix-daemon something, by asking the daemon for a path, see
+/// [`nix_negative_cache_core::channel`]. What comes of it, the daemon does not say.
+pub fn tell_daemon(path: &str) -> Result<(), NixError> {
+    match run("nix-store", ["--check-validity", path]) {
+        // There is no such path, as ever.
+        Err(error) if error.0.contains("is not valid") => Ok(()),
+        other => other.map(|_| ()),
+    }
 }
 
 /// The derivations that Nix would build for these.

@@ -13,6 +13,7 @@ use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_core::time_text::{ago, moment, span};
 use serde::Serialize;
 
+use crate::databases::Known;
 use crate::nix::Circumstances;
 
 /// A record, and what it says of a new attempt.
@@ -38,10 +39,11 @@ pub struct Judged {
 
 impl Judged {
     /// Judges records by the settings in force.
-    pub fn all(records: Vec<FailureRecord>, circumstances: &Circumstances) -> Vec<Judged> {
+    pub fn all(records: Vec<Known>, circumstances: &Circumstances) -> Vec<Judged> {
         let now = Timestamp::now();
-        let judge = |record: FailureRecord| {
-            let belief = circumstances.belief(&record, now);
+        let judge = |known: Known| {
+            let belief = circumstances.belief(&known, now);
+            let record = known.record;
             let (believed_until, doubt) = match &belief {
                 Belief::Fails { until, .. } => (until.map(|until| until.as_second()), None),
                 Belief::Open(doubt) => (None, Some(doubt.to_string())),

@@ -76,6 +76,8 @@ pub enum Doubt {
     },
     /// It was believed until then.
     Expired(Timestamp),
+    /// The user has asked for a new attempt since.
+    RetryRequested(Timestamp),
 }
 
 /// Whether a failure was followed by a success at some time. `attempts` are the newest first.
@@ -140,6 +142,7 @@ impl fmt::Display for Doubt {
                 let times = if *failures == 1 { "once".to_owned() } else { format!("{failures} times") };
                 write!(f, "it failed only {times} in a row, and {needed} times are needed{why}")
             }
+            Doubt::RetryRequested(time) => write!(f, "a new attempt was asked for at {time}"),
             Doubt::Expired(until) => write!(f, "the failure was believed until {until}"),
         }
     }

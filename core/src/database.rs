@@ -1,11 +1,12 @@
-//! The database of failure records: one SQLite file, shared by every Nix process that may write to it.
+//! The database of failure records: one SQLite file, shared by every Nix process that may write to it, and read by
+//! others.
 //!
 //! Records are found by output path, as in Nix before 2.0 (`queryFailedPaths`): derivations that differ only in how
 //! their fixed-output inputs are fetched have the same outputs and share a record.
 
 use std::collections::{HashMap, HashSet};
 use std::error::Error;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::mem::ManuallyDrop;
 use std::os::unix::fs::FileExt;
@@ -16,81 +17,24 @@ use std::time::Duration;
 use jiff::Timestamp;
 use rusqlite::types::{Type, Value};
 use rusqlite::vtab::array::{Array, load_module};
-use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, params};
+use rusqlite::{
+    Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, ffi, params,
+};
 
 use crate::belief::{Attempt, FailedAttempt, MAX_ATTEMPTS};
 use crate::class::Class;
 use crate::environment::Environment;
-use crate::record::{Failure, FailureRecord, Output, PLUGIN_VERSION};
+use crate::record::{Failure, FailureRecord, Output, PLUGIN_VERSION, RetryRequest};
 use crate::store_path::{DerivationPath, OutputPath};
 
-/// Marks the file as ours (`PRAGMA application_id`): "nnc1".
-const APPLICATION_ID: i32 = 0x6e6e_6331;
+pub mod place;
+mod schema;
 
-/// What brings a database from each version of its schema to the next (`PRAGMA user_version`).
-const MIGRATIONS: &[&str] = &[
-    "
-    CREATE TABLE failure (
-        id             INTEGER PRIMARY KEY,
-        drv_path       TEXT    NOT NULL,
-        store_dir      TEXT    NOT NULL,
-        name           TEXT    NOT NULL,
-        system         TEXT    NOT NULL,
-        exit_code      INTEGER NOT NULL,
-        message        TEXT    NOT NULL,
-        log            TEXT    NOT NULL,
-        first_failure  INTEGER NOT NULL, -- milliseconds since 1970, as last_failure
-        last_failure   INTEGER NOT NULL,
-        attempts       INTEGER NOT NULL,
-        duration_ms    INTEGER NOT NULL,
-        host           TEXT    NOT NULL,
-        nix_version    TEXT    NOT NULL,
-        plugin_version TEXT    NOT NULL
-    ) STRICT;
-    CREATE INDEX failure_drv_path ON failure (drv_path);
-    CREATE INDEX failure_last_failure ON failure (last_failure);
-    CREATE TABLE output (
-        path    TEXT    NOT NULL PRIMARY KEY,
-        failure INTEGER NOT NULL REFERENCES failure (id) ON DELETE CASCADE,
-        name    TEXT    NOT NULL
-    ) STRICT, WITHOUT ROWID;
-    CREATE INDEX output_failure ON output (failure);
-",
-    "
-    -- What failed not by its builder has no exit code.
-    ALTER TABLE failure RENAME COLUMN exit_code TO old_exit_code;
-    ALTER TABLE failure ADD COLUMN exit_code INTEGER;
-    UPDATE failure SET exit_code = old_exit_code;
-    ALTER TABLE failure DROP COLUMN old_exit_code;
-    ALTER TABLE failure ADD COLUMN class TEXT NOT NULL DEFAULT 'builder';
-    -- Whether the last attempt failed.
-    ALTER TABLE failure ADD COLUMN stands INTEGER NOT NULL DEFAULT 1;
-    CREATE INDEX failure_stands ON failure (id) WHERE stands;
-    CREATE TABLE attempt (
-        id          INTEGER PRIMARY KEY, -- in the order of the attempts
-        failure     INTEGER NOT NULL REFERENCES failure (id) ON DELETE CASCADE,
-        time        INTEGER NOT NULL,    -- milliseconds since 1970
-        class       TEXT,                -- NULL for a success
-        exit_code   INTEGER,
-        environment TEXT                 -- JSON
-    ) STRICT;
-    CREATE INDEX attempt_failure ON attempt (failure);
-    -- Where these happened is not known, so they do not count; but they are still there to look at.
-    INSERT INTO attempt (failure, time, class, exit_code, environment)
-        SELECT id, last_failure, 'builder', exit_code, '{}' FROM failure ORDER BY last_failure;
-",
-];
+use place::Audience;
 
 /// How long a process waits for another one that writes. A build is never held up for longer: what can't be read
 /// or written by then is given up with a warning.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
-
-/// Where the database of a store is by default.
-///
-/// `state_dir` is the store's state directory, such as `/nix/var/nix`.
-pub fn default_path(state_dir: &Path) -> PathBuf {
-    state_dir.join("negative-cache").join("failures.sqlite")
-}
 
 /// Why the database can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +46,44 @@ pub enum DatabaseError {
         path: PathBuf,
         /// Why.
         source: io::Error,
+    },
+    /// Others than root could have written it.
+    #[error("the failure database '{path}' is not used: it or its folder {why}; run  nix-negative-cache doctor --fix")]
+    Untrusted {
+        /// The database file.
+        path: PathBuf,
+        /// What is wrong.
+        why: &'static str,
+    },
+    /// Its owner has left nothing by which others could read it.
+    #[error(
+        "the failure database '{path}' can't be read by this user at the moment; it can be again after the next build of \
+         its owner, or  nix-negative-cache doctor --fix"
+    )]
+    Unshared {
+        /// The database file.
+        path: PathBuf,
+    },
+    /// It is damaged, and was moved away.
+    #[error(
+        "the failure database '{path}' is broken ({source}); it was moved to '{broken}', and a new one will be made"
+    )]
+    Broken {
+        /// The database file.
+        path: PathBuf,
+        /// What SQLite said.
+        source: rusqlite::Error,
+        /// Where it is now.
+        broken: PathBuf,
+    },
+    /// An older version wrote it, and this user may not change that.
+    #[error(
+        "the failure database '{path}' was written by an older version; its owner's next build, or  nix-negative-cache \
+         doctor --fix  brings it up to date"
+    )]
+    OlderSchema {
+        /// The database file.
+        path: PathBuf,
     },
     /// There is something else at its path.
     #[error("the failure database '{path}' is not a regular file; move it away or choose another database")]
@@ -136,6 +118,24 @@ pub enum DatabaseError {
         /// What SQLite said.
         source: rusqlite::Error,
     },
+}
+
+impl DatabaseError {
+    /// What SQLite's error says of the database at `path`. One that is damaged is moved away.
+    fn of_sqlite(path: &Path, source: rusqlite::Error) -> DatabaseError {
+        let path = path.to_owned();
+        if place::is_damage(&source)
+            && let Some(broken) = place::move_away(&path)
+        {
+            return DatabaseError::Broken { path, source, broken };
+        }
+        DatabaseError::Sqlite { path, source }
+    }
+
+    /// Whether only somebody else, who owns the database, could do something about it.
+    pub fn is_the_owners(&self) -> bool {
+        matches!(self, DatabaseError::Unshared { .. } | DatabaseError::OlderSchema { .. })
+    }
 }
 
 /// The names of one record in the database; good until the record is forgotten.
@@ -178,42 +178,47 @@ pub struct Database {
 impl Database {
     /// Opens the database at `path` if there is one.
     pub fn open(path: &Path) -> Result<Option<Database>, DatabaseError> {
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.is_file() => Database::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE).map(Some),
-            // Opening a FIFO would wait for a writer.
-            Ok(_) => Err(DatabaseError::NotAFile { path: path.to_owned() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            // SQLite's own words would leave out that it is the folder that can't be read.
-            Err(source) => Err(DatabaseError::Folder { path: path.to_owned(), source }),
-        }
+        if place::exists(path)? { Database::connect(path).map(Some) } else { Ok(None) }
     }
 
-    /// Opens the database at `path`, made if it is not there, with its folder.
-    pub fn open_or_create(path: &Path) -> Result<Database, DatabaseError> {
-        if let Some(database) = Database::open(path)? {
-            return Ok(database);
+    /// Opens the database at `path`, made for `audience` if it is not there, with its folder.
+    pub fn open_or_create(path: &Path, audience: Audience) -> Result<Database, DatabaseError> {
+        if !place::exists(path)? {
+            place::create(path, audience)?;
+            place::exists(path)?;
         }
-        if let Some(folder) = path.parent() {
-            fs::create_dir_all(folder).map_err(|source| DatabaseError::Folder { path: path.to_owned(), source })?;
-        }
-        Database::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_CREATE)
+        Database::connect(path)
     }
 
-    fn connect(path: &Path, flags: OpenFlags) -> Result<Database, DatabaseError> {
-        let failed = |source| DatabaseError::Sqlite { path: path.to_owned(), source };
-        let mut connection =
-            Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX).map_err(failed)?;
-        connection.busy_timeout(BUSY_TIMEOUT).map_err(failed)?;
-        connection.pragma_update(None, "foreign_keys", true).map_err(failed)?;
-        load_module(&connection).map_err(failed)?;
-        migrate(&mut connection, path)?;
-        let wal_index = wal_index(&connection, path).map_err(failed)?.map(ManuallyDrop::new);
+    fn connect(path: &Path) -> Result<Database, DatabaseError> {
+        // Where this user may not write, SQLite opens it for reading.
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connect = || {
+            let connection = Connection::open_with_flags(path, flags)?;
+            connection.busy_timeout(BUSY_TIMEOUT)?;
+            connection.pragma_update(None, "foreign_keys", true)?;
+            // In WAL mode the database stays sound without a wait for the disk at each commit; after a power failure the
+            // last records may be missing (sqlite.org/pragma.html, synchronous).
+            connection.pragma_update(None, "synchronous", "normal")?;
+            load_module(&connection)?;
+            Ok(connection)
+        };
+        let mut connection = connect().map_err(|source| DatabaseError::of_sqlite(path, source))?;
+        if connection.is_readonly("main").unwrap_or(false) {
+            schema::check(&connection, path)?;
+        } else {
+            schema::migrate(&mut connection, path)?;
+            keep_readable(&connection).map_err(|source| DatabaseError::of_sqlite(path, source))?;
+        }
+        let wal_index = wal_index(&connection, path)
+            .map_err(|source| DatabaseError::of_sqlite(path, source))?
+            .map(ManuallyDrop::new);
         Ok(Database { path: path.to_owned(), connection, wal_index, unknown: Unknown::default(), writes: 0 })
     }
 
     fn failed(&self) -> impl Fn(rusqlite::Error) -> DatabaseError + use<> {
         let path = self.path.clone();
-        move |source| DatabaseError::Sqlite { path: path.clone(), source }
+        move |source| DatabaseError::of_sqlite(&path, source)
     }
 
     /// Whether nothing is known to fail, so that there is nothing to ask.
@@ -356,6 +361,11 @@ impl Database {
             Ok(Attempt { time: time(row, "time")?, failure })
         })?;
         record.history = attempts.collect::<Result<_, _>>()?;
+        let mut retries =
+            self.connection.prepare_cached("SELECT user, time FROM retry WHERE failure = ?1 ORDER BY user")?;
+        let retries =
+            retries.query_map([id], |row| Ok(RetryRequest { user: row.get("user")?, time: time(row, "time")? }))?;
+        record.retries = retries.collect::<Result<_, _>>()?;
         Ok(record)
     }
 
@@ -379,8 +389,8 @@ impl Database {
             transaction
                 .prepare_cached(
                     "INSERT INTO failure (drv_path, store_dir, name, system, class, exit_code, message, log,
-                         first_failure, last_failure, attempts, duration_ms, host, nix_version, plugin_version)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+                         first_failure, last_failure, used, attempts, duration_ms, host, nix_version, plugin_version)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12, ?13, ?14, ?15)",
                 )?
                 .execute(params![
                     failure.derivation.as_str(),
@@ -438,8 +448,11 @@ impl Database {
         let succeed = |transaction: &Transaction<'_>| {
             let standing: HashSet<FailureId> = standing(transaction, &outputs)?.into_values().collect();
             for FailureId(id) in &standing {
-                transaction.prepare_cached("UPDATE failure SET stands = 0 WHERE id = ?1")?.execute([id])?;
-                add_attempt(transaction, *id, time.as_millisecond(), None)?;
+                let time = time.as_millisecond();
+                transaction
+                    .prepare_cached("UPDATE failure SET stands = 0, used = ?2 WHERE id = ?1")?
+                    .execute(params![id, time])?;
+                add_attempt(transaction, *id, time, None)?;
             }
             Ok(standing.len())
         };
@@ -454,6 +467,125 @@ impl Database {
             failures.iter().map(|id| statement.execute([id.0])).sum()
         };
         in_transaction(&mut self.connection, forget).map_err(failed)
+    }
+
+    /// What is recorded for the store paths in `store_dir` with this hash part, derivations or outputs.
+    pub fn find_by_hash_part(&self, store_dir: &str, hash_part: &str) -> Result<Vec<FailureId>, DatabaseError> {
+        // What begins with the first is between the two, as `.` comes right after `-`.
+        let (first, end) = (format!("{store_dir}/{hash_part}-"), format!("{store_dir}/{hash_part}."));
+        let query = || {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT failure FROM output WHERE path >= ?1 AND path < ?2
+                 UNION SELECT id FROM failure WHERE drv_path >= ?1 AND drv_path < ?2",
+            )?;
+            let rows = statement.query_map([&first, &end], |row| row.get(0).map(FailureId))?;
+            rows.collect::<Result<_, _>>()
+        };
+        query().map_err(self.failed())
+    }
+
+    /// Notes that a user wants to see failures tried once more; says how many there were. A later attempt ends it.
+    pub fn request_retry(
+        &mut self,
+        failures: &[FailureId],
+        user: u32,
+        time: Timestamp,
+    ) -> Result<usize, DatabaseError> {
+        let failed = self.failed();
+        let time = time.as_millisecond();
+        // Who asks again and again must not make everybody wait for the disk.
+        let fresh = "SELECT EXISTS (SELECT 1 FROM retry WHERE failure = ?1 AND user = ?2 AND time > ?3 - 1000
+                     AND time > (SELECT max(time) FROM attempt WHERE attempt.failure = ?1))";
+        let mut asked = Vec::new();
+        for FailureId(id) in failures {
+            let fresh: bool = self
+                .connection
+                .prepare_cached(fresh)
+                .and_then(|mut statement| statement.query_row(params![id, user, time], |row| row.get(0)))
+                .map_err(&failed)?;
+            if !fresh {
+                asked.push(*id);
+            }
+        }
+        if asked.is_empty() {
+            return Ok(failures.len());
+        }
+        let request = |transaction: &Transaction<'_>| {
+            let mut statement = transaction.prepare_cached(
+                "INSERT OR REPLACE INTO retry (failure, user, time) SELECT id, ?2, ?3 FROM failure WHERE id = ?1",
+            )?;
+            asked.iter().map(|id| statement.execute(params![id, user, time])).sum()
+        };
+        let count: usize = in_transaction(&mut self.connection, request).map_err(&failed)?;
+        self.writes += 1;
+        Ok(failures.len() - asked.len() + count)
+    }
+
+    /// Its file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether this process may only read.
+    pub fn is_readonly(&self) -> bool {
+        self.connection.is_readonly("main").unwrap_or(true)
+    }
+
+    /// Notes that failures stood in somebody's way, once a day at most. What can't be noted at once is not.
+    pub fn note_use(&mut self, failures: &[FailureId], time: Timestamp) {
+        const DAY: i64 = 24 * 60 * 60 * 1000;
+        if self.is_readonly() {
+            return;
+        }
+        let ids: Array = Rc::new(failures.iter().map(|id| Value::Integer(id.0)).collect());
+        let (now, before) = (time.as_millisecond(), time.as_millisecond() - DAY);
+        let noted = self.at_once(|connection| {
+            let old = "SELECT EXISTS (SELECT 1 FROM failure WHERE id IN rarray(?1) AND used < ?2)";
+            if connection.prepare_cached(old)?.query_row(params![ids, before], |row| row.get(0))? {
+                let note = "UPDATE failure SET used = ?3 WHERE id IN rarray(?1) AND used < ?2";
+                connection.prepare_cached(note)?.execute(params![ids, before, now])?;
+            }
+            Ok(())
+        });
+        // It only decides about the order in which records go.
+        let _ = noted;
+    }
+
+    /// Takes a step towards a database that has no more than `most` failures, and none that nobody used since `oldest`;
+    /// says how many went. Does nothing while another process writes.
+    pub fn tidy(&mut self, most: u64, oldest: Option<Timestamp>) -> Result<usize, DatabaseError> {
+        /// As many as a process deletes at a time.
+        const STEP: i64 = 64;
+        if self.is_readonly() {
+            return Ok(0);
+        }
+        let oldest = oldest.map_or(i64::MIN, |oldest| oldest.as_millisecond());
+        let failed = self.failed();
+        let tidied = self.at_once(|connection| {
+            let surplus = "SELECT max(0, count(*) - ?1) FROM failure";
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            let surplus: i64 = connection.prepare_cached(surplus)?.query_row([most], |row| row.get(0))?;
+            let old = "SELECT EXISTS (SELECT 1 FROM failure WHERE used < ?1)";
+            let old: bool = connection.prepare_cached(old)?.query_row([oldest], |row| row.get(0))?;
+            if surplus == 0 && !old {
+                return Ok(0);
+            }
+            let delete = "DELETE FROM failure WHERE id IN (SELECT id FROM failure WHERE used < ?1
+                              UNION SELECT id FROM (SELECT id FROM failure ORDER BY used, id LIMIT ?2) LIMIT ?3)";
+            connection.prepare_cached(delete)?.execute(params![oldest, surplus.min(STEP), STEP])
+        });
+        match tidied {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(0),
+            tidied => tidied.map_err(failed),
+        }
+    }
+
+    /// Calls `work` with a connection that does not wait for others.
+    fn at_once<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        self.connection.busy_timeout(Duration::ZERO)?;
+        let result = work(&self.connection);
+        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+        result
     }
 }
 
@@ -475,6 +607,7 @@ fn record_of_one_table(row: &Row<'_>) -> rusqlite::Result<(i64, FailureRecord)> 
         last_failure: time(row, "last_failure")?,
         attempts: row.get("attempts")?,
         history: Vec::new(),
+        retries: Vec::new(),
         duration_ms: row.get("duration_ms")?,
         host: row.get("host")?,
         nix_version: row.get("nix_version")?,
@@ -556,54 +689,33 @@ fn in_transaction<T>(
     Ok(result)
 }
 
-fn migrate(connection: &mut Connection, path: &Path) -> Result<(), DatabaseError> {
-    let failed = |source| DatabaseError::Sqlite { path: path.to_owned(), source };
-    if schema_version(connection, path)? == MIGRATIONS.len() {
-        return Ok(());
-    }
-    // Changes how the file is written, so it can't be part of the transaction; a file system without shared memory
-    // keeps the rollback journal, which works as well.
-    match connection.pragma_update(None, "journal_mode", "wal") {
-        Err(rusqlite::Error::SqliteFailure(error, _)) if error.code == ErrorCode::DatabaseBusy => {}
-        result => result.map_err(failed)?,
-    }
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate).map_err(failed)?;
-    // Another process may have been faster.
-    for migration in &MIGRATIONS[schema_version(&transaction, path)?..] {
-        transaction.execute_batch(migration).map_err(failed)?;
-    }
-    transaction.pragma_update(None, "application_id", APPLICATION_ID).map_err(failed)?;
-    transaction.pragma_update(None, "user_version", MIGRATIONS.len() as i64).map_err(failed)?;
-    transaction.commit().map_err(failed)
-}
-
-/// The version of the schema, between 0 (an empty file) and the newest known one.
-fn schema_version(connection: &Connection, path: &Path) -> Result<usize, DatabaseError> {
-    // One statement, so that no other process can make the schema between two looks at it.
-    let query =
-        "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
-                     EXISTS (SELECT 1 FROM sqlite_schema)";
-    let (application, version, has_tables): (i32, i64, bool) = connection
-        .query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .map_err(|source| DatabaseError::Sqlite { path: path.to_owned(), source })?;
-    let version = usize::try_from(version).unwrap_or(usize::MAX);
-    match application {
-        APPLICATION_ID if version <= MIGRATIONS.len() => Ok(version),
-        APPLICATION_ID => {
-            Err(DatabaseError::NewerSchema { path: path.to_owned(), found: version, known: MIGRATIONS.len() })
-        }
-        0 if version == 0 && !has_tables => Ok(0),
-        _ => Err(DatabaseError::Foreign { path: path.to_owned() }),
-    }
+/// Leaves the write-ahead log and its index behind when the last process closes the database: who may not make them could
+/// not read it otherwise (sqlite.org/wal.html, "Read-Only Databases").
+#[allow(unsafe_code)]
+fn keep_readable(connection: &Connection) -> rusqlite::Result<()> {
+    // Or the log would stay as long as it ever was.
+    connection.pragma_update(None, "journal_size_limit", 0)?;
+    let mut on: std::ffi::c_int = 1;
+    // SAFETY: the connection is open for as long as it is borrowed; this operation reads and writes one int
+    // (sqlite.org/c3ref/c_fcntl_begin_atomic_write.html).
+    let result = unsafe {
+        ffi::sqlite3_file_control(
+            connection.handle(),
+            c"main".as_ptr(),
+            ffi::SQLITE_FCNTL_PERSIST_WAL,
+            (&raw mut on).cast(),
+        )
+    };
+    // A file system that can't do without is no reason not to use the database.
+    debug_assert!(result == ffi::SQLITE_OK || result == ffi::SQLITE_NOTFOUND);
+    Ok(())
 }
 
 /// The file that tells processes what is in the write-ahead log. One that is left over from another journal mode says
 /// nothing.
 fn wal_index(connection: &Connection, path: &Path) -> rusqlite::Result<Option<File>> {
     let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
-    let mut index = path.to_owned().into_os_string();
-    index.push("-shm");
-    Ok(if mode == "wal" { File::open(index).ok() } else { None })
+    Ok(if mode == "wal" { File::open(place::beside(path, "-shm")).ok() } else { None })
 }
 
 #[cfg(test)]

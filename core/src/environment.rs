@@ -6,6 +6,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use crate::class::Class;
+use crate::log_tail::printable;
 
 /// When a failure still counts although a factor has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +21,8 @@ pub enum Direction {
     NoMoreWords,
     /// A limit, where 0 or `unlimited` stands for none: if it is no higher.
     NoHigherLimit,
+    /// The one of [`BUILDERS`] that built it, if not this machine: if it is still among them.
+    StillThere,
 }
 
 /// One of the things that can change the outcome of a build.
@@ -60,6 +63,8 @@ pub const KERNEL: &str = "kernel";
 pub const NIX: &str = "nix";
 /// The machines that may build, a word each.
 pub const BUILDERS: &str = "builders";
+/// The machine that built it, by the address of its store, if it was another one.
+pub const MACHINE: &str = "machine";
 /// How many processor cores a builder is told to use; for 0, as many as there are.
 pub const CORES: &str = "cores";
 /// Whether the kernel lets this process make a sandbox.
@@ -82,6 +87,19 @@ pub const LIMITS: [&str; 11] = [
     "limit-processes-hard",
     "limit-stack-hard",
 ];
+
+/// What only the process that builds knows of itself, so that a client of the daemon can't tell it.
+fn is_the_builders_own(name: &str) -> bool {
+    LIMITS.contains(&name) || [NAMESPACES, BUILD_DISK].contains(&name)
+}
+
+/// The words of [`BUILDERS`] and machines without what may be spelled differently: the scheme, parameters, and what else
+/// is said of a machine (`Machine::completeStoreReference`, machines.cc).
+fn address(machine: &str) -> &str {
+    let uri = machine.split(',').next().unwrap_or(machine);
+    let address = uri.split_once("://").map_or(uri, |(_, address)| address);
+    address.split('?').next().unwrap_or(address)
+}
 
 const RAISED: &str = "a limit that was too low can be raised";
 
@@ -106,6 +124,7 @@ pub const FACTORS: &[Factor] = {
         setting("extra-platforms", NoMoreWords, "another emulator can do better"),
         of_the_machine(CORES, Same, "fewer are easier on memory and races, more on tests that take too long"),
         of_the_machine(BUILDERS, NoMoreWords, "a machine that was added may build it"),
+        of_the_machine(MACHINE, StillThere, "what failed elsewhere may not fail here"),
         of_the_machine(KERNEL, Same, "tests and emulators depend on it"),
         of_the_machine(NIX, Same, "it makes the environment of the builder"),
         of_the_machine(NAMESPACES, Same, "without them, Nix falls back to building without a sandbox"),
@@ -149,6 +168,7 @@ impl Direction {
                 Direction::NoHigherLimit => {
                     matches!((height(recorded), height(now)), (Some(recorded), Some(now)) if now <= recorded)
                 }
+                Direction::StillThere => now.split_whitespace().any(|machine| address(machine) == address(recorded)),
             }
     }
 }
@@ -161,6 +181,7 @@ impl fmt::Display for Direction {
             Direction::NoLessForbidden => "switched off",
             Direction::NoMoreWords => "something added",
             Direction::NoHigherLimit => "raised or removed",
+            Direction::StillThere => "no longer among the builders",
         })
     }
 }
@@ -199,12 +220,27 @@ impl Environment {
         self
     }
 
+    /// The same, but built by another machine, as Nix names it.
+    pub fn on(mut self, machine: &str) -> Environment {
+        self.0.insert(MACHINE.to_owned(), machine.to_owned());
+        self
+    }
+
+    /// As far as a client of the daemon that builds can tell.
+    pub fn as_clients_see(mut self) -> Environment {
+        self.0.retain(|name, _| !is_the_builders_own(name));
+        self
+    }
+
     /// What keeps a failure of `class` that happened here from counting in the environment `now`.
     pub fn differences(&self, now: &Environment, class: Class) -> Vec<Difference> {
         let relevant = FACTORS.iter().filter(|factor| factor.only.is_none_or(|only| only == class));
         let differs = |factor: &Factor| {
-            let (recorded, now) = (self.0.get(factor.name), now.0.get(factor.name));
+            let still_there = factor.direction == Direction::StillThere;
+            let now = now.0.get(if still_there { BUILDERS } else { factor.name });
+            let recorded = self.0.get(factor.name);
             let counts = match (recorded, now) {
+                (None, _) if still_there => true,
                 (Some(recorded), Some(now)) => factor.direction.allows(recorded, now),
                 (recorded, now) => recorded == now,
             };
@@ -219,7 +255,8 @@ impl fmt::Display for Difference {
         let say = |value: &Option<String>| match value.as_deref() {
             None => "not known".to_owned(),
             Some("") => "empty".to_owned(),
-            Some(value) => format!("'{value}'"),
+            // What another process wrote may hold anything.
+            Some(value) => format!("'{}'", printable(value.as_bytes())),
         };
         write!(f, "{} was {} and is {}", self.factor, say(&self.recorded), say(&self.now))
     }
@@ -233,6 +270,26 @@ mod tests {
 
     fn environment(factors: &[(&str, &str)]) -> Environment {
         Environment(factors.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+    }
+
+    #[test]
+    fn what_another_machine_built_counts_while_it_may_build() {
+        let with = |builders: &str| {
+            Environment::new(&BTreeMap::new(), BTreeMap::from([(BUILDERS.to_owned(), builders.to_owned())]))
+        };
+        let both = "ssh-ng://a?compress=true,x86_64-linux,-,4 b,x86_64-linux";
+        for (machine, now, counts) in [
+            ("ssh://b", both, true),
+            ("ssh-ng://a?compress=true", both, true),
+            ("ssh://b", "b,x86_64-linux", true),
+            ("ssh://b", "ssh-ng://a?compress=true,x86_64-linux,-,4", false),
+            ("ssh://b", "", false),
+            ("ssh://c", both, false),
+        ] {
+            let recorded = with(both).on(machine);
+            assert_eq!(recorded.differences(&with(now), Class::Builder).is_empty(), counts, "{machine} {now}");
+        }
+        assert!(with(both).differences(&with(""), Class::Builder).is_empty(), "it was built here");
     }
 
     #[test]
@@ -293,7 +350,9 @@ mod tests {
 
     fn any_environment() -> impl Strategy<Value = Environment> {
         let value = prop_oneof![Just("true"), Just("false"), Just("0"), Just("1"), Just("2"), Just("a b"), Just("")];
-        let names: Vec<&str> = FACTORS.iter().map(|factor| factor.name).collect();
+        // Where a request is made, no other machine has built yet.
+        let here = FACTORS.iter().filter(|factor| factor.name != MACHINE);
+        let names: Vec<&str> = here.map(|factor| factor.name).collect();
         prop::collection::btree_map(
             prop::sample::select(names).prop_map(str::to_owned),
             value.prop_map(str::to_owned),

@@ -21,6 +21,7 @@ pub fn believed_until(belief: &Belief, zone: &TimeZone) -> String {
                 Doubt::Future(_) => "clock was wrong",
                 Doubt::TooFew { .. } => "too few failures",
                 Doubt::Expired(_) => "expired",
+                Doubt::RetryRequested(_) => "retry asked for",
             };
             format!("not now: {why}")
         }

@@ -27,6 +27,8 @@ pub enum Status {
     TransientFailure,
     /// Every other end: dependencies, substitution, hash mismatch, missing features, interruption.
     Other,
+    /// It did not succeed, and only the messages tell how it ended.
+    Reported,
 }
 
 /// What is known of a build that ended.
@@ -36,8 +38,9 @@ pub struct Evidence<'a> {
     pub derivation: &'a DerivationPath,
     /// Nix's verdict.
     pub status: Status,
-    /// Nix's message, colours included.
-    pub message: &'a str,
+    /// What Nix said, colours included: of a build here the goal's error; of one on another machine also what the build
+    /// hook said; of one that a daemon did, everything that could be about it.
+    pub messages: &'a [String],
     /// The end of the log.
     pub log: &'a str,
     /// Whether the outputs' hashes are given (they may come over the network).
@@ -46,8 +49,8 @@ pub struct Evidence<'a> {
     pub impure: bool,
     /// Whether the builder is one of Nix's own (`builtin:fetchurl`).
     pub builtin: bool,
-    /// Whether another machine built it.
-    pub remote: bool,
+    /// The machine that built it, if it was not this one.
+    pub machine: Option<&'a str>,
     /// Whether all output paths are known before the build.
     pub outputs_known: bool,
     /// Whether this is a build for its own sake, not a check or a repair of valid outputs.
@@ -96,8 +99,6 @@ pub enum Reason {
     Fetch,
     /// An impure derivation is built anew each time.
     Impure,
-    /// The exit code of a builder elsewhere is not known here.
-    Remote,
     /// There is no output path to record it under.
     OutputsUnknown,
     /// A check or repair says nothing about the build of missing outputs.
@@ -133,7 +134,6 @@ impl fmt::Display for Reason {
             Reason::Log(cause, line) => return write!(f, "the log tells of {cause}: {line}"),
             Reason::Fetch => "it is a fetch",
             Reason::Impure => "the derivation is impure",
-            Reason::Remote => "it was built on another machine",
             Reason::OutputsUnknown => "its output paths are not known before the build",
             Reason::CheckOrRepair => "it was a check or a repair",
             Reason::Interrupted => "Nix was interrupted",
@@ -163,16 +163,17 @@ fn classify(evidence: &Evidence<'_>, transient_exit_codes: &[i32]) -> (Class, Op
     let transient = |reason| (Class::Transient, Some(reason), None);
     let other = |reason| (Class::NotTheBuilder, Some(reason), None);
     let fetch = evidence.fixed_output || evidence.builtin;
-    if evidence.status == Status::Other {
+    // What the builder did on another machine, Nix takes for a failure of the build hook.
+    if evidence.status == Status::Other && (evidence.machine.is_none() || telling(evidence).is_none()) {
         return other(Reason::NotTheBuilder);
     }
+    let disk_full = evidence.messages.iter().any(|message| message.contains(DISK_FULL));
     let conditions = [
         (evidence.interrupted, Reason::Interrupted),
         (!evidence.normal_mode, Reason::CheckOrRepair),
         (evidence.opted_out, Reason::OptedOut),
         (evidence.impure, Reason::Impure),
         (!evidence.outputs_known, Reason::OutputsUnknown),
-        (evidence.remote, Reason::Remote),
         (evidence.recursive, Reason::Recursive),
     ];
     if let Some((_, reason)) = conditions.into_iter().find(|(holds, _)| *holds) {
@@ -181,7 +182,8 @@ fn classify(evidence: &Evidence<'_>, transient_exit_codes: &[i32]) -> (Class, Op
     match evidence.status {
         Status::TimedOut | Status::LogLimitExceeded => classify_limit(evidence, fetch),
         // Nix says so of each fixed-output derivation, and of others if the disk is full, which it notes.
-        Status::TransientFailure if !fetch || evidence.message.contains(DISK_FULL) => transient(Reason::Transient),
+        _ if disk_full => transient(Reason::Transient),
+        Status::TransientFailure if !fetch => transient(Reason::Transient),
         _ => classify_end(evidence, transient_exit_codes, fetch),
     }
 }
@@ -191,7 +193,9 @@ fn classify_limit(evidence: &Evidence<'_>, fetch: bool) -> (Class, Option<Reason
     let (class, reason) = match evidence.status {
         Status::LogLimitExceeded => (Class::LogLimit, Reason::LogLimit),
         // `Worker::waitForInput` has two messages: "timed out after 5 seconds", and "… of silence".
-        _ if evidence.message.contains("of silence") => (Class::Silence, Reason::Timeout),
+        _ if evidence.messages.iter().any(|message| message.contains("of silence")) => {
+            (Class::Silence, Reason::Timeout)
+        }
         _ => (Class::Timeout, Reason::Timeout),
     };
     // How long a fetch takes is up to the network. What is short of memory, or lost a process, may wait for ever.
@@ -223,7 +227,7 @@ fn classify_end(
     fetch: bool,
 ) -> (Class, Option<Reason>, Option<i32>) {
     let transient = |reason| (Class::Transient, Some(reason), None);
-    let code = match builder_end(evidence.derivation, evidence.message) {
+    let code = match telling(evidence).map(|(_, end)| end) {
         None => return (Class::NotTheBuilder, Some(Reason::NoExitCode), None),
         Some(BuilderEnd::Signal) => return transient(Reason::Signal),
         // A shell exits with 128 + N when what it ran was killed by signal N (POSIX, Shell Command Language, 2.8.2);
@@ -267,17 +271,32 @@ enum BuilderEnd {
     Signal,
 }
 
+/// The message that tells how the builder ended.
+pub fn telling_message<'a>(evidence: &Evidence<'a>) -> Option<&'a str> {
+    telling(evidence).map(|(message, _)| message)
+}
+
+fn telling<'a>(evidence: &Evidence<'a>) -> Option<(&'a str, BuilderEnd)> {
+    let end = |message: &'a String| Some((message.as_str(), builder_end(evidence, message)?));
+    evidence.messages.iter().find_map(end)
+}
+
 /// Reads the builder's exit code from Nix's message, the only place that has it (`statusToString`, processes.cc).
 ///
 /// The message also quotes the log, which the builder controls, so only its beginning counts:
 /// `builder for '…' failed with exit code N` up to Nix 2.30 (derivation-goal.cc),
-/// `Cannot build '…'.` and `Reason: builder failed with exit code N.` since (derivation-building-goal.cc).
-fn builder_end(derivation: &DerivationPath, message: &str) -> Option<BuilderEnd> {
+/// `Cannot build '…'.` and `Reason: builder failed with exit code N.` since (derivation-building-goal.cc). The build hook
+/// says `build of '…' on 'MACHINE' failed: ` before that (build-remote.cc), and loggers `error: ` before anything.
+fn builder_end(evidence: &Evidence<'_>, message: &str) -> Option<BuilderEnd> {
+    let derivation = evidence.derivation;
     let plain: Vec<String> = message.lines().take(2).map(|line| printable(line.as_bytes())).collect();
     let first = plain.first()?;
+    let first = first.strip_prefix("error: ").unwrap_or(first);
+    let of_hook = || first.strip_prefix(&format!("build of '{derivation}' on '{}' failed: ", evidence.machine?));
+    let first = of_hook().unwrap_or(first);
     let end = match first.strip_prefix(&format!("builder for '{derivation}' ")) {
         Some(end) => end,
-        None if *first == format!("Cannot build '{derivation}'.") => {
+        None if first == format!("Cannot build '{derivation}'.") => {
             plain.get(1)?.trim_start().strip_prefix("Reason: builder ")?
         }
         None => return None,
@@ -287,7 +306,7 @@ fn builder_end(derivation: &DerivationPath, message: &str) -> Option<BuilderEnd>
     }
     let code = end.strip_prefix("failed with exit code ")?;
     let code = code.trim_end_matches([';', ',', '.']);
-    code.parse().ok().map(BuilderEnd::ExitCode)
+    code.parse().ok().filter(|code| (1..=255).contains(code)).map(BuilderEnd::ExitCode)
 }
 
 #[cfg(test)]
@@ -300,14 +319,15 @@ mod tests {
 
     fn judged(status: Status, message: &str, change: impl FnOnce(&mut Evidence<'_>)) -> Judgement {
         let derivation = DerivationPath::from(DRV);
+        let messages = [message.to_owned()];
         let mut evidence = Evidence {
             derivation: &derivation,
             status,
-            message,
+            messages: &messages,
             fixed_output: false,
             impure: false,
             builtin: false,
-            remote: false,
+            machine: None,
             outputs_known: true,
             normal_mode: true,
             interrupted: false,
@@ -334,6 +354,26 @@ mod tests {
 
     fn other(reason: Reason) -> Judgement {
         Judgement::Ignore(Class::NotTheBuilder, reason)
+    }
+
+    #[test]
+    fn messages_about_what_others_built() {
+        let builder = message("failed with exit code 3;\n       last 1 log lines:\n       > hello");
+        let hook = |on: &str| {
+            format!(
+                "\x1b[31;1merror:\x1b[0m build of '\x1b[35;1m{DRV}\x1b[0m' on '\x1b[35;1m{on}\x1b[0m' failed: {builder}"
+            )
+        };
+        let judged = |status, machine, message: &str| judged(status, message, |e| e.machine = machine);
+        let remote = Some("ssh://b");
+        assert_eq!(judged(Status::Other, remote, &hook("ssh://b")), record(3));
+        assert_eq!(judged(Status::Reported, remote, &hook("ssh://b")), record(3));
+        assert_eq!(judged(Status::Other, remote, &hook("ssh://c")), other(Reason::NotTheBuilder));
+        assert_eq!(judged(Status::Other, None, &hook("ssh://b")), other(Reason::NotTheBuilder));
+        assert_eq!(judged(Status::Reported, None, &format!("error: {builder}")), record(3));
+        assert_eq!(judged(Status::Reported, None, "error: unexpected EOF"), other(Reason::NoExitCode));
+        let full = format!("{builder}\n{DISK_FULL}");
+        assert_eq!(judged(Status::Reported, None, &full), transient(Reason::Transient));
     }
 
     #[test]
@@ -375,7 +415,7 @@ mod tests {
         let ignored = |class, reason| Judgement::Ignore(class, reason);
         let full = "cp: error writing 'x': No space left on device";
         type Change = fn(&mut Evidence<'_>);
-        let table: [(Change, Judgement); 26] = [
+        let table: [(Change, Judgement); 27] = [
             (|_| (), record(1)),
             (|e| e.status = Status::Built, Judgement::Succeeded),
             (|e| e.status = Status::TimedOut, ignored(Class::Timeout, Reason::Timeout)),
@@ -386,7 +426,8 @@ mod tests {
             (|e| (e.fixed_output, e.status) = (true, Status::TransientFailure), ignored(Class::Fetch, Reason::Fetch)),
             (|e| e.builtin = true, ignored(Class::Fetch, Reason::Fetch)),
             (|e| e.impure = true, other(Reason::Impure)),
-            (|e| e.remote = true, other(Reason::Remote)),
+            (|e| (e.machine, e.status) = (Some("ssh://b"), Status::Other), record(1)),
+            (|e| e.status = Status::Reported, record(1)),
             (|e| e.normal_mode = false, other(Reason::CheckOrRepair)),
             (|e| e.interrupted = true, other(Reason::Interrupted)),
             (|e| (e.interrupted, e.status) = (true, Status::TimedOut), other(Reason::Interrupted)),

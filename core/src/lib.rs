@@ -5,6 +5,7 @@
 //! used here, and acts on the answers.
 
 pub mod belief;
+pub mod channel;
 pub mod class;
 pub mod database;
 pub mod environment;

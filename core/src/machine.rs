@@ -70,6 +70,11 @@ impl Counters {
     }
 }
 
+/// The user whose rights this process has, as the system numbers them.
+pub fn user() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// The first of `folders` whose file system is full, or nearly so.
 pub fn full_disk<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Option<Shortage> {
     let full = |folder: &&Path| {

@@ -3,9 +3,10 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::belief::{Attempt, is_flaky};
+use crate::belief::{Attempt, Belief, Doubt, believe, is_flaky};
 use crate::class::Class;
 use crate::environment::Environment;
+use crate::settings::Settings;
 use crate::store_path::{DerivationPath, OutputPath};
 use crate::time_text::as_seconds;
 
@@ -87,6 +88,8 @@ pub struct FailureRecord {
     pub attempts: u32,
     /// The last attempts, the newest first, successes after a failure included.
     pub history: Vec<Attempt>,
+    /// Who has asked for a new attempt.
+    pub retries: Vec<RetryRequest>,
     /// How long the last attempt's builder ran, in milliseconds.
     pub duration_ms: i64,
     /// The machine of the last attempt.
@@ -97,10 +100,43 @@ pub struct FailureRecord {
     pub plugin_version: String,
 }
 
+/// The wish of a user to see a failure tried once more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct RetryRequest {
+    /// The user, as the system numbers them.
+    pub user: u32,
+    /// When; in JSON, seconds since 1970.
+    #[serde(serialize_with = "as_seconds")]
+    pub time: Timestamp,
+}
+
 impl FailureRecord {
+    /// What is known of the environments of its attempts to clients of the daemon that made them.
+    pub fn as_clients_see(mut self) -> FailureRecord {
+        for failure in self.history.iter_mut().filter_map(|attempt| attempt.failure.as_mut()) {
+            failure.environment = std::mem::take(&mut failure.environment).as_clients_see();
+        }
+        self
+    }
+
+    /// What the attempts say of a new one that `user` would make in `environment`.
+    pub fn belief(&self, user: u32, environment: &Environment, settings: &Settings, now: Timestamp) -> Belief {
+        match self.retry_requested(user) {
+            Some(time) => Belief::Open(Doubt::RetryRequested(time)),
+            None => believe(&self.history, environment, settings, now),
+        }
+    }
+
     /// The reason of the last failure in a few words.
     pub fn reason(&self) -> String {
         reason(self.class, self.exit_code)
+    }
+
+    /// When `user` has asked for a new attempt, if there was none since.
+    pub fn retry_requested(&self, user: u32) -> Option<Timestamp> {
+        let last = self.history.first().map(|attempt| attempt.time);
+        let request = self.retries.iter().find(|retry| retry.user == user && Some(retry.time) >= last);
+        request.map(|retry| retry.time)
     }
 
     /// The failure that a belief rests on.
@@ -181,6 +217,7 @@ pub(crate) mod tests {
                     environment: Environment::default(),
                 }),
             }],
+            retries: Vec::new(),
             duration_ms: 12_000,
             host: "h".to_owned(),
             nix_version: "2.8.0".to_owned(),

@@ -19,6 +19,21 @@ pub struct Wording<'a> {
     pub log_lines: usize,
     /// What surrounds the derivation's path in the sentence that says how to see the whole log.
     pub full_logs: (&'a str, &'a str),
+    /// The database that has the record, if the companion program would not look there by itself.
+    pub database: Option<&'a Path>,
+    /// How to have it built all the same.
+    pub retry: Retry,
+    /// Whether this user may have it forgotten.
+    pub may_forget: bool,
+}
+
+/// How a user can have a refused derivation built all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    /// With a setting.
+    Option,
+    /// With the companion program, as the setting would not get to who builds.
+    Companion,
 }
 
 /// As Nix prints commands to copy; it takes the escapes out where nobody could see them.
@@ -26,15 +41,14 @@ fn bold(text: &str) -> String {
     format!("\x1b[1m{text}\x1b[0m")
 }
 
-/// How to call the companion program for a record; `database` is where, if it would not look there by itself.
-fn companion(command: &str, record: &FailureRecord, database: Option<&Path>) -> String {
-    let option = database.map(|path| format!(" --database {}", path.display())).unwrap_or_default();
+/// How to call the companion program for a record.
+fn companion(command: &str, record: &FailureRecord, wording: &Wording<'_>) -> String {
+    let option = wording.database.map(|path| format!(" --database {}", path.display())).unwrap_or_default();
     format!("nix-negative-cache {command} {}{option}", record.derivation)
 }
 
-/// Continues `'…'`: why the derivation is refused, the end of its log, and what can be done. `database` is where the
-/// record is, if the companion program would not look there by itself.
-pub fn refusal(believed: &Believed<'_>, now: Timestamp, database: Option<&Path>, wording: &Wording<'_>) -> String {
+/// Continues `'…'`: why the derivation is refused, the end of its log, and what can be done.
+pub fn refusal(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -> String {
     let record = believed.record;
     let mut text = format!("is not built again: it failed {}\n", ago(believed.time, now));
     let attempts = if record.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", record.attempts) };
@@ -47,25 +61,34 @@ pub fn refusal(believed: &Believed<'_>, now: Timestamp, database: Option<&Path>,
     } else if lines.is_empty() {
         text.push_str("It logged nothing\n");
     } else {
-        text.push_str(&format!("{} {} log lines:\n", wording.last, shown.len()));
+        if !shown.is_empty() {
+            text.push_str(&format!("{} {} log lines:\n", wording.last, shown.len()));
+        }
         for line in shown {
             text.push_str(&format!("> {line}\n"));
         }
         let (before, after) = wording.full_logs;
         text.push_str(&format!("{before}{}{after}\n", record.derivation));
     }
-    text.push_str(&format!("To build it anyway, add  {}\n", bold("--option negative-cache-retry true")));
-    text.push_str(&format!("To forget this failure, run  {}", bold(&companion("forget", record, database))));
+    text.push_str(&match wording.retry {
+        Retry::Option => format!("To build it anyway, add  {}", bold("--option negative-cache-retry true")),
+        Retry::Companion => {
+            format!("To have the next build try it, run  {}", bold(&companion("retry", record, wording)))
+        }
+    });
+    if wording.may_forget {
+        text.push_str(&format!("\nTo forget this failure, run  {}", bold(&companion("forget", record, wording))));
+    }
     text
 }
 
-/// Continues `'…'`: the warning of `negative-cache-action = warn`. `database` as for [`refusal`].
-pub fn warning(believed: &Believed<'_>, now: Timestamp, database: Option<&Path>) -> String {
+/// Continues `'…'`: the warning of `negative-cache-action = warn`.
+pub fn warning(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -> String {
     format!(
         "is built although it failed {} ({}); for its log, run  {}",
         ago(believed.time, now),
         believed.reason,
-        companion("show", believed.record, database)
+        companion("show", believed.record, wording)
     )
 }
 
@@ -76,13 +99,20 @@ mod tests {
     use crate::class::Class;
     use crate::record::tests::record;
 
-    const WORDING: Wording = Wording { last: "last", log_lines: 2, full_logs: ("For full logs, run 'nix log ", "'.") };
+    const WORDING: Wording = Wording {
+        last: "last",
+        log_lines: 2,
+        full_logs: ("For full logs, run 'nix log ", "'."),
+        database: None,
+        retry: Retry::Option,
+        may_forget: true,
+    };
 
     #[test]
     fn a_refusal_says_when_why_and_what_to_do() {
         let now = Timestamp::from_second(1_000_240).unwrap();
         assert_eq!(
-            refusal(&record().believed(0), now, None, &WORDING),
+            refusal(&record().believed(0), now, &WORDING),
             "is not built again: it failed 4 minutes ago\n\
              Reason: builder failed with exit code 1, after 12 s (1 attempt)\n\
              last 1 log lines:\n\
@@ -97,15 +127,29 @@ mod tests {
     #[test]
     fn several_attempts_and_no_log() {
         let record = FailureRecord { attempts: 3, log: String::new(), ..record() };
-        let text = refusal(&record.believed(0), record.last_failure, Some(Path::new("/db")), &WORDING);
+        let text =
+            refusal(&record.believed(0), record.last_failure, &Wording { database: Some(Path::new("/db")), ..WORDING });
         assert!(text.contains("it failed just now\n") && text.contains("(3 attempts)\nIt logged nothing\n"), "{text}");
         assert!(text.ends_with("-x.drv --database /db\x1b[0m"), "{text}");
     }
 
     #[test]
+    fn whom_a_daemon_serves_is_told_what_works_there() {
+        let wording = Wording { retry: Retry::Companion, may_forget: false, ..WORDING };
+        let text = refusal(&record().believed(0), record().last_failure, &wording);
+        assert!(
+            text.ends_with(
+                "To have the next build try it, run  \x1b[1mnix-negative-cache retry \
+                 /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv\x1b[0m"
+            ),
+            "{text}"
+        );
+    }
+
+    #[test]
     fn as_many_lines_as_nix_would_show() {
         let record = FailureRecord { log: "one\ntwo\nthree\n".to_owned(), ..record() };
-        let text = refusal(&record.believed(0), record.last_failure, None, &WORDING);
+        let text = refusal(&record.believed(0), record.last_failure, &WORDING);
         assert!(text.contains("\nlast 2 log lines:\n> two\n> three\nFor full"), "{text}");
     }
 
@@ -115,7 +159,7 @@ mod tests {
         let later = Timestamp::from_second(1_000_120).unwrap();
         record.last_failure = later;
         record.history.insert(0, Attempt { time: later, failure: None });
-        let text = refusal(&record.believed(1), Timestamp::from_second(1_000_240).unwrap(), None, &WORDING);
+        let text = refusal(&record.believed(1), Timestamp::from_second(1_000_240).unwrap(), &WORDING);
         assert!(
             text.starts_with(
                 "is not built again: it failed 4 minutes ago\nReason: builder failed with exit code 1 (2 attempts)\n\
@@ -127,7 +171,7 @@ mod tests {
 
     #[test]
     fn a_warning_is_one_line() {
-        let text = warning(&record().believed(0), Timestamp::from_second(1_007_200).unwrap(), None);
+        let text = warning(&record().believed(0), Timestamp::from_second(1_007_200).unwrap(), &WORDING);
         assert_eq!(
             text,
             "is built although it failed 2 hours ago (builder failed with exit code 1); for its log, run  \

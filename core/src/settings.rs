@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::belief::MAX_ATTEMPTS;
 use crate::class::Class;
@@ -30,8 +30,23 @@ pub struct Settings {
     pub timeouts: bool,
     /// `negative-cache-fixed-output`: whether fetches count.
     pub fixed_output: bool,
+    /// `negative-cache-max-records`: how many failures the database has at most.
+    pub max_records: u64,
 }
 
+/// The settings that clients of the daemon may say something of, as far as it makes the plugin less strict with them.
+pub const LENIENT: [&str; 4] = [RETRY, TTL, MAX_TTL, MIN_FAILURES];
+
+const RETRY: &str = "negative-cache-retry";
+const ACTION: &str = "negative-cache-action";
+const TTL: &str = "negative-cache-ttl";
+const MAX_TTL: &str = "negative-cache-max-ttl";
+const MIN_FAILURES: &str = "negative-cache-min-failures";
+const TRANSIENT_EXIT_CODES: &str = "negative-cache-transient-exit-codes";
+const MAX_RECORDS: &str = "negative-cache-max-records";
+
+/// The default of `negative-cache-max-records`.
+pub const DEFAULT_MAX_RECORDS: u64 = 100_000;
 /// The default of `negative-cache-ttl`, in seconds: 7 days.
 pub const DEFAULT_TTL: u64 = 7 * 24 * 60 * 60;
 /// The default of `negative-cache-max-ttl`, in seconds: 90 days.
@@ -52,6 +67,7 @@ impl Default for Settings {
             transient_exit_codes: vec![75],
             timeouts: false,
             fixed_output: false,
+            max_records: DEFAULT_MAX_RECORDS,
         }
     }
 }
@@ -94,14 +110,14 @@ impl Settings {
             Some(Ok(seconds)) => Ok(lifetime(seconds)),
             Some(Err(_)) => Err(wrong(name, "it is a number of seconds".to_owned())),
         };
-        let (codes, failures) = ("negative-cache-transient-exit-codes", "negative-cache-min-failures");
+        let (codes, failures) = (TRANSIENT_EXIT_CODES, MIN_FAILURES);
         Ok(Settings {
             enabled: flag("negative-cache"),
-            retry: flag("negative-cache-retry"),
-            warn: text("negative-cache-action") == Some("warn"),
+            retry: flag(RETRY),
+            warn: text(ACTION) == Some("warn"),
             keep_failed: flag("keep-failed"),
-            ttl: seconds("negative-cache-ttl", defaults.ttl)?,
-            max_ttl: seconds("negative-cache-max-ttl", defaults.max_ttl)?,
+            ttl: seconds(TTL, defaults.ttl)?,
+            max_ttl: seconds(MAX_TTL, defaults.max_ttl)?,
             min_failures: text(failures)
                 .map_or(Ok(defaults.min_failures), min_failures)
                 .map_err(|why| wrong(failures, why))?,
@@ -110,7 +126,49 @@ impl Settings {
                 .map_err(|why| wrong(codes, why))?,
             timeouts: flag("negative-cache-timeouts"),
             fixed_output: flag("negative-cache-fixed-output"),
+            max_records: text(MAX_RECORDS).map_or(Ok(defaults.max_records), |number| {
+                number.parse().map_err(|_| wrong(MAX_RECORDS, "it is a number of failures".to_owned()))
+            })?,
         })
+    }
+
+    /// Takes a value of one of [`LENIENT`] as far as it makes the plugin less strict.
+    pub fn relax(&mut self, name: &str, value: &str) {
+        // The one that is shorter; none is for ever.
+        let shorter = |now: Option<SignedDuration>| match (now, value.parse().ok().and_then(lifetime)) {
+            (Some(now), Some(wanted)) => Some(now.min(wanted)),
+            (now, wanted) => now.or(wanted),
+        };
+        match name {
+            RETRY => self.retry |= value == "true",
+            TTL => self.ttl = shorter(self.ttl),
+            MAX_TTL => self.max_ttl = shorter(self.max_ttl),
+            MIN_FAILURES => self.min_failures = self.min_failures.max(min_failures(value).unwrap_or(0)),
+            _ => {}
+        }
+    }
+
+    /// Those of [`LENIENT`] that are less strict here than by default, with their values.
+    pub fn lenient(&self) -> Vec<(&'static str, String)> {
+        let defaults = Settings::default();
+        let seconds = |span: Option<SignedDuration>| span.map_or(0, |span| span.as_secs()).to_string();
+        let shorter = |span: Option<SignedDuration>, than: Option<SignedDuration>| span.is_some() && span < than;
+        [
+            // Who only wants to be warned is warned by the client.
+            (self.retry || self.warn, RETRY, "true".to_owned()),
+            (shorter(self.ttl, defaults.ttl), TTL, seconds(self.ttl)),
+            (shorter(self.max_ttl, defaults.max_ttl), MAX_TTL, seconds(self.max_ttl)),
+            (self.min_failures > defaults.min_failures, MIN_FAILURES, self.min_failures.to_string()),
+        ]
+        .into_iter()
+        .filter_map(|(lenient, name, value)| lenient.then_some((name, value)))
+        .collect()
+    }
+
+    /// Until when a record must have been used last for nobody to believe it any more; none if that never happens.
+    pub fn past_life(&self, now: Timestamp) -> Option<Timestamp> {
+        let longest = self.ttl.and(self.max_ttl)?;
+        Some(now.saturating_sub(longest).unwrap_or(Timestamp::MIN))
     }
 
     /// Whether failures of a class are recorded, and believed.

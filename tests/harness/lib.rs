@@ -19,6 +19,22 @@ pub const REFUSED: &str = "is not built again: it failed";
 /// What makes the following commands clients of a daemon that know nothing of the plugin.
 pub const CLIENT: &str = "export NIX_REMOTE=daemon NIX_CONFIG='substituters ='";
 
+/// What lets two unprivileged users of every Debian, `games` and `news`, do things: `as USER COMMAND…`. The variables
+/// `WITH` and `WITHOUT` are configurations of Nix with the plugin on and without it.
+pub const TWO_USERS: &str = r#"
+    chmod 755 ..; cp $PLUGIN ../plugin.so; cp $COMPANION ../companion
+    for user in games news; do mkdir -p ../home-$user; chown $user: ../home-$user; done
+    as() {
+        local user=$1; shift
+        if [ "$1" = nix-build ]; then shift; set -- nix-build --no-out-link "$@"; fi
+        HOME=$PWD/../home-$user NIX_REMOTE=daemon COMPANION=$PWD/../companion \
+            setpriv --reuid $user --regid $user --clear-groups "$@"
+    }
+    WITHOUT='substituters ='
+    WITH=$WITHOUT$'\n'"negative-cache = true"$'\n'"plugin-files = $PWD/../plugin.so"
+    export NIX_CONFIG=$WITHOUT
+"#;
+
 /// Each derivation writes a line to a file outside the store when its builder runs: that is how runs are counted.
 const DERIVATIONS: &str = r#"
 rec {
@@ -210,6 +226,11 @@ impl Scratch {
         (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
     }
 
+    /// The database of a user of [`TWO_USERS`].
+    pub fn personal_database(&self, user: &str) -> PathBuf {
+        self.path(&format!("home-{user}/.local/state/nix/negative-cache/failures.sqlite"))
+    }
+
     /// Makes a program in the work folder.
     pub fn script(&self, name: &str, text: &str) {
         let path = self.path("work").join(name);
@@ -299,6 +320,17 @@ pub fn exists(path: &Path) -> bool {
 /// Starts a daemon of the installation on a socket of its own, runs a line of shell, and stops it.
 pub fn with_daemon(nix: &Scratch, line: &str) -> Ran {
     nix.run(&beside_a_daemon(line))
+}
+
+/// The same with [`TWO_USERS`].
+pub fn among_users(nix: &Scratch, line: &str) -> Ran {
+    nix.run(&beside_a_daemon(&format!("{TWO_USERS}\n{line}")))
+}
+
+/// The same beside a daemon that does not load the plugin.
+pub fn among_users_of_a_stock_daemon(nix: &Scratch, line: &str) -> Ran {
+    let daemon = beside_a_daemon(&format!("export NIX_CONFIG=$OWN\n{TWO_USERS}\n{line}"));
+    nix.run(&format!("OWN=$NIX_CONFIG NIX_CONFIG='substituters ='; {daemon}"))
 }
 
 /// A line of shell that does so.

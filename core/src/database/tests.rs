@@ -1,9 +1,14 @@
 use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
 use proptest::prelude::*;
 use tempfile::TempDir;
 
+use super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::*;
+use crate::belief::Belief;
+use crate::settings::Settings;
 
 fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
     let path = |output: &str| OutputPath::from(format!("/nix/store/{output}"));
@@ -27,7 +32,7 @@ fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
 
 fn database() -> (TempDir, Database) {
     let folder = TempDir::new().unwrap();
-    let database = Database::open_or_create(&folder.path().join("a/failures.sqlite")).unwrap();
+    let database = Database::open_or_create(&folder.path().join("a/failures.sqlite"), Audience::Everybody).unwrap();
     (folder, database)
 }
 
@@ -163,7 +168,7 @@ fn a_newer_schema_is_left_alone() {
     let (_folder, database) = database();
     database.connection.pragma_update(None, "user_version", 99).unwrap();
     let error = Database::open(&database.path).unwrap_err();
-    assert!(matches!(error, DatabaseError::NewerSchema { found: 99, known: 2, .. }), "{error}");
+    assert!(matches!(error, DatabaseError::NewerSchema { found: 99, .. }), "{error}");
 }
 
 #[test]
@@ -171,12 +176,12 @@ fn other_files_are_left_alone() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("failures.sqlite");
     Connection::open(&path).unwrap().execute_batch("CREATE TABLE theirs (a)").unwrap();
-    assert!(matches!(Database::open_or_create(&path), Err(DatabaseError::Foreign { .. })));
+    assert!(matches!(Database::open_or_create(&path, Audience::Everybody), Err(DatabaseError::Foreign { .. })));
     fs::write(&path, "not a database, but long enough to look at").unwrap();
-    assert!(matches!(Database::open_or_create(&path), Err(DatabaseError::Sqlite { .. })));
+    assert!(matches!(Database::open_or_create(&path, Audience::Everybody), Err(DatabaseError::Sqlite { .. })));
     fs::remove_file(&path).unwrap();
     fs::create_dir(&path).unwrap();
-    assert!(matches!(Database::open_or_create(&path), Err(DatabaseError::NotAFile { .. })));
+    assert!(matches!(Database::open_or_create(&path, Audience::Everybody), Err(DatabaseError::NotAFile { .. })));
 }
 
 #[test]
@@ -188,7 +193,10 @@ fn processes_that_start_at_once_agree_on_the_schema() {
             let path = &path;
             scope.spawn(move || {
                 let name = n.to_string();
-                Database::open_or_create(path).unwrap().insert(&failure(&name, &[&name], n)).unwrap();
+                Database::open_or_create(path, Audience::Everybody)
+                    .unwrap()
+                    .insert(&failure(&name, &[&name], n))
+                    .unwrap();
             });
         }
     });
@@ -303,4 +311,125 @@ fn the_wal_index_is_never_closed() {
     let before = descriptors().filter(|target| *target == index).count();
     drop(Database::open(&path).unwrap().map(|mut other| other.is_known(&outputs(&["out"])[0])));
     assert!(descriptors().filter(|target| *target == index).count() > before);
+}
+
+#[test]
+fn modes_do_not_depend_on_the_umask() {
+    let folder = TempDir::new().unwrap();
+    for (name, audience, folder_mode, mode) in
+        [("all", Audience::Everybody, 0o755, 0o644), ("own", Audience::Owner, 0o700, 0o600)]
+    {
+        let path = folder.path().join(name).join("failures.sqlite");
+        let mut database = Database::open_or_create(&path, audience).unwrap();
+        database.insert(&failure("x", &["out"], 10)).unwrap();
+        let mode_of = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+        assert_eq!(mode_of(path.parent().unwrap()), folder_mode);
+        for suffix in ["", "-wal", "-shm"] {
+            assert_eq!(mode_of(&place::beside(&path, suffix)), mode, "{name}{suffix}");
+        }
+        // They stay, for those who could not make them.
+        drop(database);
+        assert!(place::beside(&path, "-wal").exists() && place::beside(&path, "-shm").exists());
+        assert_eq!(fs::metadata(place::beside(&path, "-wal")).unwrap().len(), 0, "but the log does not grow");
+    }
+}
+
+#[test]
+fn what_others_can_write_to_is_no_place_for_roots_database() {
+    if !rustix::process::geteuid().is_root() {
+        return;
+    }
+    let (folder, database) = database();
+    drop(database);
+    let path = folder.path().join("a/failures.sqlite");
+    let with_mode = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    for (changed, wrong, right) in [(path.parent().unwrap(), 0o777, 0o755), (&path, 0o666, 0o644)] {
+        with_mode(changed, wrong);
+        assert!(matches!(Database::open(&path), Err(DatabaseError::Untrusted { .. })));
+        with_mode(changed, right);
+        assert!(Database::open(&path).unwrap().is_some());
+    }
+    std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+    assert!(matches!(Database::open(&path), Err(DatabaseError::Untrusted { .. })));
+}
+
+#[test]
+fn a_broken_database_is_moved_away_if_its_place_is_ours() {
+    let folder = TempDir::new().unwrap();
+    let garbage = "garbage ".repeat(1000);
+    let ours = place::default_path(folder.path());
+    fs::create_dir(ours.parent().unwrap()).unwrap();
+    fs::write(&ours, &garbage).unwrap();
+    let Err(DatabaseError::Broken { broken, .. }) = Database::open(&ours) else { panic!("not moved") };
+    assert_eq!(fs::read_to_string(&broken).unwrap(), garbage);
+    assert!(Database::open_or_create(&ours, Audience::Everybody).unwrap().is_empty().unwrap());
+    let theirs = folder.path().join("notes.txt");
+    fs::write(&theirs, &garbage).unwrap();
+    assert!(matches!(Database::open(&theirs), Err(DatabaseError::Sqlite { .. })));
+    assert_eq!(fs::read_to_string(&theirs).unwrap(), garbage);
+}
+
+#[test]
+fn a_request_to_retry_counts_for_its_user_until_the_next_attempt() {
+    let (_folder, mut database) = database();
+    let hash = "7r40h4gj6rsaw6xnsq7vj128dpiawa94";
+    let output = format!("{hash}-x");
+    database.insert(&failure("x", &[&output], 10)).unwrap();
+    let found = database.find_by_hash_part("/nix/store", hash).unwrap();
+    assert_eq!(found.len(), 1);
+    assert!(database.find_by_hash_part("/nix/store", &hash[1..]).unwrap().is_empty());
+    assert!(database.find_by_hash_part("/gnu/store", hash).unwrap().is_empty());
+    let settings = Settings { ttl: None, ..Settings::default() };
+    let believed = |database: &Database, user| {
+        let belief = only_record(database).belief(user, &Environment::default(), &settings, second(100));
+        matches!(belief, Belief::Fails { .. })
+    };
+    assert_eq!(database.request_retry(&found, 1000, second(9)).unwrap(), 1);
+    assert!(believed(&database, 1000), "it is older than the failure");
+    assert_eq!(database.request_retry(&found, 1000, second(20)).unwrap(), 1);
+    let version = database.version().unwrap();
+    assert_eq!(database.request_retry(&found, 1000, second(20)).unwrap(), 1);
+    assert_eq!(database.version().unwrap(), version, "asking again at once writes nothing");
+    assert!(!believed(&database, 1000) && believed(&database, 1001));
+    database.insert(&failure("x", &[&output], 30)).unwrap();
+    assert!(believed(&database, 1000));
+    assert!(only_record(&database).retries.is_empty());
+    assert_eq!(database.request_retry(&found, 1000, second(40)).unwrap(), 0, "this one is gone");
+}
+
+#[test]
+fn the_oldest_unused_go_in_small_steps() {
+    let (_folder, mut database) = database();
+    for n in 0..200 {
+        database.insert(&failure(&format!("x{n}"), &[&format!("out{n}")], 1_000_000 + n)).unwrap();
+    }
+    let id = *database.known(&outputs(&["out0"])).unwrap().values().next().unwrap();
+    database.note_use(&[id], second(2_000_000));
+    assert_eq!(database.tidy(200, None).unwrap(), 0);
+    assert_eq!(database.tidy(190, None).unwrap(), 10);
+    let left = |database: &Database, name: &str| !database.known(&outputs(&[name])).unwrap().is_empty();
+    assert!(
+        left(&database, "out0") && !left(&database, "out1") && !left(&database, "out10") && left(&database, "out11")
+    );
+    assert_eq!(database.tidy(10, None).unwrap(), 64, "one step");
+    let mut steps = 0;
+    while database.tidy(1000, Some(second(1_000_150))).unwrap() > 0 {
+        steps += 1;
+    }
+    assert!(steps >= 1);
+    assert_eq!(database.records().unwrap().len(), 51, "what was used, and the last fifty");
+}
+
+#[test]
+fn tidying_waits_for_nobody() {
+    let (folder, mut database) = database();
+    database.insert(&failure("x", &["out"], 10)).unwrap();
+    let mut other = Database::open(&folder.path().join("a/failures.sqlite")).unwrap().unwrap();
+    let transaction = other.connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let start = std::time::Instant::now();
+    assert_eq!(database.tidy(0, None).unwrap(), 0);
+    database.note_use(&[FailureId(1)], second(2_000_000));
+    assert!(start.elapsed() < BUSY_TIMEOUT);
+    drop(transaction);
+    assert_eq!(database.tidy(0, None).unwrap(), 1);
 }

@@ -1,0 +1,132 @@
+//! The databases that may know something: this user's own, of what a daemon built for them, and that of the store.
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use nix_negative_cache_core::database::place::personal_path;
+use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
+use nix_negative_cache_core::machine;
+use nix_negative_cache_core::record::FailureRecord;
+
+/// A database of these, and one of its records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Found {
+    place: usize,
+    id: FailureId,
+}
+
+/// Whose build it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Builder {
+    /// This user's Nix.
+    Here,
+    /// A daemon for this user, who can't see all of where that builds.
+    Daemon,
+}
+
+/// A record, as this user sees it.
+#[derive(Debug)]
+pub struct Known {
+    pub record: FailureRecord,
+    pub by: Builder,
+}
+
+/// All databases that are there.
+#[derive(Debug)]
+pub struct Databases {
+    paths: Vec<PathBuf>,
+    open: Vec<Database>,
+}
+
+impl Databases {
+    /// Opens those of `paths` that are there.
+    pub fn open(paths: Vec<PathBuf>) -> Result<Databases, DatabaseError> {
+        let open: Result<Vec<_>, _> = paths.iter().filter_map(|path| Database::open(path).transpose()).collect();
+        Ok(Databases { open: open?, paths })
+    }
+
+    /// Their paths in quotes, for messages.
+    pub fn names(&self) -> String {
+        let names: Vec<String> = self.paths.iter().map(|path| format!("'{}'", path.display())).collect();
+        names.join(" or ")
+    }
+
+    fn all(&self) -> impl Iterator<Item = (usize, &Database)> {
+        self.open.iter().enumerate()
+    }
+
+    fn known(database: &Database, record: FailureRecord) -> Known {
+        let personal = personal_path().as_deref() == Some(database.path());
+        if personal || database.is_readonly() {
+            Known { record: record.as_clients_see(), by: Builder::Daemon }
+        } else {
+            Known { record, by: Builder::Here }
+        }
+    }
+
+    /// All records, newest first.
+    pub fn records(&self) -> Result<Vec<Known>, DatabaseError> {
+        let mut records = Vec::new();
+        for (_, database) in self.all() {
+            records.extend(database.records()?.into_iter().map(|record| Databases::known(database, record)));
+        }
+        records.sort_by_key(|known| std::cmp::Reverse(known.record.last_failure));
+        Ok(records)
+    }
+
+    /// What is recorded for any of `paths`, which are those of derivations or outputs.
+    pub fn find<'a>(&self, paths: impl IntoIterator<Item = &'a str> + Clone) -> Result<BTreeSet<Found>, DatabaseError> {
+        let mut found = BTreeSet::new();
+        for (place, database) in self.all() {
+            found.extend(database.find(paths.clone())?.into_iter().map(|id| Found { place, id }));
+        }
+        Ok(found)
+    }
+
+    /// The records that were found, unless they were forgotten in the meantime.
+    pub fn records_of(&self, found: &BTreeSet<Found>) -> Result<Vec<Known>, DatabaseError> {
+        let mut records = Vec::new();
+        for &Found { place, id } in found {
+            let database = &self.open[place];
+            records.extend(database.record(id)?.map(|record| Databases::known(database, record)));
+        }
+        Ok(records)
+    }
+
+    /// Forgets what was found. Returns how many that were, and the databases that this user may not change.
+    pub fn forget(&mut self, found: &BTreeSet<Found>) -> Result<(usize, Vec<PathBuf>), DatabaseError> {
+        let (mut count, mut foreign) = (0, Vec::new());
+        for (place, database) in self.open.iter_mut().enumerate() {
+            let ids: Vec<FailureId> = found.iter().filter(|found| found.place == place).map(|found| found.id).collect();
+            if !ids.is_empty() && database.is_readonly() {
+                foreign.push(database.path().to_owned());
+            } else if !ids.is_empty() {
+                count += database.forget_failures(&ids)?;
+            }
+        }
+        Ok((count, foreign))
+    }
+
+    /// Asks for a new attempt of what was found, as far as this user may write it down. Returns the records that somebody
+    /// else has to be asked about.
+    pub fn request_retry(&mut self, found: &BTreeSet<Found>) -> Result<Vec<Found>, DatabaseError> {
+        let mut left = Vec::new();
+        for &Found { place, id } in found {
+            let database = &mut self.open[place];
+            if database.is_readonly() {
+                left.push(Found { place, id });
+            } else {
+                database.request_retry(&[id], machine::user(), Timestamp::now())?;
+            }
+        }
+        Ok(left)
+    }
+
+    /// The derivation of a record, and whether the next attempt of this user will be made; none if it is gone.
+    pub fn retry_requested(&self, found: Found) -> Result<Option<(String, bool)>, DatabaseError> {
+        let record = self.open[found.place].record(found.id)?;
+        let requested = |record: &FailureRecord| record.retry_requested(machine::user()).is_some();
+        Ok(record.map(|record| (record.derivation.to_string(), requested(&record))))
+    }
+}

@@ -1,0 +1,128 @@
+//! What clients of nix-daemon tell the plugin in it.
+//!
+//! The daemon takes settings from trusted users only, and complains about others'. But everybody may ask it whether a
+//! store path is valid (`IsValidPath` in worker-protocol.hh). So a client asks for a path that no store has and whose name
+//! is the message; to a daemon without the plugin it is a path like any other, which is not valid. Nothing is written for
+//! it outside the failure database, and what it can say is harmless: to be less strict with who says it.
+
+use crate::settings::{LENIENT, Settings};
+
+/// The hash part where a message is about no path.
+const NO_HASH: &str = "00000000000000000000000000000000";
+/// How the names of messages begin.
+const PREFIX: &str = "nix-negative-cache-";
+const RETRY: &str = "retry";
+
+/// Something that a client says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Message {
+    /// Try the path with this hash part once more, the next time that I ask for it.
+    Retry(String),
+    /// For as long as this connection lasts, one of [`LENIENT`] has this value.
+    Setting(&'static str, String),
+}
+
+impl Message {
+    /// To retry a store path; none if it is not one.
+    pub fn retry(path: &str) -> Option<Message> {
+        let (hash_part, _) = path.rsplit('/').next()?.split_once('-')?;
+        is_hash_part(hash_part).then(|| Message::Retry(hash_part.to_owned()))
+    }
+
+    /// The last part of the path to ask for.
+    pub fn to_base_name(&self) -> String {
+        match self {
+            Message::Retry(hash_part) => format!("{hash_part}-{PREFIX}{RETRY}"),
+            Message::Setting(name, value) => format!("{NO_HASH}-{PREFIX}{name}={value}"),
+        }
+    }
+
+    /// Reads the last part of a path that was asked for; none if it is no message.
+    pub fn parse(base_name: &str) -> Option<Message> {
+        let (hash_part, name) = base_name.split_once('-')?;
+        let message = name.strip_prefix(PREFIX)?;
+        match message.split_once('=') {
+            None if message == RETRY && hash_part != NO_HASH && is_hash_part(hash_part) => {
+                Some(Message::Retry(hash_part.to_owned()))
+            }
+            Some((setting, value)) if hash_part == NO_HASH => {
+                let name = LENIENT.into_iter().find(|name| *name == setting)?;
+                Some(Message::Setting(name, value.to_owned()))
+            }
+            _ => None,
+        }
+    }
+}
+
+/// What a client has to say of its settings: those that make it less strict than the defaults.
+pub fn greeting(settings: &Settings) -> Vec<Message> {
+    let lenient = settings.lenient().into_iter();
+    lenient.map(|(name, value)| Message::Setting(name, value)).collect()
+}
+
+/// Whether this can be the hash part of a store path (`StorePath::HashLen`, in Nix's own base 32).
+fn is_hash_part(text: &str) -> bool {
+    text.len() == NO_HASH.len() && text.bytes().all(|byte| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn what_is_said_is_heard() {
+        let path = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
+        let retry = Message::retry(path).unwrap();
+        assert_eq!(retry.to_base_name(), "7r40h4gj6rsaw6xnsq7vj128dpiawa94-nix-negative-cache-retry");
+        for message in [retry, Message::Setting("negative-cache-retry", "true".to_owned())] {
+            assert_eq!(Message::parse(&message.to_base_name()), Some(message));
+        }
+        assert_eq!(Message::retry("/nix/store/short-x"), None);
+    }
+
+    #[test]
+    fn the_rest_is_no_message() {
+        for name in [
+            "7r40h4gj6rsaw6xnsq7vj128dpiawa94-x",
+            "7r40h4gj6rsaw6xnsq7vj128dpiawa94-nix-negative-cache-retry-2",
+            "00000000000000000000000000000000-nix-negative-cache-retry",
+            "00000000000000000000000000000000-nix-negative-cache-negative-cache-database=x",
+            "00000000000000000000000000000000-nix-negative-cache-negative-cache=false",
+            "7r40h4gj6rsaw6xnsq7vj128dpiawa94-nix-negative-cache-negative-cache-retry=true",
+            "nix-negative-cache-retry",
+            "",
+        ] {
+            assert_eq!(Message::parse(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_less_strict_is_worth_saying() {
+        assert!(greeting(&Settings::default()).is_empty());
+        let lenient = Settings { warn: true, min_failures: 3, ..Settings::default() };
+        assert_eq!(greeting(&lenient).len(), 2);
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_a_client_says_makes_it_stricter(messages in proptest::collection::vec(".*", 0..4), name in 0..LENIENT.len(), value in ".*") {
+            let mut settings = Settings::default();
+            let said = Message::Setting(LENIENT[name], value).to_base_name();
+            for message in messages.iter().chain([&said]).filter_map(|text| Message::parse(text)) {
+                if let Message::Setting(name, value) = message {
+                    settings.relax(name, &value);
+                }
+            }
+            let before = Settings::default();
+            prop_assert!(settings.ttl.is_some() && settings.ttl <= before.ttl && settings.max_ttl <= before.max_ttl);
+            prop_assert!(settings.min_failures >= before.min_failures);
+            let rest = Settings {
+                retry: before.retry, ttl: before.ttl, max_ttl: before.max_ttl,
+                min_failures: before.min_failures, ..settings
+            };
+            prop_assert_eq!(rest, before);
+        }
+    }
+}

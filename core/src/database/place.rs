@@ -1,0 +1,158 @@
+//! The file of a database: who may read it, whether it can be trusted, and where a broken one goes.
+
+use std::env;
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rusqlite::{Connection, OpenFlags};
+use rustix::fs::{FlockOperation, flock};
+use rustix::process::geteuid;
+
+use super::DatabaseError;
+
+/// The name of the folder that a database has for itself, where nobody chose another one.
+const FOLDER: &str = "negative-cache";
+const FILE: &str = "failures.sqlite";
+
+/// Where the database of a store is by default.
+///
+/// `state_dir` is the store's state directory, such as `/nix/var/nix`.
+pub fn default_path(state_dir: &Path) -> PathBuf {
+    state_dir.join(FOLDER).join(FILE)
+}
+
+/// Where this user has the failures of builds that a daemon did: in the folder for what programs remember of a user (XDG
+/// Base Directory Specification, `XDG_STATE_HOME`). None without a home.
+pub fn personal_path() -> Option<PathBuf> {
+    let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let in_home = || absolute("HOME").map(|home| home.join(".local/state"));
+    let folder = absolute("XDG_STATE_HOME").or_else(in_home)?;
+    Some(default_path(&folder.join("nix")))
+}
+
+/// Who may read a database. Only its owner may ever write to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Audience {
+    /// Everybody on the machine, as Nix's own database and logs.
+    Everybody,
+    /// Its owner.
+    Owner,
+}
+
+impl Audience {
+    /// The mode of the folder, then of the file, from which SQLite takes that of the files beside it.
+    pub fn modes(self) -> [u32; 2] {
+        match self {
+            Audience::Everybody => [0o755, 0o644],
+            Audience::Owner => [0o700, 0o600],
+        }
+    }
+}
+
+/// Makes an empty file for a database, and its folder, with the right modes whatever the umask.
+pub(super) fn create(path: &Path, audience: Audience) -> Result<(), DatabaseError> {
+    let [folder_mode, file_mode] = audience.modes();
+    let make = || -> io::Result<()> {
+        if let Some(folder) = path.parent() {
+            if let Some(above) = folder.parent() {
+                fs::create_dir_all(above)?;
+            }
+            match DirBuilder::new().mode(0o700).create(folder) {
+                Ok(()) => fs::set_permissions(folder, Permissions::from_mode(folder_mode))?,
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(error),
+            }
+        }
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+            Ok(file) => file.set_permissions(Permissions::from_mode(file_mode)),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
+        }
+    };
+    make().map_err(|source| DatabaseError::Folder { path: path.to_owned(), source })
+}
+
+/// Why root can't trust what is in a file or folder, if it can't: somebody else may write there.
+pub fn distrust(metadata: &Metadata) -> Option<&'static str> {
+    if metadata.uid() != 0 {
+        Some("does not belong to root")
+    } else if metadata.mode() & 0o002 != 0 || (metadata.mode() & 0o020 != 0 && metadata.gid() != 0) {
+        Some("can be written to by others than root")
+    } else {
+        None
+    }
+}
+
+/// Whether there is a file at `path`, which must be one that can be used.
+pub(super) fn exists(path: &Path) -> Result<bool, DatabaseError> {
+    let metadata = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_file() => metadata,
+        // Opening a FIFO would wait for a writer.
+        Ok(_) => return Err(DatabaseError::NotAFile { path: path.to_owned() }),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        // SQLite's own words would leave out that it is the folder that can't be read.
+        Err(source) => return Err(DatabaseError::Folder { path: path.to_owned(), source }),
+    };
+    // Root builds for everybody, so nobody else may have a say in what it refuses.
+    if geteuid().is_root() {
+        let folder = path.parent().map(fs::metadata).transpose();
+        let folder = folder.map_err(|source| DatabaseError::Folder { path: path.to_owned(), source })?;
+        if let Some(why) = folder.as_ref().and_then(distrust).or_else(|| distrust(&metadata)) {
+            return Err(DatabaseError::Untrusted { path: path.to_owned(), why });
+        }
+    }
+    Ok(true)
+}
+
+/// Where a broken database goes, in the place of the one before it.
+pub fn broken_path(path: &Path) -> PathBuf {
+    beside(path, ".broken")
+}
+
+/// The path of a file beside the database, such as its write-ahead log.
+pub fn beside(path: &Path, suffix: &str) -> PathBuf {
+    let mut name = path.to_owned().into_os_string();
+    name.push(suffix);
+    name.into()
+}
+
+/// Moves a broken database out of the way, so that the next process begins a new one; says where. Nothing is done if
+/// its place is not a default one (it may be another program's file), if it is not broken after all, as another process
+/// was faster, or if this process may not.
+pub(super) fn move_away(path: &Path) -> Option<PathBuf> {
+    let folder = path.parent()?;
+    if path.file_name()? != FILE || folder.file_name()? != FOLDER {
+        return None;
+    }
+    // Held until the end, so that only one process decides at a time.
+    let lock = File::open(folder).ok()?;
+    flock(&lock, FlockOperation::NonBlockingLockExclusive).ok()?;
+    if !is_broken(path) {
+        return None;
+    }
+    let broken = broken_path(path);
+    fs::rename(path, &broken).ok()?;
+    let _ = fs::rename(beside(path, "-wal"), beside(&broken, "-wal"));
+    let _ = fs::remove_file(beside(path, "-shm"));
+    Some(broken)
+}
+
+/// Whether SQLite finds that a file is none of its databases, or a damaged one.
+pub fn is_broken(path: &Path) -> bool {
+    let check = || {
+        let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
+    };
+    match check() {
+        Ok(found) => found != "ok",
+        Err(error) => is_damage(&error),
+    }
+}
+
+/// Whether an error says that a database is damaged, and not only out of reach.
+pub(super) fn is_damage(error: &rusqlite::Error) -> bool {
+    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    matches!(error.sqlite_error_code(), Some(DatabaseCorrupt | NotADatabase))
+}

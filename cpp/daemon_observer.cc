@@ -1,0 +1,89 @@
+#include "daemon_observer.hh"
+#include "evidence.hh"
+#include "outputs.hh"
+#include "trouble.hh"
+
+#include <algorithm>
+
+namespace negative_cache {
+
+using namespace nix;
+
+DaemonObserver::DaemonObserver(Store & store, BuildMode mode, const core::Policy & policy)
+    : store(store)
+    , mode(mode)
+    , policy(policy)
+{
+}
+
+static std::optional<std::string> text(const Logger::Fields & fields, size_t place)
+{
+    if (fields.size() <= place || fields[place].type != Logger::Field::tString)
+        return std::nullopt;
+    return fields[place].s;
+}
+
+void DaemonObserver::activityStarted(ActivityId activity, ActivityType type, const Logger::Fields & fields, ActivityId)
+{
+    auto derivation = text(fields, 0);
+    if (type != actBuild || !derivation)
+        return;
+    harmless([&] {
+        auto path = store.parseStorePath(*derivation);
+        /* A second one is what another machine says of its own build. */
+        builds.try_emplace(path, Build{text(fields, 1).value_or(""), core::start_build()});
+        activities.insert_or_assign(activity, path);
+    });
+}
+
+void DaemonObserver::activityResult(ActivityId activity, ResultType type, const Logger::Fields & fields)
+{
+    auto build = activities.find(activity);
+    auto line = text(fields, 0);
+    if (type == resBuildLogLine && build != activities.end() && line)
+        builds.at(build->second)
+            .running->log_line({reinterpret_cast<const uint8_t *>(line->data()), line->size()});
+}
+
+void DaemonObserver::errorLogged(std::string_view text)
+{
+    /* More than that are not errors of builds, but what builders say in the daemon's name. */
+    constexpr size_t most = 10'000, longest = 64 * 1024;
+    if (errors.size() < most && text.size() <= longest)
+        errors.emplace_back(text);
+}
+
+bool DaemonObserver::successesMatter()
+{
+    auto answer = core::has_records(policy);
+    report(answer.trouble);
+    return answer.yes;
+}
+
+void DaemonObserver::settle(const StorePath & path, const Build & build)
+{
+    rust::Vec<rust::String> messages;
+    auto name = path.to_string();
+    for (auto & error : errors)
+        if (error.find(name) != error.npos)
+            messages.push_back(rust::String::lossy(error));
+    /* Most builds succeed, and were never known to fail. */
+    if (messages.empty() && !successesMatter())
+        return;
+    auto ended = evidence(store, path, store.readDerivation(path));
+    ended.status = areBuilt(store, ended.outputs) ? core::Status::Built : core::Status::Reported;
+    ended.messages = std::move(messages);
+    ended.machine = build.machine;
+    ended.normal_mode = mode == bmNormal;
+    if (record(policy, ended, *build.running))
+        report(core::tidy(policy));
+}
+
+void DaemonObserver::settle()
+{
+    for (auto & [path, build] : builds)
+        harmless([&] { settle(path, build); });
+    builds.clear();
+}
+
+} // namespace negative_cache

@@ -1,0 +1,48 @@
+#pragma once
+/* Learns from what a daemon says how its builds end. There is no goal on this side: that a build failed is in messages
+   only, and that it succeeded shows in its outputs. */
+
+#include "compat.hh"
+#include "eavesdropping.hh"
+#include "nix-negative-cache-plugin/src/lib.rs.h"
+
+namespace negative_cache {
+
+/* Watches what a daemon does for requests of this thread. */
+class DaemonObserver : public Listener
+{
+    nix::Store & store;
+    const nix::BuildMode mode;
+    const core::Policy & policy;
+
+    struct Build
+    {
+        std::string machine;
+        rust::Box<core::RunningBuild> running;
+    };
+
+    std::map<nix::StorePath, Build> builds;
+    /* Which build the log lines of an activity are of. */
+    std::map<nix::ActivityId, nix::StorePath> activities;
+    std::vector<std::string> errors;
+    Eavesdropping eavesdropping;
+
+    bool successesMatter();
+    void settle(const nix::StorePath & path, const Build & build);
+
+public:
+    DaemonObserver(nix::Store & store, nix::BuildMode mode, const core::Policy & policy);
+
+    void activityStarted(
+        nix::ActivityId activity,
+        nix::ActivityType type,
+        const nix::Logger::Fields & fields,
+        nix::ActivityId parent) override;
+    void activityResult(nix::ActivityId activity, nix::ResultType type, const nix::Logger::Fields & fields) override;
+    void errorLogged(std::string_view text) override;
+
+    /* Records how the builds ended, once the daemon has answered. */
+    void settle();
+};
+
+} // namespace negative_cache

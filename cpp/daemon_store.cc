@@ -1,0 +1,194 @@
+#include "daemon_store.hh"
+#include "daemon_observer.hh"
+#include "policy.hh"
+#include "request.hh"
+#include "settings.hh"
+#include "trouble.hh"
+
+namespace negative_cache {
+
+using namespace nix;
+
+/* What a daemon's errors count for: it does not pass on more (`readError`, serialise.cc). */
+static constexpr unsigned int errorStatus = 1;
+
+/* Set while a worker, which has nothing to do here but to fail, is about to ask what it never looks at. */
+static thread_local bool nobodyAsks = false;
+
+/* Calls `ask`, which asks the daemon for builds, and learns from the answer. */
+template<typename Ask>
+static auto learningFrom(Store & store, BuildMode mode, const core::Policy & policy, Ask && ask)
+{
+    DaemonObserver observer(store, mode, policy);
+    try {
+        auto answer = ask();
+        for (auto & result : answer)
+            observer.errorLogged(compat::errorMessage(result));
+        observer.settle();
+        return answer;
+    } catch (Interrupted &) {
+        throw;
+    } catch (BaseError & error) {
+        observer.errorLogged(error.info().msg.str());
+        observer.settle();
+        throw;
+    }
+}
+
+/* Runs goals that have nothing to do but to fail. */
+static void run(Worker & worker, const Goals & goals)
+{
+    nobodyAsks = true;
+    Finally forget([] { nobodyAsks = false; });
+    worker.run(goals);
+}
+
+/* Returns whether a result is one of a failure, which is said as Nix says it. */
+static bool sayFailure(const BuildResult & result)
+{
+    auto message = compat::errorMessage(result);
+    if (!message.empty())
+        logError(Error("%s", compat::plain(message)).info());
+    return !message.empty();
+}
+
+namespace {
+
+/* Requests of which something is refused. */
+struct PartlyRefused
+{
+    Worker worker;
+    RefusedGoals goals;
+    /* What the daemon is asked for all the same: what is there, and with keep-going all that can be built. */
+    std::vector<DerivedPath> asked;
+    /* What is refused, and what is not asked for because of that. */
+    std::vector<compat::Requested> requested;
+    /* The daemon's answer. */
+    compat::BuildResults results;
+
+    template<typename Ask>
+    PartlyRefused(
+        Store & store,
+        Store & evalStore,
+        const std::vector<DerivedPath> & requests,
+        const Consultation & consultation,
+        Ask && ask)
+        : worker(store, evalStore)
+        , goals(worker, consultation)
+    {
+        StringSet names;
+        for (auto & request : requests)
+            if (auto goal = goals.find(request))
+                requested.push_back({request, goal});
+            else if (nix::settings.keepGoing || isThere(store, request)) {
+                asked.push_back(request);
+                names.insert(request.to_string(store));
+            } else
+                requested.push_back({request, nullptr});
+        for (auto & i : goals.alsoWanted)
+            asked.push_back(compat::inputRequest(i.derivation, i.input));
+        if (!asked.empty())
+            for (auto & result : ask(asked))
+                if (names.count(result.path.to_string(store)))
+                    results.push_back(result);
+                else
+                    /* As of a dependency: nobody is told otherwise. */
+                    sayFailure(result);
+        Goals all;
+        for (auto & i : requested)
+            if (i.goal)
+                all.insert(i.goal);
+        goals.wake();
+        run(worker, all);
+    }
+};
+
+} // namespace
+
+void DaemonStore::buildPaths(
+    const std::vector<DerivedPath> & requests, BuildMode mode, std::shared_ptr<Store> evalStore)
+{
+    using Daemon = nix::UDSRemoteStore;
+    if (!negative_cache::settings().enable)
+        return Daemon::buildPaths(requests, mode, evalStore);
+    auto policy = policyFor(*this);
+    auto consultation = consultUnlessItFails(mode, [&] { return consult(*this, *policy, requests); });
+    if (consultation.verdict.known.empty()) {
+        learningFrom(*this, mode, *policy, [&] {
+            Daemon::buildPaths(requests, mode, evalStore);
+            return compat::BuildResults{};
+        });
+        return;
+    }
+    PartlyRefused partly(
+        *this, evalStore ? *evalStore : *this, requests, consultation, [&](const std::vector<DerivedPath> & asked) {
+            return learningFrom(
+                *this, mode, *policy, [&] { return Daemon::buildPathsWithResults(asked, mode, evalStore); });
+        });
+    for (auto & result : partly.results)
+        if (sayFailure(result))
+            partly.requested.push_back({result.path, nullptr});
+    compat::throwFailures(*this, partly.requested, errorStatus);
+}
+
+compat::BuildResults DaemonStore::buildPathsWithResults(
+    const std::vector<DerivedPath> & requests, BuildMode mode, std::shared_ptr<Store> evalStore)
+{
+    using Daemon = nix::UDSRemoteStore;
+    if (!negative_cache::settings().enable)
+        return Daemon::buildPathsWithResults(requests, mode, evalStore);
+    auto policy = policyFor(*this);
+    auto consultation = consultUnlessItFails(mode, [&] { return consult(*this, *policy, requests); });
+    auto ask = [&](const std::vector<DerivedPath> & asked) {
+        return learningFrom(
+            *this, mode, *policy, [&] { return Daemon::buildPathsWithResults(asked, mode, evalStore); });
+    };
+    if (consultation.verdict.known.empty())
+        return ask(requests);
+    PartlyRefused partly(*this, evalStore ? *evalStore : *this, requests, consultation, ask);
+    for (auto & result : compat::collectResults(partly.requested))
+        partly.results.push_back(result);
+    return partly.results;
+}
+
+BuildResult DaemonStore::buildDerivation(const StorePath & path, const BasicDerivation & derivation, BuildMode mode)
+{
+    if (!negative_cache::settings().enable)
+        return nix::UDSRemoteStore::buildDerivation(path, derivation, mode);
+    auto policy = policyFor(*this);
+    auto refusal = consultUnlessItFails(mode, [&] { return consult(*this, *policy, path, derivation); });
+    if (!refusal)
+        return nix::UDSRemoteStore::buildDerivation(path, derivation, mode);
+    Worker worker(*this, *this);
+    auto goal = std::make_shared<compat::UnbuiltGoal>(path, worker, *refusal);
+    worker.wakeUp(goal);
+    run(worker, {goal});
+    return compat::buildResult(*goal);
+}
+
+void DaemonStore::queryMissing(
+    const std::vector<DerivedPath> & targets,
+    StorePathSet & willBuild,
+    StorePathSet & willSubstitute,
+    StorePathSet & unknown,
+    uint64_t & downloadSize,
+    uint64_t & narSize)
+{
+    if (std::exchange(nobodyAsks, false)) {
+        downloadSize = narSize = 0;
+        return;
+    }
+    nix::UDSRemoteStore::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);
+}
+
+void DaemonStore::setOptions(RemoteStore::Connection & connection)
+{
+    nix::UDSRemoteStore::setOptions(connection);
+    if (!negative_cache::settings().enable)
+        return;
+    /* Not through `settings`, of which the daemon takes these from nobody, and complains if the user is not trusted. */
+    for (auto & message : core::greeting(*policyForDaemon()))
+        compat::askValidity(connection, storeDir + "/" + std::string(message));
+}
+
+} // namespace negative_cache

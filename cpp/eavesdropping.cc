@@ -1,0 +1,104 @@
+#include "eavesdropping.hh"
+
+#include <map>
+#include <mutex>
+
+namespace negative_cache {
+
+using namespace nix;
+
+static thread_local Listener * currentListener = nullptr;
+
+Listener * Listener::current()
+{
+    return currentListener;
+}
+
+Listener::Listener()
+    : outer(std::exchange(currentListener, this))
+{
+}
+
+Listener::~Listener()
+{
+    currentListener = outer;
+}
+
+namespace {
+
+class EavesdroppingLogger : public compat::ForwardingLogger
+{
+public:
+    using ForwardingLogger::ForwardingLogger;
+
+    void startActivity(
+        ActivityId activity,
+        Verbosity level,
+        ActivityType type,
+        const std::string & text,
+        const Fields & fields,
+        ActivityId parent) override
+    {
+        ForwardingLogger::startActivity(activity, level, type, text, fields, parent);
+        if (auto listener = Listener::current())
+            listener->activityStarted(activity, type, fields, parent);
+    }
+
+    void result(ActivityId activity, ResultType type, const Fields & fields) override
+    {
+        ForwardingLogger::result(activity, type, fields);
+        if (auto listener = Listener::current())
+            listener->activityResult(activity, type, fields);
+    }
+
+protected:
+    void logged(Verbosity level, std::string_view text) override
+    {
+        if (auto listener = Listener::current(); listener && level == lvlError)
+            listener->errorLogged(text);
+    }
+};
+
+/* Builds can run in several threads of one process (recursive Nix), with one logger for all. */
+struct Installed
+{
+    std::mutex mutex;
+    unsigned int users = 0;
+    Logger * original = nullptr;
+    /* Never destroyed: activities keep a reference to the logger they were made with, and some outlive the build. */
+    std::map<Logger *, EavesdroppingLogger *> loggers;
+};
+
+Installed & installed()
+{
+    static auto * instance = new Installed;
+    return *instance;
+}
+
+} // namespace
+
+Eavesdropping::Eavesdropping()
+{
+    auto & state = installed();
+    std::lock_guard lock(state.mutex);
+    if (state.users++)
+        return;
+    state.original = logger;
+    auto & eavesdropping = state.loggers[state.original];
+    if (!eavesdropping)
+        eavesdropping = new EavesdroppingLogger(*state.original);
+    logger = eavesdropping;
+}
+
+Eavesdropping::~Eavesdropping()
+{
+    auto & state = installed();
+    std::lock_guard lock(state.mutex);
+    if (--state.users)
+        return;
+    /* Somebody else's logger stays. */
+    if (logger == state.loggers[state.original])
+        logger = state.original;
+}
+
+} // namespace negative_cache

@@ -1,0 +1,36 @@
+#pragma once
+/* Hears what Nix tells its logger of builds: Nix has no virtual function that would report them. */
+
+#include "compat.hh"
+
+namespace negative_cache {
+
+/* Hears what this thread's builds say, for as long as it lives and somebody eavesdrops. */
+class Listener
+{
+    Listener * const outer;
+
+public:
+    Listener();
+    virtual ~Listener();
+    Listener(const Listener &) = delete;
+
+    /* The listener of this thread, or null. */
+    static Listener * current();
+
+    virtual void activityStarted(
+        nix::ActivityId activity, nix::ActivityType type, const nix::Logger::Fields & fields, nix::ActivityId parent) = 0;
+    virtual void activityResult(nix::ActivityId activity, nix::ResultType type, const nix::Logger::Fields & fields) = 0;
+    virtual void errorLogged(std::string_view text) = 0;
+};
+
+/* Puts a logger that tells this thread's listener in front of Nix's, for as long as it lives. */
+class Eavesdropping
+{
+public:
+    Eavesdropping();
+    ~Eavesdropping();
+    Eavesdropping(const Eavesdropping &) = delete;
+};
+
+} // namespace negative_cache

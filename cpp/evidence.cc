@@ -1,0 +1,59 @@
+#include "evidence.hh"
+#include "outputs.hh"
+#include "trouble.hh"
+
+#include <csignal>
+
+namespace negative_cache {
+
+using namespace nix;
+
+/* Whether this process was told to stop. The processes that nix-daemon forks never hear of it: the thread that waits for
+   signals stays behind in the daemon, and the signals stay pending. */
+static bool beingStopped()
+{
+    sigset_t pending;
+    sigemptyset(&pending);
+    sigpending(&pending);
+    for (auto signal : {SIGINT, SIGTERM, SIGHUP})
+        if (sigismember(&pending, signal) == 1)
+            return true;
+    return compat::interrupted();
+}
+
+core::EndedBuild evidence(Store & store, const StorePath & path, const Derivation & derivation)
+{
+    auto type = derivation.type();
+    return {
+        .derivation = store.printStorePath(path),
+        .outputs = outputKeys(store, derivation),
+        .store_dir = store.storeDir,
+        .name = rust::String::lossy(derivation.name),
+        .system = rust::String::lossy(derivation.platform),
+        .status = core::Status::Other,
+        .messages = {},
+        .fixed_output = type.isFixed(),
+        .impure = compat::isImpure(type),
+        .builtin = derivation.isBuiltin(),
+        .machine = {},
+        .normal_mode = true,
+        .interrupted = beingStopped(),
+        .recursive = compat::usesRecursiveNix(path, derivation),
+        .opted_out = !compat::wantsNegativeCache(path, derivation),
+        .without_sandbox = false,
+    };
+}
+
+bool record(const core::Policy & policy, const core::EndedBuild & ended, const core::RunningBuild & running)
+{
+    auto recorded = core::build_ended(policy, ended, running);
+    report(recorded.trouble);
+    if (!recorded.reason.empty())
+        printTalkative(
+            "negative cache: the failure of '%s' is not recorded: %s",
+            std::string(ended.derivation),
+            compat::plain(std::string(recorded.reason)));
+    return recorded.reason.empty() && ended.status != core::Status::Built;
+}
+
+} // namespace negative_cache

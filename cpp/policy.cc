@@ -1,0 +1,119 @@
+#include "policy.hh"
+#include "settings.hh"
+
+#include <algorithm>
+#include <filesystem>
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+namespace negative_cache {
+
+using namespace nix;
+
+/* Whether this process does what clients ask for. */
+static bool servesClients()
+{
+    /* Read once: nix-daemon writes over its arguments for each client. */
+    static bool serves = [] {
+        auto arguments = commandLine();
+        auto has = [&](const char * name) { return std::count(arguments.begin(), arguments.end(), name) > 0; };
+        auto program = arguments.empty() ? "" : std::string(baseNameOf(arguments[0]));
+        return program == "nix-daemon" || (program == "nix" && has("daemon"))
+            || (program == "nix-store" && has("--serve"));
+    }();
+    return serves;
+}
+
+/* Who is at the other end of a socket that was connected to; nothing for every other descriptor. */
+static std::optional<uid_t> peer(int descriptor)
+{
+    int listens = 1;
+    socklen_t size = sizeof listens;
+    if (getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == -1 || listens)
+        return std::nullopt;
+    /* Only the end that was connected to has a name. The other end is there for logs, say. */
+    sockaddr_un name{};
+    size = sizeof name;
+    if (getsockname(descriptor, reinterpret_cast<sockaddr *>(&name), &size) == -1 || name.sun_family != AF_UNIX
+        || size <= sizeof(sa_family_t) || !name.sun_path[0])
+        return std::nullopt;
+#if defined(SO_PEERCRED)
+    ucred credentials;
+    size = sizeof credentials;
+    if (getsockopt(descriptor, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0)
+        return credentials.uid;
+#else
+    uid_t user;
+    gid_t group;
+    if (getpeereid(descriptor, &user, &group) == 0)
+        return user;
+#endif
+    return std::nullopt;
+}
+
+/* The user who makes requests: whoever runs Nix, or is served by it. */
+static uid_t requestingUser()
+{
+    if (servesClients()) {
+        std::error_code error;
+        for (auto & entry : std::filesystem::directory_iterator("/dev/fd", error))
+            if (auto number = string2Int<int>(entry.path().filename().string()))
+                if (auto user = peer(*number))
+                    return *user;
+    }
+    return geteuid();
+}
+
+static rust::Vec<uint8_t> bytes(const std::string & path)
+{
+    rust::Vec<uint8_t> bytes;
+    std::copy(path.begin(), path.end(), std::back_inserter(bytes));
+    return bytes;
+}
+
+static rust::Box<core::Policy> policy(
+    const std::string & stateDir, const std::string & realStoreDir, bool asksDaemon, const std::string & version)
+{
+    auto [beforeFullLogs, afterFullLogs] = compat::fullLogs();
+    core::Circumstances circumstances{
+        .settings = {},
+        .database = bytes(settings().database.get()),
+        .asks_daemon = asksDaemon,
+        .served = servesClients(),
+        .user = requestingUser(),
+        .state_dir = bytes(stateDir),
+        .real_store_dir = bytes(realStoreDir),
+        .nix_version = rust::String::lossy(version),
+        .wording = {
+            .last = compat::lastLogLines,
+            .log_lines = nix::settings.logLines,
+            .before_full_logs = beforeFullLogs,
+            .after_full_logs = afterFullLogs,
+        },
+    };
+    std::map<std::string, AbstractConfig::SettingInfo> all;
+    globalConfig.getSettings(all);
+    for (auto & [name, setting] : all)
+        circumstances.settings.push_back({name, rust::String::lossy(setting.value)});
+    return core::new_policy(circumstances);
+}
+
+rust::Box<core::Policy> policyFor(Store & store)
+{
+    auto local = dynamic_cast<LocalFSStore *>(&store);
+    std::string stateDir = local ? local->stateDir.get() : nix::settings.nixStateDir;
+    std::string realStoreDir = local ? local->realStoreDir.get() : nix::settings.nixStore;
+    bool asksDaemon = dynamic_cast<RemoteStore *>(&store);
+    /* It is the daemon's Nix that makes the environment of a builder. */
+    auto version = asksDaemon ? store.getVersion().value_or("unknown") : nix::nixVersion;
+    return policy(stateDir, realStoreDir, asksDaemon, version);
+}
+
+rust::Box<core::Policy> policyForDaemon()
+{
+    return policy(nix::settings.nixStateDir, nix::settings.nixStore, true, "unknown");
+}
+
+} // namespace negative_cache

@@ -1,0 +1,187 @@
+//! Two unprivileged users and a daemon, with the plugin on either side or on both.
+
+use std::os::unix::fs::MetadataExt;
+
+use nix_negative_cache_tests::{REFUSED, Scratch, among_users, among_users_of_a_stock_daemon, exists};
+
+fn mode(path: &std::path::Path) -> u32 {
+    path.metadata().unwrap_or_else(|error| panic!("{}: {error}", path.display())).mode() & 0o7777
+}
+
+#[test]
+fn a_client_remembers_what_a_stock_daemon_does_not() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ bad = fail "bad"; top = needs "top" [ (fail "bad") (ok "sibling") ]; }"#);
+    let ran = among_users_of_a_stock_daemon(
+        &nix,
+        "as news nix-build -A bad; stock=$?; export NIX_CONFIG=$WITH; \
+         for i in 1 2; do as games nix-build -A bad; [ $? = $stock ] || echo other status; done; as games nix-build -A top; \
+         [ $? = $stock ] || echo other status; as games nix build -f . top && echo built; \
+         as games $COMPANION list --json > listed; \
+         NIX_CONFIG=$WITHOUT; as news nix-build -A bad; true",
+    )
+    .exits(0)
+    .prints("")
+    .does_not_say("warning:")
+    .says_times("-bad.drv' failed with exit code 3", 3)
+    .says_times(REFUSED, 3)
+    .says("> it is broken")
+    .says("1 dependencies of derivation");
+    assert_eq!((nix.runs("bad"), nix.runs("sibling")), (3, 0), "{ran}");
+    assert!(!exists(&nix.database()) && !exists(&nix.personal_database("news")), "{ran}");
+    let own = nix.personal_database("games");
+    assert_eq!((mode(&own), mode(own.parent().unwrap())), (0o600, 0o700));
+    let listed: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(nix.path("work/listed")).unwrap()).unwrap();
+    assert_eq!(
+        (&listed[0]["name"], &listed[0]["exitCode"], &listed[0]["log"]),
+        (&"bad".into(), &3.into(), &"it is broken\n".into())
+    );
+}
+
+#[test]
+fn with_keep_going_a_client_has_the_rest_built() {
+    let nix = Scratch::new();
+    nix.expression(
+        r#"{ bad = fail "bad"; worse = fail "worse"; ok = ok "ok";
+             top = needs "top" [ (fail "bad") (ok "sibling") (fail "nephew") ]; }"#,
+    );
+    let ran = among_users_of_a_stock_daemon(
+        &nix,
+        "export NIX_CONFIG=$WITH; as games nix-build -A bad; as games nix-build -k -A ok -A top -A worse; echo $?; \
+         as games nix build --keep-going -f . ok top worse; echo $?",
+    );
+    let ran = ran.exits(0).prints("1\n1").does_not_say("warning:").says_times("-worse.drv' failed with exit code 3", 1);
+    let ran = ran.says_times("-nephew.drv' failed with exit code 3", 1);
+    assert_eq!((nix.runs("ok"), nix.runs("sibling"), nix.runs("top")), (1, 1, 0), "{ran}");
+    assert_eq!((nix.runs("bad"), nix.runs("worse"), nix.runs("nephew")), (1, 1, 1), "{ran}");
+}
+
+#[test]
+fn what_the_daemon_knows_is_not_recorded_twice() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ bad = fail "bad"; }"#);
+    let ran = among_users(
+        &nix,
+        "export NIX_CONFIG=$WITH; as games nix-build; as games nix-build; as news nix-build; as news $COMPANION list",
+    )
+    .exits(0)
+    .says_times(REFUSED, 2)
+    .does_not_say("warning:");
+    assert!(ran.stdout.contains("-bad.drv"), "{ran}");
+    assert_eq!((nix.runs("bad"), nix.recorded().len()), (1, 1), "{ran}");
+    assert!(!exists(&nix.personal_database("games")), "{ran}");
+}
+
+#[test]
+fn the_system_database_is_roots_and_everybody_reads_it() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ bad = fail "bad"; }"#);
+    let ran = among_users(
+        &nix,
+        "as games nix-build; as games $COMPANION list; as games $COMPANION forget --all; echo $?; \
+         as games nix-build --option negative-cache-retry true; true",
+    );
+    let ran = ran.exits(0).says("only who owns '").says(REFUSED).says("nix-negative-cache retry");
+    assert!(ran.stdout.contains("-bad.drv") && ran.stdout.ends_with("\n1\n"), "{ran}");
+    for umask in ["000", "077"] {
+        let nix = Scratch::new();
+        nix.expression(r#"{ bad = fail "bad"; }"#);
+        let daemon = format!("umask {umask}; as games true; as games nix-build; umask 022; as games $COMPANION list");
+        nix.run(&format!("umask {umask}; mkdir -m 755 ../var ../store; {}", {
+            nix_negative_cache_tests::beside_a_daemon(&format!("{}\n{daemon}", nix_negative_cache_tests::TWO_USERS))
+        }));
+        let file = nix.database();
+        assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o644, 0o755), "{umask}");
+        assert_eq!(file.metadata().unwrap().uid(), 0);
+    }
+}
+
+#[test]
+fn everybody_may_retry_and_nobody_for_others() {
+    let nix = Scratch::new();
+    nix.expression(&format!(
+        r#"{{ bad = drv "bad" "read x < {}/good && echo $x > $out" {{ }}; }}"#,
+        nix.path("").display()
+    ));
+    // By the plugin in the client, which the daemon hears of without a warning.
+    let ran = among_users(
+        &nix,
+        "NIX_CONFIG=$WITH; as games nix-build; as games nix-build --option negative-cache-retry true -v; \
+         as games nix-build --option negative-cache-action warn; as games nix-build",
+    );
+    let ran = ran.does_not_say("ignoring").says_times("-bad.drv' failed with exit code", 3).says_times(REFUSED, 1);
+    let ran = ran.says_times("warning:", 1).says("is built although it failed");
+    assert_eq!(nix.runs("bad"), 3, "{ran}");
+    // By the companion program, with no plugin in the client: once, and for who asked only.
+    let ran = among_users(
+        &nix,
+        "drv=$(nix-instantiate); as games nix-build; as games $COMPANION retry $drv; as news nix-build; as games nix-build; \
+         as games nix-build",
+    );
+    let ran = ran
+        .says_times(REFUSED, 3)
+        .prints(&format!("the next build of '{}' will be tried", nix.records()[0]["drvPath"].as_str().unwrap()));
+    assert_eq!(nix.runs("bad"), 4, "{ran}");
+    nix.write("good", "x\n");
+    among_users(&nix, "as news $COMPANION retry $(nix-instantiate); as news nix-build").exits(0).does_not_say(REFUSED);
+    assert!(nix.recorded().is_empty());
+    among_users(&nix, "as news $COMPANION retry /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x").exits(3);
+}
+
+#[test]
+fn a_retry_of_ones_own_record_needs_no_daemon() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ bad = fail "bad"; }"#);
+    let ran = among_users_of_a_stock_daemon(
+        &nix,
+        "NIX_CONFIG=$WITH; as games nix-build; as games nix-build; as games $COMPANION retry $(nix-instantiate); \
+         as games nix-build; as games nix-build; as games $COMPANION forget --all; as games nix-build; true",
+    )
+    .exits(0)
+    .says_times(REFUSED, 2);
+    assert_eq!(nix.runs("bad"), 3, "{ran}");
+}
+
+#[test]
+fn a_success_lifts_what_a_client_knows() {
+    let nix = Scratch::new();
+    nix.expression(&format!(
+        r#"{{ bad = drv "bad" "read x < {}/good && echo $x > $out" {{ }}; }}"#,
+        nix.path("").display()
+    ));
+    let ran = among_users_of_a_stock_daemon(
+        &nix,
+        "NIX_CONFIG=$WITH; as games nix-build; echo > ../good; as games nix-build -v --option negative-cache-retry true; \
+         as games $COMPANION list; as games $COMPANION list --all",
+    )
+    .exits(0);
+    assert_eq!((nix.runs("bad"), ran.stdout.matches("-bad.drv").count()), (2, 1), "{ran}");
+}
+
+#[test]
+fn what_was_interrupted_or_killed_is_no_failure() {
+    let nix = Scratch::new();
+    nix.expression(
+        r#"{ slow = drv "slow" "echo > ${runs}/started; while :; do read -t 1 < /dev/zero; done" { };
+             killed = drv "killed" "kill -9 $$" { }; fetch = fetch "exit 1"; }"#,
+    );
+    let wait = "while [ ! -e ../runs/started ]; do sleep 0.05; done";
+    let ran = among_users_of_a_stock_daemon(
+        &nix,
+        &format!(
+            "NIX_CONFIG=$WITH; as games nix-build -A killed -A fetch -k; as games timeout -s INT 3 nix-build -A slow; \
+             rm ../runs/started; (as games nix-build -A slow; true) & {wait}; pkill -9 -P $daemon; wait $!"
+        ),
+    );
+    assert!(!exists(&nix.personal_database("games")), "{ran}");
+}
+
+#[test]
+fn off_is_off_in_a_client() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ bad = fail "bad"; }"#);
+    let off = "NIX_CONFIG=$WITH; as games nix-build --option negative-cache false";
+    let ran = among_users_of_a_stock_daemon(&nix, &format!("{off}; {off}; as games nix-build; {off}"));
+    assert_eq!(nix.runs("bad"), 4, "{ran}");
+}
