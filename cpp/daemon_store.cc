@@ -187,7 +187,7 @@ void DaemonStore::setOptions(RemoteStore::Connection & connection)
     if (!negative_cache::settings().enable)
         return;
     /* Not through `settings`, of which the daemon takes these from nobody, and complains if the user is not trusted. */
-    for (auto & message : core::greeting(*policyForDaemon()))
+    for (auto & message : core::settings_to_tell(*policyForDaemon()))
         compat::askValidity(connection, storeDir + "/" + std::string(message));
 }
 

@@ -128,8 +128,10 @@ void negative_cache::LocalStore::queryMissing(
 bool negative_cache::LocalStore::isValidPathUncached(const StorePath & path)
 {
     bool valid = nix::LocalStore::isValidPathUncached(path);
-    if (std::string name(path.to_string()); !valid && settings().enable && core::is_message(name))
+    if (std::string name(path.to_string()); !valid && settings().enable && core::is_message(name)) {
         harmless([&] { report(core::hear(*policyFor(*this), storeDir, name)); });
+        return core::is_greeting(name);
+    }
     if (auto secondLook = SecondLook::current(); secondLook && !valid)
         secondLook->missing(*this, printStorePath(path));
     return valid;

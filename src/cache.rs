@@ -324,6 +324,7 @@ pub fn tidy(policy: &Policy) -> Result<(), String> {
 /// Does what the client whom this process serves says; see [`nix_negative_cache_core::channel`].
 pub fn hear(policy: &Policy, store_dir: &str, message: Message) -> Result<(), String> {
     match message {
+        Message::Hello => Ok(()),
         Message::Setting(name, value) => {
             client::says(name, value);
             Ok(())

@@ -215,10 +215,12 @@ mod ffi {
 
         /// Whether the last part of a store path is a message of a client, see `core/src/channel.rs`.
         fn is_message(base_name: &CxxString) -> bool;
+        /// Whether it asks if the plugin is there.
+        fn is_greeting(base_name: &CxxString) -> bool;
         /// Does what it says. Returns what to warn of.
         fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> String;
         /// What a client says to a daemon, if anything: the last parts of the store paths to ask for.
-        fn greeting(policy: &Policy) -> Vec<String>;
+        fn settings_to_tell(policy: &Policy) -> Vec<String>;
 
         /// The failure known by any of `paths`.
         fn known_failure(policy: &Policy, paths: &Vec<String>) -> LookedUp;
@@ -329,6 +331,10 @@ fn is_message(base_name: &CxxString) -> bool {
     boundary::guarded(|| Ok(Message::parse(&base_name.to_string_lossy()).is_some())).unwrap_or(false)
 }
 
+fn is_greeting(base_name: &CxxString) -> bool {
+    boundary::guarded(|| Ok(Message::parse(&base_name.to_string_lossy()) == Some(Message::Hello))).unwrap_or(false)
+}
+
 fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> String {
     let heard = boundary::guarded(|| match Message::parse(&base_name.to_string_lossy()) {
         Some(message) => cache::hear(policy, &store_dir.to_string_lossy(), message),
@@ -337,8 +343,8 @@ fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> String
     heard.err().unwrap_or_default()
 }
 
-fn greeting(policy: &Policy) -> Vec<String> {
-    let said = boundary::guarded(|| Ok(channel::greeting(policy.configured()?)));
+fn settings_to_tell(policy: &Policy) -> Vec<String> {
+    let said = boundary::guarded(|| Ok(channel::settings_to_tell(policy.configured()?)));
     said.unwrap_or_default().iter().map(Message::to_base_name).collect()
 }
 

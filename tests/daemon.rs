@@ -1,6 +1,6 @@
 //! The plugin in nix-daemon, for clients without it, and in what Nix starts to build elsewhere.
 
-use nix_negative_cache_tests::{CLIENT, REFUSED, Scratch, exists, with_daemon};
+use nix_negative_cache_tests::{CLIENT, REFUSED, Scratch, beside_a_daemon, exists, with_daemon};
 
 #[test]
 fn failures_of_all_clients_are_known_to_all() {
@@ -19,6 +19,49 @@ fn failures_of_all_clients_are_known_to_all() {
     assert!(ran.status != 0, "{ran}");
     assert_eq!((nix.runs("bad"), nix.runs("top"), nix.runs("sibling")), (1, 0, 1), "{ran}");
     assert_eq!(nix.recorded(), ["bad"]);
+}
+
+#[test]
+fn however_the_daemon_is_started() {
+    let wait = "for i in $(seq 100); do [ -S ../socket ] && break; sleep 0.05; done";
+    let sockets = [
+        "nix daemon --extra-experimental-features nix-command",
+        // As by systemd: the daemon finds the socket open.
+        "systemd-socket-activate --listen=$PWD/../socket $(env | sed 's/=.*//; s/^/-E/' | grep '^-ENIX_\\|^-EHOME') \
+         $(command -v nix-daemon)",
+    ];
+    for start in sockets {
+        let nix = Scratch::new();
+        nix.expression(r#"{ bad = fail "bad"; }"#);
+        let ran = nix.run(&format!(
+            "export NIX_DAEMON_SOCKET_PATH=$PWD/../socket; mkdir -p ../var; {start} > ../daemon-log 2>&1 & daemon=$!; \
+             trap 'kill $daemon; wait $daemon' EXIT; {wait}; {CLIENT}; nix-build; nix-build"
+        ));
+        let log = std::fs::read_to_string(nix.path("daemon-log")).unwrap_or_default();
+        let ran = ran.says_times(REFUSED, 1);
+        assert_eq!((nix.runs("bad"), nix.recorded().len()), (1, 1), "{start}: {ran}{log}");
+    }
+}
+
+#[test]
+fn however_the_daemon_is_reached() {
+    for (store, in_the_client) in [
+        ("unix://$PWD/../socket", false),
+        ("unix://$PWD/../socket", true),
+        ("ssh-ng://localhost?remote-program=$PWD/../there", false),
+        ("ssh-ng://localhost?remote-program=$PWD/../there", true),
+    ] {
+        let nix = Scratch::new();
+        nix.expression(r#"{ bad = fail "bad"; ok = ok "ok"; }"#);
+        let client = if in_the_client { "" } else { "export NIX_CONFIG='substituters ='; " };
+        // What ssh would start, on a machine with the plugin: it has the store, and no daemon.
+        let there = "unset NIX_REMOTE; export NIX_CONFIG=$THERE; exec nix-daemon \"$@\"";
+        nix.script("../there", there);
+        let build = format!("nix-build --store \"{store}\" --no-out-link -k");
+        let ran = with_daemon(&nix, &format!("export THERE=$NIX_CONFIG; {client}{build}; {build}; {build} -A ok"));
+        let ran = ran.exits(0).says_times(REFUSED, 1).says_times("-bad.drv' failed with exit code 3", 1);
+        assert_eq!((nix.runs("bad"), nix.runs("ok"), nix.recorded().len()), (1, 1, 1), "{store}: {ran}");
+    }
 }
 
 /// What a builder machine is asked for comes without its dependencies (`Store::buildDerivation`).
@@ -42,6 +85,52 @@ fn a_builder_machine_with_the_plugin_refuses() {
         nix.run("nix-build --option negative-cache false").exits(0);
         let ran = with_daemon(&nix, ask).exits(0);
         assert_eq!((nix.runs("bad"), nix.recorded().len()), (2, 1), "{attributes}: {ran}");
+    }
+}
+
+/// A failure elsewhere is recorded where the request was made, and there as well if the plugin is there.
+#[test]
+fn failures_of_other_machines_are_recorded_here() {
+    for on_the_machine in [true, false] {
+        let nix = Scratch::new();
+        nix.expression(
+            r#"{ bad = fail "bad"; top = needs "top" [ (fail "bad") ]; killed = drv "killed" "kill -9 $$" { };
+                 ok = ok "ok"; }"#,
+        );
+        let machine = if on_the_machine { "" } else { "export NIX_CONFIG='substituters ='; " };
+        let ask = |also: &str| {
+            format!(
+                "NIX_CONFIG=$ASKING nix-build --store $PWD/../asking --no-out-link -j0 {also} \
+                 --builders \"unix://$PWD/../socket x86_64-linux - 1 1\""
+            )
+        };
+        let list =
+            "NIX_CONFIG=$ASKING $COMPANION list --json --database ../asking/nix/var/nix/negative-cache/failures.sqlite";
+        let line = format!(
+            "{}; {}; {}; {}; {}; {}; {list}",
+            ask("-A bad"),
+            ask("-A bad"),
+            ask("-A top"),
+            ask("-A killed"),
+            ask("-A killed"),
+            ask("-A ok")
+        );
+        let ran = nix.run(&format!("export ASKING=$NIX_CONFIG; {machine}{}", beside_a_daemon(&line))).exits(0);
+        let ran = ran.says_times(REFUSED, 2).says("> it is broken");
+        assert_eq!((nix.runs("bad"), nix.runs("killed"), nix.runs("ok")), (1, 2, 1), "{ran}");
+        let records: serde_json::Value = serde_json::from_str(
+            ran.stdout.split_once('[').map_or("", |(_, json)| &ran.stdout[ran.stdout.len() - json.len() - 1..]),
+        )
+        .unwrap();
+        assert_eq!(records.as_array().unwrap().len(), 1, "{ran}");
+        assert!(records[0]["host"].as_str().unwrap().starts_with("unix://"), "{ran}");
+        assert_eq!((&records[0]["exitCode"], &records[0]["log"]), (&3.into(), &"it is broken\n".into()));
+        let there: &[&str] = if on_the_machine { &["bad"] } else { &[] };
+        assert_eq!(nix.recorded(), there, "{ran}");
+        // Nobody knows how it would go here.
+        let here = "NIX_CONFIG=$ASKING nix-build --store $PWD/../asking --no-out-link -A bad -v";
+        let ran = nix.run(&format!("export ASKING=$NIX_CONFIG; {here}"));
+        ran.does_not_say(REFUSED).says("it failed in another environment: ").says("machine was 'unix://");
     }
 }
 

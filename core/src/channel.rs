@@ -12,10 +12,13 @@ const NO_HASH: &str = "00000000000000000000000000000000";
 /// How the names of messages begin.
 const PREFIX: &str = "nix-negative-cache-";
 const RETRY: &str = "retry";
+const HELLO: &str = "hello";
 
 /// Something that a client says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
+    /// Are you there? With the plugin on, this path is called valid.
+    Hello,
     /// Try the path with this hash part once more, the next time that I ask for it.
     Retry(String),
     /// For as long as this connection lasts, one of [`LENIENT`] has this value.
@@ -32,6 +35,7 @@ impl Message {
     /// The last part of the path to ask for.
     pub fn to_base_name(&self) -> String {
         match self {
+            Message::Hello => format!("{NO_HASH}-{PREFIX}{HELLO}"),
             Message::Retry(hash_part) => format!("{hash_part}-{PREFIX}{RETRY}"),
             Message::Setting(name, value) => format!("{NO_HASH}-{PREFIX}{name}={value}"),
         }
@@ -45,6 +49,7 @@ impl Message {
             None if message == RETRY && hash_part != NO_HASH && is_hash_part(hash_part) => {
                 Some(Message::Retry(hash_part.to_owned()))
             }
+            None if message == HELLO && hash_part == NO_HASH => Some(Message::Hello),
             Some((setting, value)) if hash_part == NO_HASH => {
                 let name = LENIENT.into_iter().find(|name| *name == setting)?;
                 Some(Message::Setting(name, value.to_owned()))
@@ -55,7 +60,7 @@ impl Message {
 }
 
 /// What a client has to say of its settings: those that make it less strict than the defaults.
-pub fn greeting(settings: &Settings) -> Vec<Message> {
+pub fn settings_to_tell(settings: &Settings) -> Vec<Message> {
     let lenient = settings.lenient().into_iter();
     lenient.map(|(name, value)| Message::Setting(name, value)).collect()
 }
@@ -76,7 +81,7 @@ mod tests {
         let path = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
         let retry = Message::retry(path).unwrap();
         assert_eq!(retry.to_base_name(), "7r40h4gj6rsaw6xnsq7vj128dpiawa94-nix-negative-cache-retry");
-        for message in [retry, Message::Setting("negative-cache-retry", "true".to_owned())] {
+        for message in [Message::Hello, retry, Message::Setting("negative-cache-retry", "true".to_owned())] {
             assert_eq!(Message::parse(&message.to_base_name()), Some(message));
         }
         assert_eq!(Message::retry("/nix/store/short-x"), None);
@@ -100,9 +105,9 @@ mod tests {
 
     #[test]
     fn only_what_is_less_strict_is_worth_saying() {
-        assert!(greeting(&Settings::default()).is_empty());
+        assert!(settings_to_tell(&Settings::default()).is_empty());
         let lenient = Settings { warn: true, min_failures: 3, ..Settings::default() };
-        assert_eq!(greeting(&lenient).len(), 2);
+        assert_eq!(settings_to_tell(&lenient).len(), 2);
     }
 
     proptest! {
