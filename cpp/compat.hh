@@ -360,6 +360,22 @@ nix::BuildResult buildDerivation(
 
 /* ---- The daemon ---- */
 
+/* Keeps the plugins of a client from the daemon, for as long as it lives. Until 2.13 clients name them, and newer daemons
+   complain. */
+class PluginsStayHere
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION < 2014000
+    bool & overridden = nix::settings.pluginFiles.overridden;
+    const bool before = std::exchange(overridden, false);
+
+public:
+    ~PluginsStayHere()
+    {
+        overridden = before;
+    }
+#endif
+};
+
 /* Asks a daemon whether a path is valid, past all that is remembered on this side. */
 bool askValidity(nix::RemoteStore::Connection & connection, const std::string & path);
 

@@ -183,9 +183,12 @@ void DaemonStore::queryMissing(
 
 void DaemonStore::setOptions(RemoteStore::Connection & connection)
 {
-    nix::UDSRemoteStore::setOptions(connection);
     if (!negative_cache::settings().enable)
-        return;
+        return nix::UDSRemoteStore::setOptions(connection);
+    {
+        [[maybe_unused]] compat::PluginsStayHere here;
+        nix::UDSRemoteStore::setOptions(connection);
+    }
     /* Not through `settings`, of which the daemon takes these from nobody, and complains if the user is not trusted. */
     for (auto & message : core::settings_to_tell(*policyForDaemon()))
         compat::askValidity(connection, storeDir + "/" + std::string(message));
