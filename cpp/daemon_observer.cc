@@ -31,7 +31,7 @@ void DaemonObserver::activityStarted(ActivityId activity, ActivityType type, con
     harmless([&] {
         auto path = store.parseStorePath(*derivation);
         /* A second one is what another machine says of its own build. */
-        builds.try_emplace(path, Build{text(fields, 1).value_or(""), core::start_build()});
+        builds.try_emplace(path, Build{text(fields, 1).value_or(""), core::start_build(policy)});
         activities.insert_or_assign(activity, path);
     });
 }
@@ -41,8 +41,8 @@ void DaemonObserver::activityResult(ActivityId activity, ResultType type, const 
     auto build = activities.find(activity);
     auto line = text(fields, 0);
     if (type == resBuildLogLine && build != activities.end() && line)
-        builds.at(build->second)
-            .running->log_line({reinterpret_cast<const uint8_t *>(line->data()), line->size()});
+        core::log_line(
+            *builds.at(build->second).running, {reinterpret_cast<const uint8_t *>(line->data()), line->size()});
 }
 
 void DaemonObserver::errorLogged(std::string_view text)
@@ -75,7 +75,7 @@ void DaemonObserver::settle(const StorePath & path, const Build & build)
     ended.messages = std::move(messages);
     ended.machine = build.machine;
     ended.normal_mode = mode == bmNormal;
-    if (record(policy, ended, *build.running))
+    if (sayRecorded(ended, core::build_ended(policy, ended, *build.running)))
         report(core::tidy(policy));
 }
 

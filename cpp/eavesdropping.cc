@@ -46,9 +46,10 @@ public:
 
     void result(ActivityId activity, ResultType type, const Fields & fields) override
     {
-        ForwardingLogger::result(activity, type, fields);
+        /* First: whom Nix tells may not listen, and what is held until a build is recorded must not wait for that. */
         if (auto listener = Listener::current())
             listener->activityResult(activity, type, fields);
+        ForwardingLogger::result(activity, type, fields);
     }
 
 protected:

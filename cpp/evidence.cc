@@ -44,16 +44,15 @@ core::EndedBuild evidence(Store & store, const StorePath & path, const Derivatio
     };
 }
 
-bool record(const core::Policy & policy, const core::EndedBuild & ended, const core::RunningBuild & running)
+bool sayRecorded(const core::EndedBuild & ended, const core::Recorded & recorded)
 {
-    auto recorded = core::build_ended(policy, ended, running);
     report(recorded.trouble);
     if (!recorded.reason.empty())
         printTalkative(
             "negative cache: the failure of '%s' is not recorded: %s",
             std::string(ended.derivation),
             compat::plain(std::string(recorded.reason)));
-    return recorded.reason.empty() && ended.status != core::Status::Built;
+    return recorded.trouble.empty() && recorded.reason.empty() && ended.status != core::Status::Built;
 }
 
 } // namespace negative_cache

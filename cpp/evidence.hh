@@ -9,7 +9,7 @@ namespace negative_cache {
 /* What the derivation and this process say of it; how it ended is for the caller to add. */
 core::EndedBuild evidence(nix::Store & store, const nix::StorePath & path, const nix::Derivation & derivation);
 
-/* Has the core record how a build ended, and says if need be why it does not. Returns whether it recorded a failure. */
-bool record(const core::Policy & policy, const core::EndedBuild & ended, const core::RunningBuild & running);
+/* Says what there is to say of how the end of a build was recorded. Returns whether there is a new record. */
+bool sayRecorded(const core::EndedBuild & ended, const core::Recorded & recorded);
 
 } // namespace negative_cache

@@ -52,7 +52,7 @@ void Observer::activityStarted(
         bool again = same != running.end();
         if (again)
             running.erase(same);
-        running.push_back({goal, {activity}, core::start_build(), {}, again, nullptr});
+        running.push_back({goal, {activity}, core::start_build(policy), {}, again, nullptr});
         if (!compat::willBuildAgain(*goal))
             running.back().locks = std::make_unique<KeptLocks>(*goal);
     });
@@ -84,7 +84,7 @@ void Observer::activityResult(ActivityId activity, ResultType type, const Logger
         auto & line = fields[0].s;
         for (auto & build : running)
             if (build.activities.count(activity))
-                build.running->log_line({reinterpret_cast<const uint8_t *>(line.data()), line.size()});
+                core::log_line(*build.running, {reinterpret_cast<const uint8_t *>(line.data()), line.size()});
     } else if (type == resProgress && activity == worker.actDerivations.id) {
         for (auto build = running.begin(); build != running.end();)
             if (compat::buildEnded(*build->goal)) {
@@ -118,7 +118,9 @@ void Observer::ended(Build & build, core::Status status)
     ended.without_sandbox = compat::fellBackToNoSandbox(goal);
     if (auto secondLook = SecondLook::current(); secondLook && status == core::Status::PermanentFailure)
         secondLook->alreadySaid(plainKeys(ended.outputs));
-    recorded |= record(policy, ended, *build.running);
+    auto outcome = core::build_ended(policy, ended, *build.running);
+    build.locks.reset();
+    recorded |= sayRecorded(ended, outcome);
 }
 
 } // namespace negative_cache

@@ -53,16 +53,23 @@ static std::optional<uid_t> peer(int descriptor)
     return std::nullopt;
 }
 
+static std::vector<int> openDescriptors()
+{
+    std::vector<int> descriptors;
+    std::error_code error;
+    for (std::filesystem::directory_iterator entry("/dev/fd", error), end; !error && entry != end; entry.increment(error))
+        if (auto number = string2Int<int>(entry->path().filename().string()))
+            descriptors.push_back(*number);
+    return descriptors;
+}
+
 /* The user who makes requests: whoever runs Nix, or is served by it. */
 static uid_t requestingUser()
 {
-    if (servesClients()) {
-        std::error_code error;
-        for (auto & entry : std::filesystem::directory_iterator("/dev/fd", error))
-            if (auto number = string2Int<int>(entry.path().filename().string()))
-                if (auto user = peer(*number))
-                    return *user;
-    }
+    if (servesClients())
+        for (int descriptor : openDescriptors())
+            if (auto user = peer(descriptor))
+                return *user;
     return geteuid();
 }
 

@@ -12,7 +12,7 @@ use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::place::Audience;
 use nix_negative_cache_core::database::{Database, DatabaseError, FailureId, Version};
 use nix_negative_cache_core::judgement::{self, Evidence, Judgement, Reason};
-use nix_negative_cache_core::log_tail::printable;
+use nix_negative_cache_core::log_tail::{beginning, printable};
 use nix_negative_cache_core::record::{self, Believed, Failure, FailureRecord};
 use nix_negative_cache_core::refusal;
 use nix_negative_cache_core::store_path::{DerivationPath, OutputPath};
@@ -124,7 +124,8 @@ fn seen(policy: &Policy, record: FailureRecord) -> FailureRecord {
     if policy.asks_daemon() { record.as_clients_see() } else { record }
 }
 
-/// What a database knows of missing derivations, by their places.
+/// What a database knows of missing derivations, by their places. Of a fetch, only what happened to the same one: the
+/// output of a fetch is the same however it is made, so that everybody can make up one that fails.
 struct Records {
     version: Version,
     records: BTreeMap<usize, (FailureId, FailureRecord)>,
@@ -138,6 +139,7 @@ fn records_of(policy: &Policy, path: &Path, missing: &[Missing]) -> Result<Optio
         for (place, missing) in missing.iter().enumerate() {
             if let Some(id) = missing.outputs.iter().find_map(|output| failures.get(output))
                 && let Some(record) = database.record(*id)?
+                && (record.class != Class::Fetch || record.derivation == missing.derivation)
             {
                 records.insert(place, (*id, seen(policy, record)));
             }
@@ -263,7 +265,7 @@ pub fn build_ended(
         interrupted: build.interrupted,
         recursive: build.recursive,
         opted_out: build.opted_out,
-        shortage: if settled { None } else { running.shortage(policy) },
+        shortage: if settled { None } else { running.shortage() },
     };
     let outputs: Vec<OutputPath> = build.outputs.iter().map(|output| output.path.as_str().into()).collect();
     match judgement::judge(&evidence, settings) {
@@ -296,7 +298,7 @@ pub fn build_ended(
                 class,
                 exit_code,
                 environment,
-                message: message.lines().map(|line| printable(line.as_bytes())).collect::<Vec<_>>().join("\n"),
+                message: beginning(message),
                 log,
                 time: Timestamp::now(),
                 duration_ms: i64::try_from(running.duration().as_millis()).unwrap_or(i64::MAX),

@@ -196,9 +196,9 @@ mod ffi {
         type RunningBuild;
 
         /// A build that starts now.
-        fn start_build() -> Box<RunningBuild>;
+        fn start_build(policy: &Policy) -> Box<RunningBuild>;
         /// A line of its log, without its end.
-        fn log_line(self: &mut RunningBuild, line: &[u8]);
+        fn log_line(build: &mut RunningBuild, line: &[u8]);
 
         /// Whether there is anything to consult: if not, Nix need not be asked what is missing.
         fn has_known_failures(policy: &Policy) -> Answer;
@@ -271,17 +271,15 @@ fn new_policy(circumstances: &Circumstances) -> Box<Policy> {
     Box::new(policy.unwrap_or_else(Policy::broken))
 }
 
-fn start_build() -> Box<RunningBuild> {
-    Box::new(boundary::guarded(|| Ok(RunningBuild::start())).unwrap_or_default())
+fn start_build(policy: &Policy) -> Box<RunningBuild> {
+    Box::new(boundary::guarded(|| Ok(RunningBuild::start(policy))).unwrap_or_default())
 }
 
-impl RunningBuild {
-    fn log_line(&mut self, line: &[u8]) {
-        let _ = boundary::guarded(|| {
-            self.log.push(line);
-            Ok(())
-        });
-    }
+fn log_line(build: &mut RunningBuild, line: &[u8]) {
+    let _ = boundary::guarded(|| {
+        build.log_line(line);
+        Ok(())
+    });
 }
 
 impl From<Result<bool, String>> for Answer {

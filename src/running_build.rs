@@ -1,11 +1,15 @@
 //! A build that runs: what has to be kept of it until it ends.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use nix_negative_cache_core::log_tail::LogTail;
 use nix_negative_cache_core::machine::{Counters, Shortage, full_disk};
 
 use crate::policy::Policy;
+
+/// How often the disk is looked at while a build logs, at most.
+const LOOK_AT_DISK: Duration = Duration::from_millis(5);
 
 /// A build from its start to its end.
 #[derive(Default)]
@@ -14,12 +18,36 @@ pub struct RunningBuild {
     counters: Counters,
     /// The end of its log so far.
     pub log: LogTail,
+    /// The folders that it fills.
+    folders: Vec<PathBuf>,
+    looked_at_disk: Option<Instant>,
+    disk: Option<Shortage>,
 }
 
 impl RunningBuild {
     /// A build that starts now.
-    pub fn start() -> RunningBuild {
-        RunningBuild { started: Some(Instant::now()), counters: Counters::read(), log: LogTail::default() }
+    pub fn start(policy: &Policy) -> RunningBuild {
+        RunningBuild {
+            started: Some(Instant::now()),
+            counters: Counters::read(),
+            folders: policy.folders().into(),
+            ..RunningBuild::default()
+        }
+    }
+
+    /// A line of its log.
+    pub fn log_line(&mut self, line: &[u8]) {
+        self.log.push(line);
+        // What a builder complains of may be over when it ends: others fill and free the disk as well.
+        let now = Instant::now();
+        if self.looked_at_disk.is_none_or(|last| now.duration_since(last) >= LOOK_AT_DISK) {
+            self.looked_at_disk = Some(now);
+            self.disk = self.disk_shortage().or(self.disk.take());
+        }
+    }
+
+    fn disk_shortage(&self) -> Option<Shortage> {
+        full_disk(self.folders.iter().map(PathBuf::as_path))
     }
 
     /// How long it ran, if it ends now.
@@ -28,9 +56,8 @@ impl RunningBuild {
     }
 
     /// What was wrong with the machine meanwhile, if it ends now.
-    pub fn shortage(&self, policy: &Policy) -> Option<Shortage> {
-        let folders = policy.folders();
+    pub fn shortage(&self) -> Option<Shortage> {
         let of_memory = || self.counters.shortage(&Counters::read(), self.duration());
-        full_disk(folders.iter().map(|folder| folder.as_path())).or_else(of_memory)
+        self.disk.clone().or_else(|| self.disk_shortage()).or_else(of_memory)
     }
 }

@@ -27,6 +27,7 @@ use crate::environment::Environment;
 use crate::record::{Failure, FailureRecord, Output, PLUGIN_VERSION, RetryRequest};
 use crate::store_path::{DerivationPath, OutputPath};
 
+pub mod condition;
 pub mod place;
 mod schema;
 
@@ -415,9 +416,15 @@ impl Database {
             for output in &failure.outputs {
                 statement.execute(params![output.path.as_str(), id, output.name])?;
             }
-            transaction
-                .prepare_cached("UPDATE attempt SET failure = ?1 WHERE failure IN rarray(?2)")?
-                .execute(params![id, earlier])?;
+            // Everybody can make up a fetch that fails and has the outputs of one that works.
+            let same = "UPDATE attempt SET failure = ?1 WHERE failure IN (SELECT id FROM failure
+                            WHERE id IN rarray(?2) AND (?3 != 'fetch' OR drv_path = ?4))";
+            transaction.prepare_cached(same)?.execute(params![
+                id,
+                earlier,
+                failure.class.name(),
+                failure.derivation.as_str()
+            ])?;
             transaction.prepare_cached("DELETE FROM failure WHERE id IN rarray(?1)")?.execute([&earlier])?;
             let failed = FailedAttempt {
                 class: failure.class,
@@ -578,6 +585,22 @@ impl Database {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(0),
             tidied => tidied.map_err(failed),
         }
+    }
+
+    /// Does without what belongs to no record; says how much there was. SQLite gives the number of a record that is gone to
+    /// a later one, which must not inherit anything.
+    pub fn drop_orphans(&mut self) -> Result<usize, DatabaseError> {
+        let failed = self.failed();
+        let drop = |transaction: &Transaction<'_>| {
+            let mut count = 0;
+            for table in ["output", "attempt", "retry"] {
+                let delete = format!("DELETE FROM {table} WHERE failure NOT IN (SELECT id FROM failure)");
+                count += transaction.execute(&delete, [])?;
+            }
+            Ok(count)
+        };
+        self.writes += 1;
+        in_transaction(&mut self.connection, drop).map_err(failed)
     }
 
     /// Calls `work` with a connection that does not wait for others.

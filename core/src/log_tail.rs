@@ -58,7 +58,7 @@ impl LogTail {
     }
 }
 
-/// `bytes` without colours and other terminal escapes, as valid UTF-8; runs of other control characters but tab become
+/// `bytes` without colours and other terminal escapes and marks for the direction of writing, as valid UTF-8; runs of other control characters but tab become
 /// a space between words.
 pub fn printable(bytes: &[u8]) -> String {
     // Decoded first: a cut or wrong sequence must not swallow what follows it.
@@ -67,7 +67,27 @@ pub fn printable(bytes: &[u8]) -> String {
     let other = |c: char| c.is_control() && !matches!(c, '\t' | '\x1b' | '\x07');
     let spaced = decoded.split(other).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
     let plain = strip_bytes(spaced.as_bytes()).into_vec();
-    String::from_utf8_lossy(&plain).replace(|c: char| c.is_control() && c != '\t', "").trim_end().to_owned()
+    let unseen = |c: char| (c.is_control() && c != '\t') || turns_text(c);
+    String::from_utf8_lossy(&plain).replace(unseen, "").trim_end().to_owned()
+}
+
+/// The beginning of a text of Nix's, safe to show: its lines without escapes, [`MAX_BYTES`] at most.
+pub fn beginning(text: &str) -> String {
+    // A line may be as long as a log.
+    let lines = text.lines().map(|line| printable(&line.as_bytes()[..line.len().min(MAX_BYTES)]));
+    let mut beginning = String::new();
+    for line in lines.take(MAX_LINES) {
+        beginning.push_str(&line);
+        beginning.push('\n');
+    }
+    beginning.truncate(beginning.floor_char_boundary(MAX_BYTES));
+    beginning.trim_end().to_owned()
+}
+
+/// Whether a character makes others appear in another order (Unicode Standard Annex 9, table 4), so that one text passes
+/// for another.
+fn turns_text(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 #[cfg(test)]
@@ -75,6 +95,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn beginnings_are_short_and_plain() {
+        assert_eq!(beginning("\x1b[1mone\x1b[0m\n  two\n"), "one\n  two");
+        let long = beginning(&format!("first\n{}\n{}", "é".repeat(MAX_BYTES), "x\n".repeat(1_000_000)));
+        assert!(long.len() <= MAX_BYTES && long.starts_with("first\né"));
+    }
 
     fn tail(lines: &[&[u8]]) -> String {
         let mut tail = LogTail::default();

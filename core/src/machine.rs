@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -135,7 +136,7 @@ pub fn factors(settings: &BTreeMap<String, String>, nix_version: &str) -> BTreeM
 /// a word each.
 fn machines(builders: &str) -> BTreeSet<String> {
     let lines = builders.split(['\n', ';']).map(|line| line.split('#').next().unwrap_or("").trim());
-    let machine = |line: &str| BTreeSet::from([line.split_whitespace().collect::<Vec<_>>().join(",")]);
+    let machine = |line: &str| BTreeSet::from([machine_word(line)]);
     let machines = |line: &str| match line.strip_prefix('@').map(str::trim) {
         // What was read from a pipe, Nix could not read any more.
         Some(file) if fs::metadata(file).is_ok_and(|metadata| !metadata.is_file()) => machine(line),
@@ -143,6 +144,20 @@ fn machines(builders: &str) -> BTreeSet<String> {
         None => machine(line),
     };
     lines.filter(|line| !line.is_empty()).flat_map(machines).collect()
+}
+
+/// The address of a machine, and a number for what else is said of it, such as the paths of keys: everybody may read the
+/// database, but not every list of machines.
+fn machine_word(line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let address = words.next().unwrap_or("");
+    let rest: Vec<&str> = words.collect();
+    if rest.is_empty() {
+        return address.to_owned();
+    }
+    let mut hasher = DefaultHasher::new();
+    rest.hash(&mut hasher);
+    format!("{address},{:016x}", hasher.finish())
 }
 
 /// The memory of the machine in MiB, rounded, as a kernel takes a little more or less of it at each start.
@@ -252,8 +267,11 @@ mod tests {
         fs::write(&file, "# ssh://old\n\n").unwrap();
         assert!(found(&named).is_empty());
         fs::write(&file, "# ssh://old\nssh://new  x86_64-linux\n").unwrap();
-        assert_eq!(found(&named), ["ssh://new,x86_64-linux"]);
-        assert_eq!(found(&format!("ssh://b ; ssh://a # c;{named}")), ["ssh://a", "ssh://b", "ssh://new,x86_64-linux"]);
+        let new = found("ssh://new x86_64-linux")[0].clone();
+        assert_eq!(found(&named), [new.as_str()]);
+        assert!(new.starts_with("ssh://new,") && !new.contains("x86_64"), "{new}");
+        assert_ne!(found("ssh://new i686-linux"), [new.as_str()]);
+        assert_eq!(found(&format!("ssh://b ; ssh://a # c;{named}")), ["ssh://a", "ssh://b", &new]);
         assert!(found("# none").is_empty());
         assert_eq!(found("@/dev/null"), ["@/dev/null"], "only regular files are read");
     }

@@ -3,12 +3,13 @@
 use std::env;
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions, Permissions};
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rusqlite::{Connection, OpenFlags};
-use rustix::fs::{FlockOperation, flock};
-use rustix::process::geteuid;
+use rustix::fs::{Access, AtFlags, CWD, FileType, FlockOperation, Mode, OFlags, accessat, chownat, flock};
+use rustix::process::{Uid, geteuid};
 
 use super::DatabaseError;
 
@@ -23,13 +24,21 @@ pub fn default_path(state_dir: &Path) -> PathBuf {
     state_dir.join(FOLDER).join(FILE)
 }
 
+/// Whether a database is at such a place: in a folder that it has for itself.
+pub fn has_own_folder(path: &Path) -> bool {
+    let folder = path.parent().and_then(Path::file_name);
+    path.file_name().is_some_and(|name| name == FILE) && folder.is_some_and(|name| name == FOLDER)
+}
+
 /// Where this user has the failures of builds that a daemon did: in the folder for what programs remember of a user (XDG
-/// Base Directory Specification, `XDG_STATE_HOME`). None without a home.
+/// Base Directory Specification, `XDG_STATE_HOME`). None without a home, or in somebody else's, as with sudo(8).
 pub fn personal_path() -> Option<PathBuf> {
+    let own = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
     let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let in_home = || absolute("HOME").map(|home| home.join(".local/state"));
-    let folder = absolute("XDG_STATE_HOME").or_else(in_home)?;
-    Some(default_path(&folder.join("nix")))
+    let in_home = || absolute("HOME").filter(own).map(|home| home.join(".local/state"));
+    // The folder itself need not be there yet.
+    let chosen = absolute("XDG_STATE_HOME").filter(|folder| !folder.exists() || own(folder));
+    Some(default_path(&chosen.or_else(in_home)?.join("nix")))
 }
 
 /// Who may read a database. Only its owner may ever write to it.
@@ -54,18 +63,20 @@ impl Audience {
 /// Makes an empty file for a database, and its folder, with the right modes whatever the umask.
 pub(super) fn create(path: &Path, audience: Audience) -> Result<(), DatabaseError> {
     let [folder_mode, file_mode] = audience.modes();
+    // The mode is right at once, but for what the umask took: a process that is killed right here leaves no file behind that
+    // nobody can read.
     let make = || -> io::Result<()> {
         if let Some(folder) = path.parent() {
             if let Some(above) = folder.parent() {
                 fs::create_dir_all(above)?;
             }
-            match DirBuilder::new().mode(0o700).create(folder) {
+            match DirBuilder::new().mode(folder_mode).create(folder) {
                 Ok(()) => fs::set_permissions(folder, Permissions::from_mode(folder_mode))?,
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(error),
             }
         }
-        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(path) {
+        match OpenOptions::new().write(true).create_new(true).mode(file_mode).open(path) {
             Ok(file) => file.set_permissions(Permissions::from_mode(file_mode)),
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
             Err(error) => Err(error),
@@ -118,12 +129,44 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
+/// Whether this process may write to the file at `path`, or make it with its folders if it is not there.
+pub fn may_write(path: &Path) -> io::Result<()> {
+    let there = path.ancestors().find_map(|there| Some((there, fs::metadata(there).ok()?)));
+    let Some((there, metadata)) = there else { return Err(io::ErrorKind::NotFound.into()) };
+    if there != path && !metadata.is_dir() {
+        return Err(io::ErrorKind::NotADirectory.into());
+    }
+    let access = if there == path { Access::WRITE_OK } else { Access::WRITE_OK | Access::EXEC_OK };
+    Ok(accessat(CWD, there, access, AtFlags::EACCESS)?)
+}
+
+/// Gives a file or folder another mode and, if wanted, another owner. Never follows a symbolic link, and leaves a file
+/// alone that has other names: what is there could be there for somebody to have it changed.
+pub fn correct(path: &Path, mode: u32, owner: Option<u32>) -> io::Result<()> {
+    // A descriptor that is good for nothing else: opening the file in any other way and closing it again would take SQLite's
+    // locks from this process, and wait for a writer of a FIFO.
+    let held = rustix::fs::open(path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())?;
+    let found = rustix::fs::fstat(&held)?;
+    match FileType::from_raw_mode(found.st_mode) {
+        FileType::Directory => {}
+        FileType::RegularFile if found.st_nlink == 1 => {}
+        FileType::RegularFile => return Err(io::Error::other("it has other names (hard links)")),
+        FileType::Symlink => return Err(io::Error::other("it is a symbolic link")),
+        _ => return Err(io::Error::other("it is neither a file nor a folder")),
+    }
+    if let Some(owner) = owner.filter(|owner| *owner != found.st_uid) {
+        chownat(&held, "", Some(Uid::from_raw(owner)), None, AtFlags::EMPTY_PATH)?;
+    }
+    // The system call for such a descriptor is newer than many a kernel; this has the same effect.
+    fs::set_permissions(format!("/proc/self/fd/{}", held.as_raw_fd()), Permissions::from_mode(mode))
+}
+
 /// Moves a broken database out of the way, so that the next process begins a new one; says where. Nothing is done if
 /// its place is not a default one (it may be another program's file), if it is not broken after all, as another process
 /// was faster, or if this process may not.
-pub(super) fn move_away(path: &Path) -> Option<PathBuf> {
+pub fn move_away(path: &Path) -> Option<PathBuf> {
     let folder = path.parent()?;
-    if path.file_name()? != FILE || folder.file_name()? != FOLDER {
+    if !has_own_folder(path) {
         return None;
     }
     // Held until the end, so that only one process decides at a time.
@@ -143,6 +186,7 @@ pub(super) fn move_away(path: &Path) -> Option<PathBuf> {
 pub fn is_broken(path: &Path) -> bool {
     let check = || {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        super::keep_readable(&connection)?;
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
     };
     match check() {

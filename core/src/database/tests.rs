@@ -70,6 +70,18 @@ fn derivations_with_the_same_outputs_share_a_record() {
     assert_eq!((record.first_failure.as_second(), record.last_failure.as_second()), (10, 20));
 }
 
+#[test]
+fn fetches_do_not_share_their_attempts() {
+    let (_folder, mut database) = database();
+    let fetch = |name: &str, second| Failure { class: Class::Fetch, ..failure(name, &["out"], second) };
+    database.insert(&fetch("x", 10)).unwrap();
+    database.insert(&fetch("x", 20)).unwrap();
+    assert_eq!(only_record(&database).history.len(), 2);
+    database.insert(&fetch("y", 30)).unwrap();
+    let record = only_record(&database);
+    assert_eq!((record.derivation.as_str(), record.history.len()), ("/nix/store/y.drv", 1));
+}
+
 fn second(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
 }
