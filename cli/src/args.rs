@@ -1,6 +1,6 @@
 //! The command line.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
@@ -17,8 +17,8 @@ pub const KNOWN_FAILURE: u8 = 4;
 
 /// Looks at and forgets the failures that the nix-negative-cache plugin recorded.
 ///
-/// Exit status: 0 done, 1 an error, 2 wrong arguments, 3 no such failure is recorded, 4 a known failure stands in the
-/// way ('check').
+/// Exit status: 0 done, 1 an error or a problem that is left ('doctor'), 2 wrong arguments, 3 no such failure is
+/// recorded, 4 a known failure stands in the way ('check').
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 pub struct Arguments {
@@ -41,6 +41,16 @@ pub struct DatabaseArguments {
 }
 
 impl DatabaseArguments {
+    /// The database file that was named.
+    pub fn chosen(&self) -> Option<&Path> {
+        self.database.as_deref()
+    }
+
+    /// The state directory of the store.
+    pub fn store_state(&self) -> &Path {
+        &self.store_state
+    }
+
     /// The database files: this user's own comes first.
     pub fn paths(&self) -> Vec<PathBuf> {
         match &self.database {
@@ -92,6 +102,10 @@ pub enum Command {
     Explain(ExplainArguments),
     /// Tell which known failures stand in the way of derivations, without building
     Check(CheckArguments),
+    /// Check Nix, the plugin, its settings and the databases, and say what to do about what is wrong
+    ///
+    /// Exit status: 0 if nothing is wrong, 1 if a problem is left.
+    Doctor(DoctorArguments),
     /// Print which databases are used
     Path,
     /// Print the completions of a shell
@@ -170,6 +184,13 @@ pub struct RetryArguments {
     /// Paths of derivations or outputs
     #[arg(required = true, value_name = "PATH", value_parser = store_path)]
     pub paths: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct DoctorArguments {
+    /// Repair what can be repaired; needs the rights of who owns it
+    #[arg(long)]
+    pub fix: bool,
 }
 
 #[derive(Debug, Args)]

@@ -3,6 +3,7 @@
 
 mod args;
 mod databases;
+mod doctor;
 mod nix;
 mod output;
 
@@ -31,6 +32,8 @@ enum Failure {
     NothingFound(String),
     /// What `check` is there to tell.
     Known,
+    /// What `doctor` is there to tell.
+    Unwell,
     Other(String),
 }
 
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
             ExitCode::from(args::NOTHING_FOUND)
         }
         Err(Failure::Known) => ExitCode::from(args::KNOWN_FAILURE),
+        Err(Failure::Unwell) => ExitCode::FAILURE,
         Err(Failure::Other(message)) => {
             eprintln!("nix-negative-cache: {message}");
             ExitCode::FAILURE
@@ -78,6 +82,13 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Explain(explain) => explain_paths(arguments, explain, out),
         Command::Check(check) => check_derivations(arguments, check, out),
         Command::Retry(retry) => retry_failures(arguments, retry, out),
+        Command::Doctor(doctor) => {
+            if doctor::run(&arguments.database, doctor.fix, out)? {
+                Ok(())
+            } else {
+                Err(Failure::Unwell)
+            }
+        }
         Command::Path => {
             let paths = arguments.database.paths();
             Ok(paths.iter().try_for_each(|path| writeln!(out, "{}", path.display()))?)

@@ -15,12 +15,15 @@ use crate::args::SettingsArguments;
 use crate::databases::{Builder, Known};
 
 /// A program of Nix that failed, or could not be run.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Default, thiserror::Error)]
 #[error("{0}")]
 pub struct NixError(String);
 
 /// Standard output and standard error of a command that succeeds.
-fn run(program: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<(String, String), NixError> {
+pub fn run(
+    program: &str,
+    arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
+) -> Result<(String, String), NixError> {
     let output = Command::new(program)
         .args(arguments)
         .output()
@@ -82,26 +85,79 @@ impl Circumstances {
 }
 
 fn asked() -> Result<Circumstances, NixError> {
-    let nix = |command: &[&str]| {
-        run("nix", [&["--extra-experimental-features", "nix-command"], command].concat()).map(|(out, _)| out)
-    };
-    // Before 2.20 the command had another name.
-    let text = nix(&["config", "show"]).or_else(|_| nix(&["show-config"]))?;
-    let version = nix(&["--version"])?;
-    let version = version.split_whitespace().last().unwrap_or("");
-    let values = settings(&text);
-    if !values.contains_key("negative-cache") {
+    let Configuration { values, .. } = configuration(&[])?;
+    let version = version(&[])?;
+    if !values.contains_key(ENABLE) {
         return Err(NixError("this Nix has not loaded the plugin; see 'plugin-files' in nix.conf".to_owned()));
     }
     let environment = |version: &str| Environment::new(&values, machine::factors(&values, version));
-    // Before 2.16 it was only called so.
-    let daemon = run("nix", ["--extra-experimental-features", "nix-command", "store", "ping"]);
-    let said = daemon.map(|(out, said)| out + &said).unwrap_or_default();
-    let daemons = said.lines().find_map(|line| line.strip_prefix("Version:")).map_or(version, str::trim);
+    let daemons = store(&[]).ok().and_then(|store| store.version).unwrap_or_else(|| version.clone());
     Ok(Circumstances {
         settings: Settings::new(&values).map_err(NixError)?,
-        environments: Some([environment(version), environment(daemons).as_clients_see()]),
+        environments: Some([environment(&version), environment(&daemons).as_clients_see()]),
     })
+}
+
+/// A setting that only a Nix with the plugin knows.
+pub const ENABLE: &str = "negative-cache";
+
+/// Runs the program `nix` with some of its options before the command.
+fn nix(options: &[&str], command: &[&str]) -> Result<(String, String), NixError> {
+    run("nix", [options, &["--extra-experimental-features", "nix-command"], command].concat())
+}
+
+/// The version of the Nix in PATH.
+pub fn version(options: &[&str]) -> Result<String, NixError> {
+    let (out, _) = nix(options, &["--version"])?;
+    Ok(out.split_whitespace().last().unwrap_or("").to_owned())
+}
+
+/// The settings in force.
+#[derive(Debug)]
+pub struct Configuration {
+    /// By their names.
+    pub values: BTreeMap<String, String>,
+    /// What Nix warned of.
+    pub said: String,
+}
+
+/// Asks the Nix in PATH for the settings in force with these options.
+pub fn configuration(options: &[&str]) -> Result<Configuration, NixError> {
+    // Before 2.20 the command had another name.
+    let (out, said) = nix(options, &["config", "show"]).or_else(|_| nix(options, &["show-config"]))?;
+    Ok(Configuration { values: settings(&out), said })
+}
+
+/// A store that answers.
+#[derive(Debug)]
+pub struct Store {
+    /// As Nix calls it.
+    pub url: String,
+    /// The version of the Nix that serves it, if it tells.
+    pub version: Option<String>,
+}
+
+/// Asks the store that Nix uses with these options.
+pub fn store(options: &[&str]) -> Result<Store, NixError> {
+    // Before 2.16 it was only called so.
+    let (out, said) = nix(options, &["store", "ping"])?;
+    let said = out + &said;
+    let line = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
+    Ok(Store { url: line("Store URL:").unwrap_or_default(), version: line("Version:") })
+}
+
+/// Whether the plugin is on where `options` lead: there, the path of its greeting is a valid one.
+pub fn plugin_answers(options: &[&str], greeting: &str) -> Result<bool, NixError> {
+    match run("nix-store", [options, &["--check-validity", greeting]].concat()) {
+        Err(error) if error.0.contains("is not valid") => Ok(false),
+        other => other.map(|_| true),
+    }
+}
+
+/// What `nix-store` says of its folders, such as "State directory".
+pub fn folder(name: &str, options: &[&str]) -> Option<String> {
+    let (out, _) = run("nix-store", [options, &["-v", "--version"]].concat()).ok()?;
+    out.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.trim().to_owned())
 }
 
 /// Reads lines such as `cores = 4`; a line that does not begin so goes on with the value of the line before it.
