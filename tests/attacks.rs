@@ -157,15 +157,13 @@ fn a_disk_that_was_full_for_a_moment() {
     );
     let there = |name: &str| format!("while [ ! -e ../runs/{name} ]; do sleep 0.05; done");
     nix.run("mkdir -m 1777 ../small; mount -t tmpfs -o size=32m,mode=1777 nnc ../small").exits(0);
-    let daemon = beside_a_daemon(&format!(
-        "unset TMPDIR; {TWO_USERS}\n{}",
-        format!(
-            "as games nix-build & {}; as games bash -c 'head -c 100000000 /dev/zero > ../small/fill' 2> /dev/null; echo > ../runs/full; \
-             {}; rm ../small/fill; wait $!; as news nix-build -A healthy",
-            there("started"),
-            there("seen")
-        ),
-    ));
+    let commands = format!(
+        "as games nix-build & {}; as games bash -c 'head -c 100000000 /dev/zero > ../small/fill' 2> /dev/null; \
+         echo > ../runs/full; {}; rm ../small/fill; wait $!; as news nix-build -A healthy",
+        there("started"),
+        there("seen")
+    );
+    let daemon = beside_a_daemon(&format!("unset TMPDIR; {TWO_USERS}\n{commands}"));
     let ran = nix.run(&format!("export TMPDIR=$PWD/../small; {daemon}"));
     let unmounted = nix.run("umount ../small");
     assert_eq!(nix.runs("healthy"), 2, "{ran}");

@@ -27,7 +27,7 @@ fn however_the_daemon_is_started() {
     let sockets = [
         "nix daemon --extra-experimental-features nix-command",
         // As by systemd: the daemon finds the socket open.
-        "systemd-socket-activate --listen=$PWD/../socket $(env | sed 's/=.*//; s/^/-E/' | grep '^-ENIX_\\|^-EHOME') \
+        "systemd-socket-activate --listen=$PWD/../socket $(env | sed 's/=.*//; s/^/-E/' | grep '^-ENIX_\\|^-EHOME\\|^-ELD_\\|SAN_') \
          $(command -v nix-daemon)",
     ];
     for start in sockets {

@@ -68,7 +68,7 @@ impl Class {
     pub fn description(self) -> Description {
         let (rule, source, recorded) = match self {
             Class::Builder => (
-                "The builder ran here and exited by itself with a code.",
+                "The builder ran, here or on another machine, and exited by itself with a code.",
                 "`PermanentFailure` and \"failed with exit code N\" (`DerivationGoal::buildDone`)",
                 "yes",
             ),
@@ -104,7 +104,7 @@ impl Class {
             ),
             Class::NotTheBuilder => (
                 "Everything else: features, system, dependencies, substitutes, hash mismatches, no free build user, \
-                 interrupted, the daemon stopped, built elsewhere, checks and repairs, impure derivations, builders \
+                 interrupted, the daemon stopped, checks and repairs, impure derivations, builders \
                  that use Nix, `negativeCache = false`.",
                 "every other `BuildResult::Status` (build-result.hh)",
                 "never",

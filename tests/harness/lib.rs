@@ -172,16 +172,40 @@ impl Scratch {
             .env("NIX_CONFIG", self.config.clone() + &plugin_files.collect::<String>())
             .env("COMPANION", from_environment("NNC_COMPANION"))
             .envs(plugin.map(|plugin| ("PLUGIN", plugin)))
+            .envs(self.sanitizers())
             .envs(variables.iter().copied())
             .stdin(Stdio::null())
             .output()
             .expect("bash");
         let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        self.assert_no_findings();
         Ran {
             line: line.to_owned(),
             status: output.status.code().or(output.status.signal().map(|signal| 128 + signal)).unwrap_or(-1),
             stdout: text(output.stdout),
             stderr: text(output.stderr),
+        }
+    }
+
+    /// What a plugin needs that was built with sanitizers, if it was: `NNC_SANITIZERS` names their libraries. Nix itself was
+    /// not, and what its garbage collector holds passes for lost.
+    fn sanitizers(&self) -> Vec<(&'static str, String)> {
+        let Ok(libraries) = std::env::var("NNC_SANITIZERS") else { return Vec::new() };
+        let findings = format!("log_path={}", self.path("findings").display());
+        vec![
+            ("LD_PRELOAD", libraries),
+            ("ASAN_OPTIONS", format!("detect_leaks=0:{findings}")),
+            ("UBSAN_OPTIONS", format!("print_stacktrace=1:{findings}")),
+        ]
+    }
+
+    /// Asserts that the sanitizers found nothing, in no process.
+    fn assert_no_findings(&self) {
+        let files = fs::read_dir(&self.root).into_iter().flatten().flatten();
+        for file in files.filter(|file| file.file_name().to_string_lossy().starts_with("findings")) {
+            let text = fs::read_to_string(file.path()).unwrap_or_default();
+            // It also warns of Nix's coroutines, whose stacks it does not know.
+            assert!(!text.contains("ERROR:") && !text.contains("runtime error:"), "{text}");
         }
     }
 
@@ -197,7 +221,9 @@ impl Scratch {
 
     /// Makes every attempt so many days older, as if they had passed; or younger, as if the clock had been set back.
     pub fn age(&self, days: i64) {
-        let sql = format!("UPDATE attempt SET time = time - {days} * 86400000");
+        let sql = format!(
+            "UPDATE attempt SET time = time - {days} * 86400000; UPDATE failure SET used = used - {days} * 86400000"
+        );
         self.run(&format!("sqlite3 {} '{sql}'", self.database().display())).exits(0);
     }
 
