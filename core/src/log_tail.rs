@@ -86,7 +86,7 @@ pub fn beginning(text: &str) -> String {
 
 /// Whether a character makes others appear in another order (Unicode Standard Annex 9, table 4), so that one text passes
 /// for another.
-fn turns_text(c: char) -> bool {
+pub fn turns_text(c: char) -> bool {
     matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 

@@ -57,7 +57,7 @@ fuzz_target!(|data: &[u8]| {
     let (quoted, own): (Vec<&str>, Vec<&str>) = text.lines().partition(|line| line.starts_with("> "));
     let kept = record.log.lines().count();
     assert_eq!(quoted.len(), kept.min(log_lines));
-    assert_eq!(own.len(), if kept == 0 { 5 } else { 6 }, "{text}");
+    assert_eq!(own.len(), if quoted.is_empty() { 5 } else { 6 }, "{text}");
 
     assert_plain(&warning(&believed, now, &wording));
     let belief = Belief::Fails { attempt: 0, until: None };
