@@ -183,7 +183,7 @@ void DaemonStore::queryMissing(
 
 void DaemonStore::setOptions(RemoteStore::Connection & connection)
 {
-    if (!negative_cache::settings().enable)
+    if (!negative_cache::settings().enable && !isSwitchedOff())
         return nix::UDSRemoteStore::setOptions(connection);
     {
         [[maybe_unused]] compat::PluginsStayHere here;

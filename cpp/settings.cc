@@ -119,6 +119,12 @@ Settings & settings()
 /* While a setting is not known yet, Nix keeps its first value instead of its last (`GlobalConfig::set`), so that the
    system's nix.conf would beat the command line. What follows finds the last one again. */
 
+static bool isTrue(const nix::StringMap & values, const std::string & name)
+{
+    auto value = values.find(name);
+    return value != values.end() && (value->second == "true" || value->second == "yes" || value->second == "1");
+}
+
 namespace {
 
 /* Reaches the values that Nix keeps until their settings are known. */
@@ -135,6 +141,8 @@ struct LastValues : nix::Config
 {
     nix::StringMap values;
     std::map<std::string, SettingInfo> names;
+    /* Whether something that came before said that the plugin is on. */
+    bool wasOn = false;
 
     explicit LastValues(nix::Config & config)
     {
@@ -145,6 +153,7 @@ struct LastValues : nix::Config
     {
         if (names.count(name))
             values.insert_or_assign(name, value);
+        wasOn |= isTrue(values, settings().enable.name);
         return true;
     }
 };
@@ -182,18 +191,19 @@ static void applyCommandLine(nix::Config & config, const std::vector<std::string
     }
 }
 
-static bool isTrue(const nix::StringMap & values, const std::string & name)
-{
-    auto value = values.find(name);
-    return value != values.end() && (value->second == "true" || value->second == "yes" || value->second == "1");
-}
-
 /* Whether this process is what Nix asks to build on other machines. It does not know what was said on the command line
    of the process that does know, and decides. */
 static bool isBuildHook(const std::vector<std::string> & arguments)
 {
     return (arguments.size() > 0 && nix::baseNameOf(arguments[0]) == "build-remote")
         || (arguments.size() > 1 && arguments[1] == "__build-remote");
+}
+
+static bool off = false;
+
+bool isSwitchedOff()
+{
+    return off;
 }
 
 bool registerSettings()
@@ -219,11 +229,14 @@ bool registerSettings()
         for (auto & [name, _] : last.names)
             pending.erase(name);
         last.values.clear();
+        last.wasOn = false;
     }
 
     /* Nix gives the pending values to the settings right after the plugins are loaded. */
     nix::GlobalConfig::Register registration(registered);
-    return isTrue(last.values, registered->enable.name);
+    bool on = isTrue(last.values, registered->enable.name);
+    off = !on && last.wasOn;
+    return on;
 }
 
 } // namespace negative_cache

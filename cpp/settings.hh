@@ -30,6 +30,9 @@ Settings & settings();
    is on, which the setting itself says only once Nix has gone on. */
 bool registerSettings();
 
+/* Whether it is off although a configuration that comes before says that it is on: somebody wants to do without. */
+bool isSwitchedOff();
+
 /* The arguments of this process; none where the system does not tell. */
 std::vector<std::string> commandLine();
 

@@ -153,10 +153,12 @@ void registerStore(bool on)
 {
     if (on || !compat::localUrlsAreNixs)
         compat::replaceLocalStore<negative_cache::LocalStore>();
-    if (on)
+    if (on || isSwitchedOff())
         compat::replaceDaemonStore<DaemonStore>();
     auto & uri = nix::settings.storeUri;
-    if (auto registered = on ? compat::registeredSpelling(uri.get()) : std::nullopt)
+    auto registered = on || isSwitchedOff() ? compat::registeredSpelling(uri.get()) : std::nullopt;
+    /* Switched off, it has something to say to a daemon and nothing else to do. */
+    if (registered && (on || hasPrefix(*registered, "unix://")))
         uri = *registered;
 }
 

@@ -129,6 +129,20 @@ fn everybody_may_retry_and_nobody_for_others() {
     among_users(&nix, "as news $COMPANION retry /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x").exits(3);
 }
 
+/// Who switches it off wants nothing refused, by the daemon neither.
+#[test]
+fn switched_off_for_one_command() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ bad = fail "bad"; }"#);
+    let ran = among_users(
+        &nix,
+        "NIX_CONFIG=$WITH; as games nix-build; as games nix-build --option negative-cache false; \
+         as games nix-build --store unix://$NIX_DAEMON_SOCKET_PATH --option negative-cache false; as games nix-build",
+    );
+    let ran = ran.says_times(REFUSED, 1).does_not_say("warning:");
+    assert_eq!(nix.runs("bad"), 3, "{ran}");
+}
+
 #[test]
 fn a_retry_of_ones_own_record_needs_no_daemon() {
     let nix = Scratch::new();

@@ -105,9 +105,13 @@ mod tests {
 
     #[test]
     fn only_what_is_less_strict_is_worth_saying() {
-        assert!(settings_to_tell(&Settings::default()).is_empty());
-        let lenient = Settings { warn: true, min_failures: 3, ..Settings::default() };
-        assert_eq!(settings_to_tell(&lenient).len(), 2);
+        let on = Settings { enabled: true, ..Settings::default() };
+        assert!(settings_to_tell(&on).is_empty());
+        assert_eq!(settings_to_tell(&Settings { warn: true, min_failures: 3, ..on }).len(), 2);
+        assert_eq!(
+            settings_to_tell(&Settings::default()),
+            [Message::Setting("negative-cache-retry", "true".to_owned())]
+        );
     }
 
     proptest! {

@@ -154,8 +154,8 @@ impl Settings {
         let seconds = |span: Option<SignedDuration>| span.map_or(0, |span| span.as_secs()).to_string();
         let shorter = |span: Option<SignedDuration>, than: Option<SignedDuration>| span.is_some() && span < than;
         [
-            // Who only wants to be warned is warned by the client.
-            (self.retry || self.warn, RETRY, "true".to_owned()),
+            // Who only wants to be warned is warned by the client; who wants to do without wants nothing refused.
+            (self.retry || self.warn || !self.enabled, RETRY, "true".to_owned()),
             (shorter(self.ttl, defaults.ttl), TTL, seconds(self.ttl)),
             (shorter(self.max_ttl, defaults.max_ttl), MAX_TTL, seconds(self.max_ttl)),
             (self.min_failures > defaults.min_failures, MIN_FAILURES, self.min_failures.to_string()),
