@@ -379,6 +379,12 @@ public:
 /* Asks a daemon whether a path is valid, past all that is remembered on this side. */
 bool askValidity(nix::RemoteStore::Connection & connection, const std::string & path);
 
+/* Whether a daemon has an answer for each of several requests (`BuildPathsWithResults`). */
+inline bool tellsResults(nix::Store & store)
+{
+    return GET_PROTOCOL_MINOR(store.getProtocol()) >= 34;
+}
+
 /* What a result says of a failure; empty if it is a success. */
 std::string errorMessage(const nix::BuildResult & result);
 

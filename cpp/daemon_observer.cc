@@ -30,8 +30,11 @@ void DaemonObserver::activityStarted(ActivityId activity, ActivityType type, con
         return;
     harmless([&] {
         auto path = store.parseStorePath(*derivation);
-        /* A second one is what another machine says of its own build. */
-        builds.try_emplace(path, Build{text(fields, 1).value_or(""), core::start_build(policy)});
+        /* A second one is what another machine says of its own build, or another round. */
+        auto & build = builds.try_emplace(path, Build{text(fields, 1).value_or(""), false, core::start_build(policy)})
+                           .first->second;
+        if (fields.size() > 2 && fields[2].type == Logger::Field::tInt && fields[2].i > 1)
+            build.again = true;
         activities.insert_or_assign(activity, path);
     });
 }
@@ -47,10 +50,14 @@ void DaemonObserver::activityResult(ActivityId activity, ResultType type, const 
 
 void DaemonObserver::errorLogged(std::string_view text)
 {
-    /* More than that are not errors of builds, but what builders say in the daemon's name. */
-    constexpr size_t most = 10'000, longest = 64 * 1024;
-    if (errors.size() < most && text.size() <= longest)
-        errors.emplace_back(text);
+    if (text.find("builder for '") == text.npos && text.find("Cannot build '") == text.npos)
+        return;
+    /* More than that is not what Nix says, but what builders say in its name. */
+    constexpr size_t most = 16 * 1024 * 1024;
+    if (sizeOfErrors + text.size() > most)
+        return;
+    sizeOfErrors += text.size();
+    errors.emplace_back(text);
 }
 
 bool DaemonObserver::successesMatter()
@@ -74,13 +81,16 @@ void DaemonObserver::settle(const StorePath & path, const Build & build)
     ended.status = areBuilt(store, ended.outputs) ? core::Status::Built : core::Status::Reported;
     ended.messages = std::move(messages);
     ended.machine = build.machine;
-    ended.normal_mode = mode == bmNormal;
+    ended.normal_mode = !build.again;
     if (sayRecorded(ended, core::build_ended(policy, ended, *build.running)))
         report(core::tidy(policy));
 }
 
 void DaemonObserver::settle()
 {
+    /* A check or a repair says nothing of the build of missing outputs. */
+    if (mode != bmNormal)
+        builds.clear();
     for (auto & [path, build] : builds)
         harmless([&] { settle(path, build); });
     builds.clear();

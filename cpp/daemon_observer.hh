@@ -18,6 +18,8 @@ class DaemonObserver : public Listener
     struct Build
     {
         std::string machine;
+        /* Whether it was built before for the same request (`repeat` in Nix up to 2.11), and succeeded. */
+        bool again = false;
         rust::Box<core::RunningBuild> running;
     };
 
@@ -25,6 +27,7 @@ class DaemonObserver : public Listener
     /* Which build the log lines of an activity are of. */
     std::map<nix::ActivityId, nix::StorePath> activities;
     std::vector<std::string> errors;
+    size_t sizeOfErrors = 0;
     Eavesdropping eavesdropping;
 
     bool successesMatter();
@@ -40,6 +43,12 @@ public:
         nix::ActivityId parent) override;
     void activityResult(nix::ActivityId activity, nix::ResultType type, const nix::Logger::Fields & fields) override;
     void errorLogged(std::string_view text) override;
+
+    /* Whether an error was about the end of a builder. */
+    bool heardOfFailures() const
+    {
+        return !errors.empty();
+    }
 
     /* Records how the builds ended, once the daemon has answered. */
     void settle();

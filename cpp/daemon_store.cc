@@ -15,6 +15,16 @@ static constexpr unsigned int errorStatus = 1;
 /* Set while a worker, which has nothing to do here but to fail, is about to ask what it never looks at. */
 static thread_local bool nobodyAsks = false;
 
+/* What stands in the way of requests. Nothing does with daemons that can't tell which of several requests failed (before
+   Nix 2.8): then they can't be asked for a part. */
+static Consultation consultDaemon(
+    DaemonStore & store, BuildMode mode, const core::Policy & policy, const std::vector<DerivedPath> & requests)
+{
+    return consultUnlessItFails(mode, [&] {
+        return compat::tellsResults(store) ? consult(store, policy, requests) : Consultation{};
+    });
+}
+
 /* Calls `ask`, which asks the daemon for builds, and learns from the answer. */
 template<typename Ask>
 static auto learningFrom(Store & store, BuildMode mode, const core::Policy & policy, Ask && ask)
@@ -30,7 +40,9 @@ static auto learningFrom(Store & store, BuildMode mode, const core::Policy & pol
         throw;
     } catch (BaseError & error) {
         observer.errorLogged(error.info().msg.str());
-        observer.settle();
+        /* Where it is not the daemon that says so, there may be nobody left to ask. */
+        if (observer.heardOfFailures())
+            observer.settle();
         throw;
     }
 }
@@ -86,7 +98,8 @@ struct PartlyRefused
             } else
                 requested.push_back({request, nullptr});
         for (auto & i : goals.alsoWanted)
-            asked.push_back(compat::inputRequest(i.derivation, i.input));
+            if (auto request = compat::inputRequest(i.derivation, i.input); !names.count(request.to_string(store)))
+                asked.push_back(request);
         if (!asked.empty())
             for (auto & result : ask(asked))
                 if (names.count(result.path.to_string(store)))
@@ -109,10 +122,11 @@ void DaemonStore::buildPaths(
     const std::vector<DerivedPath> & requests, BuildMode mode, std::shared_ptr<Store> evalStore)
 {
     using Daemon = nix::UDSRemoteStore;
+    auto derivations = evalStore ? evalStore : shared_from_this();
     if (!negative_cache::settings().enable)
         return Daemon::buildPaths(requests, mode, evalStore);
     auto policy = policyFor(*this);
-    auto consultation = consultUnlessItFails(mode, [&] { return consult(*this, *policy, requests); });
+    auto consultation = consultDaemon(*this, mode, *policy, requests);
     if (consultation.verdict.known.empty()) {
         learningFrom(*this, mode, *policy, [&] {
             Daemon::buildPaths(requests, mode, evalStore);
@@ -123,7 +137,7 @@ void DaemonStore::buildPaths(
     PartlyRefused partly(
         *this, evalStore ? *evalStore : *this, requests, consultation, [&](const std::vector<DerivedPath> & asked) {
             return learningFrom(
-                *this, mode, *policy, [&] { return Daemon::buildPathsWithResults(asked, mode, evalStore); });
+                *this, mode, *policy, [&] { return Daemon::buildPathsWithResults(asked, mode, derivations); });
         });
     for (auto & result : partly.results)
         if (sayFailure(result))
@@ -135,13 +149,14 @@ compat::BuildResults DaemonStore::buildPathsWithResults(
     const std::vector<DerivedPath> & requests, BuildMode mode, std::shared_ptr<Store> evalStore)
 {
     using Daemon = nix::UDSRemoteStore;
+    auto derivations = evalStore ? evalStore : shared_from_this();
     if (!negative_cache::settings().enable)
         return Daemon::buildPathsWithResults(requests, mode, evalStore);
     auto policy = policyFor(*this);
-    auto consultation = consultUnlessItFails(mode, [&] { return consult(*this, *policy, requests); });
+    auto consultation = consultDaemon(*this, mode, *policy, requests);
     auto ask = [&](const std::vector<DerivedPath> & asked) {
         return learningFrom(
-            *this, mode, *policy, [&] { return Daemon::buildPathsWithResults(asked, mode, evalStore); });
+            *this, mode, *policy, [&] { return Daemon::buildPathsWithResults(asked, mode, derivations); });
     };
     if (consultation.verdict.known.empty())
         return ask(requests);
@@ -190,8 +205,13 @@ void DaemonStore::setOptions(RemoteStore::Connection & connection)
         nix::UDSRemoteStore::setOptions(connection);
     }
     /* Not through `settings`, of which the daemon takes these from nobody, and complains if the user is not trusted. */
-    for (auto & message : core::settings_to_tell(*policyForDaemon()))
-        compat::askValidity(connection, storeDir + "/" + std::string(message));
+    auto tell = [&](const rust::String & message) {
+        return compat::askValidity(connection, storeDir + "/" + std::string(message));
+    };
+    if (tell(core::greeting()))
+        hasPlugin = true;
+    for (auto & message : core::settings_to_tell(*policyForDaemon(*this)))
+        tell(message);
 }
 
 } // namespace negative_cache

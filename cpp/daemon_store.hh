@@ -5,14 +5,25 @@
 #include "compat.hh"
 #include "nix-negative-cache-plugin/src/lib.rs.h"
 
+#include <atomic>
+
 namespace negative_cache {
 
 class DaemonStore : public nix::UDSRemoteStore
 {
+    std::atomic<bool> hasPlugin = false;
+
 public:
     DaemonStore(const std::string & socket, const Params & params)
         : nix::UDSRemoteStore("unix", socket, params)
     {
+    }
+
+    /* Whether the daemon has the plugin on, so that it knows best what it would refuse. Not known before the first
+       connection. */
+    bool decides() const
+    {
+        return hasPlugin;
     }
 
     /* See `compat::DaemonClient`. */

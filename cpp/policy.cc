@@ -1,4 +1,5 @@
 #include "policy.hh"
+#include "daemon_store.hh"
 #include "settings.hh"
 
 #include <algorithm>
@@ -11,20 +12,6 @@
 namespace negative_cache {
 
 using namespace nix;
-
-/* Whether this process does what clients ask for. */
-static bool servesClients()
-{
-    /* Read once: nix-daemon writes over its arguments for each client. */
-    static bool serves = [] {
-        auto arguments = commandLine();
-        auto has = [&](const char * name) { return std::count(arguments.begin(), arguments.end(), name) > 0; };
-        auto program = arguments.empty() ? "" : std::string(baseNameOf(arguments[0]));
-        return program == "nix-daemon" || (program == "nix" && has("daemon"))
-            || (program == "nix-store" && has("--serve"));
-    }();
-    return serves;
-}
 
 /* Who is at the other end of a socket that was connected to; nothing for every other descriptor. */
 static std::optional<uid_t> peer(int descriptor)
@@ -81,13 +68,14 @@ static rust::Vec<uint8_t> bytes(const std::string & path)
 }
 
 static rust::Box<core::Policy> policy(
-    const std::string & stateDir, const std::string & realStoreDir, bool asksDaemon, const std::string & version)
+    const std::string & stateDir, const std::string & realStoreDir, const DaemonStore * daemon, const std::string & version)
 {
     auto [beforeFullLogs, afterFullLogs] = compat::fullLogs();
     core::Circumstances circumstances{
         .settings = {},
         .database = bytes(settings().database.get()),
-        .asks_daemon = asksDaemon,
+        .asks_daemon = bool(daemon),
+        .daemon_decides = daemon && daemon->decides(),
         .served = servesClients(),
         .user = requestingUser(),
         .state_dir = bytes(stateDir),
@@ -112,15 +100,21 @@ rust::Box<core::Policy> policyFor(Store & store)
     auto local = dynamic_cast<LocalFSStore *>(&store);
     std::string stateDir = local ? local->stateDir.get() : nix::settings.nixStateDir;
     std::string realStoreDir = local ? local->realStoreDir.get() : nix::settings.nixStore;
-    bool asksDaemon = dynamic_cast<RemoteStore *>(&store);
-    /* It is the daemon's Nix that makes the environment of a builder. */
-    auto version = asksDaemon ? store.getVersion().value_or("unknown") : nix::nixVersion;
-    return policy(stateDir, realStoreDir, asksDaemon, version);
+    auto daemon = dynamic_cast<DaemonStore *>(&store);
+    if (!daemon)
+        return policy(stateDir, realStoreDir, nullptr, nix::nixVersion);
+    /* It is the daemon's Nix that makes the environment of a builder. If it can't be reached, Nix will find out. */
+    std::string version = "unknown";
+    try {
+        version = store.getVersion().value_or(version);
+    } catch (Error &) {
+    }
+    return policy(stateDir, realStoreDir, daemon, version);
 }
 
-rust::Box<core::Policy> policyForDaemon()
+rust::Box<core::Policy> policyForDaemon(const DaemonStore & daemon)
 {
-    return policy(nix::settings.nixStateDir, nix::settings.nixStore, true, "unknown");
+    return policy(nix::settings.nixStateDir, nix::settings.nixStore, &daemon, "unknown");
 }
 
 } // namespace negative_cache

@@ -9,7 +9,9 @@ namespace negative_cache {
 /* What is in force for a store. */
 rust::Box<core::Policy> policyFor(nix::Store & store);
 
+class DaemonStore;
+
 /* What is in force for a daemon, as far as this side knows without asking it. */
-rust::Box<core::Policy> policyForDaemon();
+rust::Box<core::Policy> policyForDaemon(const DaemonStore & daemon);
 
 } // namespace negative_cache

@@ -160,7 +160,8 @@ struct LastValues : nix::Config
 
 } // namespace
 
-std::vector<std::string> commandLine()
+/* The arguments of this process; none where the system does not tell. */
+static std::vector<std::string> commandLine()
 {
     std::ifstream file("/proc/self/cmdline", std::ios::binary);
     std::string all{std::istreambuf_iterator<char>(file), {}};
@@ -199,6 +200,20 @@ static bool isBuildHook(const std::vector<std::string> & arguments)
         || (arguments.size() > 1 && arguments[1] == "__build-remote");
 }
 
+static bool serves(const std::vector<std::string> & arguments)
+{
+    auto has = [&](const char * name) { return std::count(arguments.begin(), arguments.end(), name) > 0; };
+    auto program = arguments.empty() ? "" : std::string(nix::baseNameOf(arguments[0]));
+    return program == "nix-daemon" || (program == "nix" && has("daemon")) || (program == "nix-store" && has("--serve"));
+}
+
+static bool serving = false;
+
+bool servesClients()
+{
+    return serving;
+}
+
 static bool off = false;
 
 bool isSwitchedOff()
@@ -213,6 +228,8 @@ bool registerSettings()
 
     LastValues last(*registered);
     auto arguments = commandLine();
+    /* Now: for each client, nix-daemon writes over its arguments. */
+    serving = serves(arguments);
     bool mentioned = false;
     for (auto & [name, _] : last.names)
         mentioned |= pending.count(name) || std::count(arguments.begin(), arguments.end(), name);

@@ -33,7 +33,7 @@ bool registerSettings();
 /* Whether it is off although a configuration that comes before says that it is on: somebody wants to do without. */
 bool isSwitchedOff();
 
-/* The arguments of this process; none where the system does not tell. */
-std::vector<std::string> commandLine();
+/* Whether this process does what clients ask for. */
+bool servesClients();
 
 } // namespace negative_cache

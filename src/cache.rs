@@ -33,10 +33,20 @@ struct Databases {
 
 static DATABASES: Mutex<Option<Databases>> = Mutex::new(None);
 
-/// Calls `work` with the database at `path`, which is `None` if there is none; it is made if there is an audience for it.
+/// What is to be done with a database.
+enum Access {
+    /// Written to; made if it is not there.
+    Make(Audience),
+    /// Written to.
+    Write,
+    /// Only read: it is somebody else's.
+    Read,
+}
+
+/// Calls `work` with the database at `path`, which is `None` if there is none.
 fn with_database<T>(
     path: &Path,
-    audience: Option<Audience>,
+    access: Access,
     work: impl FnOnce(Option<&mut Database>) -> Result<T, DatabaseError>,
 ) -> Result<T, DatabaseError> {
     fault_point();
@@ -47,9 +57,10 @@ fn with_database<T>(
     }
     let databases = databases.get_or_insert_with(|| Databases { process: process::id(), open: HashMap::new() });
     if !databases.open.contains_key(path) {
-        let database = match audience {
-            Some(audience) => Some(Database::open_or_create(path, audience)?),
-            None => Database::open(path)?,
+        let database = match access {
+            Access::Make(audience) => Some(Database::open_or_create(path, audience)?),
+            Access::Write => Database::open(path)?,
+            Access::Read => Database::open_readonly(path)?,
         };
         if let Some(database) = database {
             databases.open.insert(path.to_owned(), database);
@@ -65,7 +76,8 @@ fn with_own<T>(
     work: impl FnOnce(Option<&mut Database>) -> Result<T, DatabaseError>,
 ) -> Result<T, String> {
     let Some(path) = &policy.database else { return work(None).map_err(|error| error.to_string()) };
-    with_database(path, create.then_some(policy.audience), work).map_err(|error| error.to_string())
+    let access = if create { Access::Make(policy.audience) } else { Access::Write };
+    with_database(path, access, work).map_err(|error| error.to_string())
 }
 
 /// Calls `work` with a database of `policy` that is only consulted.
@@ -74,10 +86,11 @@ fn consulting<T: Default>(
     path: &Path,
     work: impl FnOnce(&mut Database) -> Result<T, DatabaseError>,
 ) -> Result<T, String> {
-    let result = with_database(path, None, |database| database.map_or_else(|| Ok(T::default()), work));
+    let access = if policy.daemons.as_deref() == Some(path) { Access::Read } else { Access::Write };
+    let result = with_database(path, access, |database| database.map_or_else(|| Ok(T::default()), work));
     match result {
-        // The daemon does without it as well, or knows better; to say so each time is of no use to its users.
-        Err(error) if policy.daemons.as_deref() == Some(path) && error.is_the_owners() => Ok(T::default()),
+        // It is not this user's to mend, and the daemon, if it has the plugin, says so itself.
+        Err(_) if policy.daemons.as_deref() == Some(path) => Ok(T::default()),
         result => result.map_err(|error| error.to_string()),
     }
 }
@@ -90,7 +103,7 @@ fn any_database(
     if !policy.settings()?.consults() {
         return Ok(false);
     }
-    for path in policy.databases() {
+    for path in policy.consulted() {
         if consulting(policy, path, &question)? {
             return Ok(true);
         }
@@ -103,7 +116,7 @@ pub fn has_known_failures(policy: &Policy) -> Result<bool, String> {
     any_database(policy, |database| database.is_empty().map(|empty| !empty))
 }
 
-/// Whether this process has recorded any failure that a success would lift, or another one in the same place.
+/// Whether any failure is recorded where this process records them, which a success would lift.
 pub fn has_records(policy: &Policy) -> Result<bool, String> {
     with_own(policy, false, |database| database.map_or(Ok(false), |database| database.is_empty().map(|empty| !empty)))
 }
@@ -139,7 +152,7 @@ fn records_of(policy: &Policy, path: &Path, missing: &[Missing]) -> Result<Optio
         for (place, missing) in missing.iter().enumerate() {
             if let Some(id) = missing.outputs.iter().find_map(|output| failures.get(output))
                 && let Some(record) = database.record(*id)?
-                && (record.class != Class::Fetch || record.derivation == missing.derivation)
+                && record.counts_for([missing.derivation.as_str()])
             {
                 records.insert(place, (*id, seen(policy, record)));
             }
@@ -167,7 +180,7 @@ pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDe
         })
         .collect();
     let mut found = Vec::new();
-    for path in policy.databases() {
+    for path in policy.consulted() {
         found.extend(records_of(policy, path, &missing)?.map(|records| (path, records)));
     }
 
@@ -348,6 +361,7 @@ pub fn known_failure(policy: &Policy, paths: &[String]) -> Result<Option<Failure
                 Some(id) => database.record(*id),
                 None => Ok(None),
             })?;
+        let record = record.filter(|record| record.counts_for(paths.iter().map(String::as_str)));
         let Some(record) = record.map(|record| seen(policy, record)) else { continue };
         // A wish to see it tried again does not make it one that works.
         if let Belief::Fails { attempt, until } =

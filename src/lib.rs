@@ -46,6 +46,8 @@ mod ffi {
         database: Vec<u8>,
         /// Whether a daemon builds, whose database this is.
         asks_daemon: bool,
+        /// Whether that daemon has the plugin on.
+        daemon_decides: bool,
         /// Whether this process is a daemon that serves a client.
         served: bool,
         /// The user who makes requests of this process, as the system numbers them.
@@ -219,6 +221,8 @@ mod ffi {
         fn is_greeting(base_name: &CxxString) -> bool;
         /// Does what it says. Returns what to warn of.
         fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> String;
+        /// What a client asks a daemon first, likewise: whether the plugin is there.
+        fn greeting() -> String;
         /// What a client says to a daemon, if anything: the last parts of the store paths to ask for.
         fn settings_to_tell(policy: &Policy) -> Vec<String>;
 
@@ -339,6 +343,10 @@ fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> String
         None => Ok(()),
     });
     heard.err().unwrap_or_default()
+}
+
+fn greeting() -> String {
+    Message::Hello.to_base_name()
 }
 
 fn settings_to_tell(policy: &Policy) -> Vec<String> {

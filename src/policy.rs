@@ -31,6 +31,7 @@ pub struct Policy {
     pub audience: Audience,
     /// The database of the daemon, if that builds, to be read only.
     pub daemons: Option<PathBuf>,
+    daemon_decides: bool,
     /// Whose requests these are.
     pub user: u32,
     served: bool,
@@ -67,6 +68,7 @@ impl Policy {
             database,
             audience,
             daemons,
+            daemon_decides: circumstances.daemon_decides,
             user: circumstances.user,
             served: circumstances.served,
             real_store_dir: path(&circumstances.real_store_dir),
@@ -85,6 +87,7 @@ impl Policy {
             database: None,
             audience: Audience::Owner,
             daemons: None,
+            daemon_decides: false,
             user: 0,
             served: false,
             real_store_dir: PathBuf::new(),
@@ -98,9 +101,16 @@ impl Policy {
         self.daemons.is_some()
     }
 
-    /// All databases to consult, this user's own first.
+    /// All databases, this user's own first.
     pub fn databases(&self) -> impl Iterator<Item = &Path> {
         self.database.iter().chain(&self.daemons).map(PathBuf::as_path)
+    }
+
+    /// Those that are consulted about requests. A daemon that consults its own knows more of where it builds; but it is
+    /// told to refuse nothing to those who only want to be warned.
+    pub fn consulted(&self) -> impl Iterator<Item = &Path> {
+        let daemons = self.daemons.iter().filter(|_| !self.daemon_decides || self.warns());
+        self.database.iter().chain(daemons).map(PathBuf::as_path)
     }
 
     /// Whether known failures are only warned of.

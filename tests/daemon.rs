@@ -35,11 +35,15 @@ fn however_the_daemon_is_started() {
         nix.expression(r#"{ bad = fail "bad"; }"#);
         let ran = nix.run(&format!(
             "export NIX_DAEMON_SOCKET_PATH=$PWD/../socket; mkdir -p ../var; {start} > ../daemon-log 2>&1 & daemon=$!; \
-             trap 'kill $daemon; wait $daemon' EXIT; {wait}; {CLIENT}; nix-build; nix-build"
+             trap 'kill $daemon; wait $daemon' EXIT; {wait}; {CLIENT}; nix-build; nix-build; \
+             export HOME=$PWD/../home-games; mkdir $HOME; chown games $HOME; chmod 755 ..; chmod 666 ../socket; cp $COMPANION ../companion; \
+             as() {{ setpriv --reuid games --regid games --clear-groups \"$@\"; }}; \
+             as ../companion retry $(nix-instantiate); nix-build; as nix-build --no-out-link"
         ));
         let log = std::fs::read_to_string(nix.path("daemon-log")).unwrap_or_default();
-        let ran = ran.says_times(REFUSED, 1);
-        assert_eq!((nix.runs("bad"), nix.recorded().len()), (1, 1), "{start}: {ran}{log}");
+        // Who asks for a retry gets one, and nobody else does.
+        let ran = ran.says_times(REFUSED, 2);
+        assert_eq!((nix.runs("bad"), nix.recorded().len()), (2, 1), "{start}: {ran}{log}");
     }
 }
 

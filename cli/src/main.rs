@@ -191,7 +191,9 @@ fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut im
             names.extend(nix::outputs(&names));
         }
         let found = databases.find(names.iter().map(String::as_str))?;
-        let records = Judged::all(databases.records_of(&found)?, &circumstances);
+        let mut records = databases.records_of(&found)?;
+        records.retain(|known| !path.ends_with(".drv") || known.record.counts_for([path.as_str()]));
+        let records = Judged::all(records, &circumstances);
         // What is not in the store any more can't be built, and Nix can't tell; a record still has something to say.
         let derivation = records.first().map_or(path, |judged| &judged.derivation).to_owned();
         let needed = nix::would_build(std::slice::from_ref(&derivation)).ok();
@@ -217,7 +219,9 @@ fn known(
 ) -> Result<Vec<Judged>, Failure> {
     let outputs = nix::outputs(derivations);
     let found = databases.find(derivations.iter().chain(&outputs).map(String::as_str))?;
-    let mut judged = Judged::all(databases.records_of(&found)?, circumstances);
+    let mut records = databases.records_of(&found)?;
+    records.retain(|known| known.record.counts_for(derivations.iter().map(String::as_str)));
+    let mut judged = Judged::all(records, circumstances);
     judged.retain(|judged| judged.stands_in_the_way(&circumstances.settings));
     Ok(judged)
 }

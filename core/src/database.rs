@@ -132,11 +132,6 @@ impl DatabaseError {
         }
         DatabaseError::Sqlite { path, source }
     }
-
-    /// Whether only somebody else, who owns the database, could do something about it.
-    pub fn is_the_owners(&self) -> bool {
-        matches!(self, DatabaseError::Unshared { .. } | DatabaseError::OlderSchema { .. })
-    }
 }
 
 /// The names of one record in the database; good until the record is forgotten.
@@ -179,7 +174,12 @@ pub struct Database {
 impl Database {
     /// Opens the database at `path` if there is one.
     pub fn open(path: &Path) -> Result<Option<Database>, DatabaseError> {
-        if place::exists(path)? { Database::connect(path).map(Some) } else { Ok(None) }
+        if place::exists(path)? { Database::connect(path, false).map(Some) } else { Ok(None) }
+    }
+
+    /// Opens somebody else's database at `path` if there is one. Nothing is done about what is wrong with it.
+    pub fn open_readonly(path: &Path) -> Result<Option<Database>, DatabaseError> {
+        if place::exists(path)? { Database::connect(path, true).map(Some) } else { Ok(None) }
     }
 
     /// Opens the database at `path`, made for `audience` if it is not there, with its folder.
@@ -188,12 +188,17 @@ impl Database {
             place::create(path, audience)?;
             place::exists(path)?;
         }
-        Database::connect(path)
+        Database::connect(path, false)
     }
 
-    fn connect(path: &Path) -> Result<Database, DatabaseError> {
+    fn connect(path: &Path, readonly: bool) -> Result<Database, DatabaseError> {
         // Where this user may not write, SQLite opens it for reading.
-        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let access = if readonly { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };
+        let flags = access | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let failed = |source| match readonly {
+            true => DatabaseError::Sqlite { path: path.to_owned(), source },
+            false => DatabaseError::of_sqlite(path, source),
+        };
         let connect = || {
             let connection = Connection::open_with_flags(path, flags)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
@@ -204,22 +209,24 @@ impl Database {
             load_module(&connection)?;
             Ok(connection)
         };
-        let mut connection = connect().map_err(|source| DatabaseError::of_sqlite(path, source))?;
+        let mut connection = connect().map_err(failed)?;
         if connection.is_readonly("main").unwrap_or(false) {
             schema::check(&connection, path)?;
         } else {
             schema::migrate(&mut connection, path)?;
-            keep_readable(&connection).map_err(|source| DatabaseError::of_sqlite(path, source))?;
+            keep_readable(&connection).map_err(failed)?;
         }
-        let wal_index = wal_index(&connection, path)
-            .map_err(|source| DatabaseError::of_sqlite(path, source))?
-            .map(ManuallyDrop::new);
+        let wal_index = wal_index(&connection, path).map_err(failed)?.map(ManuallyDrop::new);
         Ok(Database { path: path.to_owned(), connection, wal_index, unknown: Unknown::default(), writes: 0 })
     }
 
     fn failed(&self) -> impl Fn(rusqlite::Error) -> DatabaseError + use<> {
         let path = self.path.clone();
-        move |source| DatabaseError::of_sqlite(&path, source)
+        let readonly = self.is_readonly();
+        move |source| match readonly {
+            true => DatabaseError::Sqlite { path: path.clone(), source },
+            false => DatabaseError::of_sqlite(&path, source),
+        }
     }
 
     /// Whether nothing is known to fail, so that there is nothing to ask.

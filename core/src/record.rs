@@ -132,6 +132,12 @@ impl FailureRecord {
         reason(self.class, self.exit_code)
     }
 
+    /// Whether it says anything of the build of one of `derivations`. The output of a fetch is the same however it is made,
+    /// so that everybody can make up one that fails: it counts for the same derivation only.
+    pub fn counts_for<'a>(&self, derivations: impl IntoIterator<Item = &'a str>) -> bool {
+        self.class != Class::Fetch || derivations.into_iter().any(|derivation| derivation == self.derivation.as_str())
+    }
+
     /// When `user` has asked for a new attempt, if there was none since.
     pub fn retry_requested(&self, user: u32) -> Option<Timestamp> {
         let last = self.history.first().map(|attempt| attempt.time);

@@ -33,11 +33,12 @@ pub fn has_own_folder(path: &Path) -> bool {
 /// Where this user has the failures of builds that a daemon did: in the folder for what programs remember of a user (XDG
 /// Base Directory Specification, `XDG_STATE_HOME`). None without a home, or in somebody else's, as with sudo(8).
 pub fn personal_path() -> Option<PathBuf> {
-    let own = |path: &PathBuf| fs::metadata(path).is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
+    let is_own = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
+    // What is not there yet belongs to whom the folder above belongs.
+    let own = |path: &PathBuf| path.ancestors().find(|folder| folder.exists()).is_some_and(is_own);
     let absolute = |name: &str| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let in_home = || absolute("HOME").filter(own).map(|home| home.join(".local/state"));
-    // The folder itself need not be there yet.
-    let chosen = absolute("XDG_STATE_HOME").filter(|folder| !folder.exists() || own(folder));
+    let chosen = absolute("XDG_STATE_HOME").filter(own);
     Some(default_path(&chosen.or_else(in_home)?.join("nix")))
 }
 
