@@ -240,12 +240,16 @@ pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDe
     Ok(verdict)
 }
 
-/// Whether the daemon has recorded a failure of these outputs since `start` by itself.
-fn daemon_recorded(policy: &Policy, outputs: &[OutputPath], start: Timestamp) -> Result<bool, String> {
+/// Whether the daemon has recorded a failure of these outputs by itself since the request was made. When a build started is
+/// not known so well on this side: the daemon may say so late.
+fn daemon_recorded(policy: &Policy, outputs: &[OutputPath]) -> Result<bool, String> {
     let Some(path) = &policy.daemons else { return Ok(false) };
     consulting(policy, path, |database| {
         for id in database.known(outputs)?.into_values() {
-            if database.record(id)?.is_some_and(|record| record.last_failure >= start) {
+            if database
+                .record(id)?
+                .is_some_and(|record| record.last_failure.as_millisecond() >= policy.made.as_millisecond())
+            {
                 return Ok(true);
             }
         }
@@ -291,8 +295,7 @@ pub fn build_ended(
             let environment = policy.environment().clone();
             let environment = if build.without_sandbox { environment.without_sandbox() } else { environment };
             let environment = if build.machine.is_empty() { environment } else { environment.on(&build.machine) };
-            let started = Timestamp::now().saturating_sub(running.duration()).unwrap_or(Timestamp::MIN);
-            if daemon_recorded(policy, &outputs, started)? {
+            if daemon_recorded(policy, &outputs)? {
                 return Ok(None);
             }
             let message = judgement::telling_message(&evidence).or(build.messages.first().map(String::as_str));

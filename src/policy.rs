@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use jiff::Timestamp;
 use nix_negative_cache_core::database::place::{Audience, default_path, personal_path};
 use nix_negative_cache_core::environment::Environment;
 use nix_negative_cache_core::machine;
@@ -34,6 +35,8 @@ pub struct Policy {
     daemon_decides: bool,
     /// Whose requests these are.
     pub user: u32,
+    /// When they were made.
+    pub made: Timestamp,
     served: bool,
     real_store_dir: PathBuf,
     /// The version of Nix.
@@ -70,6 +73,7 @@ impl Policy {
             daemons,
             daemon_decides: circumstances.daemon_decides,
             user: circumstances.user,
+            made: Timestamp::now(),
             served: circumstances.served,
             real_store_dir: path(&circumstances.real_store_dir),
             nix_version: circumstances.nix_version.clone(),
@@ -89,6 +93,7 @@ impl Policy {
             daemons: None,
             daemon_decides: false,
             user: 0,
+            made: Timestamp::MIN,
             served: false,
             real_store_dir: PathBuf::new(),
             nix_version: String::new(),
