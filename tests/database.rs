@@ -244,18 +244,24 @@ fn a_state_directory_that_does_not_exist() {
     nix.run(&chosen).exits(100).does_not_say("warning:").says(REFUSED);
 }
 
-/// Where a client of nix-daemon would have its database. Without a home there is none; a folder that is named should be
-/// there.
+/// Where a client of nix-daemon would have its database. Without a home there is none, nor is there in what belongs to
+/// somebody else; what a user names for it should be a folder.
 #[test]
 fn a_home_that_does_not_exist() {
-    for (place, warnings) in [("HOME=/nonexistent", 0), ("XDG_STATE_HOME=/proc/state", 1)] {
+    for (place, warnings) in [
+        ("HOME=/nonexistent", 0),
+        ("HOME=/nonexistent XDG_STATE_HOME=/proc/state", 0),
+        ("XDG_STATE_HOME=$PWD/../home-games/file/x", 1),
+    ] {
         let nix = with_expressions();
-        let build = format!("as games env {place} nix-build --no-out-link -A ok -A bad -k; echo $?");
+        let build = format!(
+            "as games touch ../home-games/file; as games env {place} nix-build --no-out-link -A ok -A bad -k; echo $?"
+        );
         let ran = among_users_of_a_stock_daemon(&nix, &format!("{build}; export NIX_CONFIG=$WITH; {build}"));
         assert_eq!((nix.runs("bad"), nix.runs("ok")), (2, 1), "{ran}");
         let (status, of_plugin) = ran.stdout.trim().split_once('\n').unwrap_or_else(|| panic!("{ran}"));
         assert_eq!(status, of_plugin, "{ran}");
-        ran.says_times("warning:", warnings).says_times("'/proc/state/nix/negative-cache/failures.sqlite'", warnings);
+        ran.says_times("warning:", warnings).says_times("/file/x/nix/negative-cache/failures.sqlite'", warnings);
     }
 }
 
