@@ -16,22 +16,15 @@ DaemonObserver::DaemonObserver(Store & store, BuildMode mode, const core::Policy
 {
 }
 
-static std::optional<std::string> text(const Logger::Fields & fields, size_t place)
-{
-    if (fields.size() <= place || fields[place].type != Logger::Field::tString)
-        return std::nullopt;
-    return fields[place].s;
-}
-
 void DaemonObserver::activityStarted(ActivityId activity, ActivityType type, const Logger::Fields & fields, ActivityId)
 {
-    auto derivation = text(fields, 0);
+    auto derivation = textField(fields, 0);
     if (type != actBuild || !derivation)
         return;
     harmless([&] {
         auto path = store.parseStorePath(*derivation);
         /* A second one is what another machine says of its own build, or another round. */
-        auto & build = builds.try_emplace(path, Build{text(fields, 1).value_or(""), false, core::start_build(policy)})
+        auto & build = builds.try_emplace(path, Build{textField(fields, 1).value_or(""), false, core::start_build(policy)})
                            .first->second;
         if (fields.size() > 2 && fields[2].type == Logger::Field::tInt && fields[2].i > 1)
             build.again = true;
@@ -42,7 +35,7 @@ void DaemonObserver::activityStarted(ActivityId activity, ActivityType type, con
 void DaemonObserver::activityResult(ActivityId activity, ResultType type, const Logger::Fields & fields)
 {
     auto build = activities.find(activity);
-    auto line = text(fields, 0);
+    auto line = textField(fields, 0);
     if (type == resBuildLogLine && build != activities.end() && line)
         core::log_line(
             *builds.at(build->second).running, {reinterpret_cast<const uint8_t *>(line->data()), line->size()});
@@ -60,14 +53,7 @@ void DaemonObserver::errorLogged(std::string_view text)
     errors.emplace_back(text);
 }
 
-bool DaemonObserver::successesMatter()
-{
-    auto answer = core::has_records(policy);
-    report(answer.trouble);
-    return answer.yes;
-}
-
-void DaemonObserver::settle(const StorePath & path, const Build & build)
+bool DaemonObserver::settle(const StorePath & path, const Build & build, bool successesMatter)
 {
     rust::Vec<rust::String> messages;
     auto name = path.to_string();
@@ -75,15 +61,14 @@ void DaemonObserver::settle(const StorePath & path, const Build & build)
         if (error.find(name) != error.npos)
             messages.push_back(rust::String::lossy(error));
     /* Most builds succeed, and were never known to fail. */
-    if (messages.empty() && !successesMatter())
-        return;
+    if (messages.empty() && !successesMatter)
+        return false;
     auto ended = evidence(store, path, store.readDerivation(path));
     ended.status = areBuilt(store, ended.outputs) ? core::Status::Built : core::Status::Reported;
     ended.messages = std::move(messages);
     ended.machine = build.machine;
     ended.normal_mode = !build.again;
-    if (sayRecorded(ended, core::build_ended(policy, ended, *build.running)))
-        report(core::tidy(policy));
+    return sayRecorded(ended, core::build_ended(policy, ended, *build.running));
 }
 
 void DaemonObserver::settle()
@@ -91,9 +76,16 @@ void DaemonObserver::settle()
     /* A check or a repair says nothing of the build of missing outputs. */
     if (mode != bmNormal)
         builds.clear();
+    if (builds.empty())
+        return;
+    auto known = core::has_records(policy);
+    report(known.trouble);
+    bool recorded = false;
     for (auto & [path, build] : builds)
-        harmless([&] { settle(path, build); });
+        harmless([&] { recorded |= settle(path, build, known.yes); });
     builds.clear();
+    if (recorded)
+        report(core::tidy(policy));
 }
 
 } // namespace negative_cache

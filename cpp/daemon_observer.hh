@@ -30,8 +30,8 @@ class DaemonObserver : public Listener
     size_t sizeOfErrors = 0;
     Eavesdropping eavesdropping;
 
-    bool successesMatter();
-    void settle(const nix::StorePath & path, const Build & build);
+    /* Returns whether there is a new record. */
+    bool settle(const nix::StorePath & path, const Build & build, bool successesMatter);
 
 public:
     DaemonObserver(nix::Store & store, nix::BuildMode mode, const core::Policy & policy);

@@ -12,9 +12,6 @@ using namespace nix;
 /* What a daemon's errors count for: it does not pass on more (`readError`, serialise.cc). */
 static constexpr unsigned int errorStatus = 1;
 
-/* Set while a worker, which has nothing to do here but to fail, is about to ask what it never looks at. */
-static thread_local bool nobodyAsks = false;
-
 /* What stands in the way of requests. Nothing does with daemons that can't tell which of several requests failed (before
    Nix 2.8): then they can't be asked for a part. */
 static Consultation consultDaemon(
@@ -50,8 +47,7 @@ static auto learningFrom(Store & store, BuildMode mode, const core::Policy & pol
 /* Runs goals that have nothing to do but to fail. */
 static void run(Worker & worker, const Goals & goals)
 {
-    nobodyAsks = true;
-    Finally forget([] { nobodyAsks = false; });
+    Unanswered unanswered;
     worker.run(goals);
 }
 
@@ -189,11 +185,8 @@ void DaemonStore::queryMissing(
     uint64_t & downloadSize,
     uint64_t & narSize)
 {
-    if (std::exchange(nobodyAsks, false)) {
-        downloadSize = narSize = 0;
-        return;
-    }
-    nix::UDSRemoteStore::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);
+    if (!Unanswered::answers(downloadSize, narSize))
+        nix::UDSRemoteStore::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);
 }
 
 void DaemonStore::setOptions(RemoteStore::Connection & connection)

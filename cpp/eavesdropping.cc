@@ -24,6 +24,13 @@ Listener::~Listener()
     currentListener = outer;
 }
 
+std::optional<std::string> textField(const Logger::Fields & fields, size_t place)
+{
+    if (fields.size() <= place || fields[place].type != Logger::Field::tString)
+        return std::nullopt;
+    return fields[place].s;
+}
+
 namespace {
 
 class EavesdroppingLogger : public compat::ForwardingLogger

@@ -36,10 +36,11 @@ Observer::~Observer()
 void Observer::activityStarted(
     ActivityId activity, ActivityType type, const Logger::Fields & fields, ActivityId parent)
 {
-    if (type != actBuild || fields.empty() || fields[0].type != Logger::Field::tString)
+    auto derivation = textField(fields, 0);
+    if (type != actBuild || !derivation)
         return;
     harmless([&] {
-        auto path = store.parseStorePath(fields[0].s);
+        auto path = store.parseStorePath(*derivation);
         /* What another machine says of its own builds comes as children of the worker's activity. */
         if (parent == worker.act.id) {
             for (auto & build : running)

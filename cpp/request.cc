@@ -122,6 +122,26 @@ std::optional<compat::Refusal> refusalOf(
     return refusal(store, path, verdict.known[0]);
 }
 
+static thread_local bool leftUnanswered = false;
+
+Unanswered::Unanswered(bool unanswered)
+{
+    leftUnanswered = unanswered;
+}
+
+Unanswered::~Unanswered()
+{
+    leftUnanswered = false;
+}
+
+bool Unanswered::answers(uint64_t & downloadSize, uint64_t & narSize)
+{
+    if (!std::exchange(leftUnanswered, false))
+        return false;
+    downloadSize = narSize = 0;
+    return true;
+}
+
 bool isThere(Store & store, const DerivedPath & request)
 {
     auto missing = compat::queryMissing(store, {request});

@@ -71,6 +71,19 @@ public:
     }
 };
 
+/* For as long as it lives, a worker of this thread that starts to run need not be answered: it asks what is missing and
+   throws the answer away (`Worker::run`). */
+class Unanswered
+{
+public:
+    explicit Unanswered(bool unanswered = true);
+    ~Unanswered();
+    Unanswered(const Unanswered &) = delete;
+
+    /* Whether a question is that one, which is asked once. */
+    static bool answers(uint64_t & downloadSize, uint64_t & narSize);
+};
+
 /* Whether nothing has to be built or substituted for a request. */
 bool isThere(nix::Store & store, const nix::DerivedPath & request);
 

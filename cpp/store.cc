@@ -9,14 +9,10 @@ namespace negative_cache {
 
 using namespace nix;
 
-/* Set while a worker is about to ask for an answer that it throws away (`Worker::run`) and that was just had, with the
-   same effect on the caches of path information. */
-static thread_local bool missingIsKnown = false;
-
+/* If Nix was asked just now what is missing, that had the same effect on the caches of path information as to ask again. */
 static void run(WatchedWorker & watched, const Goals & goals, bool asked)
 {
-    missingIsKnown = asked;
-    Finally forget([] { missingIsKnown = false; });
+    Unanswered unanswered(asked);
     watched.run(goals);
 }
 
@@ -118,11 +114,8 @@ void negative_cache::LocalStore::queryMissing(
     uint64_t & downloadSize,
     uint64_t & narSize)
 {
-    if (std::exchange(missingIsKnown, false)) {
-        downloadSize = narSize = 0;
-        return;
-    }
-    nix::LocalStore::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);
+    if (!Unanswered::answers(downloadSize, narSize))
+        nix::LocalStore::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);
 }
 
 bool negative_cache::LocalStore::isValidPathUncached(const StorePath & path)

@@ -32,6 +32,15 @@ pub struct Known {
     pub by: Builder,
 }
 
+impl Known {
+    fn new(record: FailureRecord, by: Builder) -> Known {
+        match by {
+            Builder::Here => Known { record, by },
+            Builder::Daemon => Known { record: record.as_clients_see(), by },
+        }
+    }
+}
+
 /// All databases that are there.
 #[derive(Debug)]
 pub struct Databases {
@@ -52,24 +61,18 @@ impl Databases {
         names.join(" or ")
     }
 
-    fn all(&self) -> impl Iterator<Item = (usize, &Database)> {
-        self.open.iter().enumerate()
-    }
-
-    fn known(database: &Database, record: FailureRecord) -> Known {
+    /// Whose builds a database is about.
+    fn builder(database: &Database) -> Builder {
         let personal = personal_path().as_deref() == Some(database.path());
-        if personal || database.is_readonly() {
-            Known { record: record.as_clients_see(), by: Builder::Daemon }
-        } else {
-            Known { record, by: Builder::Here }
-        }
+        if personal || database.is_readonly() { Builder::Daemon } else { Builder::Here }
     }
 
     /// All records, newest first.
     pub fn records(&self) -> Result<Vec<Known>, DatabaseError> {
         let mut records = Vec::new();
-        for (_, database) in self.all() {
-            records.extend(database.records()?.into_iter().map(|record| Databases::known(database, record)));
+        for database in &self.open {
+            let by = Databases::builder(database);
+            records.extend(database.records()?.into_iter().map(|record| Known::new(record, by)));
         }
         records.sort_by_key(|known| std::cmp::Reverse(known.record.last_failure));
         Ok(records)
@@ -78,7 +81,7 @@ impl Databases {
     /// What is recorded for any of `paths`, which are those of derivations or outputs.
     pub fn find<'a>(&self, paths: impl IntoIterator<Item = &'a str> + Clone) -> Result<BTreeSet<Found>, DatabaseError> {
         let mut found = BTreeSet::new();
-        for (place, database) in self.all() {
+        for (place, database) in self.open.iter().enumerate() {
             found.extend(database.find(paths.clone())?.into_iter().map(|id| Found { place, id }));
         }
         Ok(found)
@@ -89,7 +92,7 @@ impl Databases {
         let mut records = Vec::new();
         for &Found { place, id } in found {
             let database = &self.open[place];
-            records.extend(database.record(id)?.map(|record| Databases::known(database, record)));
+            records.extend(database.record(id)?.map(|record| Known::new(record, Databases::builder(database))));
         }
         Ok(records)
     }

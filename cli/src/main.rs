@@ -288,7 +288,7 @@ fn retry_failures(arguments: &Arguments, retry: &RetryArguments, out: &mut impl 
         let Some((derivation, _)) = databases.retry_requested(foreign)? else { continue };
         if let Some(message) = Message::retry(&derivation) {
             let folder = derivation.rsplit_once('/').map_or("", |(folder, _)| folder);
-            nix::tell_daemon(&format!("{folder}/{}", message.to_base_name()))?;
+            nix::is_valid(&[], &format!("{folder}/{}", message.to_base_name()))?;
         }
         if let Some((derivation, false)) = databases.retry_requested(foreign)? {
             return Err(Failure::Other(format!(

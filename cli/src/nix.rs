@@ -146,9 +146,10 @@ pub fn store(options: &[&str]) -> Result<Store, NixError> {
     Ok(Store { url: line("Store URL:").unwrap_or_default(), version: line("Version:") })
 }
 
-/// Whether the plugin is on where `options` lead: there, the path of its greeting is a valid one.
-pub fn plugin_answers(options: &[&str], greeting: &str) -> Result<bool, NixError> {
-    match run("nix-store", [options, &["--check-validity", greeting]].concat()) {
+/// Asks where `options` lead whether a path is valid. With the path of a message, that is how a plugin there hears it, see
+/// [`nix_negative_cache_core::channel`]; it calls none of them valid but the greeting.
+pub fn is_valid(options: &[&str], path: &str) -> Result<bool, NixError> {
+    match run("nix-store", [options, &["--check-validity", path]].concat()) {
         Err(error) if error.0.contains("is not valid") => Ok(false),
         other => other.map(|_| true),
     }
@@ -182,16 +183,6 @@ fn settings(text: &str) -> BTreeMap<String, String> {
         }
     }
     settings
-}
-
-/// Tells the plugin in nix-daemon something, by asking the daemon for a path, see
-/// [`nix_negative_cache_core::channel`]. What comes of it, the daemon does not say.
-pub fn tell_daemon(path: &str) -> Result<(), NixError> {
-    match run("nix-store", ["--check-validity", path]) {
-        // There is no such path, as ever.
-        Err(error) if error.0.contains("is not valid") => Ok(()),
-        other => other.map(|_| ()),
-    }
 }
 
 /// The derivations that Nix would build for these.

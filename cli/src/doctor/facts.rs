@@ -208,7 +208,7 @@ impl StoreFacts {
         // The program `nix` takes it after the command only.
         let url = options.last().copied().map(|url| ["--option", "store", url]);
         let store = nix::store(url.as_ref().map_or(&[], |options| options));
-        let plugin_on = nix::plugin_answers(options, greeting);
+        let plugin_on = nix::is_valid(options, greeting);
         StoreFacts { store, plugin_on }
     }
 
