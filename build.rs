@@ -40,6 +40,7 @@ fn build() -> Result<(), String> {
             "eavesdropping",
             "entry",
             "evidence",
+            "missing",
             "observer",
             "outputs",
             "policy",

@@ -79,7 +79,7 @@ struct PartlyRefused
         Store & store,
         Store & evalStore,
         const std::vector<DerivedPath> & requests,
-        const Consultation & consultation,
+        Consultation & consultation,
         Ask && ask)
         : worker(store, evalStore)
         , goals(worker, consultation)
@@ -185,8 +185,11 @@ void DaemonStore::queryMissing(
     uint64_t & downloadSize,
     uint64_t & narSize)
 {
-    if (!Unanswered::answers(downloadSize, narSize))
-        nix::UDSRemoteStore::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);
+    if (Unanswered::answers(downloadSize, narSize))
+        return;
+    nix::UDSRemoteStore::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);
+    if (negative_cache::settings().enable)
+        lastAnswer.remember(*this, targets, willBuild);
 }
 
 void DaemonStore::setOptions(RemoteStore::Connection & connection)

@@ -3,13 +3,14 @@
    says of them. */
 
 #include "compat.hh"
+#include "missing.hh"
 #include "nix-negative-cache-plugin/src/lib.rs.h"
 
 #include <atomic>
 
 namespace negative_cache {
 
-class DaemonStore : public nix::UDSRemoteStore
+class DaemonStore : public nix::UDSRemoteStore, public Remembering
 {
     std::atomic<bool> hasPlugin = false;
 

@@ -26,22 +26,14 @@ static bool isKnown(const core::Policy & policy, const rust::Vec<core::Output> &
     return false;
 }
 
-/* The core's verdict; what does not stand in the way is said here. */
-static core::Verdict judge(
-    const core::Policy & policy,
-    const rust::Vec<rust::String> & requested,
-    const rust::Vec<core::MissingDerivation> & missing)
+/* Says what does not stand in the way. */
+static void say(const MissingDerivations & missing, Store & store, const core::Verdict & verdict)
 {
-    auto verdict = core::judge_request(policy, requested, missing);
-    report(verdict.trouble);
+    auto path = [&](const core::KnownFailure & failure) { return store.printStorePath(missing.path(failure.place)); };
     for (auto & failure : verdict.warnings)
-        warn("'%s' %s", std::string(missing.at(failure.place).path), compat::plain(std::string(failure.text)));
+        warn("'%s' %s", path(failure), compat::plain(std::string(failure.text)));
     for (auto & failure : verdict.doubted)
-        printTalkative(
-            "negative cache: '%s' %s",
-            std::string(missing.at(failure.place).path),
-            compat::plain(std::string(failure.text)));
-    return verdict;
+        printTalkative("negative cache: '%s' %s", path(failure), compat::plain(std::string(failure.text)));
 }
 
 static BuildResult::Status nixStatus(core::Status status)
@@ -63,37 +55,116 @@ static compat::Refusal refusal(const Store & store, const StorePath & path, cons
         nixStatus(failure.status)};
 }
 
-Consultation consult(Store & store, const core::Policy & policy, const std::vector<DerivedPath> & requests)
+/* Looks up what is known of some of the derivations that a request would build. */
+class Look
 {
-    Consultation consultation;
-    if (!hasKnownFailures(policy))
-        return consultation;
+    Store & store;
+    const core::Policy & policy;
+    MissingDerivations & missing;
 
-    rust::Vec<core::MissingDerivation> facts;
-    for (auto & path : compat::queryMissing(store, requests).willBuild) {
-        auto derivation = store.readDerivation(path);
-        core::MissingDerivation fact{.path = store.printStorePath(path), .outputs = {}};
-        auto keys = outputKeys(store, derivation);
-        /* What it resolves to, Nix was not asked about. Whether all that is wanted of it can be had shows later. */
-        bool mayBeHad = !derivation.type().hasKnownOutputPaths() && isKnown(policy, keys)
-            && std::any_of(keys.begin(), keys.end(), [&](auto & key) { return canBeHad(store, path, derivation, key); });
-        if (!mayBeHad && compat::wantsNegativeCache(path, derivation))
-            fact.outputs = plainKeys(keys);
-        for (auto & input : compat::inputDerivations(derivation))
-            fact.inputs.push_back(store.printStorePath(input));
-        consultation.missing.push_back({path, std::move(derivation)});
-        facts.push_back(std::move(fact));
+public:
+    rust::Box<core::Consultation> found = core::new_consultation();
+    /* What was looked up, by the places of the derivations. */
+    std::map<size_t, rust::Vec<core::Output>> keys;
+
+    Look(Store & store, const core::Policy & policy, MissingDerivations & missing)
+        : store(store)
+        , policy(policy)
+        , missing(missing)
+    {
     }
-    rust::Vec<rust::String> requested;
+
+    template<typename Places>
+    void at(const Places & places)
+    {
+        rust::Vec<core::MissingDerivation> facts;
+        for (size_t place : places) {
+            auto & path = missing.path(place);
+            auto & derivation = missing.derivation(place);
+            auto [known, isNew] = keys.emplace(place, rust::Vec<core::Output>());
+            if (!isNew || !compat::wantsNegativeCache(path, derivation))
+                continue;
+            known->second = outputKeys(store, derivation);
+            /* What it resolves to, Nix was not asked about. Whether all that is wanted of it can be had shows later. */
+            if (!derivation.type().hasKnownOutputPaths() && isKnown(policy, known->second) && someCanBeHad(place))
+                continue;
+            facts.push_back(
+                {.place = place, .path = store.printStorePath(path), .outputs = plainKeys(known->second)});
+        }
+        report(core::look(*found, policy, facts));
+    }
+
+    bool someCanBeHad(size_t place) const
+    {
+        auto & outputs = keys.at(place);
+        return std::any_of(outputs.begin(), outputs.end(), [&](auto & key) {
+            return canBeHad(store, missing.path(place), missing.derivation(place), key);
+        });
+    }
+};
+
+/* What stands in the way of `requests`, if they would build `willBuild`. If that was so some time ago, nothing if any of
+   what does can be had by now. */
+static std::optional<Consultation> consult(
+    Store & store,
+    const core::Policy & policy,
+    const std::vector<DerivedPath> & requests,
+    const StorePathSet & willBuild,
+    bool someTimeAgo)
+{
+    Consultation consultation{.missing = std::make_shared<MissingDerivations>(store, willBuild), .asked = true};
+    auto & missing = *consultation.missing;
+    std::set<size_t> requested;
     for (auto & request : requests)
         if (auto path = compat::requestedDerivation(request))
-            requested.push_back(store.printStorePath(*path));
-    consultation.asked = true;
-    consultation.verdict = judge(policy, requested, facts);
-    for (auto & warning : consultation.verdict.warnings)
-        for (auto & key : facts.at(warning.place).outputs)
-            consultation.said.push_back(key);
+            if (auto place = missing.place(*path))
+                requested.insert(*place);
+
+    Look look(store, policy, missing);
+    look.at(requested);
+    /* Where the requests themselves are refused, nothing else matters. */
+    bool all = settings.keepGoing || policy.warns();
+    if (look.found->known_count() < (all ? requested.size() : std::min<size_t>(1, requested.size()))) {
+        auto names = missing.names();
+        auto candidates = core::candidates(policy, {names.data(), names.size()});
+        report(candidates.trouble);
+        look.at(candidates.places);
+    }
+
+    std::vector<size_t> places(requested.begin(), requested.end());
+    auto & verdict = consultation.verdict;
+    verdict = core::verdict(*look.found, policy, {places.data(), places.size()}, settings.keepGoing, missing);
+    missing.rethrow();
+    report(verdict.trouble);
+    if (someTimeAgo && std::any_of(verdict.known.begin(), verdict.known.end(), [&](auto & failure) {
+            return look.someCanBeHad(failure.place);
+        }))
+        return std::nullopt;
+    say(missing, store, verdict);
+    for (auto & warning : verdict.warnings)
+        for (auto & key : look.keys.at(warning.place))
+            consultation.said.push_back(key.path);
+    if (verdict.known.empty())
+        consultation.missing.reset();
     return consultation;
+}
+
+Consultation consult(Store & store, const core::Policy & policy, const std::vector<DerivedPath> & requests)
+{
+    auto remembering = dynamic_cast<Remembering *>(&store);
+    auto remembered = remembering ? remembering->lastAnswer.take(store, requests) : std::nullopt;
+    if (!hasKnownFailures(policy)) {
+        Consultation nothingKnown;
+        nothingKnown.asked = bool(remembered);
+        return nothingKnown;
+    }
+    if (remembered)
+        if (auto consultation = consult(store, policy, requests, *remembered, true))
+            return std::move(*consultation);
+    auto willBuild = compat::queryMissing(store, requests).willBuild;
+    if (remembering)
+        remembering->lastAnswer.take(store, requests);
+    return *consult(store, policy, requests, willBuild, false);
 }
 
 std::optional<compat::Refusal> consult(
@@ -112,34 +183,19 @@ std::optional<compat::Refusal> consult(
 std::optional<compat::Refusal> refusalOf(
     Store & store, const core::Policy & policy, const StorePath & path, const rust::Vec<rust::String> & keys)
 {
-    rust::Vec<rust::String> requested;
-    requested.push_back(store.printStorePath(path));
+    MissingDerivations missing(store, {path});
+    auto found = core::new_consultation();
     rust::Vec<core::MissingDerivation> facts;
-    facts.push_back({.path = requested[0], .outputs = keys});
-    auto verdict = judge(policy, requested, facts);
+    facts.push_back({.place = 0, .path = store.printStorePath(path), .outputs = keys});
+    report(core::look(*found, policy, facts));
+    size_t requested = 0;
+    auto verdict = core::verdict(*found, policy, {&requested, 1}, settings.keepGoing, missing);
+    missing.rethrow();
+    report(verdict.trouble);
+    say(missing, store, verdict);
     if (verdict.known.empty())
         return std::nullopt;
     return refusal(store, path, verdict.known[0]);
-}
-
-static thread_local bool leftUnanswered = false;
-
-Unanswered::Unanswered(bool unanswered)
-{
-    leftUnanswered = unanswered;
-}
-
-Unanswered::~Unanswered()
-{
-    leftUnanswered = false;
-}
-
-bool Unanswered::answers(uint64_t & downloadSize, uint64_t & narSize)
-{
-    if (!std::exchange(leftUnanswered, false))
-        return false;
-    downloadSize = narSize = 0;
-    return true;
 }
 
 bool isThere(Store & store, const DerivedPath & request)
@@ -148,33 +204,31 @@ bool isThere(Store & store, const DerivedPath & request)
     return missing.willBuild.empty() && missing.willSubstitute.empty() && missing.unknown.empty();
 }
 
-RefusedGoals::RefusedGoals(Worker & worker, const Consultation & consultation)
+RefusedGoals::RefusedGoals(Worker & worker, Consultation & consultation)
     : worker(worker)
 {
-    auto & missing = consultation.missing;
+    if (!consultation.missing)
+        return;
+    auto & missing = *consultation.missing;
     auto & verdict = consultation.verdict;
     auto add = [&](size_t place, std::optional<compat::Refusal> error) {
-        auto & path = missing.at(place).path;
+        auto & path = missing.path(place);
         auto goal = std::make_shared<compat::UnbuiltGoal>(path, worker, std::move(error));
         goals.emplace(path, goal);
         return goal;
     };
     for (auto & failure : verdict.known)
-        known.push_back(add(failure.place, refusal(worker.store, missing.at(failure.place).path, failure)));
+        known.push_back(add(failure.place, refusal(worker.store, missing.path(failure.place), failure)));
     for (auto place : verdict.dependents)
         add(place, std::nullopt);
 
-    StorePathSet alsoMissing;
-    if (settings.keepGoing)
-        for (auto & i : missing)
-            alsoMissing.insert(i.path);
     for (auto place : verdict.dependents) {
-        auto & [path, derivation] = missing.at(place);
-        auto & goal = goals.at(path);
+        auto & goal = goals.at(missing.path(place));
+        auto & derivation = missing.derivation(place);
         for (auto & input : compat::inputDerivations(derivation))
             if (auto other = goals.find(input); other != goals.end())
                 goal->addWaitee(other->second);
-            else if (alsoMissing.count(input))
+            else if (settings.keepGoing && missing.place(input))
                 alsoWanted.push_back({goal, derivation, input});
     }
 }

@@ -2,22 +2,18 @@
 /* One request, from what it would build to the goals that are run for it. */
 
 #include "compat.hh"
+#include "missing.hh"
 #include "nix-negative-cache-plugin/src/lib.rs.h"
 #include "observer.hh"
 #include "second_look.hh"
 
 namespace negative_cache {
 
-/* The derivations that a request would build, and what the core says of them. */
+/* What a request would build, and what the core says of that. */
 struct Consultation
 {
-    struct Missing
-    {
-        nix::StorePath path;
-        nix::Derivation derivation;
-    };
-
-    std::vector<Missing> missing;
+    /* None if nothing is known to fail. */
+    std::shared_ptr<MissingDerivations> missing;
     core::Verdict verdict;
     /* By what the user was warned of is known. */
     rust::Vec<rust::String> said;
@@ -71,19 +67,6 @@ public:
     }
 };
 
-/* For as long as it lives, a worker of this thread that starts to run need not be answered: it asks what is missing and
-   throws the answer away (`Worker::run`). */
-class Unanswered
-{
-public:
-    explicit Unanswered(bool unanswered = true);
-    ~Unanswered();
-    Unanswered(const Unanswered &) = delete;
-
-    /* Whether a question is that one, which is asked once. */
-    static bool answers(uint64_t & downloadSize, uint64_t & narSize);
-};
-
 /* Whether nothing has to be built or substituted for a request. */
 bool isThere(nix::Store & store, const nix::DerivedPath & request);
 
@@ -106,7 +89,7 @@ public:
 
     std::vector<AlsoWanted> alsoWanted;
 
-    RefusedGoals(nix::Worker & worker, const Consultation & consultation);
+    RefusedGoals(nix::Worker & worker, Consultation & consultation);
 
     /* Lets the worker run them. Those of known failures fail at once; dependents wake up when what they wait for has. */
     void wake();

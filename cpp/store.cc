@@ -22,7 +22,7 @@ static std::vector<compat::Requested> makeGoals(
     Worker & worker,
     BuildMode mode,
     const std::vector<DerivedPath> & requests,
-    const Consultation & consultation,
+    Consultation & consultation,
     RefusedGoals & refused)
 {
     bool anyKnown = !consultation.verdict.known.empty();
@@ -114,8 +114,11 @@ void negative_cache::LocalStore::queryMissing(
     uint64_t & downloadSize,
     uint64_t & narSize)
 {
-    if (!Unanswered::answers(downloadSize, narSize))
-        nix::LocalStore::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);
+    if (Unanswered::answers(downloadSize, narSize))
+        return;
+    nix::LocalStore::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);
+    if (settings().enable)
+        lastAnswer.remember(*this, targets, willBuild);
 }
 
 bool negative_cache::LocalStore::isValidPathUncached(const StorePath & path)

@@ -3,11 +3,12 @@
    before it builds. */
 
 #include "compat.hh"
+#include "missing.hh"
 #include "nix-negative-cache-plugin/src/lib.rs.h"
 
 namespace negative_cache {
 
-class LocalStore : public nix::LocalStore
+class LocalStore : public nix::LocalStore, public Remembering
 {
 public:
     explicit LocalStore(const Params & params)

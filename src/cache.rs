@@ -1,6 +1,6 @@
 //! The cache of this process: turns what C++ sends into the core's types, and keeps the database open.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::{Mutex, PoisonError};
@@ -10,19 +10,17 @@ use nix_negative_cache_core::belief::{Belief, believe};
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::place::Audience;
-use nix_negative_cache_core::database::{Database, DatabaseError, FailureId, Version};
+use nix_negative_cache_core::database::{Database, DatabaseError};
 use nix_negative_cache_core::judgement::{self, Evidence, Judgement, Reason};
 use nix_negative_cache_core::log_tail::{beginning, printable};
-use nix_negative_cache_core::record::{self, Believed, Failure, FailureRecord};
-use nix_negative_cache_core::refusal;
+use nix_negative_cache_core::record::{self, Failure, FailureRecord};
 use nix_negative_cache_core::store_path::{DerivationPath, OutputPath};
-use nix_negative_cache_core::verdict::{self, Missing};
 
 use crate::boundary::fault_point;
 use crate::client;
 use crate::policy::Policy;
 use crate::running_build::RunningBuild;
-use crate::{EndedBuild, FailureAttributes, KnownFailure, MissingDerivation, Status, Verdict};
+use crate::{EndedBuild, FailureAttributes, Status};
 
 /// The open databases by path, and the process that opened them: nix-daemon forks for each connection, and a
 /// connection to SQLite must not be used after a fork (sqlite.org/howtocorrupt.html, 2.6).
@@ -70,7 +68,7 @@ fn with_database<T>(
 }
 
 /// Calls `work` with the database that this process writes to, if it is there; made if `create`.
-fn with_own<T>(
+pub fn with_own<T>(
     policy: &Policy,
     create: bool,
     work: impl FnOnce(Option<&mut Database>) -> Result<T, DatabaseError>,
@@ -81,7 +79,7 @@ fn with_own<T>(
 }
 
 /// Calls `work` with a database of `policy` that is only consulted.
-fn consulting<T: Default>(
+pub fn consulting<T: Default>(
     policy: &Policy,
     path: &Path,
     work: impl FnOnce(&mut Database) -> Result<T, DatabaseError>,
@@ -127,117 +125,9 @@ pub fn is_known_failure(policy: &Policy, key: &str) -> Result<bool, String> {
     any_database(policy, |database| database.is_known(&output))
 }
 
-/// What the record of a derivation says of a new attempt.
-fn belief(policy: &Policy, record: &FailureRecord, now: Timestamp) -> Result<Belief, String> {
-    Ok(record.belief(policy.user, policy.environment(), policy.settings()?, now))
-}
-
 /// A record as this process sees it.
-fn seen(policy: &Policy, record: FailureRecord) -> FailureRecord {
+pub fn seen(policy: &Policy, record: FailureRecord) -> FailureRecord {
     if policy.asks_daemon() { record.as_clients_see() } else { record }
-}
-
-/// What a database knows of missing derivations, by their places. Of a fetch, only what happened to the same one: the
-/// output of a fetch is the same however it is made, so that everybody can make up one that fails.
-struct Records {
-    version: Version,
-    records: BTreeMap<usize, (FailureId, FailureRecord)>,
-}
-
-fn records_of(policy: &Policy, path: &Path, missing: &[Missing]) -> Result<Option<Records>, String> {
-    consulting(policy, path, |database| {
-        let version = database.version()?;
-        let failures = database.known(missing.iter().flat_map(|missing| &missing.outputs))?;
-        let mut records = BTreeMap::new();
-        for (place, missing) in missing.iter().enumerate() {
-            if let Some(id) = missing.outputs.iter().find_map(|output| failures.get(output))
-                && let Some(record) = database.record(*id)?
-                && record.counts_for([missing.derivation.as_str()])
-            {
-                records.insert(place, (*id, seen(policy, record)));
-            }
-        }
-        Ok(Some(Records { version, records }))
-    })
-}
-
-/// A failure that stands in the way.
-struct Known<'a> {
-    database: &'a Path,
-    id: FailureId,
-    believed: Believed<'a>,
-}
-
-/// The verdict on a request for `requested` that would build `missing`.
-pub fn judge_request(policy: &Policy, requested: &[String], missing: &[MissingDerivation]) -> Result<Verdict, String> {
-    let requested = requested.iter().map(|path| path.as_str().into()).collect();
-    let missing: Vec<Missing> = missing
-        .iter()
-        .map(|missing| Missing {
-            derivation: missing.path.as_str().into(),
-            outputs: missing.outputs.iter().map(|path| path.as_str().into()).collect(),
-            inputs: missing.inputs.iter().map(|path| path.as_str().into()).collect(),
-        })
-        .collect();
-    let mut found = Vec::new();
-    for path in policy.consulted() {
-        found.extend(records_of(policy, path, &missing)?.map(|records| (path, records)));
-    }
-
-    let mut verdict = Verdict::default();
-    let now = Timestamp::now();
-    let mut known: HashMap<usize, Known<'_>> = HashMap::new();
-    for (path, Records { version, records }) in &found {
-        let mut doubted = Vec::new();
-        for (&place, (id, record)) in records {
-            match belief(policy, record, now)? {
-                Belief::Fails { attempt, .. } => {
-                    let believed = record.believed(attempt);
-                    known.entry(place).or_insert(Known { database: path, id: *id, believed });
-                }
-                Belief::Open(doubt) => {
-                    doubted.push(place);
-                    verdict.doubted.push(KnownFailure {
-                        place,
-                        text: format!("failed before, but may be built: {doubt}"),
-                        status: record.class.into(),
-                    });
-                }
-            }
-        }
-        // Who asks again gets the same answer, and should get it quickly: Nix asks often.
-        let doubted = doubted.into_iter().flat_map(|place| missing[place].outputs.clone());
-        consulting(policy, path, |database| database.set_aside(*version, doubted))?;
-    }
-    let say = |places: &[usize], text: &dyn Fn(&Known<'_>) -> String| {
-        let said = places.iter().filter_map(|place| Some((*place, known.get(place)?)));
-        said.map(|(place, known)| KnownFailure { place, text: text(known), status: known.believed.class.into() })
-            .collect()
-    };
-    let places = known.keys().copied().collect();
-    match verdict::decide(policy.settings()?, &requested, &missing, &places) {
-        verdict::Verdict::Build => {}
-        verdict::Verdict::Warn(places) => {
-            verdict.warnings =
-                say(&places, &|known| refusal::warning(&known.believed, now, &policy.wording(known.database)));
-        }
-        verdict::Verdict::Refuse { known: places, dependents } => {
-            verdict.known =
-                say(&places, &|known| refusal::refusal(&known.believed, now, &policy.wording(known.database)));
-            verdict.dependents = dependents;
-            let used: Vec<FailureId> = places
-                .iter()
-                .filter_map(|place| known.get(place))
-                .filter(|known| Some(known.database) == policy.database.as_deref())
-                .map(|known| known.id)
-                .collect();
-            with_own(policy, false, |database| {
-                database.into_iter().for_each(|database| database.note_use(&used, now));
-                Ok(())
-            })?;
-        }
-    }
-    Ok(verdict)
 }
 
 /// Whether the daemon has recorded a failure of these outputs by itself since the request was made. When a build started is

@@ -1,12 +1,13 @@
 //! The plugin: the bridge between Nix and the core.
 //!
-//! Plain data crosses it in both directions, in shared structures. Rust never calls C++ except to start it, so that
+//! Plain data crosses it in both directions, in shared structures. Rust calls C++ only where that never throws, so that
 //! no C++ exception can meet Rust; and everything that C++ calls here goes through [`boundary::guarded`], so that no
 //! panic can meet C++.
 
 mod boundary;
 mod cache;
 mod client;
+mod consultation;
 mod policy;
 mod running_build;
 
@@ -17,6 +18,7 @@ use nix_negative_cache_core::settings;
 
 use cxx::CxxString;
 use ffi::*;
+use consultation::Consultation;
 use policy::Policy;
 use running_build::RunningBuild;
 
@@ -63,9 +65,18 @@ mod ffi {
 
     /// A derivation that Nix would build, with paths as Nix prints them.
     struct MissingDerivation {
+        /// Its place among all of them.
+        place: usize,
         path: String,
+        /// What its outputs are known by.
         outputs: Vec<String>,
-        inputs: Vec<String>,
+    }
+
+    /// The places of derivations, or trouble.
+    #[derive(Default)]
+    struct Places {
+        trouble: String,
+        places: Vec<usize>,
     }
 
     /// What to say of a known failure, after its path in quotes.
@@ -206,8 +217,26 @@ mod ffi {
         fn has_known_failures(policy: &Policy) -> Answer;
         /// Whether any failure is recorded that a success would lift.
         fn has_records(policy: &Policy) -> Answer;
-        /// Decides about a request for the derivations `requested` that would build `missing`.
-        fn judge_request(policy: &Policy, requested: &Vec<String>, missing: &Vec<MissingDerivation>) -> Verdict;
+        /// The places of those of `names` (of derivations) that something is called that is known to fail.
+        fn candidates(policy: &Policy, names: &[&str]) -> Places;
+
+        type Consultation;
+
+        /// A request that is looked at.
+        fn new_consultation() -> Box<Consultation>;
+        /// Looks up what is known of some of the derivations that it would build. Returns what to warn of.
+        fn look(consultation: &mut Consultation, policy: &Policy, missing: &Vec<MissingDerivation>) -> String;
+        /// How many of them are known to fail.
+        fn known_count(self: &Consultation) -> usize;
+        /// What is done about the request for the derivations at the places `requested`.
+        fn verdict(
+            consultation: &mut Consultation,
+            policy: &Policy,
+            requested: &[usize],
+            keep_going: bool,
+            missing: &MissingDerivations,
+        ) -> Verdict;
+
         /// Whether the output `key` failed when it was last built, by a path or otherwise.
         fn is_known_failure(policy: &Policy, key: &CxxString) -> Answer;
         /// Records how a build ended.
@@ -233,9 +262,16 @@ mod ffi {
     #[namespace = "negative_cache"]
     unsafe extern "C++" {
         include!("entry.hh");
+        include!("missing.hh");
 
         /// Registers the plugin with Nix; never throws.
         fn enter();
+
+        /// The derivations that a request would build, by their places.
+        type MissingDerivations;
+
+        /// The places of those that need the one at `place`; never throws.
+        fn users(self: &MissingDerivations, place: usize) -> Vec<usize>;
     }
 }
 
@@ -307,9 +343,30 @@ fn is_known_failure(policy: &Policy, key: &CxxString) -> Answer {
     boundary::guarded(|| cache::is_known_failure(policy, &key.to_string_lossy())).into()
 }
 
+fn candidates(policy: &Policy, names: &[&str]) -> Places {
+    match boundary::guarded(|| Consultation::candidates(policy, names)) {
+        Ok(places) => Places { trouble: String::new(), places },
+        Err(trouble) => Places { trouble, places: Vec::new() },
+    }
+}
+
+fn new_consultation() -> Box<Consultation> {
+    Box::new(Consultation::new())
+}
+
 #[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
-fn judge_request(policy: &Policy, requested: &Vec<String>, missing: &Vec<MissingDerivation>) -> Verdict {
-    match boundary::guarded(|| cache::judge_request(policy, requested, missing)) {
+fn look(consultation: &mut Consultation, policy: &Policy, missing: &Vec<MissingDerivation>) -> String {
+    boundary::guarded(|| consultation.look(policy, missing)).err().unwrap_or_default()
+}
+
+fn verdict(
+    consultation: &mut Consultation,
+    policy: &Policy,
+    requested: &[usize],
+    keep_going: bool,
+    missing: &MissingDerivations,
+) -> Verdict {
+    match boundary::guarded(|| consultation.verdict(policy, requested, keep_going, missing)) {
         Ok(verdict) => verdict,
         Err(trouble) => Verdict { trouble, ..Verdict::default() },
     }

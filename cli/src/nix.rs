@@ -1,9 +1,12 @@
 //! What only Nix knows: the settings in force, and what it would build. Nix is asked through its programs, which speak
 //! for the version, the configuration and the plugins that the user has.
 
+use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::panic::resume_unwind;
 use std::process::Command;
+use std::thread;
 
 use jiff::Timestamp;
 use nix_negative_cache_core::belief::{Attempt, Belief};
@@ -42,8 +45,31 @@ pub fn run(
 pub struct Circumstances {
     /// The plugin's settings.
     pub settings: Settings,
-    /// Where a build would happen here, and where one by the daemon, as far as its users can see; not known without Nix.
-    environments: Option<[Environment; 2]>,
+    /// Where builds would happen; not known without Nix.
+    environments: Option<Environments>,
+}
+
+/// Where a build would happen here, and where one by the daemon.
+#[derive(Debug)]
+struct Environments {
+    values: BTreeMap<String, String>,
+    version: String,
+    here: OnceCell<Environment>,
+    daemons: OnceCell<Environment>,
+}
+
+impl Environments {
+    fn of(&self, builder: Builder) -> &Environment {
+        let environment = |version: &str| Environment::new(&self.values, machine::factors(&self.values, version));
+        match builder {
+            Builder::Here => self.here.get_or_init(|| environment(&self.version)),
+            Builder::Daemon => self.daemons.get_or_init(|| {
+                let version = store(&[]).ok().and_then(|store| store.version);
+                // As far as its users can see.
+                environment(version.as_ref().unwrap_or(&self.version)).as_clients_see()
+            }),
+        }
+    }
 }
 
 impl Circumstances {
@@ -75,26 +101,28 @@ impl Circumstances {
         let last = |attempts: &[Attempt]| {
             attempts.iter().find_map(|attempt| Some(attempt.failure.as_ref()?.environment.clone())).unwrap_or_default()
         };
-        let environment = match (&self.environments, by) {
-            (Some([here, _]), Builder::Here) => here.clone(),
-            (Some([_, daemons]), Builder::Daemon) => daemons.clone(),
-            (None, _) => last(&record.history),
+        let environment = match &self.environments {
+            Some(environments) => environments.of(*by).clone(),
+            None => last(&record.history),
         };
         record.belief(machine::user(), &environment, &self.settings, now)
     }
 }
 
 fn asked() -> Result<Circumstances, NixError> {
-    let Configuration { values, .. } = configuration(&[])?;
-    let version = version(&[])?;
+    // At once, as most of the time goes into starting Nix.
+    let (configuration, version) = thread::scope(|scope| {
+        let version = scope.spawn(|| version(&[]));
+        (configuration(&[]), version.join())
+    });
+    let Configuration { values, .. } = configuration?;
+    let version = version.unwrap_or_else(|panic| resume_unwind(panic))?;
     if !values.contains_key(ENABLE) {
         return Err(NixError("this Nix has not loaded the plugin; see 'plugin-files' in nix.conf".to_owned()));
     }
-    let environment = |version: &str| Environment::new(&values, machine::factors(&values, version));
-    let daemons = store(&[]).ok().and_then(|store| store.version).unwrap_or_else(|| version.clone());
     Ok(Circumstances {
         settings: Settings::new(&values).map_err(NixError)?,
-        environments: Some([environment(&version), environment(&daemons).as_clients_see()]),
+        environments: Some(Environments { values, version, here: OnceCell::new(), daemons: OnceCell::new() }),
     })
 }
 

@@ -4,7 +4,8 @@
 //! Records are found by output path, as in Nix before 2.0 (`queryFailedPaths`): derivations that differ only in how
 //! their fixed-output inputs are fetched have the same outputs and share a record.
 
-use std::collections::{HashMap, HashSet};
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, HashMap, HashSet};
 use std::error::Error;
 use std::fs::File;
 use std::io;
@@ -15,10 +16,10 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::types::{Type, Value};
+use rusqlite::types::{Type, Value, ValueRef};
 use rusqlite::vtab::array::{Array, load_module};
 use rusqlite::{
-    Connection, ErrorCode, OpenFlags, OptionalExtension, Row, Transaction, TransactionBehavior, ffi, params,
+    Connection, ErrorCode, OpenFlags, Row, Transaction, TransactionBehavior, ffi, params, params_from_iter,
 };
 
 use crate::belief::{Attempt, FailedAttempt, MAX_ATTEMPTS};
@@ -239,6 +240,36 @@ impl Database {
         query().map_err(self.failed())
     }
 
+    /// The places of those of `names` that anything is called that is known to fail. Of most derivations that tells enough:
+    /// those of the same output have the same name.
+    pub fn candidates(&self, names: &[&str]) -> Result<Vec<usize>, DatabaseError> {
+        let query = || {
+            // Unless more is known than is asked about, to read all names is quicker than to look for each.
+            let mut statement = self.connection.prepare_cached("SELECT name FROM failure WHERE stands LIMIT ?1")?;
+            let mut rows = statement.query([names.len()])?;
+            let (mut count, mut known) = (0, HashSet::new());
+            while let Some(row) = rows.next()? {
+                count += 1;
+                let name = row.get_ref(0)?.as_str()?;
+                if !known.contains(name) {
+                    known.insert(name.to_owned());
+                }
+            }
+            if count == names.len() {
+                // In their order, neighbours are on the same page.
+                let wanted: BTreeSet<&str> = names.iter().copied().collect();
+                let mut statement = self.connection.prepare_cached(
+                    "SELECT wanted.value FROM rarray(?1) AS wanted
+                     WHERE EXISTS (SELECT 1 FROM failure WHERE stands AND name = wanted.value)",
+                )?;
+                let rows = statement.query_map([text_array(wanted)], |row| row.get(0))?;
+                known = rows.collect::<Result<_, _>>()?;
+            }
+            Ok((0..names.len()).filter(|place| known.contains(names[*place])).collect())
+        };
+        query().map_err(self.failed())
+    }
+
     /// Which of `outputs` failed when they were last built.
     pub fn known<'a>(
         &self,
@@ -325,56 +356,60 @@ impl Database {
         query().map_err(self.failed())
     }
 
+    /// The records of failures, but of those that were forgotten in the meantime.
+    pub fn records_of(&self, failures: &[FailureId]) -> Result<HashMap<FailureId, FailureRecord>, DatabaseError> {
+        let wanted: Array = Rc::new(failures.iter().map(|id| Value::Integer(id.0)).collect());
+        self.read_records(Some(&wanted)).map(HashMap::from_iter).map_err(self.failed())
+    }
+
     /// The record of a failure, unless it was forgotten in the meantime.
     pub fn record(&self, id: FailureId) -> Result<Option<FailureRecord>, DatabaseError> {
-        let query = || {
-            let mut statement = self.connection.prepare_cached(&format!("{SELECT_RECORD} WHERE id = ?1"))?;
-            let record = statement.query_row([id.0], record_of_one_table).optional()?;
-            record.map(|(_, record)| self.completed(id.0, record)).transpose()
-        };
-        query().map_err(self.failed())
+        Ok(self.records_of(&[id])?.remove(&id))
     }
 
     /// All records, newest first.
     pub fn records(&self) -> Result<Vec<FailureRecord>, DatabaseError> {
-        let query = || {
-            let mut statement =
-                self.connection.prepare_cached(&format!("{SELECT_RECORD} ORDER BY last_failure DESC, id DESC"))?;
-            let rows = statement.query_map([], record_of_one_table)?;
-            rows.map(|row| row.and_then(|(id, record)| self.completed(id, record))).collect::<Result<_, _>>()
-        };
-        query().map_err(self.failed())
+        let mut records = self.read_records(None).map_err(self.failed())?;
+        records.sort_by_key(|(id, record)| Reverse((record.last_failure, *id)));
+        Ok(records.into_iter().map(|(_, record)| record).collect())
     }
 
-    /// With what other tables have of it.
-    fn completed(&self, id: i64, mut record: FailureRecord) -> rusqlite::Result<FailureRecord> {
-        let mut outputs =
-            self.connection.prepare_cached("SELECT name, path FROM output WHERE failure = ?1 ORDER BY name")?;
-        let outputs = outputs.query_map([id], |row| {
-            Ok(Output { name: row.get(0)?, path: OutputPath::from(row.get::<_, String>(1)?) })
+    /// The records of some failures, or of all, in the order of their ids. Each table is read once for all of them.
+    fn read_records(&self, wanted: Option<&Array>) -> rusqlite::Result<Vec<(FailureId, FailureRecord)>> {
+        // All of the same state.
+        let transaction = self.connection.unchecked_transaction()?;
+        let mut statement = transaction.prepare_cached(&format!("{SELECT_RECORD} {} ORDER BY id", only("id", wanted)))?;
+        let rows = statement.query_map(params_from_iter(wanted), record_of_one_table)?;
+        let mut records: Vec<(FailureId, FailureRecord)> = rows.collect::<Result<_, _>>()?;
+        attach(&transaction, &mut records, wanted, "name, path FROM output", |row, record| {
+            record.outputs.push(Output { name: row.get(1)?, path: OutputPath::from(row.get::<_, String>(2)?) });
+            Ok(())
         })?;
-        record.outputs = outputs.collect::<Result<_, _>>()?;
-        let mut attempts = self.connection.prepare_cached(
-            "SELECT time, class, exit_code, environment FROM attempt WHERE failure = ?1 ORDER BY id DESC",
-        )?;
-        let attempts = attempts.query_map([id], |row| {
-            let failure = match row.get::<_, Option<String>>("class")? {
-                Some(_) => Some(FailedAttempt {
-                    class: class(row)?,
-                    exit_code: row.get("exit_code")?,
-                    environment: environment(row)?,
+        let mut environments = HashMap::new();
+        attach(&transaction, &mut records, wanted, "time, class, exit_code, environment FROM attempt", |row, record| {
+            let failure = match row.get_ref(2)? {
+                ValueRef::Null => None,
+                _ => Some(FailedAttempt {
+                    class: class(row, 2)?,
+                    exit_code: row.get(3)?,
+                    environment: environment(&transaction, &mut environments, row.get(4)?)?,
                 }),
-                None => None,
             };
-            Ok(Attempt { time: time(row, "time")?, failure })
+            record.history.push(Attempt { time: time(row, 1)?, failure });
+            Ok(())
         })?;
-        record.history = attempts.collect::<Result<_, _>>()?;
-        let mut retries =
-            self.connection.prepare_cached("SELECT user, time FROM retry WHERE failure = ?1 ORDER BY user")?;
-        let retries =
-            retries.query_map([id], |row| Ok(RetryRequest { user: row.get("user")?, time: time(row, "time")? }))?;
-        record.retries = retries.collect::<Result<_, _>>()?;
-        Ok(record)
+        attach(&transaction, &mut records, wanted, "user, time FROM retry", |row, record| {
+            record.retries.push(RetryRequest { user: row.get(1)?, time: time(row, 2)? });
+            Ok(())
+        })?;
+        for (_, record) in &mut records {
+            record.outputs.sort_by(|one, other| one.name.cmp(&other.name));
+            record.history.reverse();
+            record.retries.sort_by_key(|retry| retry.user);
+        }
+        drop(statement);
+        transaction.commit()?;
+        Ok(records)
     }
 
     /// Records a failure: a new record, or one more attempt of the one that these outputs have.
@@ -622,28 +657,28 @@ impl Database {
 const SELECT_RECORD: &str = "SELECT id, drv_path, store_dir, name, system, class, exit_code, message, log,
     first_failure, last_failure, attempts, duration_ms, host, nix_version, plugin_version FROM failure";
 
-fn record_of_one_table(row: &Row<'_>) -> rusqlite::Result<(i64, FailureRecord)> {
+fn record_of_one_table(row: &Row<'_>) -> rusqlite::Result<(FailureId, FailureRecord)> {
     let record = FailureRecord {
-        derivation: DerivationPath::from(row.get::<_, String>("drv_path")?),
+        derivation: DerivationPath::from(row.get::<_, String>(1)?),
         outputs: Vec::new(),
-        store_dir: row.get("store_dir")?,
-        name: row.get("name")?,
-        system: row.get("system")?,
-        class: class(row)?,
-        exit_code: row.get("exit_code")?,
-        message: row.get("message")?,
-        log: row.get("log")?,
-        first_failure: time(row, "first_failure")?,
-        last_failure: time(row, "last_failure")?,
-        attempts: row.get("attempts")?,
+        store_dir: row.get(2)?,
+        name: row.get(3)?,
+        system: row.get(4)?,
+        class: class(row, 5)?,
+        exit_code: row.get(6)?,
+        message: row.get(7)?,
+        log: row.get(8)?,
+        first_failure: time(row, 9)?,
+        last_failure: time(row, 10)?,
+        attempts: row.get(11)?,
         history: Vec::new(),
         retries: Vec::new(),
-        duration_ms: row.get("duration_ms")?,
-        host: row.get("host")?,
-        nix_version: row.get("nix_version")?,
-        plugin_version: row.get("plugin_version")?,
+        duration_ms: row.get(12)?,
+        host: row.get(13)?,
+        nix_version: row.get(14)?,
+        plugin_version: row.get(15)?,
     };
-    Ok((row.get("id")?, record))
+    Ok((FailureId(row.get(0)?), record))
 }
 
 /// Which of `outputs` failed when they were last built.
@@ -658,18 +693,57 @@ fn standing(connection: &Connection, outputs: &Array) -> rusqlite::Result<HashMa
     rows.collect()
 }
 
-fn unreadable(row: &Row<'_>, column: &str, why: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(row.as_ref().column_index(column).unwrap_or(0), Type::Text, why.into())
+/// What restricts a query to some failures, if it is not for all.
+fn only(column: &str, wanted: Option<&Array>) -> String {
+    wanted.map(|_| format!("WHERE {column} IN rarray(?1)")).unwrap_or_default()
 }
 
-fn class(row: &Row<'_>) -> rusqlite::Result<Class> {
-    let name: String = row.get("class")?;
-    Class::named(&name).ok_or_else(|| unreadable(row, "class", format!("there is no class '{name}'")))
+/// Calls `add` with each row of a table that belongs to one of `records`, and the record; those of each in the order of the
+/// rows. The failure is the first column, `columns` are the others.
+fn attach(
+    connection: &Connection,
+    records: &mut [(FailureId, FailureRecord)],
+    wanted: Option<&Array>,
+    columns: &str,
+    mut add: impl FnMut(&Row<'_>, &mut FailureRecord) -> rusqlite::Result<()>,
+) -> rusqlite::Result<()> {
+    let sql = format!("SELECT failure, {columns} {} ORDER BY failure", only("failure", wanted));
+    let mut statement = connection.prepare_cached(&sql)?;
+    let mut rows = statement.query(params_from_iter(wanted))?;
+    let mut records = records.iter_mut().peekable();
+    while let Some(row) = rows.next()? {
+        let failure = FailureId(row.get(0)?);
+        while records.next_if(|(id, _)| *id < failure).is_some() {}
+        if let Some((_, record)) = records.peek_mut().filter(|(id, _)| *id == failure) {
+            add(row, record)?;
+        }
+    }
+    Ok(())
 }
 
-fn environment(row: &Row<'_>) -> rusqlite::Result<Environment> {
-    let json: String = row.get("environment")?;
-    serde_json::from_str(&json).map_err(|error| unreadable(row, "environment", error))
+fn unreadable(column: usize, why: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, why.into())
+}
+
+fn class(row: &Row<'_>, column: usize) -> rusqlite::Result<Class> {
+    let name = row.get_ref(column)?.as_str()?;
+    Class::named(name).ok_or_else(|| unreadable(column, format!("there is no class '{name}'")))
+}
+
+/// The environment with this number, which is among those that were read before or is read.
+fn environment(
+    connection: &Connection,
+    read: &mut HashMap<Option<i64>, Environment>,
+    number: Option<i64>,
+) -> rusqlite::Result<Environment> {
+    if let Some(environment) = read.get(&number) {
+        return Ok(environment.clone());
+    }
+    let mut statement = connection.prepare_cached("SELECT factors FROM environment WHERE id = ?1")?;
+    let json: String = statement.query_row([number], |row| row.get(0))?;
+    let environment: Environment = serde_json::from_str(&json).map_err(|error| unreadable(0, error))?;
+    read.insert(number, environment.clone());
+    Ok(environment)
 }
 
 /// Adds an attempt that failed, or a success, and drops the oldest ones that nobody will ask for any more.
@@ -683,9 +757,15 @@ fn add_attempt(
     let environment = environment.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let class = failed.map(|failed| failed.class.name());
     let exit_code = failed.and_then(|failed| failed.exit_code);
+    if let Some(environment) = &environment {
+        transaction
+            .prepare_cached("INSERT INTO environment (factors) VALUES (?1) ON CONFLICT DO NOTHING")?
+            .execute([environment])?;
+    }
     transaction
         .prepare_cached(
-            "INSERT INTO attempt (failure, time, class, exit_code, environment) VALUES (?1, ?2, ?3, ?4, ?5)",
+            "INSERT INTO attempt (failure, time, class, exit_code, environment)
+             VALUES (?1, ?2, ?3, ?4, (SELECT id FROM environment WHERE factors = ?5))",
         )?
         .execute(params![failure, time, class, exit_code, environment])?;
     transaction
@@ -697,11 +777,10 @@ fn add_attempt(
     Ok(())
 }
 
-fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
+fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
     let milliseconds: i64 = row.get(column)?;
-    Timestamp::from_millisecond(milliseconds).map_err(|_| {
-        rusqlite::Error::IntegralValueOutOfRange(row.as_ref().column_index(column).unwrap_or(0), milliseconds)
-    })
+    Timestamp::from_millisecond(milliseconds)
+        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, milliseconds))
 }
 
 fn text_array<'a>(texts: impl IntoIterator<Item = &'a str>) -> Array {

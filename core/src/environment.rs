@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -189,7 +190,7 @@ impl fmt::Display for Direction {
 /// The factors of one build, by name. A factor that this Nix or this system does not have is not there.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Environment(BTreeMap<String, String>);
+pub struct Environment(Arc<BTreeMap<String, String>>);
 
 /// A factor that has changed so that a failure does not count.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -211,29 +212,32 @@ impl Environment {
                 factors.insert(factor.name.to_owned(), value.clone());
             }
         }
-        Environment(factors)
+        Environment(Arc::new(factors))
     }
 
     /// The same, but where Nix found that it could make no sandbox.
     pub fn without_sandbox(mut self) -> Environment {
-        self.0.insert(NAMESPACES.to_owned(), false.to_string());
+        Arc::make_mut(&mut self.0).insert(NAMESPACES.to_owned(), false.to_string());
         self
     }
 
     /// The same, but built by another machine, as Nix names it.
     pub fn on(mut self, machine: &str) -> Environment {
-        self.0.insert(MACHINE.to_owned(), machine.to_owned());
+        Arc::make_mut(&mut self.0).insert(MACHINE.to_owned(), machine.to_owned());
         self
     }
 
     /// As far as a client of the daemon that builds can tell.
     pub fn as_clients_see(mut self) -> Environment {
-        self.0.retain(|name, _| !is_the_builders_own(name));
+        Arc::make_mut(&mut self.0).retain(|name, _| !is_the_builders_own(name));
         self
     }
 
     /// What keeps a failure of `class` that happened here from counting in the environment `now`.
     pub fn differences(&self, now: &Environment, class: Class) -> Vec<Difference> {
+        if self == now && !self.0.contains_key(MACHINE) {
+            return Vec::new();
+        }
         let relevant = FACTORS.iter().filter(|factor| factor.only.is_none_or(|only| only == class));
         let differs = |factor: &Factor| {
             let still_there = factor.direction == Direction::StillThere;
@@ -269,7 +273,8 @@ mod tests {
     use super::*;
 
     fn environment(factors: &[(&str, &str)]) -> Environment {
-        Environment(factors.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
+        let factors = factors.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        Environment(Arc::new(factors.collect()))
     }
 
     #[test]
@@ -358,7 +363,7 @@ mod tests {
             value.prop_map(str::to_owned),
             0..8,
         )
-        .prop_map(Environment)
+        .prop_map(|factors| Environment(Arc::new(factors)))
     }
 
     proptest! {

@@ -1,20 +1,11 @@
 //! From what a request would build and what is known to fail to what is done about it.
+//!
+//! The derivations that would be built are told apart by their places in a list of them, and what needs what is only asked
+//! for where it matters: of thousands of derivations, few have anything to do with a failure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::settings::Settings;
-use crate::store_path::{DerivationPath, OutputPath};
-
-/// A derivation that Nix would build for a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Missing {
-    /// The derivation.
-    pub derivation: DerivationPath,
-    /// Those of its outputs whose paths are known before the build.
-    pub outputs: Vec<OutputPath>,
-    /// The derivations it needs outputs of, missing or not.
-    pub inputs: Vec<DerivationPath>,
-}
 
 /// What is done about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,102 +16,130 @@ pub enum Verdict {
     Warn(Vec<usize>),
     /// Known failures are not built, nor is what depends on them; the rest is up to Nix and `keep-going`.
     Refuse {
-        /// The places of the known failures, in the order of the missing derivations.
+        /// The places of the known failures, in their order.
         known: Vec<usize>,
-        /// The places of what can't be built because it needs one of them, directly or not, in the same order.
+        /// The places of what can't be built because it needs one of them, directly or not, in their order: with
+        /// `keep-going` all of that; without, when the first failure ends the request, enough to lead from each of `known`
+        /// to a request.
         dependents: Vec<usize>,
     },
 }
 
-/// Decides about a request for `requested` that would build `missing`, of which `known` (places in `missing`) failed
-/// before.
-pub fn decide(
+/// Decides about a request for the derivations at the places `requested`, of which those at `known` failed before. `users`
+/// tells which of the derivations that would be built need the one at a place.
+///
+/// # Errors
+///
+/// Those of `users`.
+pub fn decide<E>(
     settings: &Settings,
-    requested: &HashSet<DerivationPath>,
-    missing: &[Missing],
-    known: &HashSet<usize>,
-) -> Verdict {
+    keep_going: bool,
+    requested: &HashSet<usize>,
+    known: &BTreeSet<usize>,
+    users: impl FnMut(usize) -> Result<Vec<usize>, E>,
+) -> Result<Verdict, E> {
     if known.is_empty() || !settings.consults() {
-        return Verdict::Build;
+        return Ok(Verdict::Build);
     }
-    let places: HashMap<&DerivationPath, usize> =
-        missing.iter().enumerate().map(|(place, missing)| (&missing.derivation, place)).collect();
-    let needed = needed(&places, requested, missing, known);
-    let known: Vec<usize> = (0..missing.len()).filter(|place| needed[*place] && known.contains(place)).collect();
-    if known.is_empty() {
-        return Verdict::Build;
+    let mut walk =
+        Walk { requested, known, users, thorough: keep_going && !settings.warn, needed: BTreeMap::new() };
+    for &place in known {
+        walk.go(place)?;
     }
-    if settings.warn {
-        Verdict::Warn(known)
-    } else {
-        Verdict::Refuse { dependents: dependents(&places, missing, &known, &needed), known }
-    }
+    let (known, dependents): (Vec<usize>, Vec<usize>) =
+        walk.needed.iter().filter(|(_, needed)| **needed).map(|(place, _)| place).partition(|place| known.contains(place));
+    Ok(match known.is_empty() {
+        true => Verdict::Build,
+        false if settings.warn => Verdict::Warn(known),
+        false => Verdict::Refuse { known, dependents },
+    })
 }
 
-/// Whether each of `missing` is still needed if known failures are not built: what only a known failure needs is not.
-fn needed(
-    places: &HashMap<&DerivationPath, usize>,
-    requested: &HashSet<DerivationPath>,
-    missing: &[Missing],
-    known: &HashSet<usize>,
-) -> Vec<bool> {
-    let mut needed = vec![false; missing.len()];
-    let mut reached: Vec<usize> = requested.iter().filter_map(|path| places.get(path).copied()).collect();
-    while let Some(place) = reached.pop() {
-        if !std::mem::replace(&mut needed[place], true) && !known.contains(&place) {
-            reached.extend(missing[place].inputs.iter().filter_map(|input| places.get(input)));
-        }
-    }
-    needed
+/// From known failures to the requests that they stand in the way of.
+struct Walk<'a, Users> {
+    requested: &'a HashSet<usize>,
+    known: &'a BTreeSet<usize>,
+    users: Users,
+    /// Whether all that needs a known failure is looked at, or only as much as it takes to find a request.
+    thorough: bool,
+    /// Whether what was looked at is still needed if known failures are not built: what only another one needs is not.
+    needed: BTreeMap<usize, bool>,
 }
 
-fn dependents(
-    places: &HashMap<&DerivationPath, usize>,
-    missing: &[Missing],
-    known: &[usize],
-    needed: &[bool],
-) -> Vec<usize> {
-    let mut users: Vec<Vec<usize>> = vec![Vec::new(); missing.len()];
-    for (place, derivation) in missing.iter().enumerate() {
-        for input in derivation.inputs.iter().filter_map(|input| places.get(input)) {
-            users[*input].push(place);
+/// A derivation on the way up.
+struct Step {
+    place: usize,
+    users: std::vec::IntoIter<usize>,
+}
+
+impl<E, Users: FnMut(usize) -> Result<Vec<usize>, E>> Walk<'_, Users> {
+    fn step(&mut self, place: usize) -> Result<Step, E> {
+        let needed = self.requested.contains(&place);
+        self.needed.insert(place, needed);
+        let users = if needed && !self.thorough { Vec::new() } else { (self.users)(place)? };
+        Ok(Step { place, users: users.into_iter() })
+    }
+
+    fn go(&mut self, start: usize) -> Result<(), E> {
+        let mut way = vec![self.step(start)?];
+        while let Some(last) = way.last_mut() {
+            let arrived = !self.thorough && self.needed[&last.place];
+            match last.users.next().filter(|_| !arrived) {
+                Some(user) if self.known.contains(&user) => {}
+                Some(user) => match self.needed.get(&user) {
+                    Some(needed) => self.needs(way.last(), *needed),
+                    None => way.push(self.step(user)?),
+                },
+                None => {
+                    let needed = self.needed[&last.place];
+                    way.pop();
+                    self.needs(way.last(), needed);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Notes that one of the users of a derivation is needed.
+    fn needs(&mut self, step: Option<&Step>, needed: bool) {
+        if let (Some(step), true) = (step, needed) {
+            self.needed.insert(step.place, true);
         }
     }
-    let mut fails = vec![false; missing.len()];
-    let mut reached = known.to_vec();
-    while let Some(place) = reached.pop() {
-        if !std::mem::replace(&mut fails[place], true) {
-            reached.extend(&users[place]);
-        }
-    }
-    (0..missing.len()).filter(|place| fails[*place] && needed[*place] && known.binary_search(place).is_err()).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
     use proptest::prelude::*;
 
     use super::*;
 
-    /// Derivations named by their places, with the places of their inputs.
-    fn graph(inputs: &[&[usize]]) -> Vec<Missing> {
-        let name = |place: usize| DerivationPath::from(format!("/nix/store/{place}.drv"));
-        let missing = |(place, inputs): (usize, &&[usize])| Missing {
-            derivation: name(place),
-            outputs: vec![OutputPath::from(format!("/nix/store/{place}"))],
-            inputs: inputs.iter().map(|input| name(*input)).collect(),
+    /// What each of some derivations needs; asks for all of them.
+    fn decide_all(settings: &Settings, keep_going: bool, inputs: &[&[usize]], known: &[usize]) -> Verdict {
+        decide_some(settings, keep_going, inputs, known, &(0..inputs.len()).collect())
+    }
+
+    fn decide_some(
+        settings: &Settings,
+        keep_going: bool,
+        inputs: &[&[usize]],
+        known: &[usize],
+        requested: &HashSet<usize>,
+    ) -> Verdict {
+        let users = |place: usize| {
+            let users = (0..inputs.len()).filter(|user| inputs[*user].contains(&place));
+            Ok::<_, Infallible>(users.collect())
         };
-        inputs.iter().enumerate().map(missing).collect()
+        match decide(settings, keep_going, requested, &known.iter().copied().collect(), users) {
+            Ok(verdict) => verdict,
+            Err(never) => match never {},
+        }
     }
 
-    /// Asks for all of `missing`.
-    fn decide_all(settings: &Settings, missing: &[Missing], known: &[usize]) -> Verdict {
-        let requested = missing.iter().map(|missing| missing.derivation.clone()).collect();
-        decide(settings, &requested, missing, &known.iter().copied().collect())
-    }
-
-    fn refused(missing: &[Missing], known: &[usize]) -> Vec<usize> {
-        match decide_all(&Settings::default(), missing, known) {
+    fn refused(inputs: &[&[usize]], known: &[usize]) -> Vec<usize> {
+        match decide_all(&Settings::default(), true, inputs, known) {
             Verdict::Refuse { dependents, .. } => dependents,
             other => panic!("{other:?}"),
         }
@@ -128,43 +147,47 @@ mod tests {
 
     #[test]
     fn nothing_known_is_built() {
-        assert_eq!(decide_all(&Settings::default(), &graph(&[&[], &[0]]), &[]), Verdict::Build);
+        assert_eq!(decide_all(&Settings::default(), true, &[&[], &[0]], &[]), Verdict::Build);
     }
 
     #[test]
     fn dependents_are_refused_and_siblings_are_not() {
         // 0 is needed by 1, 1 by 2; 3 is a sibling; 4 needs both.
-        let missing = graph(&[&[], &[0], &[1], &[], &[2, 3]]);
-        assert_eq!(refused(&missing, &[0]), [1, 2, 4]);
-        assert_eq!(refused(&missing, &[3]), [4]);
-        assert!(refused(&missing, &[4]).is_empty());
+        let inputs: &[&[usize]] = &[&[], &[0], &[1], &[], &[2, 3]];
+        assert_eq!(refused(inputs, &[0]), [1, 2, 4]);
+        assert_eq!(refused(inputs, &[3]), [4]);
+        assert!(refused(inputs, &[4]).is_empty());
     }
 
     #[test]
     fn a_known_failure_that_needs_another_is_not_its_dependent() {
-        assert!(refused(&graph(&[&[], &[0]]), &[0, 1]).is_empty());
+        assert!(refused(&[&[], &[0]], &[0, 1]).is_empty());
     }
 
     #[test]
     fn what_only_a_known_failure_needs_does_not_matter() {
-        // 0 is needed by 1, 1 by 2; 0 and 2 are known, only 2 is asked for.
-        let missing = graph(&[&[], &[0], &[1]]);
-        let ask = |requested: usize| {
-            let requested = HashSet::from([missing[requested].derivation.clone()]);
-            decide(&Settings::default(), &requested, &missing, &HashSet::from([0, 2]))
-        };
-        assert_eq!(ask(2), Verdict::Refuse { known: vec![2], dependents: vec![] });
-        assert_eq!(ask(1), Verdict::Refuse { known: vec![0], dependents: vec![1] });
+        // 0 is needed by 1, 1 by 2; 0 and 2 are known.
+        let inputs: &[&[usize]] = &[&[], &[0], &[1]];
+        for keep_going in [false, true] {
+            let ask = |requested: usize| {
+                decide_some(&Settings::default(), keep_going, inputs, &[0, 2], &HashSet::from([requested]))
+            };
+            assert_eq!(ask(2), Verdict::Refuse { known: vec![2], dependents: vec![] });
+            assert_eq!(ask(1), Verdict::Refuse { known: vec![0], dependents: vec![1] });
+        }
     }
 
     #[test]
-    fn inputs_that_are_not_missing_do_not_matter() {
-        assert_eq!(refused(&graph(&[&[7], &[0, 9]]), &[0]), [1]);
+    fn without_keep_going_one_way_to_a_request_is_enough() {
+        // 0 is needed by 1 and 2, both by 3.
+        let inputs: &[&[usize]] = &[&[], &[0], &[0], &[1, 2]];
+        let ask = |keep_going| decide_some(&Settings::default(), keep_going, inputs, &[0], &HashSet::from([3]));
+        assert_eq!(ask(false), Verdict::Refuse { known: vec![0], dependents: vec![1, 3] });
+        assert_eq!(ask(true), Verdict::Refuse { known: vec![0], dependents: vec![1, 2, 3] });
     }
 
     #[test]
     fn settings() {
-        let missing = graph(&[&[]]);
         let table = [
             (Settings { retry: true, ..Settings::default() }, Verdict::Build),
             (Settings { keep_failed: true, ..Settings::default() }, Verdict::Build),
@@ -173,29 +196,56 @@ mod tests {
             (Settings::default(), Verdict::Refuse { known: vec![0], dependents: vec![] }),
         ];
         for (settings, expected) in table {
-            assert_eq!(decide_all(&settings, &missing, &[0]), expected, "{settings:?}");
+            assert_eq!(decide_all(&settings, false, &[&[]], &[0]), expected, "{settings:?}");
         }
     }
 
     proptest! {
         #[test]
-        fn exactly_what_reaches_a_known_failure_is_refused(
+        fn exactly_what_is_needed_and_reaches_a_known_failure_is_refused(
             edges in prop::collection::vec((0..12usize, 0..12usize), 0..40),
             known in prop::collection::btree_set(0..12usize, 1..4),
+            requested in prop::collection::hash_set(0..12usize, 1..12),
         ) {
             let mut inputs: Vec<Vec<usize>> = vec![Vec::new(); 12];
             for (a, b) in edges {
                 // Inputs have lower places, as derivations can't be built in circles.
                 if a != b { inputs[a.max(b)].push(a.min(b)); }
             }
-            let slices: Vec<&[usize]> = inputs.iter().map(Vec::as_slice).collect();
-            let known: Vec<usize> = known.into_iter().collect();
-            let refused = refused(&graph(&slices), &known);
+            let mut needed = [false; 12];
             let mut reaches = [false; 12];
+            for place in (0..12).rev() {
+                let user = |user: &usize| inputs[*user].contains(&place) && needed[*user] && !known.contains(user);
+                needed[place] = requested.contains(&place) || (0..12).any(|place| user(&place));
+            }
             for place in 0..12 {
                 reaches[place] = known.contains(&place) || inputs[place].iter().any(|input| reaches[*input]);
-                let expected = reaches[place] && !known.contains(&place);
-                prop_assert_eq!(refused.contains(&place), expected);
+            }
+            // By way of known failures nothing is reached: they are not tried, so what needs only them fails because of them.
+            let (of_known, of_others): (Vec<usize>, Vec<usize>) = (0..12)
+                .filter(|place| needed[*place] && reaches[*place])
+                .partition(|place| known.contains(place));
+
+            let slices: Vec<&[usize]> = inputs.iter().map(Vec::as_slice).collect();
+            let known: Vec<usize> = known.into_iter().collect();
+            let ask = |keep_going| decide_some(&Settings::default(), keep_going, &slices, &known, &requested);
+            let expected = match of_known.is_empty() {
+                true => Verdict::Build,
+                false => Verdict::Refuse { known: of_known.clone(), dependents: of_others.clone() },
+            };
+            prop_assert_eq!(ask(true), expected);
+            match ask(false) {
+                Verdict::Refuse { known, dependents } => {
+                    prop_assert_eq!(&known, &of_known);
+                    let refused: Vec<usize> = known.iter().chain(&dependents).copied().collect();
+                    for place in &refused {
+                        // From each, a way of refused ones leads to a request.
+                        let user = |user: &usize| inputs[*user].contains(place) && dependents.contains(user);
+                        prop_assert!(requested.contains(place) || refused.iter().any(user));
+                    }
+                    prop_assert!(dependents.iter().all(|place| of_others.contains(place)));
+                }
+                other => prop_assert_eq!(other, Verdict::Build),
             }
         }
     }

@@ -75,6 +75,28 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (failure, user)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- A few environments have all attempts in common.
+    CREATE TABLE environment (
+        id      INTEGER PRIMARY KEY,
+        factors TEXT    NOT NULL UNIQUE -- JSON
+    ) STRICT;
+    INSERT INTO environment (factors) SELECT DISTINCT environment FROM attempt WHERE environment IS NOT NULL;
+    ALTER TABLE attempt RENAME COLUMN environment TO old_environment;
+    ALTER TABLE attempt ADD COLUMN environment INTEGER REFERENCES environment (id); -- NULL for a success
+    UPDATE attempt SET environment = (SELECT id FROM environment WHERE factors = old_environment);
+    ALTER TABLE attempt DROP COLUMN old_environment;
+    CREATE INDEX attempt_environment ON attempt (environment);
+    CREATE TRIGGER environment_unused AFTER DELETE ON attempt BEGIN
+        DELETE FROM environment WHERE id = OLD.environment
+            AND NOT EXISTS (SELECT 1 FROM attempt WHERE environment = OLD.environment);
+    END;
+    -- What derivations are called tells at once that most of them never failed.
+    CREATE INDEX failure_name ON failure (name) WHERE stands;
+    DROP INDEX failure_stands;
+    DROP INDEX output_failure;
+    CREATE INDEX output_failure ON output (failure, name);
+",
 ];
 
 /// Brings the schema up to date.

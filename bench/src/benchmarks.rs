@@ -1,0 +1,553 @@
+//! What is measured, and what it must reach.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use nix_negative_cache_core::record::FailureRecord;
+
+use crate::daemon::Daemon;
+use crate::installation::{Installation, Plugin};
+use crate::pairs::{Effort, Estimate, Pair, Samples, measure};
+use crate::records::{database, failure, template, write_paths};
+use crate::table::{Row, Target};
+use crate::{Result, RunArguments, sides};
+
+const MILLISECONDS: f64 = 1e3;
+
+/// All benchmarks that were asked for.
+pub fn all(arguments: &RunArguments) -> Result<Vec<Row>> {
+    let mut bench = Bench { arguments, rows: Vec::new() };
+    load(&mut bench)?;
+    nothing_to_do(&mut bench)?;
+    builds(&mut bench)?;
+    requests(&mut bench)?;
+    connection(&mut bench)?;
+    consult(&mut bench)?;
+    record(&mut bench)?;
+    companion(&mut bench)?;
+    bisect(&mut bench)?;
+    if bench.rows.is_empty() {
+        return Err("there is no such benchmark".into());
+    }
+    Ok(bench.rows)
+}
+
+struct Bench<'a> {
+    arguments: &'a RunArguments,
+    rows: Vec<Row>,
+}
+
+impl Bench<'_> {
+    fn wants(&self, names: &[&str]) -> bool {
+        let filter = &self.arguments.filter;
+        filter.is_empty() || names.iter().any(|name| filter.iter().any(|wanted| name.contains(wanted.as_str())))
+    }
+
+    /// A number of derivations, or less of them if it is only to be seen that everything runs.
+    fn size(&self, size: u32) -> u32 {
+        if self.arguments.short { size.min(100) } else { size }
+    }
+
+    fn effort(&self) -> Effort {
+        if self.arguments.short {
+            Effort { seconds: 0.0, least: 1, most: 1 }
+        } else {
+            Effort { seconds: self.arguments.seconds, least: 5, most: 400 }
+        }
+    }
+
+    fn measure(&self, installation: &Installation, pair: &Pair) -> Result<Samples> {
+        eprintln!("  {}", pair.ours);
+        measure(pair, self.effort(), |command| installation.environment(command))
+    }
+
+    /// Both times in milliseconds, and what the target is about.
+    fn add(
+        &mut self,
+        benchmark: impl Into<String>,
+        samples: &Samples,
+        with: &'static str,
+        result: Estimate,
+        target: Target,
+    ) -> Result<()> {
+        self.rows.push(Row {
+            benchmark: benchmark.into(),
+            unit: "ms",
+            measured: Estimate::of(samples.ours.clone())?.median * MILLISECONDS,
+            compared: Some(Estimate::of(samples.theirs.clone())?.median * MILLISECONDS),
+            with,
+            rounds: samples.ours.len(),
+            result,
+            target,
+            met: Row::is_met(result, target),
+        });
+        Ok(())
+    }
+
+    fn compare(
+        &mut self,
+        benchmark: impl Into<String>,
+        installation: &Installation,
+        pair: &Pair,
+        with: &'static str,
+        target: Target,
+    ) -> Result<()> {
+        let samples = self.measure(installation, pair)?;
+        let ratio = samples.ratio()?;
+        let result = match target {
+            Target::Faster(_) => {
+                Estimate { median: 1.0 / ratio.median, low: 1.0 / ratio.high, high: 1.0 / ratio.low }
+            }
+            _ => ratio,
+        };
+        self.add(benchmark, &samples, with, result, target)
+    }
+}
+
+const STOCK: &str = "stock Nix";
+const DRY_RUN: &str = "stock --dry-run";
+
+fn pair(ours: String, theirs: String) -> Pair {
+    Pair { ours, theirs, prepare: None, statuses: [0, 0] }
+}
+
+/// A refusal, and what it is compared with.
+fn refused(ours: String, theirs: String) -> Pair {
+    Pair { statuses: [100, 0], ..pair(ours, theirs) }
+}
+
+/// What all installations need before they are measured: a store.
+fn settled(arguments: &RunArguments, name: &str, expressions: &[&str]) -> Result<(Installation, Vec<String>)> {
+    let installation = Installation::named(arguments, name)?;
+    let derivations: Result<Vec<_>> = expressions.iter().map(|text| installation.instantiate(text)).collect();
+    Ok((installation, derivations?))
+}
+
+fn load(bench: &mut Bench<'_>) -> Result<()> {
+    for (name, plugin) in [("load, off", Plugin::Off), ("load, on", Plugin::On)] {
+        if !bench.wants(&[name]) {
+            continue;
+        }
+        let (installation, _) = settled(bench.arguments, "requests", &["failing \"\""])?;
+        let eval = |plugin| Ok::<_, Box<dyn std::error::Error>>(installation.with(plugin, &[])? + " nix eval --expr 1");
+        let samples = bench.measure(&installation, &pair(eval(plugin)?, eval(Plugin::Absent)?))?;
+        let difference = samples.difference()?;
+        let milliseconds = Estimate {
+            median: difference.median * MILLISECONDS,
+            low: difference.low * MILLISECONDS,
+            high: difference.high * MILLISECONDS,
+        };
+        bench.add(name, &samples, STOCK, milliseconds, Target::More(1.0))?;
+        bench.add(name, &samples, STOCK, samples.ratio()?, Target::Ratio(1.02))?;
+    }
+    Ok(())
+}
+
+fn nothing_to_do(bench: &mut Bench<'_>) -> Result<()> {
+    let name = "nothing to do, 1,000 valid derivations";
+    let with_daemon = "nothing to do, 1,000 valid derivations, daemon and client";
+    if !bench.wants(&[name, with_daemon]) {
+        return Ok(());
+    }
+    let size = bench.size(1000);
+    let (installation, derivations) =
+        settled(bench.arguments, "valid", &[&format!("(closure {{ size = {size}; }}).top")])?;
+    let derivation = &derivations[0];
+    let stock = installation.with(Plugin::Absent, &[])?;
+    installation.output(&format!("{stock} nix-store --realise {derivation} 2>/dev/null"))?;
+    // Something is known: only then there is anything to ask.
+    let template = template(&installation)?;
+    database(&installation.database(), &[failure(&template, template.derivation.as_str(), "/other")], 1000)?;
+    let build = |plugin, more: &str| -> Result<String> {
+        Ok(format!("{} nix build {more} --no-link {}", installation.with(plugin, &[])?, all_outputs(&installation, derivation)?))
+    };
+    bench.compare(name, &installation, &pair(build(Plugin::On, "")?, build(Plugin::Absent, "")?), STOCK, Target::Ratio(1.01))
+}
+
+/// How this Nix's new commands name a derivation that they are to build.
+fn all_outputs(installation: &Installation, derivation: &str) -> Result<String> {
+    let version = installation.output("nix --version")?;
+    let old = version.contains(" 2.8.");
+    Ok(if old { derivation.to_owned() } else { format!("{derivation}^*") })
+}
+
+fn builds(bench: &mut Bench<'_>) -> Result<()> {
+    for jobs in [1, 2] {
+        let name = format!("nothing known, 200 builds, max-jobs {jobs}");
+        if !bench.wants(&[&name]) {
+            continue;
+        }
+        let (installation, derivations) = settled(bench.arguments, "builds", &["builds"])?;
+        installation.keep_state()?;
+        let build = |plugin| -> Result<String> {
+            let with = installation.with(plugin, &[&format!("max-jobs = {jobs}")])?;
+            Ok(format!("{with} nix-store --realise {}", derivations[0]))
+        };
+        let pair = Pair {
+            ours: build(Plugin::On)?,
+            theirs: build(Plugin::Absent)?,
+            prepare: Some(installation.reset_command()?),
+            statuses: [0, 0],
+        };
+        bench.compare(name, &installation, &pair, STOCK, Target::Ratio(1.01))?;
+    }
+    Ok(())
+}
+
+/// Requests for large closures of which nothing is built yet.
+fn requests(bench: &mut Bench<'_>) -> Result<()> {
+    let first = "large request, first of 10,000 builders starts";
+    let refusals = |size: u32| format!("refusal, closure of {}", thousands(size));
+    let deep = "deep refusal, closure of 10,000";
+    let memory = "memory, 10,000 derivations and 1 M records";
+    let ways = ["client with the plugin", "daemon with the plugin", "daemon and client with the plugin"];
+    let through: Vec<String> =
+        ways.iter().flat_map(|way| [format!("refusal, {way}"), format!("deep refusal, {way}")]).collect();
+    let sizes = [1, 1000, 10_000];
+    let mut names: Vec<String> = sizes.iter().map(|size| refusals(*size)).collect();
+    names.extend(through);
+    names.extend([first, deep, memory].map(str::to_owned));
+    if !bench.wants(&names.iter().map(String::as_str).collect::<Vec<_>>()) {
+        return Ok(());
+    }
+
+    let large = bench.size(10_000);
+    // Whoever tries the first builder hears that it is no use, and nothing is recorded.
+    let gives_up = format!("(closure {{ size = {large}; tag = \"-gives-up\"; leaf = \"exit 75\"; }}).top");
+    let top = |size: u32| format!("(closure {{ size = {size}; }}).top");
+    let (installation, derivations) = settled(bench.arguments, "requests", &[
+        &gives_up,
+        &top(1),
+        &top(bench.size(1000)),
+        &top(large),
+        &format!("(closure {{ size = {large}; }}).bottom"),
+    ])?;
+    let template = template(&installation)?;
+    let known = |derivation: &str, others: u32, name: &str| -> Result<String> {
+        let path = installation.path(name);
+        let failure = failure(&template, derivation, &installation.output_of(derivation)?);
+        database(&path, &[failure], others)?;
+        Ok(format!("negative-cache-database = {}", path.display()))
+    };
+    let stock = installation.with(Plugin::Absent, &[])?;
+    let realise = |with: &str, derivation: &str| format!("{with} nix-store --realise {derivation}");
+    let dry_run = |derivation: &str| format!("{stock} nix-store --realise --dry-run {derivation}");
+
+    if bench.wants(&[first]) {
+        let on = installation.with(Plugin::On, &[])?;
+        let gives_up = pair(realise(&on, &derivations[0]), realise(&stock, &derivations[0]));
+        let pair = Pair { statuses: [100, 100], ..gives_up };
+        bench.compare(first, &installation, &pair, STOCK, Target::Ratio(1.0))?;
+    }
+    for (size, derivation) in sizes.into_iter().zip(&derivations[1..4]) {
+        let name = refusals(size);
+        if bench.wants(&[&name]) {
+            let setting = known(derivation, 1000, &format!("known-{size}.sqlite"))?;
+            let on = installation.with(Plugin::On, &[&setting])?;
+            let pair = refused(realise(&on, derivation), dry_run(derivation));
+            bench.compare(name, &installation, &pair, DRY_RUN, Target::Ratio(1.02))?;
+        }
+    }
+    let (top, bottom) = (&derivations[3], &derivations[4]);
+    if bench.wants(&[deep]) {
+        let on = installation.with(Plugin::On, &[&known(bottom, 1000, "deep.sqlite")?])?;
+        let pair = refused(realise(&on, top), dry_run(top));
+        bench.compare(deep, &installation, &pair, DRY_RUN, Target::Ratio(1.02))?;
+    }
+    for (kind, derivation) in [("refusal", top), ("deep refusal", bottom)] {
+        for (way, daemons, clients) in [
+            (ways[0], Plugin::Absent, Plugin::On),
+            (ways[1], Plugin::On, Plugin::Absent),
+            (ways[2], Plugin::On, Plugin::On),
+        ] {
+            let name = format!("{kind}, {way}");
+            if !bench.wants(&[&name]) {
+                continue;
+            }
+            let setting = known(derivation, 1000, "daemon.sqlite")?;
+            let settings = |plugin| if plugin == Plugin::On { vec![setting.as_str()] } else { vec![] };
+            let _daemon = Daemon::start(&installation, daemons, &settings(daemons))?;
+            let client = |plugin: Plugin| -> Result<String> {
+                Ok(installation.with(plugin, &settings(plugin))? + " NIX_REMOTE=daemon")
+            };
+            // A client hears nothing of how a daemon's worker ended.
+            let pair = pair(
+                realise(&client(clients)?, top),
+                format!("{} nix-store --realise --dry-run {top}", client(Plugin::Absent)?),
+            );
+            let pair = Pair { statuses: [1, 0], ..pair };
+            bench.compare(name, &installation, &pair, DRY_RUN, Target::Ratio(1.02))?;
+        }
+    }
+    if bench.wants(&[memory]) {
+        let setting = known(bottom, bench.size(1_000_000), "million.sqlite")?;
+        let on = installation.with(Plugin::On, &[&setting])?;
+        // Both get as far as the first builder, which gives up.
+        peak(bench, memory, &installation, &realise(&on, &derivations[0]), &realise(&stock, &derivations[0]))?;
+    }
+    Ok(())
+}
+
+/// Compares the peaks of memory of two commands.
+fn peak(bench: &mut Bench<'_>, name: &str, installation: &Installation, ours: &str, theirs: &str) -> Result<()> {
+    let mebibytes = |line: &str| -> Result<f64> {
+        let file = installation.path("peak");
+        let mut command = Command::new("/usr/bin/time");
+        installation.environment(&mut command);
+        command.args(["--quiet", "--format=%M", "--output"]).arg(&file).args(shell_words::split(line)?).output()?;
+        let kibibytes: f64 = fs::read_to_string(file)?.trim().parse()?;
+        Ok(kibibytes / 1024.0)
+    };
+    let rounds = if bench.arguments.short { 1 } else { 11 };
+    let mut samples = Samples::default();
+    for _ in 0..rounds {
+        samples.ours.push(mebibytes(ours)?);
+        samples.theirs.push(mebibytes(theirs)?);
+    }
+    let result = samples.difference()?;
+    let target = Target::More(4.0);
+    bench.rows.push(Row {
+        benchmark: name.to_owned(),
+        unit: "MiB",
+        measured: Estimate::of(samples.ours)?.median,
+        compared: Some(Estimate::of(samples.theirs)?.median),
+        with: STOCK,
+        rounds,
+        result,
+        target,
+        met: Row::is_met(result, target),
+    });
+    Ok(())
+}
+
+/// Requests over one open connection: the time of many, less that of one.
+fn connection(bench: &mut Bench<'_>) -> Result<()> {
+    let name = "refusal over an open daemon connection";
+    if !bench.wants(&[name]) {
+        return Ok(());
+    }
+    let (installation, derivations) = settled(bench.arguments, "requests", &["failing \"\""])?;
+    let template = template(&installation)?;
+    let path = installation.path("connection.sqlite");
+    database(&path, &[failure(&template, &derivations[0], &installation.output_of(&derivations[0])?)], 1000)?;
+    let _daemon =
+        Daemon::start(&installation, Plugin::On, &[&format!("negative-cache-database = {}", path.display())])?;
+    let requests: u32 = if bench.arguments.short { 10 } else { 2000 };
+    let bench_program = std::env::current_exe()?;
+    let ask = |times: u32| {
+        let (program, socket) = (bench_program.display(), installation.path("socket"));
+        format!("{program} side ask {} {} {times}", socket.display(), derivations[0])
+    };
+    let samples = bench.measure(&installation, &pair(ask(requests + 1), ask(1)))?;
+    let difference = samples.difference()?;
+    let each = |seconds: f64| seconds * MILLISECONDS / f64::from(requests);
+    let result = Estimate { median: each(difference.median), low: each(difference.low), high: each(difference.high) };
+    let target = Target::AtMost(0.15);
+    bench.rows.push(Row {
+        benchmark: name.to_owned(),
+        unit: "ms",
+        measured: result.median,
+        compared: None,
+        with: "Guix 1.5.0: 0.15 to 0.26 ms",
+        rounds: samples.ours.len(),
+        result,
+        target,
+        met: Row::is_met(result, target),
+    });
+    Ok(())
+}
+
+fn consult(bench: &mut Bench<'_>) -> Result<()> {
+    let derivations = bench.size(10_000);
+    /// So often in one process, whose start then does not matter.
+    const TIMES: u32 = 5;
+    let counts: &[u32] = if bench.arguments.short { &[1000] } else { &[1000, 100_000, 1_000_000] };
+    for percent in [0, 1, 100] {
+        let mut each = Vec::new();
+        for &records in counts {
+            let name = format!("consult 10,000, {} records, {percent} % hits", thousands(records));
+            if !bench.wants(&[&name]) {
+                continue;
+            }
+            let (installation, _) = settled(bench.arguments, "requests", &["failing \"\""])?;
+            let template = template(&installation)?;
+            let (path, paths) = hits(&installation, &template, records, derivations, percent)?;
+            let program = std::env::current_exe()?;
+            let side =
+                |side: &str| format!("{} side {side} {} {} {TIMES}", program.display(), path.display(), paths.display());
+            let samples = bench.measure(&installation, &pair(side("consult"), side("query")))?;
+            bench.add(&name, &samples, "point queries", samples.ratio()?, Target::Ratio(1.0))?;
+            let per_derivation = |seconds: f64| seconds * 1e6 / f64::from(TIMES * derivations);
+            let ours = Estimate::of(samples.ours.iter().copied().map(per_derivation).collect())?;
+            let theirs = Estimate::of(samples.theirs.iter().copied().map(per_derivation).collect())?;
+            each.push(ours.median);
+            let target = Target::AtMost(2.0);
+            bench.rows.push(Row {
+                benchmark: name,
+                unit: "µs",
+                measured: ours.median,
+                compared: Some(theirs.median),
+                with: "point queries, each",
+                rounds: samples.ours.len(),
+                result: ours,
+                target,
+                met: Row::is_met(ours, target),
+            });
+        }
+        if let ([first, .., last], false) = (&each[..], bench.arguments.short) {
+            let result = Estimate::once(last / first);
+            let target = Target::Ratio(1_000_000f64.ln() / 1000f64.ln());
+            bench.rows.push(Row {
+                benchmark: format!("consult, {percent} % hits, growth from 1,000 to 1,000,000 records"),
+                unit: "µs",
+                measured: *last,
+                compared: Some(*first),
+                with: "1,000 records",
+                rounds: 1,
+                result,
+                target,
+                met: Row::is_met(result, target),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// A database of so many records, and the paths of so many derivations, of which some are in it.
+fn hits(
+    installation: &Installation,
+    template: &FailureRecord,
+    records: u32,
+    derivations: u32,
+    percent: u32,
+) -> Result<(PathBuf, PathBuf)> {
+    let path = installation.path(&format!("consult-{records}-{derivations}.sqlite"));
+    let known = derivations.min(records);
+    let folder = &template.store_dir;
+    let paths = |kind: u32, number: u32| {
+        // As evenly spread as real hashes.
+        let hash = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(kind));
+        let output = format!("{folder}/{hash:016x}{hash:016x}-package-{number}-1.0");
+        (format!("{output}.drv"), output)
+    };
+    if !path.exists() {
+        let failures: Vec<_> = (0..known)
+            .map(|number| paths(1, number))
+            .map(|(derivation, output)| failure(template, &derivation, &output))
+            .collect();
+        database(&path, &failures, records - known)?;
+    }
+    let asked: Vec<_> = (0..derivations)
+        .map(|number| if number % 100 < percent { paths(1, number % known) } else { paths(2, number) })
+        .collect();
+    let list = write_paths(&installation.path(&format!("paths-{percent}")), &asked)?;
+    Ok((path, list))
+}
+
+fn record(bench: &mut Bench<'_>) -> Result<()> {
+    for (name, processes) in [("record one failure", 1), ("record 64 failures in 64 processes", 64)] {
+        if !bench.wants(&[name]) {
+            continue;
+        }
+        let (installation, _) = settled(bench.arguments, "requests", &["failing \"\""])?;
+        let (ours, theirs) = (installation.path("record.sqlite"), installation.path("commit.sqlite"));
+        sides::make_database(&ours, &template(&installation)?)?;
+        sides::make_table(&theirs)?;
+        let program = std::env::current_exe()?;
+        let side = |side: &str, database: &Path| match processes {
+            1 => format!("{} side {side} {} 1", program.display(), database.display()),
+            _ => format!("{} side at-once {processes} {side} {}", program.display(), database.display()),
+        };
+        let pair = pair(side("record", &ours), side("commit", &theirs));
+        bench.compare(name, &installation, &pair, "a durable commit", Target::Ratio(1.5))?;
+    }
+    Ok(())
+}
+
+fn companion(bench: &mut Bench<'_>) -> Result<()> {
+    let (list, show) = ("companion, list of 100,000", "companion, show");
+    if !bench.wants(&[list, show]) {
+        return Ok(());
+    }
+    let (installation, derivations) = settled(bench.arguments, "requests", &["failing \"\""])?;
+    let template = template(&installation)?;
+    let path = installation.path("list.sqlite");
+    let output = installation.output_of(&derivations[0])?;
+    database(&path, &[failure(&template, &derivations[0], &output)], bench.size(100_000))?;
+    let companion = bench.arguments.companion.display();
+    let stock = installation.with(Plugin::Absent, &[])?;
+    let ours = |what: &str| format!("{stock} {companion} --database {} {what}", path.display());
+    let theirs = |sql: &str| format!("{stock} /usr/bin/sqlite3 -readonly {} {}", path.display(), shell_words::quote(sql));
+    if bench.wants(&[list]) {
+        let sql = "SELECT drv_path, name, system, failure.class, failure.exit_code, last_failure, attempts, duration_ms, time,
+            attempt.class, environment FROM failure JOIN attempt ON attempt.failure = failure.id ORDER BY last_failure DESC";
+        bench.compare(list, &installation, &pair(ours("list"), theirs(sql)), "sqlite3", Target::Ratio(1.5))?;
+    }
+    if bench.wants(&[show]) {
+        let sql = format!("SELECT * FROM output JOIN failure ON failure.id = output.failure
+            JOIN attempt ON attempt.failure = failure.id WHERE path = '{output}'");
+        let pair = pair(ours(&format!("show {output}")), theirs(&sql));
+        bench.compare(show, &installation, &pair, "sqlite3", Target::Ratio(1.5))?;
+    }
+    Ok(())
+}
+
+/// 64 commits. In 60 of them something that the test needs does not build, so that they are skipped, one after the other.
+fn bisect(bench: &mut Bench<'_>) -> Result<()> {
+    let name = "git bisect, 64 commits";
+    if !bench.wants(&[name]) {
+        return Ok(());
+    }
+    let (installation, _) = settled(bench.arguments, "bisect", &["failing \"\""])?;
+    let commits = if bench.arguments.short { 6 } else { 64 };
+    let repository = installation.path("repository");
+    let script = installation.path("step");
+    fs::write(
+        &script,
+        "#!/bin/sh\nnix-build --no-out-link -A dependencies >/dev/null || exit 125\nnix-build --no-out-link -A test || exit 1\n",
+    )?;
+    // Only the first two and the last two have dependencies that build; the second one is the last that passes its test.
+    let expression = r#"with import ./closure.nix; rec {
+        state = builtins.readFile ./state;
+        dependencies = drv "dependencies" "/bin/sleep 1; [ ${state} != broken ] && ${ok}" [ ];
+        test = drv "test" "/bin/sleep 1; [ ${state} -le 2 ] && ${ok}" [ dependencies ];
+    }"#;
+    fs::write(installation.path("default.nix"), expression)?;
+    let history = format!(
+        "chmod +x {script}; rm -rf {repository}; mkdir {repository}; cd {repository}; git init --quiet; \
+         git config user.email bench@localhost; git config user.name bench; cp ../closure.nix ../default.nix .; \
+         for n in $(seq {commits}); do \
+           if [ $n -le 2 ] || [ $n -gt {late} ]; then printf $n; else printf broken; fi > state; echo $n > number; \
+           git add .; git commit --quiet -m $n; \
+         done",
+        script = script.display(),
+        repository = repository.display(),
+        late = commits - 2,
+    );
+    installation.output(&history)?;
+    installation.keep_state()?;
+    let bisect = |plugin| -> Result<String> {
+        let line = format!(
+            "cd {} && git bisect start HEAD HEAD~{} && git bisect run {}; git bisect reset",
+            repository.display(),
+            commits - 1,
+            script.display()
+        );
+        Ok(format!("{} /bin/sh -c {}", installation.with(plugin, &[])?, shell_words::quote(&line)))
+    };
+    let prepare = Some(installation.reset_command()?);
+    let pair = Pair { prepare, ..pair(bisect(Plugin::On)?, bisect(Plugin::Absent)?) };
+    let samples = measure(&pair, Effort { seconds: 0.0, least: 1, most: 1 }, |command| installation.environment(command))?;
+    let ratio = samples.ratio()?;
+    let result = Estimate::once(1.0 / ratio.median);
+    bench.add(name, &samples, STOCK, result, Target::Faster(5.0))
+}
+
+fn thousands(number: u32) -> String {
+    match number {
+        0..1000 => number.to_string(),
+        1000..1_000_000 => format!("{},000", number / 1000),
+        _ => format!("{},000,000", number / 1_000_000),
+    }
+}

@@ -1,0 +1,157 @@
+//! Nix installations of their own, kept in the cache folder from one run to the next.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use rusqlite::Connection;
+
+use crate::{Result, RunArguments};
+
+const CLOSURES: &str = include_str!("../closure.nix");
+
+/// What a process loads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Plugin {
+    /// Stock Nix.
+    Absent,
+    /// Loaded, and `negative-cache` off.
+    Off,
+    /// Loaded and on.
+    On,
+}
+
+/// A store with its state, and configurations that share it.
+pub struct Installation {
+    root: PathBuf,
+    nix: PathBuf,
+    plugin: PathBuf,
+}
+
+impl Installation {
+    /// The one of this name; a new one if the closures are not those that it was made with.
+    pub fn named(arguments: &RunArguments, name: &str) -> Result<Installation> {
+        let root = arguments.cache.join(name);
+        let installation = Installation { root, nix: arguments.nix.clone(), plugin: arguments.plugin.clone() };
+        let made_with = installation.path("closure.nix");
+        if fs::read_to_string(&made_with).ok().as_deref() != Some(CLOSURES) {
+            let _ = fs::remove_dir_all(&installation.root);
+            fs::create_dir_all(installation.path("home"))?;
+            fs::write(&made_with, CLOSURES)?;
+        }
+        Ok(installation)
+    }
+
+    /// A path in its folder.
+    pub fn path(&self, relative: &str) -> PathBuf {
+        self.root.join(relative)
+    }
+
+    /// The database of failures if none is named.
+    pub fn database(&self) -> PathBuf {
+        self.path("var/negative-cache/failures.sqlite")
+    }
+
+    /// Gives a command the environment of this installation.
+    pub fn environment(&self, command: &mut Command) {
+        command
+            .current_dir(&self.root)
+            .env_clear()
+            .env("PATH", format!("{}:/usr/bin:/bin", self.nix.display()))
+            .env("HOME", self.path("home"))
+            .env("NIX_STORE_DIR", self.path("store"))
+            .env("NIX_STATE_DIR", self.path("var"))
+            .env("NIX_LOG_DIR", self.path("log"))
+            .env("NIX_LOCALSTATE_DIR", self.path("var"))
+            .env("NIX_DAEMON_SOCKET_PATH", self.path("socket"))
+            .env("GIT_CONFIG_GLOBAL", "/dev/null")
+            .stdin(Stdio::null());
+    }
+
+    /// The beginning of a command line that runs what follows with the plugin like this, and more settings.
+    pub fn with(&self, plugin: Plugin, settings: &[&str]) -> Result<String> {
+        let mut text = "substituters =\nbuild-users-group =\nsandbox = false\nexperimental-features = nix-command\n".to_owned();
+        if plugin != Plugin::Absent {
+            text += &format!("plugin-files = {}\n", self.plugin.display());
+        }
+        if plugin == Plugin::On {
+            text += "negative-cache = true\n";
+        }
+        for setting in settings {
+            text += &format!("{setting}\n");
+        }
+        // A folder for each configuration, so that both sides of a comparison can run at any time.
+        let name = text.bytes().fold(0u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        let folder = self.path(&format!("etc-{name:x}"));
+        fs::create_dir_all(&folder)?;
+        fs::write(folder.join("nix.conf"), text)?;
+        Ok(format!("/usr/bin/env {}", shell_words::quote(&format!("NIX_CONF_DIR={}", folder.display()))))
+    }
+
+    /// What a command prints. It must succeed.
+    pub fn output(&self, line: &str) -> Result<String> {
+        let mut command = Command::new("/bin/sh");
+        self.environment(&mut command);
+        let output = command.args(["-c", line]).output()?;
+        if !output.status.success() {
+            return Err(format!("{line}: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+        Ok(String::from_utf8(output.stdout)?.trim().to_owned())
+    }
+
+    /// The path of the derivation that an expression over `closure.nix` gives.
+    pub fn instantiate(&self, expression: &str) -> Result<String> {
+        // Evaluated once: thousands of derivations take a while.
+        let known = self.path("instantiated");
+        let lines = fs::read_to_string(&known).unwrap_or_default();
+        if let Some(path) = lines.lines().find_map(|line| line.strip_suffix(expression)) {
+            return Ok(path.trim().to_owned());
+        }
+        let stock = self.with(Plugin::Absent, &[])?;
+        let whole = format!("with import {}; {expression}", self.path("closure.nix").display());
+        let path = self.output(&format!("{stock} nix-instantiate --expr {}", shell_words::quote(&whole)))?;
+        fs::write(&known, format!("{lines}{path} {expression}\n"))?;
+        Ok(path)
+    }
+
+    /// The path of an output that a derivation has not been built for yet.
+    pub fn output_of(&self, derivation: &str) -> Result<String> {
+        let stock = self.with(Plugin::Absent, &[])?;
+        self.output(&format!("{stock} nix-store --query --outputs {derivation}"))
+    }
+
+    /// Keeps the state of the store for [`reset`], unless one is kept already.
+    pub fn keep_state(&self) -> Result<()> {
+        if self.path("kept.sqlite").exists() {
+            return Ok(());
+        }
+        let database = self.path("var/db/db.sqlite");
+        Connection::open(&database)?.query_row("PRAGMA wal_checkpoint(truncate)", [], |_| Ok(()))?;
+        fs::copy(database, self.path("kept.sqlite"))?;
+        Ok(())
+    }
+
+    /// A command that makes the store as it was when its state was kept: only derivations are in it.
+    pub fn reset_command(&self) -> Result<String> {
+        let bench = std::env::current_exe()?;
+        Ok(format!("{} side reset {}", bench.display(), self.root.display()))
+    }
+}
+
+/// Makes the store in `root` as it was when its state was kept.
+pub fn reset(root: &Path) -> Result<()> {
+    for entry in fs::read_dir(root.join("store"))? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "drv") || path.file_name() == Some(".links".as_ref()) {
+            continue;
+        }
+        if path.is_dir() { fs::remove_dir_all(&path)? } else { fs::remove_file(&path)? }
+    }
+    let database = root.join("var/db/db.sqlite");
+    for suffix in ["-wal", "-shm"] {
+        let _ = fs::remove_file(root.join(format!("var/db/db.sqlite{suffix}")));
+    }
+    fs::copy(root.join("kept.sqlite"), database)?;
+    let _ = fs::remove_dir_all(root.join("var/negative-cache"));
+    Ok(())
+}

@@ -1,0 +1,79 @@
+//! `./dev bench`: what the plugin costs and saves, each time side by side with what it is compared with.
+
+mod benchmarks;
+mod daemon;
+mod installation;
+mod pairs;
+mod records;
+mod sides;
+mod table;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// What goes wrong ends the run: a benchmark that can't be made must not pass for one that was.
+type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+#[derive(Parser)]
+#[command(name = "bench", about = "Measures nix-negative-cache; see `./dev help`")]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Measures, and prints a table.
+    Run(RunArguments),
+    /// One side of a comparison, to be timed from outside.
+    #[command(subcommand, hide = true)]
+    Side(sides::Side),
+}
+
+#[derive(clap::Args)]
+struct RunArguments {
+    /// The programs of the Nix to measure with.
+    #[arg(long, env = "NNC_NIX_BIN")]
+    nix: PathBuf,
+    /// The plugin for that Nix.
+    #[arg(long, env = "NNC_PLUGIN")]
+    plugin: PathBuf,
+    /// The companion program.
+    #[arg(long, env = "NNC_COMPANION")]
+    companion: PathBuf,
+    /// Where stores and databases are kept from one run to the next.
+    #[arg(long)]
+    cache: PathBuf,
+    /// Small and few, only to see that everything runs.
+    #[arg(long)]
+    short: bool,
+    /// Prints JSON instead of a table.
+    #[arg(long)]
+    json: bool,
+    /// Seconds for each comparison.
+    #[arg(long, default_value_t = 20.0)]
+    seconds: f64,
+    /// Only benchmarks whose names have one of these.
+    filter: Vec<String>,
+}
+
+fn main() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Run(arguments) => run(&arguments),
+        Command::Side(side) => side.run(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &RunArguments) -> Result<()> {
+    let rows = benchmarks::all(arguments)?;
+    if arguments.json { table::json(&rows) } else { table::print(&rows) }
+}

@@ -1,0 +1,149 @@
+//! Two commands, timed by hyperfine in turns, so that a machine that drifts hits both.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use statrs::distribution::{Binomial, DiscreteCDF};
+use statrs::statistics::{Data, OrderStatistics};
+
+use crate::Result;
+
+/// Two commands to be compared.
+pub struct Pair {
+    /// What is measured.
+    pub ours: String,
+    /// What it is compared with.
+    pub theirs: String,
+    /// What makes things as they were, before each.
+    pub prepare: Option<String>,
+    /// The exit statuses that both have if they do what they should.
+    pub statuses: [i32; 2],
+}
+
+/// How long to go on.
+#[derive(Clone, Copy)]
+pub struct Effort {
+    /// For about so many seconds,
+    pub seconds: f64,
+    /// with so many rounds at least,
+    pub least: usize,
+    /// and so many at most.
+    pub most: usize,
+}
+
+/// A value with the interval in which its true median is with a probability of 95 %.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Estimate {
+    /// The median of all rounds.
+    pub median: f64,
+    /// The lower end of the interval.
+    pub low: f64,
+    /// The upper end of the interval.
+    pub high: f64,
+}
+
+impl Estimate {
+    /// Of samples that are independent of each other. The interval is that of the order statistics, which asks nothing of
+    /// their distribution.
+    pub fn of(samples: Vec<f64>) -> Result<Estimate> {
+        let count = samples.len();
+        let mut data = Data::new(samples);
+        let binomial = Binomial::new(0.5, count as u64)?;
+        let rank = (2..=count / 2).take_while(|rank| binomial.cdf(*rank as u64 - 1) <= 0.025).last().unwrap_or(1);
+        Ok(Estimate { median: data.median(), low: data.order_statistic(rank), high: data.order_statistic(count + 1 - rank) })
+    }
+
+    /// A value that was measured once.
+    pub fn once(value: f64) -> Estimate {
+        Estimate { median: value, low: value, high: value }
+    }
+}
+
+/// Seconds per run, round by round.
+#[derive(Default)]
+pub struct Samples {
+    pub ours: Vec<f64>,
+    pub theirs: Vec<f64>,
+}
+
+impl Samples {
+    /// How many times as long the first one takes.
+    pub fn ratio(&self) -> Result<Estimate> {
+        Estimate::of(self.ours.iter().zip(&self.theirs).map(|(ours, theirs)| ours / theirs).collect())
+    }
+
+    /// How much longer the first one takes.
+    pub fn difference(&self) -> Result<Estimate> {
+        Estimate::of(self.ours.iter().zip(&self.theirs).map(|(ours, theirs)| ours - theirs).collect())
+    }
+}
+
+#[derive(Deserialize)]
+struct Export {
+    results: Vec<Timed>,
+}
+
+#[derive(Deserialize)]
+struct Timed {
+    command: String,
+    times: Vec<f64>,
+    exit_codes: Vec<Option<i32>>,
+}
+
+/// Runs both commands in turns. `environment` prepares what runs them.
+pub fn measure(pair: &Pair, effort: Effort, environment: impl Fn(&mut Command)) -> Result<Samples> {
+    let folder = tempfile::tempdir()?;
+    let round = |first: &str, second: &str| -> Result<[f64; 2]> {
+        let export = folder.path().join("times.json");
+        let mut command = Command::new("hyperfine");
+        environment(&mut command);
+        command.args(["--shell=none", "--ignore-failure", "--style=none", "--runs=1", "--export-json"]).arg(&export);
+        if let Some(prepare) = &pair.prepare {
+            command.args(["--prepare", prepare]);
+        }
+        let output = command.args([first, second]).stdin(Stdio::null()).output()?;
+        if !output.status.success() {
+            return Err(format!("hyperfine: {}", String::from_utf8_lossy(&output.stderr)).into());
+        }
+        times(&export, pair)
+    };
+    let mut samples = Samples::default();
+    // Another round before, which fills caches.
+    if effort.most > 1 {
+        round(&pair.ours, &pair.theirs)?;
+    }
+    let start = Instant::now();
+    for number in 0..effort.most {
+        if number >= effort.least && start.elapsed().as_secs_f64() > effort.seconds {
+            break;
+        }
+        // Whoever comes second may find things warmer.
+        let (ours, theirs) = if number % 2 == 0 {
+            let [ours, theirs] = round(&pair.ours, &pair.theirs)?;
+            (ours, theirs)
+        } else {
+            let [theirs, ours] = round(&pair.theirs, &pair.ours)?;
+            (ours, theirs)
+        };
+        samples.ours.push(ours);
+        samples.theirs.push(theirs);
+    }
+    Ok(samples)
+}
+
+fn times(export: &Path, pair: &Pair) -> Result<[f64; 2]> {
+    let export: Export = serde_json::from_slice(&fs::read(export)?)?;
+    for timed in &export.results {
+        let status = pair.statuses[usize::from(timed.command != pair.ours)];
+        if timed.exit_codes.iter().any(|code| *code != Some(status)) {
+            return Err(format!("{}: exit status {:?} instead of {status}", timed.command, timed.exit_codes).into());
+        }
+    }
+    match &export.results[..] {
+        [first, second] => Ok([first.times[0], second.times[0]]),
+        other => Err(format!("hyperfine timed {} commands instead of two", other.len()).into()),
+    }
+}

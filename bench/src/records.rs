@@ -1,0 +1,108 @@
+//! Databases with as many records as a benchmark needs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use jiff::Timestamp;
+use nix_negative_cache_core::database::Database;
+use nix_negative_cache_core::database::place::Audience;
+use nix_negative_cache_core::record::{Failure, FailureRecord, Output};
+use rusqlite::{Connection, params};
+
+use crate::Result;
+use crate::installation::{Installation, Plugin};
+
+/// A failure that this Nix recorded here, so that others like it are believed.
+pub fn template(installation: &Installation) -> Result<FailureRecord> {
+    let database = installation.path("template.sqlite");
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{suffix}", database.display()));
+    }
+    let on = installation.with(Plugin::On, &[&format!("negative-cache-database = {}", database.display())])?;
+    let derivation = installation.instantiate("failing \"-template\"")?;
+    installation.output(&format!("! {on} nix-store --realise {derivation} 2>/dev/null"))?;
+    let records = Database::open(&database)?.ok_or("the template was not recorded")?.records()?;
+    records.into_iter().next().ok_or("the template was not recorded".into())
+}
+
+/// The name of a derivation, of its path.
+pub fn name_of(derivation: &str) -> &str {
+    let base = derivation.rsplit('/').next().unwrap_or(derivation);
+    base.trim_end_matches(".drv").split_once('-').map_or(base, |(_, name)| name)
+}
+
+/// A failure like `template`, of another derivation with one output.
+pub fn failure(template: &FailureRecord, derivation: &str, output: &str) -> Failure {
+    let attempt = template.history.first().and_then(|attempt| attempt.failure.clone());
+    Failure {
+        derivation: derivation.into(),
+        outputs: vec![Output { name: "out".to_owned(), path: output.into() }],
+        store_dir: template.store_dir.clone(),
+        name: name_of(derivation).to_owned(),
+        system: template.system.clone(),
+        class: template.class,
+        exit_code: template.exit_code,
+        environment: attempt.map(|attempt| attempt.environment).unwrap_or_default(),
+        message: template.message.clone(),
+        log: template.log.clone(),
+        time: Timestamp::now(),
+        duration_ms: template.duration_ms,
+        host: template.host.clone(),
+        nix_version: template.nix_version.clone(),
+    }
+}
+
+/// A database with `failures` and so many others, which nobody asks about.
+pub fn database(path: &Path, failures: &[Failure], others: u32) -> Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{suffix}", path.display()));
+    }
+    let mut database = Database::open_or_create(path, Audience::Everybody)?;
+    for failure in failures {
+        database.insert(failure)?;
+    }
+    drop(database);
+    fill(path, others)
+}
+
+/// Adds copies of the first record with paths of their own, and names as varied as those of nixpkgs.
+fn fill(path: &Path, others: u32) -> Result<()> {
+    let connection = Connection::open(path)?;
+    connection.execute_batch("PRAGMA synchronous = off; BEGIN")?;
+    let columns: Vec<String> = {
+        let mut statement = connection.prepare("SELECT name FROM pragma_table_info('failure')")?;
+        statement.query_map([], |row| row.get(0))?.collect::<std::result::Result<_, _>>()?
+    };
+    let values: Vec<&str> = columns
+        .iter()
+        .map(|column| match column.as_str() {
+            "id" => "number + 1000000",
+            "drv_path" => "store_dir || '/' || lower(hex(randomblob(16))) || '-other-' || number % 80000 || '-1.0.drv'",
+            "name" => "'other-' || number % 80000 || '-1.0'",
+            other => other,
+        })
+        .collect();
+    let numbers = "WITH RECURSIVE numbers(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < ?1)";
+    if others > 0 {
+        let first = "(SELECT * FROM failure ORDER BY id LIMIT 1)";
+        connection.execute(
+            &format!("INSERT INTO failure ({}) {numbers} SELECT {} FROM numbers, {first}", columns.join(", "), values.join(", ")),
+            params![others],
+        )?;
+        connection.execute_batch(
+            "INSERT INTO output (path, failure, name)
+                 SELECT store_dir || '/' || lower(hex(randomblob(16))) || '-' || name, id, 'out' FROM failure WHERE id > 1000000;
+             INSERT INTO attempt SELECT NULL, failure.id, attempt.time, attempt.class, attempt.exit_code, environment
+                 FROM failure, (SELECT * FROM attempt ORDER BY id LIMIT 1) AS attempt WHERE failure.id > 1000000;",
+        )?;
+    }
+    connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(truncate)")?;
+    Ok(())
+}
+
+/// Store paths that a database has records of, or has not; a line for each: derivation, output.
+pub fn write_paths(path: &Path, derivations: &[(String, String)]) -> Result<PathBuf> {
+    let lines: Vec<String> = derivations.iter().map(|(derivation, output)| format!("{derivation} {output}\n")).collect();
+    fs::write(path, lines.concat())?;
+    Ok(path.to_owned())
+}

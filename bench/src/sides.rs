@@ -1,0 +1,145 @@
+//! What is timed from outside but is no program of its own.
+
+use std::fs;
+use std::hint::black_box;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use clap::Subcommand;
+use jiff::Timestamp;
+use nix_negative_cache_core::belief::Belief;
+use nix_negative_cache_core::database::Database;
+use nix_negative_cache_core::database::place::Audience;
+use nix_negative_cache_core::record::FailureRecord;
+use nix_negative_cache_core::settings::Settings;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use crate::records::{self, failure};
+use crate::{Result, daemon, installation};
+
+#[derive(Subcommand)]
+pub enum Side {
+    /// Makes a store as it was.
+    Reset { root: PathBuf },
+    /// Consults a database about derivations.
+    Consult { database: PathBuf, paths: PathBuf, times: u32 },
+    /// Asks SQLite for a row of each of their outputs.
+    Query { database: PathBuf, paths: PathBuf, times: u32 },
+    /// Records a failure.
+    Record { database: PathBuf, number: u32 },
+    /// Commits one row, durably.
+    Commit { database: PathBuf, number: u32 },
+    /// Runs another side in so many processes at once, each with its number.
+    AtOnce { count: u32, side: String, database: PathBuf },
+    /// Asks a daemon so often for what it refuses.
+    Ask { socket: PathBuf, derivation: String, times: u32 },
+}
+
+impl Side {
+    pub fn run(&self) -> Result<()> {
+        match self {
+            Side::Reset { root } => installation::reset(root),
+            Side::Consult { database, paths, times } => consult(database, paths, *times),
+            Side::Query { database, paths, times } => query(database, paths, *times),
+            Side::Record { database, number } => record(database, *number),
+            Side::Commit { database, number } => commit(database, *number),
+            Side::AtOnce { count, side, database } => at_once(*count, side, database),
+            Side::Ask { socket, derivation, times } => daemon::ask(socket, derivation, *times),
+        }
+    }
+}
+
+fn read_paths(paths: &Path) -> Result<Vec<(String, String)>> {
+    let text = fs::read_to_string(paths)?;
+    let lines = text.lines().filter_map(|line| line.split_once(' '));
+    Ok(lines.map(|(derivation, output)| (derivation.to_owned(), output.to_owned())).collect())
+}
+
+/// As the plugin does: the derivation that is requested (the first one) first, and if that is refused, no others.
+fn consult(database: &Path, paths: &Path, times: u32) -> Result<()> {
+    let paths = read_paths(paths)?;
+    let names: Vec<&str> = paths.iter().map(|(derivation, _)| records::name_of(derivation)).collect();
+    for _ in 0..times {
+        let database = Database::open(database)?.ok_or("there is no database")?;
+        if believed(&database, &paths[..1])? == 0 {
+            let candidates = database.candidates(&names)?;
+            let candidates: Vec<_> = candidates.into_iter().map(|place| paths[place].clone()).collect();
+            black_box(believed(&database, &candidates)?);
+        }
+    }
+    Ok(())
+}
+
+/// How many of some derivations are believed to fail.
+fn believed(database: &Database, paths: &[(String, String)]) -> Result<usize> {
+    let outputs: Vec<_> = paths.iter().map(|(_, output)| output.as_str().into()).collect();
+    let known: Vec<_> = database.known(&outputs)?.into_values().collect();
+    let records = database.records_of(&known)?;
+    let (settings, now) = (Settings::default(), Timestamp::now());
+    let believed = records.values().filter(|record| {
+        let here = record.history.first().and_then(|attempt| attempt.failure.as_ref());
+        let here = here.map(|failure| failure.environment.clone()).unwrap_or_default();
+        matches!(record.belief(0, &here, &settings, now), Belief::Fails { .. })
+    });
+    Ok(believed.count())
+}
+
+fn query(database: &Path, paths: &Path, times: u32) -> Result<()> {
+    let paths = read_paths(paths)?;
+    for _ in 0..times {
+        let connection = Connection::open(database)?;
+        let mut statement = connection.prepare("SELECT failure FROM output WHERE path = ?1")?;
+        for (_, output) in &paths {
+            black_box(statement.query_row([output], |row| row.get::<_, i64>(0)).optional()?);
+        }
+    }
+    Ok(())
+}
+
+/// A failure of its own for each number, like the first one of the database.
+fn record(path: &Path, number: u32) -> Result<()> {
+    let mut database = Database::open_or_create(path, Audience::Everybody)?;
+    let first = database.find([TEMPLATE])?;
+    let first = database.records_of(&first)?.into_values().next().ok_or("the database has no record")?;
+    let output = format!("{}/{number:0>32}-recorded", first.store_dir);
+    database.insert(&failure(&first, &format!("{output}.drv"), &output))?;
+    Ok(())
+}
+
+/// What [`make_database`] records.
+const TEMPLATE: &str = "template";
+
+fn commit(database: &Path, number: u32) -> Result<()> {
+    let connection = Connection::open(database)?;
+    connection.busy_timeout(std::time::Duration::from_secs(60))?;
+    connection.pragma_update(None, "synchronous", "full")?;
+    connection.execute("INSERT INTO row VALUES (?1)", params![number])?;
+    Ok(())
+}
+
+fn at_once(count: u32, side: &str, database: &Path) -> Result<()> {
+    let bench = std::env::current_exe()?;
+    let start = |number: u32| Command::new(&bench).args(["side", side]).arg(database).arg(number.to_string()).spawn();
+    let children: std::io::Result<Vec<_>> = (0..count).map(start).collect();
+    for mut child in children? {
+        if !child.wait()?.success() {
+            return Err(format!("one of {count} processes failed").into());
+        }
+    }
+    Ok(())
+}
+
+/// Makes the table of [`Side::Commit`].
+pub fn make_table(database: &Path) -> Result<()> {
+    for suffix in ["", "-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{suffix}", database.display()));
+    }
+    let connection = Connection::open(database)?;
+    connection.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE row (number INTEGER)")?;
+    Ok(())
+}
+
+/// A database for [`Side::Record`].
+pub fn make_database(database: &Path, template: &FailureRecord) -> Result<()> {
+    records::database(database, &[failure(template, TEMPLATE, "template-output")], 0)
+}
