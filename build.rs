@@ -12,6 +12,8 @@ fn main() {
     for variable in ["PKG_CONFIG", "PKG_CONFIG_PATH", "PKG_CONFIG_LIBDIR", "PKG_CONFIG_SYSROOT_DIR"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
+    // Functions are looked up when they are first called: of Nix's, few are in most processes.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,lazy");
     println!("cargo::rerun-if-changed=cpp");
     if let Err(message) = build() {
         println!("cargo::error={message}");

@@ -43,6 +43,50 @@ static std::string storeOfAuto()
     return "local";
 }
 
+/* Nix only gives all settings out at once, copied together with their descriptions. An explicit instantiation may name a
+   private member ([temp.spec]). */
+using SettingsOf = Config::Settings Config::*;
+SettingsOf settingsOf();
+
+template<SettingsOf member>
+struct PrivateMember
+{
+    friend SettingsOf settingsOf()
+    {
+        return member;
+    }
+};
+
+template struct PrivateMember<&Config::_settings>;
+
+std::vector<AbstractSetting *> settingsNamed(const std::function<bool(const std::string &)> & wanted)
+{
+    std::vector<AbstractSetting *> settings;
+    if (GlobalConfig::configRegistrations)
+        for (auto & config : *GlobalConfig::configRegistrations)
+            for (auto & [name, data] : config->*settingsOf())
+                if (!data.isAlias && wanted(name))
+                    settings.push_back(data.setting);
+    return settings;
+}
+
+namespace {
+
+struct ReadableSetting : AbstractSetting
+{
+    static auto reader()
+    {
+        return &ReadableSetting::to_string;
+    }
+};
+
+} // namespace
+
+std::string valueOf(const AbstractSetting & setting)
+{
+    return (setting.*ReadableSetting::reader())();
+}
+
 std::optional<std::string> registeredSpelling(const std::string & uri)
 {
     auto question = uri.find('?');
@@ -99,6 +143,16 @@ std::optional<StorePath> requestedDerivation(const DerivedPath & request)
     return path ? std::optional(path->path) : std::nullopt;
 #else
     return built->drvPath;
+#endif
+}
+
+bool requests(const DerivedPath & request, const std::string & output)
+{
+    auto built = std::get_if<DerivedPath::Built>(&request.raw());
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    return built && built->outputs.contains(output);
+#else
+    return built && wantOutput(output, built->outputs);
 #endif
 }
 

@@ -88,6 +88,22 @@ public:
 #endif
 };
 
+/* All settings of Nix and its plugins for whose names `wanted` holds. */
+std::vector<nix::AbstractSetting *> settingsNamed(const std::function<bool(const std::string &)> & wanted);
+
+/* Its value, as `nix config show` prints it. */
+std::string valueOf(const nix::AbstractSetting & setting);
+
+/* Whether a setting is there for users: not that of an experimental feature that is off (`Config::getSettings`). */
+inline bool isInForce([[maybe_unused]] const nix::AbstractSetting & setting)
+{
+#if NIX_NEGATIVE_CACHE_NIX_VERSION >= 2026000
+    return nix::experimentalFeatureSettings.isEnabled(setting.experimentalFeature);
+#else
+    return true;
+#endif
+}
+
 /* Sets in `config` what the configuration files and NIX_CONFIG say, the last word last, as at the start of Nix. */
 void applyConfiguration(nix::AbstractConfig & config);
 
@@ -192,6 +208,9 @@ MissingPaths queryMissing(nix::Store & store, const std::vector<nix::DerivedPath
 
 /* The derivation that is requested, if its path is known before anything is built. */
 std::optional<nix::StorePath> requestedDerivation(const nix::DerivedPath & request);
+
+/* Whether an output of the derivation is wanted by a request for it. */
+bool requests(const nix::DerivedPath & request, const std::string & output);
 
 inline bool isImpure(const nix::DerivationType & type)
 {

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <mutex>
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -53,11 +54,21 @@ static std::vector<int> openDescriptors()
 /* The user who makes requests: whoever runs Nix, or is served by it. */
 static uid_t requestingUser()
 {
-    if (servesClients())
+    if (!servesClients())
+        return geteuid();
+    /* nix-daemon forks for each client, and serves nobody else in that process. */
+    static std::mutex mutex;
+    static std::optional<std::pair<pid_t, uid_t>> known;
+    std::lock_guard lock(mutex);
+    if (!known || known->first != getpid()) {
+        known = {getpid(), geteuid()};
         for (int descriptor : openDescriptors())
-            if (auto user = peer(descriptor))
-                return *user;
-    return geteuid();
+            if (auto user = peer(descriptor)) {
+                known->second = *user;
+                break;
+            }
+    }
+    return known->second;
 }
 
 static rust::Vec<uint8_t> bytes(const std::string & path)
@@ -67,12 +78,60 @@ static rust::Vec<uint8_t> bytes(const std::string & path)
     return bytes;
 }
 
+/* The settings that matter. */
+static rust::Vec<core::Setting> relevantSettings()
+{
+    static const auto relevant = [] {
+        StringSet names;
+        for (auto & name : core::settings_of_nix())
+            names.insert(std::string(name));
+        return compat::settingsNamed([=](const std::string & name) {
+            return names.count(name) || hasPrefix(name, settings().enable.name);
+        });
+    }();
+    rust::Vec<core::Setting> values;
+    for (auto setting : relevant)
+        if (compat::isInForce(*setting))
+            values.push_back({setting->name, rust::String::lossy(compat::valueOf(*setting))});
+    return values;
+}
+
+/* The last policy that was made. As a rule, the next request is made in the same circumstances. */
+class LastPolicy
+{
+    std::mutex mutex;
+    std::optional<core::Circumstances> circumstances;
+    std::optional<rust::Box<core::Policy>> policy;
+
+public:
+    std::optional<rust::Box<core::Policy>> renewed(const core::Circumstances & now)
+    {
+        std::lock_guard lock(mutex);
+        if (!circumstances || !(*circumstances == now))
+            return std::nullopt;
+        return core::renewed_policy(**policy);
+    }
+
+    void remember(core::Circumstances && now, const core::Policy & made)
+    {
+        std::lock_guard lock(mutex);
+        circumstances = std::move(now);
+        policy = core::renewed_policy(made);
+    }
+};
+
+static LastPolicy & lastPolicy()
+{
+    static auto * instance = new LastPolicy;
+    return *instance;
+}
+
 static rust::Box<core::Policy> policy(
     const std::string & stateDir, const std::string & realStoreDir, const DaemonStore * daemon, const std::string & version)
 {
     auto [beforeFullLogs, afterFullLogs] = compat::fullLogs();
     core::Circumstances circumstances{
-        .settings = {},
+        .settings = relevantSettings(),
         .database = bytes(settings().database.get()),
         .asks_daemon = bool(daemon),
         .daemon_decides = daemon && daemon->decides(),
@@ -88,11 +147,11 @@ static rust::Box<core::Policy> policy(
             .after_full_logs = afterFullLogs,
         },
     };
-    std::map<std::string, AbstractConfig::SettingInfo> all;
-    globalConfig.getSettings(all);
-    for (auto & [name, setting] : all)
-        circumstances.settings.push_back({name, rust::String::lossy(setting.value)});
-    return core::new_policy(circumstances);
+    if (auto renewed = lastPolicy().renewed(circumstances))
+        return std::move(*renewed);
+    auto made = core::new_policy(circumstances);
+    lastPolicy().remember(std::move(circumstances), *made);
+    return made;
 }
 
 rust::Box<core::Policy> policyFor(Store & store)

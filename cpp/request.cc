@@ -149,6 +149,58 @@ static std::optional<Consultation> consult(
     return consultation;
 }
 
+/* Whether any output that a request wants is neither there nor can be substituted. */
+static bool hasToBeBuilt(Store & store, const DerivedPath & request, const rust::Vec<core::Output> & outputs)
+{
+    return std::any_of(outputs.begin(), outputs.end(), [&](auto & output) {
+        auto path = store.maybeParseStorePath(std::string(output.path));
+        if (!path || !compat::requests(request, std::string(output.name)) || store.isValidPath(*path))
+            return false;
+        SubstitutablePathInfos infos;
+        if (settings.useSubstitutes)
+            store.querySubstitutablePathInfos({{*path, std::nullopt}}, infos);
+        return infos.empty();
+    });
+}
+
+/* What stands in the way of `requests` if that is themselves, by the very derivations that failed. Then it does not matter
+   what else would be built, and Nix need not be asked, which takes long. */
+static std::optional<Consultation>
+consultRequested(Store & store, const core::Policy & policy, const std::vector<DerivedPath> & requests)
+{
+    StorePathSet paths;
+    for (auto & request : requests)
+        if (auto path = compat::requestedDerivation(request))
+            paths.insert(*path);
+        else
+            return std::nullopt;
+    Consultation consultation{.missing = std::make_shared<MissingDerivations>(store, paths), .asked = true};
+    auto & missing = *consultation.missing;
+    rust::Vec<rust::String> derivations;
+    for (auto & path : paths)
+        derivations.push_back(store.printStorePath(path));
+    auto found = core::new_consultation();
+    auto failed = core::look_by_derivation(*found, policy, derivations);
+    report(failed.trouble);
+    if (failed.requests.empty() || failed.requests.size() < (settings.keepGoing ? paths.size() : 1))
+        return std::nullopt;
+    std::vector<size_t> requested;
+    for (auto & failure : failed.requests) {
+        auto hasTo = [&](auto & request) {
+            return compat::requestedDerivation(request) == missing.path(failure.place)
+                && hasToBeBuilt(store, request, failure.outputs);
+        };
+        if (!store.isValidPath(missing.path(failure.place)) || std::none_of(requests.begin(), requests.end(), hasTo))
+            return std::nullopt;
+        requested.push_back(failure.place);
+    }
+    consultation.verdict =
+        core::verdict(*found, policy, {requested.data(), requested.size()}, settings.keepGoing, missing);
+    missing.rethrow();
+    report(consultation.verdict.trouble);
+    return consultation;
+}
+
 Consultation consult(Store & store, const core::Policy & policy, const std::vector<DerivedPath> & requests)
 {
     auto remembering = dynamic_cast<Remembering *>(&store);
@@ -158,6 +210,9 @@ Consultation consult(Store & store, const core::Policy & policy, const std::vect
         nothingKnown.asked = bool(remembered);
         return nothingKnown;
     }
+    if (!policy.warns())
+        if (auto consultation = consultRequested(store, policy, requests))
+            return std::move(*consultation);
     if (remembered)
         if (auto consultation = consult(store, policy, requests, *remembered, true))
             return std::move(*consultation);

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use jiff::Timestamp;
 use nix_negative_cache_core::belief::Belief;
 use nix_negative_cache_core::database::FailureId;
-use nix_negative_cache_core::record::{Believed, FailureRecord};
+use nix_negative_cache_core::class::Class;
+use nix_negative_cache_core::record::{self, Believed, FailureRecord};
 use nix_negative_cache_core::store_path::OutputPath;
 use nix_negative_cache_core::{refusal, verdict};
 
 use crate::cache::{consulting, seen, with_own};
 use crate::policy::Policy;
-use crate::{KnownFailure, MissingDerivation, MissingDerivations, Verdict};
+use crate::{FailedRequest, KnownFailure, MissingDerivation, MissingDerivations, Output, Verdict};
 
 /// A failure that stands in the way.
 struct Known {
@@ -51,6 +52,30 @@ impl Consultation {
             places.extend(consulting(policy, path, |database| database.candidates(names))?);
         }
         Ok(places.into_iter().collect())
+    }
+
+    /// Which of the requested derivations are known to fail by their own paths: all that is known of those holds, whatever
+    /// else they need. A fetch may be had in other ways, so it is not looked up like that.
+    pub fn look_by_derivation(&mut self, policy: &Policy, derivations: &[String]) -> Result<Vec<FailedRequest>, String> {
+        let mut failed = Vec::new();
+        for path in policy.consulted() {
+            let records = consulting(policy, path, |database| {
+                let found = database.find(derivations.iter().map(String::as_str))?;
+                database.records_of(&found)
+            })?;
+            for (id, record) in records {
+                let place = derivations.iter().position(|derivation| derivation == record.derivation.as_str());
+                let Some(place) = place.filter(|place| !self.known.contains_key(place)) else { continue };
+                let record = seen(policy, record);
+                let belief = record.belief(policy.user, policy.environment(), policy.settings()?, self.now);
+                if let (Belief::Fails { attempt, .. }, false) = (belief, record.class == Class::Fetch) {
+                    let output = |output: &record::Output| Output { name: output.name.clone(), path: output.path.to_string() };
+                    failed.push(FailedRequest { place, outputs: record.outputs.iter().map(output).collect() });
+                    self.known.insert(place, Known { database: path.to_owned(), id, record, attempt });
+                }
+            }
+        }
+        Ok(failed)
     }
 
     /// Looks up what is known of `missing`. Of a fetch, only what happened to the same one counts: the output of a fetch is

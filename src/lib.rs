@@ -26,7 +26,7 @@ use running_build::RunningBuild;
 #[cxx::bridge(namespace = "negative_cache::core")]
 mod ffi {
     /// How Nix words what it says of a real failure; see `Wording` in the core.
-    #[derive(Clone, Debug, Default)]
+    #[derive(Clone, Debug, Default, PartialEq)]
     struct Wording {
         last: String,
         log_lines: usize,
@@ -35,14 +35,16 @@ mod ffi {
     }
 
     /// A setting, as `nix config show` prints it.
+    #[derive(PartialEq)]
     struct Setting {
         name: String,
         value: String,
     }
 
     /// A store and the settings in force for it.
+    #[derive(PartialEq)]
     struct Circumstances {
-        /// All of Nix's settings, the plugin's own included.
+        /// The settings of Nix that matter, and the plugin's own.
         settings: Vec<Setting>,
         /// The path of the database file; empty for the store's own.
         database: Vec<u8>,
@@ -70,6 +72,21 @@ mod ffi {
         path: String,
         /// What its outputs are known by.
         outputs: Vec<String>,
+    }
+
+    /// A requested derivation that is known to fail.
+    struct FailedRequest {
+        /// Its place among the requested ones.
+        place: usize,
+        /// All that it would make.
+        outputs: Vec<Output>,
+    }
+
+    /// Those, or trouble.
+    #[derive(Default)]
+    struct FailedRequests {
+        trouble: String,
+        requests: Vec<FailedRequest>,
     }
 
     /// The places of derivations, or trouble.
@@ -190,6 +207,10 @@ mod ffi {
 
         /// What is to be done in these circumstances.
         fn new_policy(circumstances: &Circumstances) -> Box<Policy>;
+        /// The settings of Nix that matter.
+        fn settings_of_nix() -> Vec<String>;
+        /// The same for a new request, if the circumstances are the same.
+        fn renewed_policy(policy: &Policy) -> Box<Policy>;
         /// Whether known failures are only warned of.
         fn warns(self: &Policy) -> bool;
 
@@ -224,6 +245,13 @@ mod ffi {
 
         /// A request that is looked at.
         fn new_consultation() -> Box<Consultation>;
+        /// Looks up which of the requested `derivations` are known to fail by their own paths, whatever else they need. Their
+        /// places are those in the list.
+        fn look_by_derivation(
+            consultation: &mut Consultation,
+            policy: &Policy,
+            derivations: &Vec<String>,
+        ) -> FailedRequests;
         /// Looks up what is known of some of the derivations that it would build. Returns what to warn of.
         fn look(consultation: &mut Consultation, policy: &Policy, missing: &Vec<MissingDerivation>) -> String;
         /// How many of them are known to fail.
@@ -311,6 +339,15 @@ fn new_policy(circumstances: &Circumstances) -> Box<Policy> {
     Box::new(policy.unwrap_or_else(Policy::broken))
 }
 
+fn renewed_policy(policy: &Policy) -> Box<Policy> {
+    let policy = boundary::guarded(|| Ok(policy.renewed()));
+    Box::new(policy.unwrap_or_else(Policy::broken))
+}
+
+fn settings_of_nix() -> Vec<String> {
+    Policy::settings_of_nix().into_iter().map(str::to_owned).collect()
+}
+
 fn start_build(policy: &Policy) -> Box<RunningBuild> {
     Box::new(boundary::guarded(|| Ok(RunningBuild::start(policy))).unwrap_or_default())
 }
@@ -352,6 +389,18 @@ fn candidates(policy: &Policy, names: &[&str]) -> Places {
 
 fn new_consultation() -> Box<Consultation> {
     Box::new(Consultation::new())
+}
+
+#[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
+fn look_by_derivation(
+    consultation: &mut Consultation,
+    policy: &Policy,
+    derivations: &Vec<String>,
+) -> FailedRequests {
+    match boundary::guarded(|| consultation.look_by_derivation(policy, derivations)) {
+        Ok(requests) => FailedRequests { trouble: String::new(), requests },
+        Err(trouble) => FailedRequests { trouble, requests: Vec::new() },
+    }
 }
 
 #[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]

@@ -5,27 +5,32 @@ use std::env;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix_negative_cache_core::database::place::{Audience, default_path, personal_path};
-use nix_negative_cache_core::environment::Environment;
+use nix_negative_cache_core::environment::{Environment, FACTORS};
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::refusal;
-use nix_negative_cache_core::settings::Settings;
+use nix_negative_cache_core::settings::{self, Settings};
 
 use crate::client;
 use crate::{Circumstances, Wording};
 
+/// For how long the state of the machine is taken to be what it was, from one request to the next.
+const UNCHANGED: Duration = Duration::from_secs(1);
+
 /// What is to be done in some circumstances.
+#[derive(Clone)]
 pub struct Policy {
     /// The plugin's settings as they are configured.
     configured: Result<Settings, String>,
     /// The same, less strict if the client that is served wants that.
     settings: Result<Settings, String>,
-    /// All settings of Nix.
-    all_settings: BTreeMap<String, String>,
-    environment: OnceLock<Environment>,
+    /// The settings of Nix that matter.
+    all_settings: Arc<BTreeMap<String, String>>,
+    environment: OnceLock<(Instant, Environment)>,
     /// The database file that is written to; none where this user has no place for one.
     pub database: Option<PathBuf>,
     /// Who may read it.
@@ -66,7 +71,7 @@ impl Policy {
         Policy {
             configured,
             settings,
-            all_settings,
+            all_settings: Arc::new(all_settings),
             environment: OnceLock::new(),
             database,
             audience,
@@ -81,12 +86,29 @@ impl Policy {
         }
     }
 
+    /// The same for a new request, as long as nothing has changed but what the client says and the machine.
+    pub fn renewed(&self) -> Policy {
+        let mut renewed = self.clone();
+        if renewed.environment.get().is_some_and(|(when, _)| when.elapsed() > UNCHANGED) {
+            renewed.environment = OnceLock::new();
+        }
+        renewed.settings = renewed.configured.clone().map(client::relaxed);
+        renewed.made = Timestamp::now();
+        renewed
+    }
+
+    /// The settings of Nix that [`Policy::new`] wants to know, besides the plugin's own.
+    pub fn settings_of_nix() -> Vec<&'static str> {
+        let factors = FACTORS.iter().filter(|factor| factor.setting).map(|factor| factor.name);
+        factors.chain(settings::OF_NIX.iter().copied()).chain(machine::SETTINGS.iter().copied()).collect()
+    }
+
     /// Where there can be none.
     pub fn broken(why: String) -> Policy {
         Policy {
             configured: Err(why.clone()),
             settings: Err(why),
-            all_settings: BTreeMap::new(),
+            all_settings: Arc::default(),
             environment: OnceLock::new(),
             database: None,
             audience: Audience::Owner,
@@ -135,11 +157,12 @@ impl Policy {
 
     /// What can change the outcome of a build. Not looked at before there is something to record or to compare with.
     pub fn environment(&self) -> &Environment {
-        self.environment.get_or_init(|| {
+        let (_, environment) = self.environment.get_or_init(|| {
             let factors = machine::factors(&self.all_settings, &self.nix_version);
             let environment = Environment::new(&self.all_settings, factors);
-            if self.asks_daemon() { environment.as_clients_see() } else { environment }
-        })
+            (Instant::now(), if self.asks_daemon() { environment.as_clients_see() } else { environment })
+        });
+        environment
     }
 
     /// The folders that a build fills.

@@ -4,6 +4,7 @@
 //! Records are found by output path, as in Nix before 2.0 (`queryFailedPaths`): derivations that differ only in how
 //! their fixed-output inputs are fetched have the same outputs and share a record.
 
+use std::cell::RefCell;
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::error::Error;
@@ -170,6 +171,8 @@ pub struct Database {
     unknown: Unknown,
     /// How often this connection wrote.
     writes: u64,
+    /// What texts of environments say, of those that were read lately.
+    environments: RefCell<HashMap<String, Environment>>,
 }
 
 impl Database {
@@ -218,7 +221,7 @@ impl Database {
             keep_readable(&connection).map_err(failed)?;
         }
         let wal_index = wal_index(&connection, path).map_err(failed)?.map(ManuallyDrop::new);
-        Ok(Database { path: path.to_owned(), connection, wal_index, unknown: Unknown::default(), writes: 0 })
+        Ok(Database { path: path.to_owned(), connection, wal_index, unknown: Unknown::default(), writes: 0, environments: RefCell::default() })
     }
 
     fn failed(&self) -> impl Fn(rusqlite::Error) -> DatabaseError + use<> {
@@ -392,7 +395,7 @@ impl Database {
                 _ => Some(FailedAttempt {
                     class: class(row, 2)?,
                     exit_code: row.get(3)?,
-                    environment: environment(&transaction, &mut environments, row.get(4)?)?,
+                    environment: self.environment(&transaction, &mut environments, row.get(4)?)?,
                 }),
             };
             record.history.push(Attempt { time: time(row, 1)?, failure });
@@ -410,6 +413,32 @@ impl Database {
         drop(statement);
         transaction.commit()?;
         Ok(records)
+    }
+
+    /// The environment with this number, which is among those that were `read` before or is read.
+    fn environment(
+        &self,
+        connection: &Connection,
+        read: &mut HashMap<Option<i64>, Environment>,
+        number: Option<i64>,
+    ) -> rusqlite::Result<Environment> {
+        const MANY: usize = 16;
+        if let Some(environment) = read.get(&number) {
+            return Ok(environment.clone());
+        }
+        let mut statement = connection.prepare_cached("SELECT factors FROM environment WHERE id = ?1")?;
+        let mut rows = statement.query([number])?;
+        let json = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?.get_ref(0)?.as_str()?;
+        let mut known = self.environments.borrow_mut();
+        let environment: Environment = match known.get(json) {
+            Some(environment) => environment.clone(),
+            None => serde_json::from_str(json).map_err(|error| unreadable(0, error))?,
+        };
+        if known.len() < MANY && !known.contains_key(json) {
+            known.insert(json.to_owned(), environment.clone());
+        }
+        read.insert(number, environment.clone());
+        Ok(environment)
     }
 
     /// Records a failure: a new record, or one more attempt of the one that these outputs have.
@@ -728,22 +757,6 @@ fn unreadable(column: usize, why: impl Into<Box<dyn Error + Send + Sync>>) -> ru
 fn class(row: &Row<'_>, column: usize) -> rusqlite::Result<Class> {
     let name = row.get_ref(column)?.as_str()?;
     Class::named(name).ok_or_else(|| unreadable(column, format!("there is no class '{name}'")))
-}
-
-/// The environment with this number, which is among those that were read before or is read.
-fn environment(
-    connection: &Connection,
-    read: &mut HashMap<Option<i64>, Environment>,
-    number: Option<i64>,
-) -> rusqlite::Result<Environment> {
-    if let Some(environment) = read.get(&number) {
-        return Ok(environment.clone());
-    }
-    let mut statement = connection.prepare_cached("SELECT factors FROM environment WHERE id = ?1")?;
-    let json: String = statement.query_row([number], |row| row.get(0))?;
-    let environment: Environment = serde_json::from_str(&json).map_err(|error| unreadable(0, error))?;
-    read.insert(number, environment.clone());
-    Ok(environment)
 }
 
 /// Adds an attempt that failed, or a success, and drops the oldest ones that nobody will ask for any more.

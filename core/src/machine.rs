@@ -88,6 +88,9 @@ pub fn full_disk<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Option<Shor
     folders.into_iter().find(full).map(|folder| Shortage::Disk(folder.to_owned()))
 }
 
+/// The settings of Nix that the functions of this module look at.
+pub const SETTINGS: [&str; 4] = ["build-dir", "builders", "cores", "sandbox"];
+
 /// The folder that Nix makes the folders of builds in (`build-dir`, `LocalDerivationGoal::startBuilder`).
 pub fn build_folder(settings: &BTreeMap<String, String>) -> PathBuf {
     match settings.get("build-dir").filter(|folder| !folder.is_empty()) {

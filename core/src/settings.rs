@@ -96,6 +96,11 @@ pub fn min_failures(text: &str) -> Result<u32, String> {
     }
 }
 
+/// The settings of Nix that matter here as well.
+pub const OF_NIX: [&str; 1] = [KEEP_FAILED];
+
+const KEEP_FAILED: &str = "keep-failed";
+
 impl Settings {
     /// Reads the settings by their names; what is not there has its default.
     pub fn new(values: &BTreeMap<String, String>) -> Result<Settings, String> {
@@ -115,7 +120,7 @@ impl Settings {
             enabled: flag("negative-cache"),
             retry: flag(RETRY),
             warn: text(ACTION) == Some("warn"),
-            keep_failed: flag("keep-failed"),
+            keep_failed: flag(KEEP_FAILED),
             ttl: seconds(TTL, defaults.ttl)?,
             max_ttl: seconds(MAX_TTL, defaults.max_ttl)?,
             min_failures: text(failures)
