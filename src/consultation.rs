@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use jiff::Timestamp;
 use nix_negative_cache_core::belief::Belief;
-use nix_negative_cache_core::database::FailureId;
 use nix_negative_cache_core::class::Class;
+use nix_negative_cache_core::database::FailureId;
 use nix_negative_cache_core::record::{self, Believed, FailureRecord};
 use nix_negative_cache_core::store_path::OutputPath;
 use nix_negative_cache_core::{refusal, verdict};
@@ -56,7 +56,11 @@ impl Consultation {
 
     /// Which of the requested derivations are known to fail by their own paths: all that is known of those holds, whatever
     /// else they need. A fetch may be had in other ways, so it is not looked up like that.
-    pub fn look_by_derivation(&mut self, policy: &Policy, derivations: &[String]) -> Result<Vec<FailedRequest>, String> {
+    pub fn look_by_derivation(
+        &mut self,
+        policy: &Policy,
+        derivations: &[String],
+    ) -> Result<Vec<FailedRequest>, String> {
         let mut failed = Vec::new();
         for path in policy.consulted() {
             let records = consulting(policy, path, |database| {
@@ -69,7 +73,8 @@ impl Consultation {
                 let record = seen(policy, record);
                 let belief = record.belief(policy.user, policy.environment(), policy.settings()?, self.now);
                 if let (Belief::Fails { attempt, .. }, false) = (belief, record.class == Class::Fetch) {
-                    let output = |output: &record::Output| Output { name: output.name.clone(), path: output.path.to_string() };
+                    let output =
+                        |output: &record::Output| Output { name: output.name.clone(), path: output.path.to_string() };
                     failed.push(FailedRequest { place, outputs: record.outputs.iter().map(output).collect() });
                     self.known.insert(place, Known { database: path.to_owned(), id, record, attempt });
                 }

@@ -16,9 +16,9 @@ use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::judgement;
 use nix_negative_cache_core::settings;
 
+use consultation::Consultation;
 use cxx::CxxString;
 use ffi::*;
-use consultation::Consultation;
 use policy::Policy;
 use running_build::RunningBuild;
 
@@ -392,11 +392,7 @@ fn new_consultation() -> Box<Consultation> {
 }
 
 #[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
-fn look_by_derivation(
-    consultation: &mut Consultation,
-    policy: &Policy,
-    derivations: &Vec<String>,
-) -> FailedRequests {
+fn look_by_derivation(consultation: &mut Consultation, policy: &Policy, derivations: &Vec<String>) -> FailedRequests {
     match boundary::guarded(|| consultation.look_by_derivation(policy, derivations)) {
         Ok(requests) => FailedRequests { trouble: String::new(), requests },
         Err(trouble) => FailedRequests { trouble, requests: Vec::new() },

@@ -96,9 +96,7 @@ impl Bench<'_> {
         let samples = self.measure(installation, pair)?;
         let ratio = samples.ratio()?;
         let result = match target {
-            Target::Faster(_) => {
-                Estimate { median: 1.0 / ratio.median, low: 1.0 / ratio.high, high: 1.0 / ratio.low }
-            }
+            Target::Faster(_) => Estimate { median: 1.0 / ratio.median, low: 1.0 / ratio.high, high: 1.0 / ratio.low },
             _ => ratio,
         };
         self.add(benchmark, &samples, with, result, target)
@@ -160,9 +158,19 @@ fn nothing_to_do(bench: &mut Bench<'_>) -> Result<()> {
     let template = template(&installation)?;
     database(&installation.database(), &[failure(&template, template.derivation.as_str(), "/other")], 1000)?;
     let build = |plugin, more: &str| -> Result<String> {
-        Ok(format!("{} nix build {more} --no-link {}", installation.with(plugin, &[])?, all_outputs(&installation, derivation)?))
+        Ok(format!(
+            "{} nix build {more} --no-link {}",
+            installation.with(plugin, &[])?,
+            all_outputs(&installation, derivation)?
+        ))
     };
-    bench.compare(name, &installation, &pair(build(Plugin::On, "")?, build(Plugin::Absent, "")?), STOCK, Target::Ratio(1.01))
+    bench.compare(
+        name,
+        &installation,
+        &pair(build(Plugin::On, "")?, build(Plugin::Absent, "")?),
+        STOCK,
+        Target::Ratio(1.01),
+    )
 }
 
 /// How this Nix's new commands name a derivation that they are to build.
@@ -216,13 +224,11 @@ fn requests(bench: &mut Bench<'_>) -> Result<()> {
     // Whoever tries the first builder hears that it is no use, and nothing is recorded.
     let gives_up = format!("(closure {{ size = {large}; tag = \"-gives-up\"; leaf = \"exit 75\"; }}).top");
     let top = |size: u32| format!("(closure {{ size = {size}; }}).top");
-    let (installation, derivations) = settled(bench.arguments, "requests", &[
-        &gives_up,
-        &top(1),
-        &top(bench.size(1000)),
-        &top(large),
-        &format!("(closure {{ size = {large}; }}).bottom"),
-    ])?;
+    let (installation, derivations) = settled(
+        bench.arguments,
+        "requests",
+        &[&gives_up, &top(1), &top(bench.size(1000)), &top(large), &format!("(closure {{ size = {large}; }}).bottom")],
+    )?;
     let template = template(&installation)?;
     let known = |derivation: &str, others: u32, name: &str| -> Result<String> {
         let path = installation.path(name);
@@ -374,8 +380,9 @@ fn consult(bench: &mut Bench<'_>) -> Result<()> {
             let template = template(&installation)?;
             let (path, paths) = hits(&installation, &template, records, derivations, percent)?;
             let program = std::env::current_exe()?;
-            let side =
-                |side: &str| format!("{} side {side} {} {} {TIMES}", program.display(), path.display(), paths.display());
+            let side = |side: &str| {
+                format!("{} side {side} {} {} {TIMES}", program.display(), path.display(), paths.display())
+            };
             let samples = bench.measure(&installation, &pair(side("consult"), side("query")))?;
             bench.add(&name, &samples, "point queries", samples.ratio()?, Target::Ratio(1.0))?;
             let per_derivation = |seconds: f64| seconds * 1e6 / f64::from(TIMES * derivations);
@@ -476,19 +483,33 @@ fn companion(bench: &mut Bench<'_>) -> Result<()> {
     let output = installation.output_of(&derivations[0])?;
     database(&path, &[failure(&template, &derivations[0], &output)], bench.size(100_000))?;
     let companion = bench.arguments.companion.display();
-    let stock = installation.with(Plugin::Absent, &[])?;
-    let ours = |what: &str| format!("{stock} {companion} --database {} {what}", path.display());
-    let theirs = |sql: &str| format!("{stock} /usr/bin/sqlite3 -readonly {} {}", path.display(), shell_words::quote(sql));
+    // It asks Nix for the settings in force, unless there is none.
+    let (on, alone) = (installation.with(Plugin::On, &[])?, "/usr/bin/env PATH=/nonexistent");
+    let ours = |with: &str, what: &str| format!("{with} {companion} --database {} {what}", path.display());
+    let theirs =
+        |sql: &str| format!("{alone} /usr/bin/sqlite3 -readonly {} {}", path.display(), shell_words::quote(sql));
     if bench.wants(&[list]) {
-        let sql = "SELECT drv_path, name, system, failure.class, failure.exit_code, last_failure, attempts, duration_ms, time,
-            attempt.class, environment FROM failure JOIN attempt ON attempt.failure = failure.id ORDER BY last_failure DESC";
-        bench.compare(list, &installation, &pair(ours("list"), theirs(sql)), "sqlite3", Target::Ratio(1.5))?;
+        let sql = "SELECT * FROM failure ORDER BY id; SELECT * FROM output ORDER BY failure;
+            SELECT * FROM attempt ORDER BY failure; SELECT * FROM retry; SELECT * FROM environment";
+        for (name, with) in [(list.to_owned(), &*on), (format!("{list}, without Nix"), alone)] {
+            bench.compare(
+                name,
+                &installation,
+                &pair(ours(with, "list"), theirs(sql)),
+                "sqlite3",
+                Target::Ratio(1.5),
+            )?;
+        }
     }
     if bench.wants(&[show]) {
-        let sql = format!("SELECT * FROM output JOIN failure ON failure.id = output.failure
-            JOIN attempt ON attempt.failure = failure.id WHERE path = '{output}'");
-        let pair = pair(ours(&format!("show {output}")), theirs(&sql));
-        bench.compare(show, &installation, &pair, "sqlite3", Target::Ratio(1.5))?;
+        let sql = format!(
+            "SELECT * FROM output JOIN failure ON failure.id = output.failure
+            JOIN attempt ON attempt.failure = failure.id WHERE path = '{output}'"
+        );
+        for (name, with) in [(show.to_owned(), &*on), (format!("{show}, without Nix"), alone)] {
+            let pair = pair(ours(with, &format!("show {output}")), theirs(&sql));
+            bench.compare(name, &installation, &pair, "sqlite3", Target::Ratio(1.5))?;
+        }
     }
     Ok(())
 }
@@ -538,7 +559,8 @@ fn bisect(bench: &mut Bench<'_>) -> Result<()> {
     };
     let prepare = Some(installation.reset_command()?);
     let pair = Pair { prepare, ..pair(bisect(Plugin::On)?, bisect(Plugin::Absent)?) };
-    let samples = measure(&pair, Effort { seconds: 0.0, least: 1, most: 1 }, |command| installation.environment(command))?;
+    let samples =
+        measure(&pair, Effort { seconds: 0.0, least: 1, most: 1 }, |command| installation.environment(command))?;
     let ratio = samples.ratio()?;
     let result = Estimate::once(1.0 / ratio.median);
     bench.add(name, &samples, STOCK, result, Target::Faster(5.0))

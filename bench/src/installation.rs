@@ -70,7 +70,8 @@ impl Installation {
 
     /// The beginning of a command line that runs what follows with the plugin like this, and more settings.
     pub fn with(&self, plugin: Plugin, settings: &[&str]) -> Result<String> {
-        let mut text = "substituters =\nbuild-users-group =\nsandbox = false\nexperimental-features = nix-command\n".to_owned();
+        let mut text =
+            "substituters =\nbuild-users-group =\nsandbox = false\nexperimental-features = nix-command\n".to_owned();
         if plugin != Plugin::Absent {
             text += &format!("plugin-files = {}\n", self.plugin.display());
         }

@@ -53,7 +53,11 @@ impl Estimate {
         let mut data = Data::new(samples);
         let binomial = Binomial::new(0.5, count as u64)?;
         let rank = (2..=count / 2).take_while(|rank| binomial.cdf(*rank as u64 - 1) <= 0.025).last().unwrap_or(1);
-        Ok(Estimate { median: data.median(), low: data.order_statistic(rank), high: data.order_statistic(count + 1 - rank) })
+        Ok(Estimate {
+            median: data.median(),
+            low: data.order_statistic(rank),
+            high: data.order_statistic(count + 1 - rank),
+        })
     }
 
     /// A value that was measured once.

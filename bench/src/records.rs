@@ -77,16 +77,23 @@ fn fill(path: &Path, others: u32) -> Result<()> {
         .iter()
         .map(|column| match column.as_str() {
             "id" => "number + 1000000",
-            "drv_path" => "store_dir || '/' || lower(hex(randomblob(16))) || '-other-' || number % 80000 || '-1.0.drv'",
-            "name" => "'other-' || number % 80000 || '-1.0'",
+            "drv_path" => {
+                "store_dir || '/' || lower(hex(randomblob(16))) || '-other-' || (number % 80000) || '-1.0.drv'"
+            }
+            "name" => "'other-' || (number % 80000) || '-1.0'",
             other => other,
         })
         .collect();
-    let numbers = "WITH RECURSIVE numbers(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < ?1)";
+    let numbers =
+        "WITH RECURSIVE numbers(number) AS (SELECT 1 UNION ALL SELECT number + 1 FROM numbers WHERE number < ?1)";
     if others > 0 {
         let first = "(SELECT * FROM failure ORDER BY id LIMIT 1)";
         connection.execute(
-            &format!("INSERT INTO failure ({}) {numbers} SELECT {} FROM numbers, {first}", columns.join(", "), values.join(", ")),
+            &format!(
+                "INSERT INTO failure ({}) {numbers} SELECT {} FROM numbers, {first}",
+                columns.join(", "),
+                values.join(", ")
+            ),
             params![others],
         )?;
         connection.execute_batch(
@@ -102,7 +109,8 @@ fn fill(path: &Path, others: u32) -> Result<()> {
 
 /// Store paths that a database has records of, or has not; a line for each: derivation, output.
 pub fn write_paths(path: &Path, derivations: &[(String, String)]) -> Result<PathBuf> {
-    let lines: Vec<String> = derivations.iter().map(|(derivation, output)| format!("{derivation} {output}\n")).collect();
+    let lines: Vec<String> =
+        derivations.iter().map(|(derivation, output)| format!("{derivation} {output}\n")).collect();
     fs::write(path, lines.concat())?;
     Ok(path.to_owned())
 }

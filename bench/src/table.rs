@@ -51,7 +51,9 @@ impl Row {
         let Estimate { median, low, high } = self.result;
         match self.target {
             Target::Ratio(most) => (format!("{median:.3} × ({low:.3} to {high:.3})"), format!("≤ {most:.2} ×")),
-            Target::More(most) => (format!("{median:+.2} {unit} ({low:+.2} to {high:+.2})"), format!("≤ {most:+} {unit}")),
+            Target::More(most) => {
+                (format!("{median:+.2} {unit} ({low:+.2} to {high:+.2})"), format!("≤ {most:+} {unit}"))
+            }
             Target::AtMost(most) => (format!("{median:.3} {unit} ({low:.3} to {high:.3})"), format!("≤ {most} {unit}")),
             Target::Faster(least) => (format!("{median:.1} × faster ({low:.1} to {high:.1})"), format!("≥ {least} ×")),
         }

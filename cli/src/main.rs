@@ -16,6 +16,7 @@ use jiff::Zoned;
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::database::DatabaseError;
 use nix_negative_cache_core::record::FailureRecord;
+use nix_negative_cache_core::settings::Settings;
 
 use args::{
     Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, RetryArguments,
@@ -119,9 +120,9 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
         let start = Zoned::now().checked_sub(since).map_err(|error| Failure::Other(error.to_string()))?.timestamp();
         records.retain(|known| known.record.last_failure >= start);
     }
-    let records = judged(&list.settings, records);
+    let (records, settings) = judged(&list.settings, records);
     if list.json {
-        Ok(output::json(&records, out)?)
+        Ok(output::json(&records, &settings, out)?)
     } else if records.is_empty() {
         eprintln!("no such failure is recorded in {}", databases.names());
         Ok(())
@@ -140,12 +141,13 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
 const LIFTED_BY: &str = "What is believed is built again\n  with --option negative-cache-retry true,\n  after \
     nix-negative-cache forget PATH,\n  in another environment, or when its time is over.";
 
-/// Records with what they say of a new attempt.
-fn judged(settings: &SettingsArguments, records: Vec<Known>) -> Vec<Judged> {
+/// Records with what they say of a new attempt, by these settings.
+fn judged(settings: &SettingsArguments, records: Vec<Known>) -> (Vec<Judged>, Settings) {
     if records.is_empty() {
-        return Vec::new();
+        return (Vec::new(), Settings::default());
     }
-    Judged::all(records, &Circumstances::ask(settings))
+    let circumstances = Circumstances::ask(settings);
+    (Judged::all(records, &circumstances), circumstances.settings)
 }
 
 /// What is recorded for `paths`, and the paths without a record.
@@ -169,11 +171,11 @@ fn nothing_known(databases: &Databases, paths: &[String]) -> String {
 fn show_failures(arguments: &Arguments, show: &ShowArguments, out: &mut impl Write) -> Result<(), Failure> {
     let databases = databases(arguments)?;
     let (found, unknown) = find(&databases, &show.paths)?;
-    let records = judged(&show.settings, databases.records_of(&found)?);
+    let (records, settings) = judged(&show.settings, databases.records_of(&found)?);
     if show.json {
-        output::json(&records, out)?;
+        output::json(&records, &settings, out)?;
     } else {
-        output::full(&records, out)?;
+        output::full(&records, &settings, out)?;
     }
     if unknown.is_empty() { Ok(()) } else { Err(Failure::NothingFound(nothing_known(&databases, &unknown))) }
 }
@@ -195,7 +197,7 @@ fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut im
         records.retain(|known| !path.ends_with(".drv") || known.record.counts_for([path.as_str()]));
         let records = Judged::all(records, &circumstances);
         // What is not in the store any more can't be built, and Nix can't tell; a record still has something to say.
-        let derivation = records.first().map_or(path, |judged| &judged.derivation).to_owned();
+        let derivation = records.first().map_or(path.as_str(), Judged::derivation).to_owned();
         let needed = nix::would_build(std::slice::from_ref(&derivation)).ok();
         output::explanation(path, &records, &circumstances.settings, out)?;
         let Some(needed) = needed else { continue };
@@ -204,7 +206,7 @@ fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut im
         } else if records.iter().all(|judged| !judged.stands_in_the_way(&circumstances.settings)) {
             let others = known(&databases, &needed, &circumstances)?;
             for judged in others {
-                writeln!(out, "But it needs '{}', which is known to fail.", judged.derivation)?;
+                writeln!(out, "But it needs '{}', which is known to fail.", judged.derivation())?;
             }
         }
     }
@@ -238,7 +240,7 @@ fn check_derivations(arguments: &Arguments, check: &CheckArguments, out: &mut im
     }
     let known = known(&databases, &needed, &circumstances)?;
     if check.json {
-        output::json(&known, out)?;
+        output::json(&known, &circumstances.settings, out)?;
     } else {
         output::obstacles(&known, out)?;
     }

@@ -101,11 +101,15 @@ impl Circumstances {
         let last = |attempts: &[Attempt]| {
             attempts.iter().find_map(|attempt| Some(attempt.failure.as_ref()?.environment.clone())).unwrap_or_default()
         };
+        let assumed;
         let environment = match &self.environments {
-            Some(environments) => environments.of(*by).clone(),
-            None => last(&record.history),
+            Some(environments) => environments.of(*by),
+            None => {
+                assumed = last(&record.history);
+                &assumed
+            }
         };
-        record.belief(machine::user(), &environment, &self.settings, now)
+        record.belief(machine::user(), environment, &self.settings, now)
     }
 }
 

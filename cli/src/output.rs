@@ -1,6 +1,7 @@
 //! How records are printed.
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
+use std::iter;
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
@@ -12,21 +13,24 @@ use nix_negative_cache_core::record::FailureRecord;
 use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_core::time_text::{ago, moment, span};
 use serde::Serialize;
+use tabwriter::TabWriter;
 
 use crate::databases::Known;
 use crate::nix::Circumstances;
 
 /// A record, and what it says of a new attempt.
+#[derive(Debug)]
+pub struct Judged {
+    record: FailureRecord,
+    belief: Belief,
+}
+
+/// The same for programs.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Judged {
+struct Json<'a> {
     #[serde(flatten)]
-    record: FailureRecord,
-    /// The derivation that failed.
-    #[serde(skip)]
-    pub derivation: String,
-    #[serde(skip)]
-    belief: Belief,
+    record: &'a FailureRecord,
     /// Whether the failure is believed.
     believed: bool,
     /// Until when, in seconds since 1970; nothing if it is not, or for ever.
@@ -41,69 +45,90 @@ impl Judged {
     /// Judges records by the settings in force.
     pub fn all(records: Vec<Known>, circumstances: &Circumstances) -> Vec<Judged> {
         let now = Timestamp::now();
-        let judge = |known: Known| {
-            let belief = circumstances.belief(&known, now);
-            let record = known.record;
-            let (believed_until, doubt) = match &belief {
-                Belief::Fails { until, .. } => (until.map(|until| until.as_second()), None),
-                Belief::Open(doubt) => (None, Some(doubt.to_string())),
-            };
-            Judged {
-                derivation: record.derivation.to_string(),
-                believed: doubt.is_none(),
-                believed_until,
-                doubt,
-                lifted_by: lifts(&record, &circumstances.settings, &belief),
-                belief,
-                record,
-            }
-        };
+        let judge = |known: Known| Judged { belief: circumstances.belief(&known, now), record: known.record };
         records.into_iter().map(judge).collect()
+    }
+
+    /// The derivation that failed.
+    pub fn derivation(&self) -> &str {
+        self.record.derivation.as_str()
+    }
+
+    fn json(&self, settings: &Settings) -> Json<'_> {
+        Json {
+            record: &self.record,
+            believed: self.is_believed(),
+            believed_until: match self.belief {
+                Belief::Fails { until, .. } => until.map(|until| until.as_second()),
+                Belief::Open(_) => None,
+            },
+            doubt: self.doubt(),
+            lifted_by: lifts(&self.record, settings, &self.belief),
+        }
+    }
+
+    /// Why the failure is not believed.
+    fn doubt(&self) -> Option<String> {
+        match &self.belief {
+            Belief::Fails { .. } => None,
+            Belief::Open(doubt) => Some(doubt.to_string()),
+        }
     }
 
     /// Whether the failure is believed.
     pub fn is_believed(&self) -> bool {
-        self.believed
+        matches!(self.belief, Belief::Fails { .. })
     }
 
     /// Whether a build would be refused.
     pub fn stands_in_the_way(&self, settings: &Settings) -> bool {
-        self.believed && settings.enabled && settings.consults() && !settings.warn
+        self.is_believed() && settings.enabled && settings.consults() && !settings.warn
     }
 }
 
 /// All of each record, for programs.
-pub fn json(records: &[Judged], out: &mut impl Write) -> io::Result<()> {
-    serde_json::to_writer_pretty(&mut *out, records)?;
+pub fn json(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
+    let all: Vec<Json<'_>> = records.iter().map(|judged| judged.json(settings)).collect();
+    serde_json::to_writer_pretty(&mut *out, &all)?;
     writeln!(out)
 }
 
 /// A line for each record.
 pub fn table(records: &[Judged], out: &mut impl Write) -> io::Result<()> {
-    let now = Timestamp::now();
-    let mut table = Table::new();
-    // Fits the terminal; as wide as it likes where there is none.
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    table.set_header(["FAILED", "CLASS", "ATTEMPTS", "AFTER", "BELIEVED UNTIL", "DERIVATION"]);
-    for Judged { record, belief, .. } in records {
-        table.add_row([
+    let (now, zone) = (Timestamp::now(), TimeZone::system());
+    let header = ["FAILED", "CLASS", "ATTEMPTS", "AFTER", "BELIEVED UNTIL", "DERIVATION"].map(str::to_owned);
+    let rows = records.iter().map(|Judged { record, belief }| {
+        [
             ago(record.last_failure, now),
             record.class_in_lists(),
             record.attempts.to_string(),
             span(record.duration_ms),
-            believed_until(belief, &TimeZone::system()),
+            believed_until(belief, &zone),
             record.derivation.to_string(),
-        ]);
+        ]
+    });
+    let rows = iter::once(header).chain(rows);
+    // Fits the terminal; where there is none, as wide as it likes, which takes a fraction of the time.
+    if io::stdout().is_terminal() {
+        let mut table = Table::new();
+        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).add_rows(rows);
+        for line in table.lines() {
+            writeln!(out, "{}", line.trim())?;
+        }
+        Ok(())
+    } else {
+        let mut table = TabWriter::new(out);
+        for row in rows {
+            writeln!(table, "{}", row.join("\t"))?;
+        }
+        table.flush()
     }
-    for line in table.lines() {
-        writeln!(out, "{}", line.trim())?;
-    }
-    Ok(())
 }
 
 /// Everything known of each record, for people.
-pub fn full(records: &[Judged], out: &mut impl Write) -> io::Result<()> {
-    for (place, Judged { record, belief, doubt, lifted_by, .. }) in records.iter().enumerate() {
+pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
+    for (place, judged) in records.iter().enumerate() {
+        let Judged { record, belief } = judged;
         if place > 0 {
             writeln!(out)?;
         }
@@ -119,11 +144,11 @@ pub fn full(records: &[Judged], out: &mut impl Write) -> io::Result<()> {
         line("First failure", &when(record.first_failure))?;
         line("Last failure", &when(record.last_failure))?;
         line("Believed until", &believed_until(belief, &TimeZone::system()))?;
-        if let Some(doubt) = doubt {
-            line("Because", doubt)?;
+        if let Some(doubt) = judged.doubt() {
+            line("Because", &doubt)?;
         }
-        for lift in lifted_by {
-            line("Lifted by", lift)?;
+        for lift in lifts(record, settings, belief) {
+            line("Lifted by", &lift)?;
         }
         line("Host", &record.host)?;
         line("Versions", &format!("Nix {}, plugin {}", record.nix_version, record.plugin_version))?;
@@ -149,7 +174,7 @@ pub fn explanation(path: &str, records: &[Judged], settings: &Settings, out: &mu
         }
         if judged.stands_in_the_way(settings) {
             writeln!(out, "What would have it built again:")?;
-            for lift in &judged.lifted_by {
+            for lift in lifts(&judged.record, settings, &judged.belief) {
                 writeln!(out, "- {lift}")?;
             }
         }
@@ -160,7 +185,7 @@ pub fn explanation(path: &str, records: &[Judged], settings: &Settings, out: &mu
 /// A line for each known failure.
 pub fn obstacles(known: &[Judged], out: &mut impl Write) -> io::Result<()> {
     let now = Timestamp::now();
-    for Judged { record, belief, .. } in known {
+    for Judged { record, belief } in known {
         let until = believed_until(belief, &TimeZone::system());
         let (ago, reason) = (ago(record.last_failure, now), record.reason());
         writeln!(out, "{} failed {ago} ({reason}); believed until: {until}", record.derivation)?;

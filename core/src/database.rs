@@ -221,7 +221,14 @@ impl Database {
             keep_readable(&connection).map_err(failed)?;
         }
         let wal_index = wal_index(&connection, path).map_err(failed)?.map(ManuallyDrop::new);
-        Ok(Database { path: path.to_owned(), connection, wal_index, unknown: Unknown::default(), writes: 0, environments: RefCell::default() })
+        Ok(Database {
+            path: path.to_owned(),
+            connection,
+            wal_index,
+            unknown: Unknown::default(),
+            writes: 0,
+            environments: RefCell::default(),
+        })
     }
 
     fn failed(&self) -> impl Fn(rusqlite::Error) -> DatabaseError + use<> {
@@ -381,7 +388,8 @@ impl Database {
     fn read_records(&self, wanted: Option<&Array>) -> rusqlite::Result<Vec<(FailureId, FailureRecord)>> {
         // All of the same state.
         let transaction = self.connection.unchecked_transaction()?;
-        let mut statement = transaction.prepare_cached(&format!("{SELECT_RECORD} {} ORDER BY id", only("id", wanted)))?;
+        let mut statement =
+            transaction.prepare_cached(&format!("{SELECT_RECORD} {} ORDER BY id", only("id", wanted)))?;
         let rows = statement.query_map(params_from_iter(wanted), record_of_one_table)?;
         let mut records: Vec<(FailureId, FailureRecord)> = rows.collect::<Result<_, _>>()?;
         attach(&transaction, &mut records, wanted, "name, path FROM output", |row, record| {
@@ -389,18 +397,24 @@ impl Database {
             Ok(())
         })?;
         let mut environments = HashMap::new();
-        attach(&transaction, &mut records, wanted, "time, class, exit_code, environment FROM attempt", |row, record| {
-            let failure = match row.get_ref(2)? {
-                ValueRef::Null => None,
-                _ => Some(FailedAttempt {
-                    class: class(row, 2)?,
-                    exit_code: row.get(3)?,
-                    environment: self.environment(&transaction, &mut environments, row.get(4)?)?,
-                }),
-            };
-            record.history.push(Attempt { time: time(row, 1)?, failure });
-            Ok(())
-        })?;
+        attach(
+            &transaction,
+            &mut records,
+            wanted,
+            "time, class, exit_code, environment FROM attempt",
+            |row, record| {
+                let failure = match row.get_ref(2)? {
+                    ValueRef::Null => None,
+                    _ => Some(FailedAttempt {
+                        class: class(row, 2)?,
+                        exit_code: row.get(3)?,
+                        environment: self.environment(&transaction, &mut environments, row.get(4)?)?,
+                    }),
+                };
+                record.history.push(Attempt { time: time(row, 1)?, failure });
+                Ok(())
+            },
+        )?;
         attach(&transaction, &mut records, wanted, "user, time FROM retry", |row, record| {
             record.retries.push(RetryRequest { user: row.get(1)?, time: time(row, 2)? });
             Ok(())

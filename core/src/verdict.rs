@@ -41,13 +41,16 @@ pub fn decide<E>(
     if known.is_empty() || !settings.consults() {
         return Ok(Verdict::Build);
     }
-    let mut walk =
-        Walk { requested, known, users, thorough: keep_going && !settings.warn, needed: BTreeMap::new() };
+    let mut walk = Walk { requested, known, users, thorough: keep_going && !settings.warn, needed: BTreeMap::new() };
     for &place in known {
         walk.go(place)?;
     }
-    let (known, dependents): (Vec<usize>, Vec<usize>) =
-        walk.needed.iter().filter(|(_, needed)| **needed).map(|(place, _)| place).partition(|place| known.contains(place));
+    let (known, dependents): (Vec<usize>, Vec<usize>) = walk
+        .needed
+        .iter()
+        .filter(|(_, needed)| **needed)
+        .map(|(place, _)| place)
+        .partition(|place| known.contains(place));
     Ok(match known.is_empty() {
         true => Verdict::Build,
         false if settings.warn => Verdict::Warn(known),
