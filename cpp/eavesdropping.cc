@@ -24,6 +24,18 @@ Listener::~Listener()
     currentListener = outer;
 }
 
+static thread_local bool unannounced = false;
+
+Unannounced::Unannounced(bool now)
+    : outer(std::exchange(unannounced, unannounced || now))
+{
+}
+
+Unannounced::~Unannounced()
+{
+    unannounced = outer;
+}
+
 std::optional<std::string> textField(const Logger::Fields & fields, size_t place)
 {
     if (fields.size() <= place || fields[place].type != Logger::Field::tString)
@@ -46,7 +58,8 @@ public:
         const Fields & fields,
         ActivityId parent) override
     {
-        ForwardingLogger::startActivity(activity, level, type, text, fields, parent);
+        if (!unannounced)
+            ForwardingLogger::startActivity(activity, level, type, text, fields, parent);
         if (auto listener = Listener::current())
             listener->activityStarted(activity, type, fields, parent);
     }
@@ -56,7 +69,14 @@ public:
         /* First: whom Nix tells may not listen, and what is held until a build is recorded must not wait for that. */
         if (auto listener = Listener::current())
             listener->activityResult(activity, type, fields);
-        ForwardingLogger::result(activity, type, fields);
+        if (!unannounced)
+            ForwardingLogger::result(activity, type, fields);
+    }
+
+    void stopActivity(ActivityId activity) override
+    {
+        if (!unannounced)
+            ForwardingLogger::stopActivity(activity);
     }
 
 protected:

@@ -36,4 +36,16 @@ public:
     Eavesdropping(const Eavesdropping &) = delete;
 };
 
+/* For as long as it lives, nobody is told of activities of this thread: there is nothing to wait for, and each of them is a
+   message to the client of a daemon. */
+class Unannounced
+{
+    const bool outer;
+
+public:
+    explicit Unannounced(bool unannounced);
+    ~Unannounced();
+    Unannounced(const Unannounced &) = delete;
+};
+
 } // namespace negative_cache

@@ -109,7 +109,9 @@ public:
         std::lock_guard lock(mutex);
         if (!circumstances || !(*circumstances == now))
             return std::nullopt;
-        return core::renewed_policy(**policy);
+        auto renewed = core::renewed_policy(**policy);
+        policy = core::renewed_policy(*renewed);
+        return renewed;
     }
 
     void remember(core::Circumstances && now, const core::Policy & made)

@@ -198,6 +198,7 @@ consultRequested(Store & store, const core::Policy & policy, const std::vector<D
         core::verdict(*found, policy, {requested.data(), requested.size()}, settings.keepGoing, missing);
     missing.rethrow();
     report(consultation.verdict.trouble);
+    consultation.refusesAll = consultation.verdict.known.size() == paths.size();
     return consultation;
 }
 

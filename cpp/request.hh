@@ -17,8 +17,10 @@ struct Consultation
     core::Verdict verdict;
     /* By what the user was warned of is known. */
     rust::Vec<rust::String> said;
-    /* Whether Nix was asked what is missing. */
+    /* Whether Nix was asked what is missing, or need not be. */
     bool asked = false;
+    /* Whether all requests are refused because of themselves, so that nothing is left to do. */
+    bool refusesAll = false;
 };
 
 /* Asks what stands in the way of `requests`, before anything is built or substituted. */

@@ -56,6 +56,7 @@ static auto build(
 {
     auto policy = policyFor(store);
     auto consultation = consultUnlessItFails(mode, [&] { return consult(store, *policy, requests); });
+    Unannounced unannounced(consultation.refusesAll);
     WatchedWorker watched(store, evalStore ? *evalStore : store, mode, *policy);
     RefusedGoals refused(watched.worker, consultation);
     auto requested = makeGoals(watched.worker, mode, requests, consultation, refused);

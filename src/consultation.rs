@@ -64,7 +64,7 @@ impl Consultation {
         let mut failed = Vec::new();
         for path in policy.consulted() {
             let records = consulting(policy, path, |database| {
-                let found = database.find(derivations.iter().map(String::as_str))?;
+                let found = database.known_derivations(derivations.iter().map(String::as_str))?;
                 database.records_of(&found)
             })?;
             for (id, record) in records {

@@ -30,7 +30,8 @@ pub struct Policy {
     settings: Result<Settings, String>,
     /// The settings of Nix that matter.
     all_settings: Arc<BTreeMap<String, String>>,
-    environment: OnceLock<(Instant, Environment)>,
+    /// Shared with the policies of requests of the same moment.
+    environment: Arc<OnceLock<(Instant, Environment)>>,
     /// The database file that is written to; none where this user has no place for one.
     pub database: Option<PathBuf>,
     /// Who may read it.
@@ -72,7 +73,7 @@ impl Policy {
             configured,
             settings,
             all_settings: Arc::new(all_settings),
-            environment: OnceLock::new(),
+            environment: Arc::default(),
             database,
             audience,
             daemons,
@@ -90,7 +91,7 @@ impl Policy {
     pub fn renewed(&self) -> Policy {
         let mut renewed = self.clone();
         if renewed.environment.get().is_some_and(|(when, _)| when.elapsed() > UNCHANGED) {
-            renewed.environment = OnceLock::new();
+            renewed.environment = Arc::default();
         }
         renewed.settings = renewed.configured.clone().map(client::relaxed);
         renewed.made = Timestamp::now();
@@ -109,7 +110,7 @@ impl Policy {
             configured: Err(why.clone()),
             settings: Err(why),
             all_settings: Arc::default(),
-            environment: OnceLock::new(),
+            environment: Arc::default(),
             database: None,
             audience: Audience::Owner,
             daemons: None,

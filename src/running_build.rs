@@ -1,6 +1,7 @@
 //! A build that runs: what has to be kept of it until it ends.
 
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix_negative_cache_core::log_tail::LogTail;
@@ -10,6 +11,23 @@ use crate::policy::Policy;
 
 /// How often the disk is looked at while a build logs, at most.
 const LOOK_AT_DISK: Duration = Duration::from_millis(5);
+
+/// For how long what was counted lately will do for builds that start. A shortage in that time counts for them as well.
+const LATELY: Duration = Duration::from_millis(250);
+
+/// What the machine has counted when a build starts.
+fn counters() -> Counters {
+    static LAST: Mutex<Option<(Instant, Counters)>> = Mutex::new(None);
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    match *last {
+        Some((when, counters)) if when.elapsed() < LATELY => counters,
+        _ => {
+            let counters = Counters::read();
+            *last = Some((Instant::now(), counters));
+            counters
+        }
+    }
+}
 
 /// A build from its start to its end.
 #[derive(Default)]
@@ -29,7 +47,7 @@ impl RunningBuild {
     pub fn start(policy: &Policy) -> RunningBuild {
         RunningBuild {
             started: Some(Instant::now()),
-            counters: Counters::read(),
+            counters: counters(),
             folders: policy.folders().into(),
             ..RunningBuild::default()
         }

@@ -76,7 +76,7 @@ fn fill(path: &Path, others: u32) -> Result<()> {
     let values: Vec<&str> = columns
         .iter()
         .map(|column| match column.as_str() {
-            "id" => "number + 1000000",
+            "id" => "number + (SELECT count(*) FROM failure)",
             "drv_path" => {
                 "store_dir || '/' || lower(hex(randomblob(16))) || '-other-' || (number % 80000) || '-1.0.drv'"
             }
@@ -98,9 +98,10 @@ fn fill(path: &Path, others: u32) -> Result<()> {
         )?;
         connection.execute_batch(
             "INSERT INTO output (path, failure, name)
-                 SELECT store_dir || '/' || lower(hex(randomblob(16))) || '-' || name, id, 'out' FROM failure WHERE id > 1000000;
+                 SELECT store_dir || '/' || lower(hex(randomblob(16))) || '-' || name, id, 'out' FROM failure WHERE id > (SELECT max(failure) FROM output);
              INSERT INTO attempt SELECT NULL, failure.id, attempt.time, attempt.class, attempt.exit_code, environment
-                 FROM failure, (SELECT * FROM attempt ORDER BY id LIMIT 1) AS attempt WHERE failure.id > 1000000;",
+                 FROM failure, (SELECT * FROM attempt ORDER BY id LIMIT 1) AS attempt
+                 WHERE failure.id > (SELECT max(failure) FROM attempt);",
         )?;
     }
     connection.execute_batch("COMMIT; PRAGMA wal_checkpoint(truncate)")?;

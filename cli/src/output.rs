@@ -1,7 +1,7 @@
 //! How records are printed.
 
 use std::io::{self, IsTerminal, Write};
-use std::iter;
+use std::{env, fs, iter};
 
 use comfy_table::presets::NOTHING;
 use comfy_table::{ContentArrangement, Table};
@@ -93,9 +93,19 @@ pub fn json(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io
     writeln!(out)
 }
 
+/// The time zone of this user.
+pub fn zone() -> TimeZone {
+    // By its name it would be looked for among all that there are, which takes longer than all else that `show` does.
+    let local = || {
+        let unnamed = env::var_os("TZ").is_none();
+        TimeZone::tzif("Local", &unnamed.then(|| fs::read("/etc/localtime").ok()).flatten()?).ok()
+    };
+    local().unwrap_or_else(TimeZone::system)
+}
+
 /// A line for each record.
 pub fn table(records: &[Judged], out: &mut impl Write) -> io::Result<()> {
-    let (now, zone) = (Timestamp::now(), TimeZone::system());
+    let (now, zone) = (Timestamp::now(), zone());
     let header = ["FAILED", "CLASS", "ATTEMPTS", "AFTER", "BELIEVED UNTIL", "DERIVATION"].map(str::to_owned);
     let rows = records.iter().map(|Judged { record, belief }| {
         [
@@ -143,7 +153,7 @@ pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io
         line("Attempts", &record.attempts.to_string())?;
         line("First failure", &when(record.first_failure))?;
         line("Last failure", &when(record.last_failure))?;
-        line("Believed until", &believed_until(belief, &TimeZone::system()))?;
+        line("Believed until", &believed_until(belief, &zone()))?;
         if let Some(doubt) = judged.doubt() {
             line("Because", &doubt)?;
         }
@@ -169,7 +179,7 @@ pub fn explanation(path: &str, records: &[Judged], settings: &Settings, out: &mu
         writeln!(out, "No failure of it is recorded{off}. So it would be built.")?;
     }
     for judged in records {
-        for sentence in explain(&judged.record, settings, &judged.belief, Timestamp::now(), &TimeZone::system()) {
+        for sentence in explain(&judged.record, settings, &judged.belief, Timestamp::now(), &zone()) {
             writeln!(out, "{sentence}")?;
         }
         if judged.stands_in_the_way(settings) {
@@ -186,7 +196,7 @@ pub fn explanation(path: &str, records: &[Judged], settings: &Settings, out: &mu
 pub fn obstacles(known: &[Judged], out: &mut impl Write) -> io::Result<()> {
     let now = Timestamp::now();
     for Judged { record, belief } in known {
-        let until = believed_until(belief, &TimeZone::system());
+        let until = believed_until(belief, &zone());
         let (ago, reason) = (ago(record.last_failure, now), record.reason());
         writeln!(out, "{} failed {ago} ({reason}); believed until: {until}", record.derivation)?;
     }
@@ -194,5 +204,5 @@ pub fn obstacles(known: &[Judged], out: &mut impl Write) -> io::Result<()> {
 }
 
 fn when(time: Timestamp) -> String {
-    format!("{} ({})", moment(time, &TimeZone::system()), ago(time, Timestamp::now()))
+    format!("{} ({})", moment(time, &zone()), ago(time, Timestamp::now()))
 }

@@ -173,6 +173,8 @@ pub struct Database {
     writes: u64,
     /// What texts of environments say, of those that were read lately.
     environments: RefCell<HashMap<String, Environment>>,
+    /// Whether the connection was made ready to write.
+    writes_as_it_should: bool,
 }
 
 impl Database {
@@ -206,10 +208,6 @@ impl Database {
         let connect = || {
             let connection = Connection::open_with_flags(path, flags)?;
             connection.busy_timeout(BUSY_TIMEOUT)?;
-            connection.pragma_update(None, "foreign_keys", true)?;
-            // In WAL mode the database stays sound without a wait for the disk at each commit; after a power failure the
-            // last records may be missing (sqlite.org/pragma.html, synchronous).
-            connection.pragma_update(None, "synchronous", "normal")?;
             load_module(&connection)?;
             Ok(connection)
         };
@@ -228,7 +226,20 @@ impl Database {
             unknown: Unknown::default(),
             writes: 0,
             environments: RefCell::default(),
+            writes_as_it_should: false,
         })
+    }
+
+    /// The connection, to write. Most processes only read, and can do without what that takes.
+    fn writing(&mut self) -> rusqlite::Result<&mut Connection> {
+        if !self.writes_as_it_should {
+            self.connection.pragma_update(None, "foreign_keys", true)?;
+            // In WAL mode the database stays sound without a wait for the disk at each commit; after a power failure the
+            // last records may be missing (sqlite.org/pragma.html, synchronous).
+            self.connection.pragma_update(None, "synchronous", "normal")?;
+            self.writes_as_it_should = true;
+        }
+        Ok(&mut self.connection)
     }
 
     fn failed(&self) -> impl Fn(rusqlite::Error) -> DatabaseError + use<> {
@@ -254,19 +265,21 @@ impl Database {
     /// those of the same output have the same name.
     pub fn candidates(&self, names: &[&str]) -> Result<Vec<usize>, DatabaseError> {
         let query = || {
-            // Unless more is known than is asked about, to read all names is quicker than to look for each.
-            let mut statement = self.connection.prepare_cached("SELECT name FROM failure WHERE stands LIMIT ?1")?;
-            let mut rows = statement.query([names.len()])?;
-            let (mut count, mut known) = (0, HashSet::new());
-            while let Some(row) = rows.next()? {
-                count += 1;
-                let name = row.get_ref(0)?.as_str()?;
-                if !known.contains(name) {
-                    known.insert(name.to_owned());
+            /// As many names are read in the time that one is looked for.
+            const AT_ONCE: usize = 4;
+            let span = "SELECT coalesce((SELECT max(id) FROM failure) - (SELECT min(id) FROM failure) + 1, 0)";
+            let most: usize = self.connection.prepare_cached(span)?.query_row([], |row| row.get(0))?;
+            let mut known: HashSet<String> = HashSet::new();
+            if most <= names.len().saturating_mul(AT_ONCE) {
+                let mut statement = self.connection.prepare_cached("SELECT name FROM failure WHERE stands")?;
+                let mut rows = statement.query([])?;
+                while let Some(row) = rows.next()? {
+                    let name = row.get_ref(0)?.as_str()?;
+                    if !known.contains(name) {
+                        known.insert(name.to_owned());
+                    }
                 }
-            }
-            if count == names.len() {
-                // In their order, neighbours are on the same page.
+            } else {
                 let wanted: BTreeSet<&str> = names.iter().copied().collect();
                 let mut statement = self.connection.prepare_cached(
                     "SELECT wanted.value FROM rarray(?1) AS wanted
@@ -285,8 +298,9 @@ impl Database {
         &self,
         outputs: impl IntoIterator<Item = &'a OutputPath>,
     ) -> Result<HashMap<OutputPath, FailureId>, DatabaseError> {
-        let wanted = text_array(outputs.into_iter().map(OutputPath::as_str));
-        standing(&self.connection, &wanted).map_err(self.failed())
+        // In their order, neighbours are on the same page.
+        let wanted: BTreeSet<&str> = outputs.into_iter().map(OutputPath::as_str).collect();
+        standing(&self.connection, &text_array(wanted)).map_err(self.failed())
     }
 
     /// Whether `output` failed when it was last built, and was not set aside since. Costs next to nothing if that was not
@@ -351,6 +365,23 @@ impl Database {
         Some(stamp)
     }
 
+    /// What is recorded of `derivations` themselves that failed when they were last built.
+    pub fn known_derivations<'a>(
+        &self,
+        derivations: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Vec<FailureId>, DatabaseError> {
+        let wanted = text_array(derivations);
+        let query = || {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT failure.id FROM rarray(?1) AS wanted CROSS JOIN failure ON failure.drv_path = wanted.value
+                 AND failure.stands",
+            )?;
+            let rows = statement.query_map([wanted], |row| row.get(0).map(FailureId))?;
+            rows.collect::<Result<_, _>>()
+        };
+        query().map_err(self.failed())
+    }
+
     /// What is recorded for `paths`, each an output path or the path of a derivation.
     pub fn find<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> Result<Vec<FailureId>, DatabaseError> {
         let wanted = text_array(paths);
@@ -368,6 +399,7 @@ impl Database {
 
     /// The records of failures, but of those that were forgotten in the meantime.
     pub fn records_of(&self, failures: &[FailureId]) -> Result<HashMap<FailureId, FailureRecord>, DatabaseError> {
+        let failures: BTreeSet<FailureId> = failures.iter().copied().collect();
         let wanted: Array = Rc::new(failures.iter().map(|id| Value::Integer(id.0)).collect());
         self.read_records(Some(&wanted)).map(HashMap::from_iter).map_err(self.failed())
     }
@@ -388,11 +420,10 @@ impl Database {
     fn read_records(&self, wanted: Option<&Array>) -> rusqlite::Result<Vec<(FailureId, FailureRecord)>> {
         // All of the same state.
         let transaction = self.connection.unchecked_transaction()?;
-        let mut statement =
-            transaction.prepare_cached(&format!("{SELECT_RECORD} {} ORDER BY id", only("id", wanted)))?;
+        let mut statement = transaction.prepare_cached(&in_order("failure", RECORD, "id", wanted))?;
         let rows = statement.query_map(params_from_iter(wanted), record_of_one_table)?;
         let mut records: Vec<(FailureId, FailureRecord)> = rows.collect::<Result<_, _>>()?;
-        attach(&transaction, &mut records, wanted, "name, path FROM output", |row, record| {
+        attach(&transaction, &mut records, wanted, "output", "failure, name, path", |row, record| {
             record.outputs.push(Output { name: row.get(1)?, path: OutputPath::from(row.get::<_, String>(2)?) });
             Ok(())
         })?;
@@ -401,7 +432,8 @@ impl Database {
             &transaction,
             &mut records,
             wanted,
-            "time, class, exit_code, environment FROM attempt",
+            "attempt",
+            "failure, time, class, exit_code, environment",
             |row, record| {
                 let failure = match row.get_ref(2)? {
                     ValueRef::Null => None,
@@ -415,7 +447,7 @@ impl Database {
                 Ok(())
             },
         )?;
-        attach(&transaction, &mut records, wanted, "user, time FROM retry", |row, record| {
+        attach(&transaction, &mut records, wanted, "retry", "failure, user, time", |row, record| {
             record.retries.push(RetryRequest { user: row.get(1)?, time: time(row, 2)? });
             Ok(())
         })?;
@@ -522,7 +554,7 @@ impl Database {
         for output in &failure.outputs {
             self.unknown.outputs.remove(&output.path);
         }
-        in_transaction(&mut self.connection, insert).map_err(failed)
+        self.in_transaction(insert).map_err(failed)
     }
 
     /// Remembers that `outputs` were built, so that earlier failures do not stand any more; says of how many.
@@ -548,7 +580,7 @@ impl Database {
             }
             Ok(standing.len())
         };
-        in_transaction(&mut self.connection, succeed).map_err(failed)
+        self.in_transaction(succeed).map_err(failed)
     }
 
     /// Forgets the given failures; says how many there were.
@@ -558,7 +590,7 @@ impl Database {
             let mut statement = transaction.prepare_cached("DELETE FROM failure WHERE id = ?1")?;
             failures.iter().map(|id| statement.execute([id.0])).sum()
         };
-        in_transaction(&mut self.connection, forget).map_err(failed)
+        self.in_transaction(forget).map_err(failed)
     }
 
     /// What is recorded for the store paths in `store_dir` with this hash part, derivations or outputs.
@@ -608,7 +640,7 @@ impl Database {
             )?;
             asked.iter().map(|id| statement.execute(params![id, user, time])).sum()
         };
-        let count: usize = in_transaction(&mut self.connection, request).map_err(&failed)?;
+        let count: usize = self.in_transaction(request).map_err(&failed)?;
         self.writes += 1;
         Ok(failures.len() - asked.len() + count)
     }
@@ -631,16 +663,15 @@ impl Database {
         }
         let ids: Array = Rc::new(failures.iter().map(|id| Value::Integer(id.0)).collect());
         let (now, before) = (time.as_millisecond(), time.as_millisecond() - DAY);
-        let noted = self.at_once(|connection| {
+        let is_old = || {
             let old = "SELECT EXISTS (SELECT 1 FROM failure WHERE id IN rarray(?1) AND used < ?2)";
-            if connection.prepare_cached(old)?.query_row(params![ids, before], |row| row.get(0))? {
-                let note = "UPDATE failure SET used = ?3 WHERE id IN rarray(?1) AND used < ?2";
-                connection.prepare_cached(note)?.execute(params![ids, before, now])?;
-            }
-            Ok(())
-        });
-        // It only decides about the order in which records go.
-        let _ = noted;
+            self.connection.prepare_cached(old)?.query_row(params![ids, before], |row| row.get(0))
+        };
+        if is_old().unwrap_or(false) {
+            let note = "UPDATE failure SET used = ?3 WHERE id IN rarray(?1) AND used < ?2";
+            // It only decides about the order in which records go.
+            let _ = self.at_once(|connection| connection.prepare_cached(note)?.execute(params![ids, before, now]));
+        }
     }
 
     /// Takes a step towards a database that has no more than `most` failures, and none that nobody used since `oldest`;
@@ -685,20 +716,30 @@ impl Database {
             Ok(count)
         };
         self.writes += 1;
-        in_transaction(&mut self.connection, drop).map_err(failed)
+        self.in_transaction(drop).map_err(failed)
+    }
+
+    fn in_transaction<T>(&mut self, work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        // Immediate: a transaction that starts as a reader can't wait for its turn to write.
+        let transaction = self.writing()?.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let result = work(&transaction)?;
+        transaction.commit()?;
+        Ok(result)
     }
 
     /// Calls `work` with a connection that does not wait for others.
-    fn at_once<T>(&self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
-        self.connection.busy_timeout(Duration::ZERO)?;
-        let result = work(&self.connection);
-        self.connection.busy_timeout(BUSY_TIMEOUT)?;
+    fn at_once<T>(&mut self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
+        let connection = self.writing()?;
+        connection.busy_timeout(Duration::ZERO)?;
+        let result = work(connection);
+        connection.busy_timeout(BUSY_TIMEOUT)?;
         result
     }
 }
 
-const SELECT_RECORD: &str = "SELECT id, drv_path, store_dir, name, system, class, exit_code, message, log,
-    first_failure, last_failure, attempts, duration_ms, host, nix_version, plugin_version FROM failure";
+/// The columns of `failure` that [`record_of_one_table`] reads.
+const RECORD: &str = "id, drv_path, store_dir, name, system, class, exit_code, message, log,
+    first_failure, last_failure, attempts, duration_ms, host, nix_version, plugin_version";
 
 fn record_of_one_table(row: &Row<'_>) -> rusqlite::Result<(FailureId, FailureRecord)> {
     let record = FailureRecord {
@@ -736,22 +777,28 @@ fn standing(connection: &Connection, outputs: &Array) -> rusqlite::Result<HashMa
     rows.collect()
 }
 
-/// What restricts a query to some failures, if it is not for all.
-fn only(column: &str, wanted: Option<&Array>) -> String {
-    wanted.map(|_| format!("WHERE {column} IN rarray(?1)")).unwrap_or_default()
+/// A query for the rows of a table that belong to some failures (`wanted`, in their order) or to all, in the order of the
+/// failures, which are in `key`.
+fn in_order(table: &str, columns: &str, key: &str, wanted: Option<&Array>) -> String {
+    match wanted {
+        Some(_) => {
+            format!("SELECT {columns} FROM rarray(?1) AS wanted CROSS JOIN {table} ON {table}.{key} = wanted.value")
+        }
+        None => format!("SELECT {columns} FROM {table} ORDER BY {key}"),
+    }
 }
 
 /// Calls `add` with each row of a table that belongs to one of `records`, and the record; those of each in the order of the
-/// rows. The failure is the first column, `columns` are the others.
+/// rows. The failure is the first of the columns.
 fn attach(
     connection: &Connection,
     records: &mut [(FailureId, FailureRecord)],
     wanted: Option<&Array>,
+    table: &str,
     columns: &str,
     mut add: impl FnMut(&Row<'_>, &mut FailureRecord) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
-    let sql = format!("SELECT failure, {columns} {} ORDER BY failure", only("failure", wanted));
-    let mut statement = connection.prepare_cached(&sql)?;
+    let mut statement = connection.prepare_cached(&in_order(table, columns, "failure", wanted))?;
     let mut rows = statement.query(params_from_iter(wanted))?;
     let mut records = records.iter_mut().peekable();
     while let Some(row) = rows.next()? {
@@ -812,17 +859,6 @@ fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
 
 fn text_array<'a>(texts: impl IntoIterator<Item = &'a str>) -> Array {
     Rc::new(texts.into_iter().map(|text| Value::Text(text.to_owned())).collect())
-}
-
-fn in_transaction<T>(
-    connection: &mut Connection,
-    work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
-) -> rusqlite::Result<T> {
-    // Immediate: a transaction that starts as a reader can't wait for its turn to write.
-    let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-    let result = work(&transaction)?;
-    transaction.commit()?;
-    Ok(result)
 }
 
 /// Leaves the write-ahead log and its index behind when the last process closes the database: who may not make them could

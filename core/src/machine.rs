@@ -164,11 +164,16 @@ fn machine_word(line: &str) -> String {
 }
 
 /// The memory of the machine in MiB, rounded, as a kernel takes a little more or less of it at each start.
+#[cfg(target_os = "linux")]
 fn memory() -> Option<u64> {
-    let text = fs::read_to_string("/proc/meminfo").ok()?;
-    let kibibytes = text.lines().find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB"))?;
-    let mebibytes = kibibytes.trim().parse::<u64>().ok()? / 1024;
+    let state = rustix::system::sysinfo();
+    let mebibytes = u64::from(state.totalram) * u64::from(state.mem_unit) / (1024 * 1024);
     Some(mebibytes.next_multiple_of(256))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn memory() -> Option<u64> {
+    None
 }
 
 /// What matters to a build of the file system of a folder: its kind, whether it runs programs, and the size of one that

@@ -5,7 +5,6 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use jiff::Timestamp;
-use jiff::tz::TimeZone;
 use nix_negative_cache_core::database::condition::Condition;
 use nix_negative_cache_core::database::place::{self, Audience};
 use nix_negative_cache_core::time_text::moment;
@@ -13,6 +12,7 @@ use nix_negative_cache_core::time_text::moment;
 use super::facts::{DatabaseFacts, Facts, Role};
 use super::repair::Repair;
 use super::{Finding, Mark, user_name};
+use crate::output::zone;
 
 /// Whether a database can be used, by those who should and nobody else.
 pub fn check_database(facts: &Facts, database: &DatabaseFacts) -> Vec<Finding> {
@@ -271,7 +271,7 @@ fn check_content(facts: &Facts, database: &DatabaseFacts) -> Finding {
 fn check_broken(database: &DatabaseFacts) -> Vec<Finding> {
     let broken = database.broken.iter().map(|(path, found)| {
         let time = Timestamp::from_second(found.mtime()).unwrap_or_default();
-        let when = moment(time, &TimeZone::system());
+        let when = moment(time, &zone());
         Finding::note(format!("'{}' is a broken database that was moved away", path.display()))
             .advice(format!("It was last written to {when}, and has {} bytes.", found.len()))
             .advice(format!("If nobody wants to know why it broke, remove it:  rm -f {0} {0}-wal", path.display()))
