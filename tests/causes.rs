@@ -563,7 +563,7 @@ fn changes() -> Vec<Change> {
             refused: false,
             ..CHANGE
         },
-        edited!("more memory", "UPDATE attempt SET environment = json_set(environment, '$.memory', '256')", false),
+        edited!("more memory", "UPDATE environment SET factors = json_set(factors, '$.memory', '256')", false),
         Change { name: "no sandbox can be made, as before", before: NO_SANDBOX, after: NO_SANDBOX, ..CHANGE },
         Change {
             name: "a sandbox can be made now",
@@ -573,15 +573,15 @@ fn changes() -> Vec<Change> {
             ..CHANGE
         },
         Change { name: "ulimit -f raised", before: "ulimit -f 1000000; @", refused: false, ..CHANGE },
-        edited!("another kernel", "UPDATE attempt SET environment = json_set(environment, '$.kernel', '2.4.0')", false),
-        edited!("another Nix", "UPDATE attempt SET environment = json_set(environment, '$.nix', '1.11')", false),
+        edited!("another kernel", "UPDATE environment SET factors = json_set(factors, '$.kernel', '2.4.0')", false),
+        edited!("another Nix", "UPDATE environment SET factors = json_set(factors, '$.nix', '1.11')", false),
         edited!(
             "another group of build users",
-            "UPDATE attempt SET environment = json_set(environment, '$.build-users-group', 'nixbld')",
+            "UPDATE environment SET factors = json_set(factors, '$.build-users-group', 'nixbld')",
             false
         ),
-        edited!("a record without environment", "UPDATE attempt SET environment = '{}'", false),
-        edited!("a factor of no interest", "UPDATE attempt SET environment = json_set(environment, '$.x', 'y')", true),
+        edited!("a record without environment", "UPDATE environment SET factors = '{}'", false),
+        edited!("a factor of no interest", "UPDATE environment SET factors = json_set(factors, '$.x', 'y')", true),
         // ---- limits ----
         timeout("timeout, the same", "@ --timeout 1", "@ --timeout 1", true),
         timeout("timeout, longer", "@ --timeout 1", "@ --timeout 2", false),

@@ -168,7 +168,15 @@ fn what_belongs_to_no_record_goes() {
 #[test]
 fn schemas() {
     let nix = with_failure();
-    let older = "drop index failure_used; alter table failure drop column used; drop table retry; \
+    let older = "create table old (id integer primary key, failure integer not null references failure (id) on delete cascade, \
+                     time integer not null, class text, exit_code integer, environment text) strict; \
+                 insert into old select attempt.id, failure, time, class, exit_code, factors \
+                     from attempt left join environment on environment.id = attempt.environment; \
+                 drop table attempt; alter table old rename to attempt; drop table environment; \
+                 create index attempt_failure on attempt (failure); \
+                 drop index failure_name; create index failure_stands on failure (id) where stands; \
+                 drop index output_failure; create index output_failure on output (failure); \
+                 drop index failure_used; alter table failure drop column used; drop table retry; \
                  create index failure_last_failure on failure (last_failure); pragma user_version = 2";
     is_repaired(&nix, &format!("{SQLITE} '{older}'"), "was written by an older version, or is empty");
     assert_eq!(nix.recorded(), ["bad"]);

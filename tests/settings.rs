@@ -28,7 +28,7 @@ fn settings_are_shown_with_their_documentation() {
         let default = value.as_str().map_or(value.to_string(), str::to_owned);
         let default = if default.is_empty() { default } else { format!("`{default}` ") };
         let row = format!("| `{name}` | {default}| ");
-        assert!(include_str!("../doc/manual.md").contains(&row), "the manual has no '{row}'");
+        assert!(include_str!("../docs/manual.md").contains(&row), "the manual has no '{row}'");
     }
     let ours = shown.as_object().unwrap().keys().filter(|name| name.starts_with("negative-cache")).count();
     assert_eq!(ours, 11, "settings that this test does not know");

@@ -1,11 +1,15 @@
 //! Databases with as many records as a benchmark needs.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use nix_negative_cache_core::belief::{Attempt, FailedAttempt};
+use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::Database;
 use nix_negative_cache_core::database::place::Audience;
+use nix_negative_cache_core::environment::Environment;
 use nix_negative_cache_core::record::{Failure, FailureRecord, Output};
 use rusqlite::{Connection, params};
 
@@ -23,6 +27,38 @@ pub fn template(installation: &Installation) -> Result<FailureRecord> {
     installation.output(&format!("! {on} nix-store --realise {derivation} 2>/dev/null"))?;
     let records = Database::open(&database)?.ok_or("the template was not recorded")?.records()?;
     records.into_iter().next().ok_or("the template was not recorded".into())
+}
+
+/// A failure that nobody recorded, the same on every machine.
+pub fn made_up() -> FailureRecord {
+    let time = Timestamp::UNIX_EPOCH;
+    // As many as a real one has, about.
+    let factors = (0..40).map(|number| (format!("factor-{number}"), "value".to_owned())).collect();
+    let failed = FailedAttempt {
+        class: Class::Builder,
+        exit_code: Some(1),
+        environment: Environment::new(&BTreeMap::new(), factors),
+    };
+    FailureRecord {
+        derivation: "/nix/store/x.drv".into(),
+        outputs: Vec::new(),
+        store_dir: "/nix/store".to_owned(),
+        name: "x".to_owned(),
+        system: "x86_64-linux".to_owned(),
+        class: Class::Builder,
+        exit_code: Some(1),
+        message: "builder failed with exit code 1".to_owned(),
+        log: "a line of the log\n".repeat(20),
+        first_failure: time,
+        last_failure: time,
+        attempts: 1,
+        history: vec![Attempt { time, failure: Some(failed) }],
+        retries: Vec::new(),
+        duration_ms: 1000,
+        host: "host".to_owned(),
+        nix_version: "2.8.0".to_owned(),
+        plugin_version: "0".to_owned(),
+    }
 }
 
 /// The name of a derivation, of its path.

@@ -31,6 +31,12 @@ pub enum Side {
     Commit { database: PathBuf, number: u32 },
     /// Runs another side in so many processes at once, each with its number.
     AtOnce { count: u32, side: String, database: PathBuf },
+    /// Makes what the following two need.
+    Fixture { folder: PathBuf },
+    /// Consults a database that is open about derivations, so often.
+    ConsultOnce { database: PathBuf, paths: PathBuf, times: u32 },
+    /// Records so many failures in a database that is open.
+    RecordTimes { database: PathBuf, times: u32 },
     /// Asks a daemon so often for what it refuses.
     Ask { socket: PathBuf, derivation: String, times: u32 },
 }
@@ -44,6 +50,9 @@ impl Side {
             Side::Record { database, number } => record(database, *number),
             Side::Commit { database, number } => commit(database, *number),
             Side::AtOnce { count, side, database } => at_once(*count, side, database),
+            Side::Fixture { folder } => fixture(folder),
+            Side::ConsultOnce { database, paths, times } => consult_open(&open(database)?, &read_paths(paths)?, *times),
+            Side::RecordTimes { database, times } => record_times(&mut open(database)?, *times),
             Side::Ask { socket, derivation, times } => daemon::ask(socket, derivation, *times),
         }
     }
@@ -55,17 +64,54 @@ fn read_paths(paths: &Path) -> Result<Vec<(String, String)>> {
     Ok(lines.map(|(derivation, output)| (derivation.to_owned(), output.to_owned())).collect())
 }
 
-/// As the plugin does: the derivation that is requested (the first one) first, and if that is refused, no others.
+fn open(database: &Path) -> Result<Database> {
+    Ok(Database::open(database)?.ok_or("there is no database")?)
+}
+
 fn consult(database: &Path, paths: &Path, times: u32) -> Result<()> {
     let paths = read_paths(paths)?;
+    (0..times).try_for_each(|_| consult_open(&open(database)?, &paths, 1))
+}
+
+/// As the plugin does: the derivation that is requested (the first one) first, and if that is refused, no others.
+fn consult_open(database: &Database, paths: &[(String, String)], times: u32) -> Result<()> {
     let names: Vec<&str> = paths.iter().map(|(derivation, _)| records::name_of(derivation)).collect();
     for _ in 0..times {
-        let database = Database::open(database)?.ok_or("there is no database")?;
-        if believed(&database, &paths[..1])? == 0 {
+        if believed(database, &paths[..1])? == 0 {
             let candidates = database.candidates(&names)?;
             let candidates: Vec<_> = candidates.into_iter().map(|place| paths[place].clone()).collect();
-            black_box(believed(&database, &candidates)?);
+            black_box(believed(database, &candidates)?);
         }
+    }
+    Ok(())
+}
+
+fn record_times(database: &mut Database, times: u32) -> Result<()> {
+    let template = records::made_up();
+    for number in 0..times {
+        database.insert(&failure(
+            &template,
+            &format!("/nix/store/{number}-x.drv"),
+            &format!("/nix/store/{number}-x"),
+        ))?;
+    }
+    Ok(())
+}
+
+/// A thousand failures, and a thousand derivations of which none is among them, or one in a hundred.
+fn fixture(folder: &Path) -> Result<()> {
+    let folder = folder.join("fixture");
+    fs::create_dir(&folder)?;
+    let template = records::made_up();
+    let path = |kind: &str, number: u32| format!("/nix/store/{number:0>32}-{kind}-{number}");
+    let failures: Vec<_> = (0..1000).map(|number| path("known", number)).collect();
+    let failures: Vec<_> = failures.iter().map(|output| failure(&template, &format!("{output}.drv"), output)).collect();
+    records::database(&folder.join("database.sqlite"), &failures, 0)?;
+    for percent in [0, 1] {
+        let kind = |number: u32| if number % 100 >= 100 - percent { "known" } else { "new" };
+        let paths = (0..1000).map(|number| path(kind(number), number));
+        let paths: Vec<_> = paths.map(|output| (format!("{output}.drv"), output)).collect();
+        records::write_paths(&folder.join(format!("paths-{percent}")), &paths)?;
     }
     Ok(())
 }

@@ -3,11 +3,11 @@
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::environment::FACTORS;
 
-const MANUAL: &str = include_str!("../../doc/manual.md");
+const MANUAL: &str = include_str!("../../docs/manual.md");
 
 #[track_caller]
 fn is_in_the_manual(table: &str) {
-    assert!(MANUAL.contains(table), "doc/manual.md does not have this table:\n\n{table}");
+    assert!(MANUAL.contains(table), "docs/manual.md does not have this table:\n\n{table}");
 }
 
 #[test]

@@ -107,6 +107,51 @@ fn after_a_success_nothing_is_known_but_the_history_stays() {
 }
 
 #[test]
+fn candidates_have_the_names_of_what_is_known() {
+    let (_folder, mut database) = database();
+    for number in 0..8 {
+        database.insert(&failure(&format!("x{}", number % 6), &[&format!("out{number}")], 10)).unwrap();
+    }
+    database.succeed(&outputs(&["out5"]), Timestamp::from_second(20).unwrap()).unwrap();
+    // Few names are looked for, many compared with all that there are.
+    assert_eq!(database.candidates(&["x5", "x4"]).unwrap(), [1]);
+    let many = ["x0", "a", "b", "c", "x1", "x1", "x5", "x", "x10", ""];
+    assert_eq!(database.candidates(&many).unwrap(), [0, 4, 5]);
+    assert!(database.candidates(&[]).unwrap().is_empty());
+}
+
+#[test]
+fn derivations_are_known_by_themselves_while_their_failures_stand() {
+    let (_folder, mut database) = database();
+    database.insert(&failure("x", &["out"], 10)).unwrap();
+    let known = |database: &Database| database.known_derivations(["/nix/store/x.drv", "/nix/store/out"]).unwrap();
+    assert_eq!(known(&database), database.find(["/nix/store/x.drv"]).unwrap());
+    database.succeed(&outputs(&["out"]), Timestamp::from_second(20).unwrap()).unwrap();
+    assert!(known(&database).is_empty());
+}
+
+#[test]
+fn environments_are_kept_once_and_no_longer_than_they_are_of_use() {
+    let (_folder, mut database) = database();
+    let count = |database: &Database| {
+        let count = "SELECT count(*) FROM environment";
+        database.connection.query_row(count, [], |row| row.get::<_, i64>(0)).unwrap()
+    };
+    let somewhere =
+        |name: &str| Environment::new(&BTreeMap::from([("sandbox".to_owned(), name.to_owned())]), BTreeMap::new());
+    for (name, output, environment) in [("a", "o1", "true"), ("b", "o2", "true"), ("c", "o3", "false")] {
+        database.insert(&Failure { environment: somewhere(environment), ..failure(name, &[output], 10) }).unwrap();
+    }
+    assert_eq!(count(&database), 2);
+    let id = database.find(["/nix/store/c.drv"]).unwrap();
+    assert_eq!(database.forget_failures(&id).unwrap(), 1);
+    assert_eq!(count(&database), 1);
+    let records = database.records().unwrap();
+    let here = |record: &FailureRecord| record.history[0].failure.clone().unwrap().environment;
+    assert!(records.iter().all(|record| here(record) == somewhere("true")));
+}
+
+#[test]
 fn attempts_have_their_class_and_environment() {
     let (_folder, mut database) = database();
     let settings = BTreeMap::from([("sandbox".to_owned(), "true".to_owned())]);
