@@ -165,6 +165,7 @@ fn machine_word(line: &str) -> String {
 
 /// The memory of the machine in MiB, rounded, as a kernel takes a little more or less of it at each start.
 #[cfg(target_os = "linux")]
+#[expect(clippy::useless_conversion, reason = "the kernel's long has 32 bits on some machines")]
 fn memory() -> Option<u64> {
     let state = rustix::system::sysinfo();
     let mebibytes = u64::from(state.totalram) * u64::from(state.mem_unit) / (1024 * 1024);
