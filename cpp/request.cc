@@ -141,6 +141,9 @@ static std::optional<Consultation> consult(
         }))
         return std::nullopt;
     say(missing, store, verdict);
+    /* Here, where it is no reason for the request to fail if that can't be done. */
+    for (auto place : verdict.dependents)
+        missing.derivation(place);
     for (auto & warning : verdict.warnings)
         for (auto & key : look.keys.at(warning.place))
             consultation.said.push_back(key.path);

@@ -3,7 +3,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ impl Daemon {
         let line = shell_words::split(&installation.with(plugin, settings)?)?;
         let mut command = Command::new(&line[0]);
         installation.environment(&mut command);
-        let daemon = Daemon(command.args(&line[1..]).arg("nix-daemon").spawn()?);
+        let daemon = Daemon(command.args(&line[1..]).arg("nix-daemon").stderr(Stdio::null()).spawn()?);
         for _ in 0..200 {
             if UnixStream::connect(&socket).is_ok() {
                 return Ok(daemon);
