@@ -399,3 +399,64 @@ fn a_refusal_in_each_log_format() {
         assert!(line.contains("\x1b[35;1m/") && line.contains("\x1b[31;1merror:\x1b[0m"), "{line:?}");
     }
 }
+
+/// Stock Nix asks twice for one command, which takes seconds where thousands of derivations are missing.
+#[test]
+fn nix_is_asked_once_what_is_missing() {
+    const QUESTION: &str = "querying info about missing paths";
+    let nix = Scratch::new();
+    nix.expression(
+        r#"{ bad = fail "bad"; top = needs "top" [ (fail "bad") ]; other = needs "other" [ (fail "worse") ]; }"#,
+    );
+    let realise =
+        |name: &str| nix.run(&format!("nix-store --debug --realise $(nix-instantiate -A {name} 2>/dev/null)"));
+    let stock = nix.run("NIX_CONFIG= nix-store --debug --realise $(nix-instantiate -A bad 2>/dev/null)");
+    stock.exits(100).says_times(QUESTION, 2);
+    // Nothing is known; a dependency is known; something else is; the request itself is.
+    realise("bad").exits(100).does_not_say(REFUSED).says_times(QUESTION, 1);
+    realise("top").exits(100).says(REFUSED).says_times(QUESTION, 1);
+    realise("other").exits(100).does_not_say(REFUSED).says_times(QUESTION, 1);
+    realise("bad").exits(100).says(REFUSED).says_times(QUESTION, 1);
+}
+
+#[test]
+fn no_activities_of_what_is_refused_because_of_itself() {
+    let nix = Scratch::new();
+    nix.expression(r#"fail "bad""#);
+    // `actBuilds` in logging.hh: the worker's, of all builds.
+    let activity = "\"type\":104";
+    nix.run("nix-build --log-format internal-json").exits(100).says(activity);
+    nix.run("nix-build --log-format internal-json").exits(100).says(REFUSED).does_not_say(activity);
+}
+
+#[test]
+fn what_only_has_the_name_of_a_failure_is_built() {
+    let nix = Scratch::new();
+    nix.expression(
+        r#"{ bad = fail "same"; good = needs "top" [ (drv "same" "echo done > $out" { }) ];
+             worse = needs "top" [ (drv "same" "exit 4" { }) ]; }"#,
+    );
+    nix.run("nix-build -A bad").exits(100);
+    nix.run("nix-build -A good").exits(0);
+    nix.run("nix-build -A worse").exits(100).does_not_say(REFUSED);
+    nix.run("nix-build -A worse").exits(100).says(REFUSED).says("failed with exit code 4");
+}
+
+/// Which of them need which is asked for upwards, and where it ends depends on keep-going.
+#[test]
+fn several_failures_below_several_requests() {
+    let nix = Scratch::new();
+    nix.expression(
+        r#"rec { one = fail "one"; two = fail "two"; left = needs "left" [ one ]; right = needs "right" [ one two ];
+                 top = needs "top" [ left right (ok "beside") ]; other = needs "other" [ two ]; }"#,
+    );
+    nix.run("nix-build -k -A one -A two").exits(100);
+    let ran = nix.run("nix-build -A top -A other").exits(100).says_times(REFUSED, 2);
+    ran.says("-top.drv' failed to build").prints("");
+    assert_eq!(nix.runs("beside"), 0);
+    let ran = nix.run("nix-build -k -A top -A other").exits(100).says_times(REFUSED, 2);
+    for name in ["left", "right", "top", "other"] {
+        assert!(ran.stderr.contains(&format!("-{name}.drv' failed to build")), "{ran}");
+    }
+    assert_eq!((nix.runs("beside"), nix.runs("left"), nix.runs("right")), (1, 0, 0));
+}
