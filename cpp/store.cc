@@ -125,11 +125,14 @@ void negative_cache::LocalStore::queryMissing(
 bool negative_cache::LocalStore::isValidPathUncached(const StorePath & path)
 {
     bool valid = nix::LocalStore::isValidPathUncached(path);
-    if (std::string name(path.to_string()); !valid && settings().enable && core::is_message(name)) {
-        harmless([&] { report(core::hear(*policyFor(*this), storeDir, name)); });
+    if (valid || !settings().enable)
+        return valid;
+    auto text = path.to_string();
+    if (rust::Str name(text.data(), text.size()); core::is_message(name)) {
+        harmless([&] { report(core::hear(*policyFor(*this), storeDir, std::string(text))); });
         return core::is_greeting(name);
     }
-    if (auto secondLook = SecondLook::current(); secondLook && !valid)
+    if (auto secondLook = SecondLook::current())
         secondLook->missing(*this, printStorePath(path));
     return valid;
 }

@@ -11,6 +11,8 @@ mod consultation;
 mod policy;
 mod running_build;
 
+use std::borrow::Cow;
+
 use nix_negative_cache_core::channel::{self, Message};
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::judgement;
@@ -273,9 +275,9 @@ mod ffi {
         fn tidy(policy: &Policy) -> String;
 
         /// Whether the last part of a store path is a message of a client, see `core/src/channel.rs`.
-        fn is_message(base_name: &CxxString) -> bool;
+        fn is_message(base_name: &str) -> bool;
         /// Whether it asks if the plugin is there.
-        fn is_greeting(base_name: &CxxString) -> bool;
+        fn is_greeting(base_name: &str) -> bool;
         /// Does what it says. Returns what to warn of.
         fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> String;
         /// What a client asks a daemon first, likewise: whether the plugin is there.
@@ -377,7 +379,9 @@ fn has_records(policy: &Policy) -> Answer {
 }
 
 fn is_known_failure(policy: &Policy, key: &CxxString) -> Answer {
-    boundary::guarded(|| cache::is_known_failure(policy, &key.to_string_lossy())).into()
+    // Asked for each output that is not there, and as a rule nothing but ASCII, which is quick to check.
+    let key = key.to_str().map_or_else(|_| key.to_string_lossy(), Cow::Borrowed);
+    boundary::guarded(|| cache::is_known_failure(policy, &key)).into()
 }
 
 fn candidates(policy: &Policy, names: &[&str]) -> Places {
@@ -431,12 +435,12 @@ fn tidy(policy: &Policy) -> String {
     boundary::guarded(|| cache::tidy(policy)).err().unwrap_or_default()
 }
 
-fn is_message(base_name: &CxxString) -> bool {
-    boundary::guarded(|| Ok(Message::parse(&base_name.to_string_lossy()).is_some())).unwrap_or(false)
+fn is_message(base_name: &str) -> bool {
+    boundary::guarded(|| Ok(Message::parse(base_name).is_some())).unwrap_or(false)
 }
 
-fn is_greeting(base_name: &CxxString) -> bool {
-    boundary::guarded(|| Ok(Message::parse(&base_name.to_string_lossy()) == Some(Message::Hello))).unwrap_or(false)
+fn is_greeting(base_name: &str) -> bool {
+    boundary::guarded(|| Ok(Message::parse(base_name) == Some(Message::Hello))).unwrap_or(false)
 }
 
 fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> String {
