@@ -68,8 +68,16 @@ bool canBeHad(Store & store, const StorePath & path, const BasicDerivation & der
     bool substitutes = settings.useSubstitutes && compat::substitutesAllowed(path, derivation);
     std::string name(key.path);
     if (auto output = store.maybeParseStorePath(name)) {
+        if (store.isValidPath(*output))
+            return true;
+        SubstitutablePathInfos infos;
+        if (substitutes)
+            store.querySubstitutablePathInfos({{*output, std::nullopt}}, infos);
+        if (infos.empty())
+            return false;
+        /* As far as its references can be had as well. */
         auto missing = compat::queryMissing(store, {DerivedPath::Opaque{*output}});
-        return missing.unknown.empty() && (missing.willSubstitute.empty() || substitutes);
+        return missing.unknown.empty();
     }
     return isValid(store, key) || (substitutes && canBeSubstituted(DrvOutput::parse(name)));
 }

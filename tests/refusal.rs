@@ -451,8 +451,8 @@ fn several_failures_below_several_requests() {
                  top = needs "top" [ left right (ok "beside") ]; other = needs "other" [ two ]; }"#,
     );
     nix.run("nix-build -k -A one -A two").exits(100);
-    let ran = nix.run("nix-build -A top -A other").exits(100).says_times(REFUSED, 2);
-    ran.says("-top.drv' failed to build").prints("");
+    // Which request fails first, and so how much is said of the other, depends on hashes.
+    nix.run("nix-build -A top -A other").exits(100).says(REFUSED).says(".drv' failed to build").prints("");
     assert_eq!(nix.runs("beside"), 0);
     let ran = nix.run("nix-build -k -A top -A other").exits(100).says_times(REFUSED, 2);
     for name in ["left", "right", "top", "other"] {

@@ -1,6 +1,6 @@
 //! The same commands with stock Nix and with the plugin, side by side: nobody must be able to tell the difference.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -217,28 +217,53 @@ struct Played {
 
 /// Without what differs between any two runs: times, and the process id in the upper half of activity ids.
 fn normalised(text: &str) -> String {
-    let normalised_line = |line: &str| {
+    let mut activities = Activities::default();
+    let mut normalised_line = |line: &str| {
         let (prefix, json) = line.strip_prefix("@nix ").map_or(("", line), |json| ("@nix ", json));
         match serde_json::from_str(json) {
+            Ok(value @ Value::Object(_)) if activities.is_a_question(&value) => String::new(),
             Ok(mut value @ (Value::Object(_) | Value::Array(_))) => {
-                normalise(&mut value);
+                normalise(&mut value, &mut activities);
                 format!("{prefix}{value}\n")
             }
             _ => line.to_owned(),
         }
     };
-    text.split_inclusive('\n').map(normalised_line).collect()
+    text.split_inclusive('\n').map(&mut normalised_line).collect()
 }
 
-fn normalise(value: &mut Value) {
+/// The activities that a log tells of. They have numbers in their order here, and those are left out in which Nix asks what
+/// is missing: the plugin spares it the second time.
+#[derive(Default)]
+struct Activities {
+    numbers: HashMap<u64, usize>,
+    questions: HashSet<u64>,
+}
+
+impl Activities {
+    fn is_a_question(&mut self, line: &Value) -> bool {
+        let Some(id) = line["id"].as_u64() else { return false };
+        if line["text"] == "querying info about missing paths" {
+            self.questions.insert(id);
+        }
+        self.questions.contains(&id)
+    }
+
+    fn number(&mut self, id: u64) -> usize {
+        let next = self.numbers.len() + 1;
+        if id == 0 { 0 } else { *self.numbers.entry(id).or_insert(next) }
+    }
+}
+
+fn normalise(value: &mut Value, activities: &mut Activities) {
     match value {
-        Value::Array(values) => values.iter_mut().for_each(normalise),
+        Value::Array(values) => values.iter_mut().for_each(|value| normalise(value, activities)),
         Value::Object(members) => {
             for (key, value) in members {
                 match (key.as_str(), value.as_u64()) {
-                    ("id" | "parent", Some(id)) => *value = (id & u64::from(u32::MAX)).into(),
+                    ("id" | "parent", Some(id)) => *value = activities.number(id).into(),
                     ("startTime" | "stopTime", Some(_)) => *value = "a time".into(),
-                    _ => normalise(value),
+                    _ => normalise(value, activities),
                 }
             }
         }
