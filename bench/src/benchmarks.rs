@@ -80,7 +80,6 @@ impl Bench<'_> {
             rounds: samples.ours.len(),
             result,
             target,
-            met: Row::is_met(result, target),
         });
         Ok(())
     }
@@ -130,12 +129,7 @@ fn load(bench: &mut Bench<'_>) -> Result<()> {
         let (installation, _) = settled(bench.arguments, "requests", &["failing \"\""])?;
         let eval = |plugin| Ok::<_, Box<dyn std::error::Error>>(installation.with(plugin, &[])? + " nix eval --expr 1");
         let samples = bench.measure(&installation, &pair(eval(plugin)?, eval(Plugin::Absent)?))?;
-        let difference = samples.difference()?;
-        let milliseconds = Estimate {
-            median: difference.median * MILLISECONDS,
-            low: difference.low * MILLISECONDS,
-            high: difference.high * MILLISECONDS,
-        };
+        let milliseconds = samples.difference()?.scaled(MILLISECONDS);
         bench.add(name, &samples, STOCK, milliseconds, Target::More(1.0))?;
         bench.add(name, &samples, STOCK, samples.ratio()?, Target::Ratio(1.02))?;
     }
@@ -144,8 +138,7 @@ fn load(bench: &mut Bench<'_>) -> Result<()> {
 
 fn nothing_to_do(bench: &mut Bench<'_>) -> Result<()> {
     let name = "nothing to do, 1,000 valid derivations";
-    let with_daemon = "nothing to do, 1,000 valid derivations, daemon and client";
-    if !bench.wants(&[name, with_daemon]) {
+    if !bench.wants(&[name]) {
         return Ok(());
     }
     let size = bench.size(1000);
@@ -157,20 +150,11 @@ fn nothing_to_do(bench: &mut Bench<'_>) -> Result<()> {
     // Something is known: only then there is anything to ask.
     let template = template(&installation)?;
     database(&installation.database(), &[failure(&template, template.derivation.as_str(), "/other")], 1000)?;
-    let build = |plugin, more: &str| -> Result<String> {
-        Ok(format!(
-            "{} nix build {more} --no-link {}",
-            installation.with(plugin, &[])?,
-            all_outputs(&installation, derivation)?
-        ))
-    };
-    bench.compare(
-        name,
-        &installation,
-        &pair(build(Plugin::On, "")?, build(Plugin::Absent, "")?),
-        STOCK,
-        Target::Ratio(1.01),
-    )
+    let outputs = all_outputs(&installation, derivation)?;
+    let build =
+        |plugin| -> Result<String> { Ok(format!("{} nix build --no-link {outputs}", installation.with(plugin, &[])?)) };
+    let pair = pair(build(Plugin::On)?, build(Plugin::Absent)?);
+    bench.compare(name, &installation, &pair, STOCK, Target::Ratio(1.01))
 }
 
 /// How this Nix's new commands name a derivation that they are to build.
@@ -322,7 +306,6 @@ fn peak(bench: &mut Bench<'_>, name: &str, installation: &Installation, ours: &s
         rounds,
         result,
         target,
-        met: Row::is_met(result, target),
     });
     Ok(())
 }
@@ -346,9 +329,7 @@ fn connection(bench: &mut Bench<'_>) -> Result<()> {
         format!("{program} side ask {} {} {times}", socket.display(), derivations[0])
     };
     let samples = bench.measure(&installation, &pair(ask(requests + 1), ask(1)))?;
-    let difference = samples.difference()?;
-    let each = |seconds: f64| seconds * MILLISECONDS / f64::from(requests);
-    let result = Estimate { median: each(difference.median), low: each(difference.low), high: each(difference.high) };
+    let result = samples.difference()?.scaled(MILLISECONDS / f64::from(requests));
     let target = Target::AtMost(0.15);
     bench.rows.push(Row {
         benchmark: name.to_owned(),
@@ -359,7 +340,6 @@ fn connection(bench: &mut Bench<'_>) -> Result<()> {
         rounds: samples.ours.len(),
         result,
         target,
-        met: Row::is_met(result, target),
     });
     Ok(())
 }
@@ -399,7 +379,6 @@ fn consult(bench: &mut Bench<'_>) -> Result<()> {
                 rounds: samples.ours.len(),
                 result: ours,
                 target,
-                met: Row::is_met(ours, target),
             });
         }
         // Between those where there are more records than derivations: below, it takes a fraction of that.
@@ -415,7 +394,6 @@ fn consult(bench: &mut Bench<'_>) -> Result<()> {
                 rounds: 1,
                 result,
                 target,
-                met: Row::is_met(result, target),
             });
         }
     }

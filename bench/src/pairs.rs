@@ -60,6 +60,11 @@ impl Estimate {
         })
     }
 
+    /// In another unit.
+    pub fn scaled(self, factor: f64) -> Estimate {
+        Estimate { median: self.median * factor, low: self.low * factor, high: self.high * factor }
+    }
+
     /// A value that was measured once.
     pub fn once(value: f64) -> Estimate {
         Estimate { median: value, low: value, high: value }

@@ -16,12 +16,17 @@ use rusqlite::{Connection, params};
 use crate::Result;
 use crate::installation::{Installation, Plugin};
 
-/// A failure that this Nix recorded here, so that others like it are believed.
-pub fn template(installation: &Installation) -> Result<FailureRecord> {
-    let database = installation.path("template.sqlite");
+/// Removes a database, if it is there, with its log.
+pub fn remove(database: &Path) {
     for suffix in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(format!("{}{suffix}", database.display()));
     }
+}
+
+/// A failure that this Nix recorded here, so that others like it are believed.
+pub fn template(installation: &Installation) -> Result<FailureRecord> {
+    let database = installation.path("template.sqlite");
+    remove(&database);
     let on = installation.with(Plugin::On, &[&format!("negative-cache-database = {}", database.display())])?;
     let derivation = installation.instantiate("failing \"-template\"")?;
     installation.output(&format!("! {on} nix-store --realise {derivation} 2>/dev/null"))?;
@@ -90,9 +95,7 @@ pub fn failure(template: &FailureRecord, derivation: &str, output: &str) -> Fail
 
 /// A database with `failures` and so many others, which nobody asks about.
 pub fn database(path: &Path, failures: &[Failure], others: u32) -> Result<()> {
-    for suffix in ["", "-wal", "-shm"] {
-        let _ = fs::remove_file(format!("{}{suffix}", path.display()));
-    }
+    remove(path);
     let mut database = Database::open_or_create(path, Audience::Everybody)?;
     for failure in failures {
         database.insert(failure)?;

@@ -177,9 +177,7 @@ fn at_once(count: u32, side: &str, database: &Path) -> Result<()> {
 
 /// Makes the table of [`Side::Commit`].
 pub fn make_table(database: &Path) -> Result<()> {
-    for suffix in ["", "-wal", "-shm"] {
-        let _ = fs::remove_file(format!("{}{suffix}", database.display()));
-    }
+    records::remove(database);
     let connection = Connection::open(database)?;
     connection.execute_batch("PRAGMA journal_mode = wal; CREATE TABLE row (number INTEGER)")?;
     Ok(())

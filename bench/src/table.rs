@@ -35,14 +35,13 @@ pub struct Row {
     /// What the target is about.
     pub result: Estimate,
     pub target: Target,
-    pub met: bool,
 }
 
 impl Row {
-    pub fn is_met(result: Estimate, target: Target) -> bool {
-        match target {
-            Target::Ratio(most) | Target::More(most) | Target::AtMost(most) => result.median <= most,
-            Target::Faster(least) => result.median >= least,
+    fn is_met(&self) -> bool {
+        match self.target {
+            Target::Ratio(most) | Target::More(most) | Target::AtMost(most) => self.result.median <= most,
+            Target::Faster(least) => self.result.median >= least,
         }
     }
 
@@ -75,7 +74,7 @@ pub fn print(rows: &[Row]) -> Result<()> {
             row.rounds.to_string(),
             result,
             target,
-            if row.met { "met" } else { "MISSED" }.to_owned(),
+            if row.is_met() { "met" } else { "MISSED" }.to_owned(),
         ]);
     }
     for column in [1, 2, 4] {
@@ -87,7 +86,16 @@ pub fn print(rows: &[Row]) -> Result<()> {
     Ok(())
 }
 
+/// A row, and what follows from it.
+#[derive(Serialize)]
+struct Json<'a> {
+    #[serde(flatten)]
+    row: &'a Row,
+    met: bool,
+}
+
 pub fn json(rows: &[Row]) -> Result<()> {
-    println!("{}", serde_json::to_string_pretty(rows)?);
+    let rows: Vec<Json<'_>> = rows.iter().map(|row| Json { row, met: row.is_met() }).collect();
+    println!("{}", serde_json::to_string_pretty(&rows)?);
     Ok(())
 }
