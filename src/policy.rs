@@ -29,7 +29,7 @@ pub struct Policy {
     /// The same, less strict if the client that is served wants that.
     settings: Result<Settings, String>,
     /// The settings of Nix that matter.
-    all_settings: Arc<BTreeMap<String, String>>,
+    nix_settings: Arc<BTreeMap<String, String>>,
     /// Shared with the policies of requests of the same moment.
     environment: Arc<OnceLock<(Instant, Environment)>>,
     /// The database file that is written to; none where this user has no place for one.
@@ -58,12 +58,12 @@ impl Policy {
     /// From what C++ knows.
     pub fn new(circumstances: &Circumstances) -> Policy {
         let settings = circumstances.settings.iter().map(|setting| (setting.name.clone(), setting.value.clone()));
-        let all_settings: BTreeMap<String, String> = settings.collect();
+        let nix_settings: BTreeMap<String, String> = settings.collect();
         let of_the_store = match circumstances.database.as_slice() {
             [] => default_path(&path(&circumstances.state_dir)),
             chosen => path(chosen),
         };
-        let configured = Settings::new(&all_settings);
+        let configured = Settings::new(&nix_settings);
         let settings = configured.clone().map(client::relaxed);
         let (database, audience, daemons) = match circumstances.asks_daemon {
             false => (Some(of_the_store), Audience::Everybody, None),
@@ -72,7 +72,7 @@ impl Policy {
         Policy {
             configured,
             settings,
-            all_settings: Arc::new(all_settings),
+            nix_settings: Arc::new(nix_settings),
             environment: Arc::default(),
             database,
             audience,
@@ -109,7 +109,7 @@ impl Policy {
         Policy {
             configured: Err(why.clone()),
             settings: Err(why),
-            all_settings: Arc::default(),
+            nix_settings: Arc::default(),
             environment: Arc::default(),
             database: None,
             audience: Audience::Owner,
@@ -159,8 +159,8 @@ impl Policy {
     /// What can change the outcome of a build. Not looked at before there is something to record or to compare with.
     pub fn environment(&self) -> &Environment {
         let (_, environment) = self.environment.get_or_init(|| {
-            let factors = machine::factors(&self.all_settings, &self.nix_version);
-            let environment = Environment::new(&self.all_settings, factors);
+            let factors = machine::factors(&self.nix_settings, &self.nix_version);
+            let environment = Environment::new(&self.nix_settings, factors);
             (Instant::now(), if self.asks_daemon() { environment.as_clients_see() } else { environment })
         });
         environment
@@ -168,7 +168,7 @@ impl Policy {
 
     /// The folders that a build fills.
     pub fn folders(&self) -> [PathBuf; 2] {
-        [machine::build_folder(&self.all_settings), self.real_store_dir.clone()]
+        [machine::build_folder(&self.nix_settings), self.real_store_dir.clone()]
     }
 
     /// What a person reads about a failure that is known from `database`, apart from the failure itself.
