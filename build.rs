@@ -4,7 +4,7 @@ use std::env;
 use std::process::Command;
 
 /// The releases of Nix that the C++ side has been compiled against and tested with.
-const SUPPORTED: [(u32, u32); 2] = [(2, 8), (2, 26)];
+const SUPPORTED: [(u32, u32); 6] = [(2, 8), (2, 26), (2, 28), (2, 31), (2, 34), (2, 35)];
 
 const PACKAGES: [&str; 3] = ["nix-store", "nix-expr", "nix-main"];
 
@@ -36,7 +36,14 @@ fn build() -> Result<(), String> {
     let mut compiler = cxx_build::bridge("src/lib.rs");
     compiler.files(
         [
-            "compat",
+            "compat/daemon",
+            "compat/derivations",
+            "compat/evaluation",
+            "compat/goals",
+            "compat/messages",
+            "compat/results",
+            "compat/settings",
+            "compat/store",
             "daemon_observer",
             "daemon_store",
             "eavesdropping",
@@ -55,8 +62,12 @@ fn build() -> Result<(), String> {
         .map(|name| format!("cpp/{name}.cc")),
     );
     compiler.include("cpp");
-    // As Nix itself: C++20 since 2.16.
-    compiler.std(if (major, minor) < (2, 16) { "c++17" } else { "c++20" });
+    // As Nix itself: C++20 since 2.16, C++23 since 2.29.
+    compiler.std(match (major, minor) {
+        (2, ..16) => "c++17",
+        (2, 16..29) => "c++20",
+        _ => "c++23",
+    });
     // One number that conditionals can compare, two of three digits each below the major version.
     let number = major * 1_000_000 + minor * 1_000 + patch;
     compiler.define("NIX_NEGATIVE_CACHE_NIX_VERSION", number.to_string().as_str());

@@ -15,7 +15,7 @@ static constexpr unsigned int errorStatus = 1;
 /* What stands in the way of requests. Nothing does with daemons that can't tell which of several requests failed (before
    Nix 2.8): then they can't be asked for a part. */
 static Consultation consultDaemon(
-    DaemonStore & store, BuildMode mode, const core::Policy & policy, const std::vector<DerivedPath> & requests)
+    Store & store, BuildMode mode, const core::Policy & policy, const std::vector<DerivedPath> & requests)
 {
     return consultUnlessItFails(mode, [&] {
         return compat::tellsResults(store) ? consult(store, policy, requests) : Consultation{};
@@ -88,7 +88,7 @@ struct PartlyRefused
         for (auto & request : requests)
             if (auto goal = goals.find(request))
                 requested.push_back({request, goal});
-            else if (nix::settings.keepGoing || isThere(store, request)) {
+            else if (compat::keepGoing() || isThere(store, request)) {
                 asked.push_back(request);
                 names.insert(request.to_string(store));
             } else
@@ -97,12 +97,13 @@ struct PartlyRefused
             if (auto request = compat::inputRequest(i.derivation, i.input); !names.count(request.to_string(store)))
                 asked.push_back(request);
         if (!asked.empty())
-            for (auto & result : ask(asked))
+            for (auto & result : ask(asked)) {
                 if (names.count(result.path.to_string(store)))
                     results.push_back(result);
                 else
                     /* As of a dependency: nobody is told otherwise. */
                     sayFailure(result);
+            }
         Goals all;
         for (auto & i : requested)
             if (i.goal)
@@ -115,98 +116,88 @@ struct PartlyRefused
 } // namespace
 
 void DaemonStore::buildPaths(
-    const std::vector<DerivedPath> & requests, BuildMode mode, std::shared_ptr<Store> evalStore)
+    UDSRemoteStore & store,
+    const std::vector<DerivedPath> & requests,
+    BuildMode mode,
+    const std::shared_ptr<Store> & evalStore)
 {
-    using Daemon = nix::UDSRemoteStore;
-    auto derivations = evalStore ? evalStore : shared_from_this();
     if (!negative_cache::settings().enable)
-        return Daemon::buildPaths(requests, mode, evalStore);
-    auto policy = policyFor(*this);
-    auto consultation = consultDaemon(*this, mode, *policy, requests);
+        return store.UDSRemoteStore::buildPaths(requests, mode, evalStore);
+    auto derivations = evalStore ? evalStore : store.shared_from_this();
+    auto policy = policyFor(store);
+    auto consultation = consultDaemon(store, mode, *policy, requests);
     if (consultation.verdict.known.empty()) {
-        learningFrom(*this, mode, *policy, [&] {
-            Daemon::buildPaths(requests, mode, evalStore);
+        learningFrom(store, mode, *policy, [&] {
+            store.UDSRemoteStore::buildPaths(requests, mode, evalStore);
             return compat::BuildResults{};
         });
         return;
     }
-    PartlyRefused partly(
-        *this, evalStore ? *evalStore : *this, requests, consultation, [&](const std::vector<DerivedPath> & asked) {
-            return learningFrom(
-                *this, mode, *policy, [&] { return Daemon::buildPathsWithResults(asked, mode, derivations); });
-        });
+    PartlyRefused partly(store, *derivations, requests, consultation, [&](const std::vector<DerivedPath> & asked) {
+        return learningFrom(
+            store, mode, *policy, [&] { return store.UDSRemoteStore::buildPathsWithResults(asked, mode, derivations); });
+    });
     for (auto & result : partly.results)
         if (sayFailure(result))
             partly.requested.push_back({result.path, nullptr});
-    compat::throwFailures(*this, partly.requested, errorStatus);
+    compat::throwFailures(store, partly.requested, errorStatus);
 }
 
 compat::BuildResults DaemonStore::buildPathsWithResults(
-    const std::vector<DerivedPath> & requests, BuildMode mode, std::shared_ptr<Store> evalStore)
+    UDSRemoteStore & store,
+    const std::vector<DerivedPath> & requests,
+    BuildMode mode,
+    const std::shared_ptr<Store> & evalStore)
 {
-    using Daemon = nix::UDSRemoteStore;
-    auto derivations = evalStore ? evalStore : shared_from_this();
     if (!negative_cache::settings().enable)
-        return Daemon::buildPathsWithResults(requests, mode, evalStore);
-    auto policy = policyFor(*this);
-    auto consultation = consultDaemon(*this, mode, *policy, requests);
+        return store.UDSRemoteStore::buildPathsWithResults(requests, mode, evalStore);
+    auto derivations = evalStore ? evalStore : store.shared_from_this();
+    auto policy = policyFor(store);
+    auto consultation = consultDaemon(store, mode, *policy, requests);
     auto ask = [&](const std::vector<DerivedPath> & asked) {
         return learningFrom(
-            *this, mode, *policy, [&] { return Daemon::buildPathsWithResults(asked, mode, derivations); });
+            store, mode, *policy, [&] { return store.UDSRemoteStore::buildPathsWithResults(asked, mode, derivations); });
     };
     if (consultation.verdict.known.empty())
         return ask(requests);
-    PartlyRefused partly(*this, evalStore ? *evalStore : *this, requests, consultation, ask);
+    PartlyRefused partly(store, *derivations, requests, consultation, ask);
     for (auto & result : compat::collectResults(partly.requested))
         partly.results.push_back(result);
-    return partly.results;
+    return std::move(partly.results);
 }
 
-BuildResult DaemonStore::buildDerivation(const StorePath & path, const BasicDerivation & derivation, BuildMode mode)
+BuildResult DaemonStore::buildDerivation(
+    UDSRemoteStore & store, const StorePath & path, const BasicDerivation & derivation, BuildMode mode)
 {
     if (!negative_cache::settings().enable)
-        return nix::UDSRemoteStore::buildDerivation(path, derivation, mode);
-    auto policy = policyFor(*this);
-    auto refusal = consultUnlessItFails(mode, [&] { return consult(*this, *policy, path, derivation); });
+        return store.UDSRemoteStore::buildDerivation(path, derivation, mode);
+    auto policy = policyFor(store);
+    auto refusal = consultUnlessItFails(mode, [&] { return consult(store, *policy, path, derivation); });
     if (!refusal)
-        return nix::UDSRemoteStore::buildDerivation(path, derivation, mode);
-    Worker worker(*this, *this);
+        return store.UDSRemoteStore::buildDerivation(path, derivation, mode);
+    Worker worker(store, store);
     auto goal = std::make_shared<compat::UnbuiltGoal>(path, worker, *refusal);
     worker.wakeUp(goal);
     run(worker, {goal});
-    return compat::buildResult(*goal);
+    return compat::buildResult(*goal, path);
 }
 
-void DaemonStore::queryMissing(
-    const std::vector<DerivedPath> & targets,
-    StorePathSet & willBuild,
-    StorePathSet & willSubstitute,
-    StorePathSet & unknown,
-    uint64_t & downloadSize,
-    uint64_t & narSize)
-{
-    if (Unanswered::answers(downloadSize, narSize))
-        return;
-    nix::UDSRemoteStore::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);
-    if (negative_cache::settings().enable)
-        lastAnswer.remember(*this, targets, willBuild);
-}
-
-void DaemonStore::setOptions(RemoteStore::Connection & connection)
+void DaemonStore::setOptions(
+    UDSRemoteStore & store, RemoteStore::Connection & connection, const std::function<void()> & setNixs)
 {
     if (!negative_cache::settings().enable && !isSwitchedOff())
-        return nix::UDSRemoteStore::setOptions(connection);
+        return setNixs();
     {
         [[maybe_unused]] compat::PluginsStayHere here;
-        nix::UDSRemoteStore::setOptions(connection);
+        setNixs();
     }
     /* Not through `settings`, of which the daemon takes these from nobody, and complains if the user is not trusted. */
     auto tell = [&](const rust::String & message) {
-        return compat::askValidity(connection, storeDir + "/" + std::string(message));
+        return compat::askValidity(connection, store.storeDir + "/" + std::string(message));
     };
     if (tell(core::greeting()))
         hasPlugin = true;
-    for (auto & message : core::settings_to_tell(*policyForDaemon(*this)))
+    for (auto & message : core::settings_to_tell(*policyForDaemon(store)))
         tell(message);
 }
 

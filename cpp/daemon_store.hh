@@ -7,19 +7,16 @@
 #include "nix-negative-cache-plugin/src/lib.rs.h"
 
 #include <atomic>
+#include <functional>
 
 namespace negative_cache {
 
-class DaemonStore : public nix::UDSRemoteStore, public Remembering
+/* What is different from Nix's own client, see `compat::DaemonStoreWith`. */
+class DaemonStore : public Remembering
 {
     std::atomic<bool> hasPlugin = false;
 
 public:
-    DaemonStore(const std::string & socket, const Params & params)
-        : nix::UDSRemoteStore("unix", socket, params)
-    {
-    }
-
     /* Whether the daemon has the plugin on, so that it knows best what it would refuse. Not known before the first
        connection. */
     bool decides() const
@@ -27,32 +24,30 @@ public:
         return hasPlugin;
     }
 
-    /* See `compat::DaemonClient`. */
-    std::string getUri() override = 0;
-
+protected:
     void buildPaths(
+        nix::UDSRemoteStore & store,
         const std::vector<nix::DerivedPath> & requests,
         nix::BuildMode mode,
-        std::shared_ptr<nix::Store> evalStore) override;
+        const std::shared_ptr<nix::Store> & evalStore);
 
     compat::BuildResults buildPathsWithResults(
+        nix::UDSRemoteStore & store,
         const std::vector<nix::DerivedPath> & requests,
         nix::BuildMode mode,
-        std::shared_ptr<nix::Store> evalStore) override;
+        const std::shared_ptr<nix::Store> & evalStore);
 
     nix::BuildResult buildDerivation(
-        const nix::StorePath & path, const nix::BasicDerivation & derivation, nix::BuildMode mode) override;
+        nix::UDSRemoteStore & store,
+        const nix::StorePath & path,
+        const nix::BasicDerivation & derivation,
+        nix::BuildMode mode);
 
-    void queryMissing(
-        const std::vector<nix::DerivedPath> & targets,
-        nix::StorePathSet & willBuild,
-        nix::StorePathSet & willSubstitute,
-        nix::StorePathSet & unknown,
-        uint64_t & downloadSize,
-        uint64_t & narSize) override;
-
-protected:
-    void setOptions(nix::RemoteStore::Connection & connection) override;
+    /* Calls `setNixs`, which tells the daemon Nix's own options. */
+    void setOptions(
+        nix::UDSRemoteStore & store,
+        nix::RemoteStore::Connection & connection,
+        const std::function<void()> & setNixs);
 };
 
 } // namespace negative_cache

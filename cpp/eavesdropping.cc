@@ -75,6 +75,8 @@ public:
 
     void stopActivity(ActivityId activity) override
     {
+        if (auto listener = Listener::current())
+            listener->activityStopped(activity);
         if (!unannounced)
             ForwardingLogger::stopActivity(activity);
     }
@@ -111,11 +113,11 @@ Eavesdropping::Eavesdropping()
     std::lock_guard lock(state.mutex);
     if (state.users++)
         return;
-    state.original = logger;
+    state.original = compat::currentLogger();
     auto & eavesdropping = state.loggers[state.original];
     if (!eavesdropping)
         eavesdropping = new EavesdroppingLogger(*state.original);
-    logger = eavesdropping;
+    compat::replaceLogger(eavesdropping);
 }
 
 Eavesdropping::~Eavesdropping()
@@ -125,8 +127,8 @@ Eavesdropping::~Eavesdropping()
     if (--state.users)
         return;
     /* Somebody else's logger stays. */
-    if (logger == state.loggers[state.original])
-        logger = state.original;
+    if (compat::currentLogger() == state.loggers[state.original])
+        compat::replaceLogger(state.original);
 }
 
 } // namespace negative_cache

@@ -21,6 +21,7 @@ public:
     virtual void activityStarted(
         nix::ActivityId activity, nix::ActivityType type, const nix::Logger::Fields & fields, nix::ActivityId parent) = 0;
     virtual void activityResult(nix::ActivityId activity, nix::ResultType type, const nix::Logger::Fields & fields) = 0;
+    virtual void activityStopped(nix::ActivityId) {}
     virtual void errorLogged(std::string_view text) = 0;
 };
 

@@ -38,8 +38,8 @@ core::EndedBuild evidence(Store & store, const StorePath & path, const Derivatio
         .machine = {},
         .normal_mode = true,
         .interrupted = beingStopped(),
-        .recursive = compat::usesRecursiveNix(path, derivation),
-        .opted_out = !compat::wantsNegativeCache(path, derivation),
+        .recursive = compat::usesRecursiveNix(derivation),
+        .opted_out = !compat::wantsNegativeCache(derivation),
         .without_sandbox = false,
     };
 }

@@ -1,4 +1,5 @@
 #include "missing.hh"
+#include "settings.hh"
 
 #include <algorithm>
 
@@ -89,12 +90,16 @@ Unanswered::~Unanswered()
     leftUnanswered = false;
 }
 
-bool Unanswered::answers(uint64_t & downloadSize, uint64_t & narSize)
+bool Unanswered::isAsked()
 {
-    if (!std::exchange(leftUnanswered, false))
-        return false;
-    downloadSize = narSize = 0;
-    return true;
+    return std::exchange(leftUnanswered, false);
+}
+
+void Remembering::answeredMissing(
+    Store & store, const std::vector<DerivedPath> & targets, const StorePathSet & willBuild)
+{
+    if (settings().enable)
+        lastAnswer.remember(store, targets, willBuild);
 }
 
 } // namespace negative_cache

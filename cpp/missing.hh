@@ -66,11 +66,6 @@ public:
     std::optional<nix::StorePathSet> take(nix::Store & store, const std::vector<nix::DerivedPath> & targets);
 };
 
-/* A store that has one. */
-struct Remembering
-{
-    LastAnswer lastAnswer;
-};
 
 /* For as long as it lives, a worker of this thread that starts to run need not be answered: it asks what is missing and
    throws the answer away (`Worker::run`). */
@@ -82,7 +77,21 @@ public:
     Unanswered(const Unanswered &) = delete;
 
     /* Whether a question is that one, which is asked once. */
-    static bool answers(uint64_t & downloadSize, uint64_t & narSize);
+    static bool isAsked();
+};
+
+/* A store that remembers its last answer. */
+struct Remembering
+{
+    LastAnswer lastAnswer;
+
+    bool leavesOutMissing() const
+    {
+        return Unanswered::isAsked();
+    }
+
+    void answeredMissing(
+        nix::Store & store, const std::vector<nix::DerivedPath> & targets, const nix::StorePathSet & willBuild);
 };
 
 } // namespace negative_cache

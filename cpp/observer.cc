@@ -20,11 +20,12 @@ Observer::Observer(Store & store, Worker & worker, BuildMode mode, const core::P
 Observer::~Observer()
 {
     /* Builds that Nix gave up. One whose outputs are there did succeed; only what came after did not, such as the
-       post-build hook. */
-    for (auto & build : running)
+       post-build hook. Their activities may end with them. */
+    for (auto & build : std::exchange(running, {}))
         try {
             harmless([&] {
-                if (build.goal->drv && areBuilt(store, outputKeys(store, *build.goal->drv)))
+                auto derivation = compat::derivationOf(*build.goal);
+                if (derivation && areBuilt(store, outputKeys(store, *derivation)))
                     ended(build, core::Status::Built);
             });
         } catch (Interrupted &) {
@@ -44,7 +45,7 @@ void Observer::activityStarted(
         /* What another machine says of its own builds comes as children of the worker's activity. */
         if (parent == worker.act.id) {
             for (auto & build : running)
-                if (build.goal->drvPath == path && !build.goal->machineName.empty())
+                if (compat::pathOf(*build.goal) == path && !build.machine.empty())
                     build.activities.insert(activity);
             return;
         }
@@ -53,28 +54,40 @@ void Observer::activityStarted(
         bool again = same != running.end();
         if (again)
             running.erase(same);
-        running.push_back({goal, {activity}, core::start_build(policy), {}, again, nullptr});
+        running.push_back(
+            {goal, textField(fields, 1).value_or(""), {activity}, core::start_build(policy), {}, again, nullptr});
         if (!compat::willBuildAgain(*goal))
             running.back().locks = std::make_unique<KeptLocks>(*goal);
     });
 }
 
-static core::Status coreStatus(BuildResult::Status status)
+static core::Status coreStatus(compat::Ending ending)
 {
-    switch (status) {
-    case BuildResult::Built:
+    switch (ending) {
+    case compat::Ending::Built:
         return core::Status::Built;
-    case BuildResult::PermanentFailure:
+    case compat::Ending::PermanentFailure:
         return core::Status::PermanentFailure;
-    case BuildResult::TimedOut:
+    case compat::Ending::TimedOut:
         return core::Status::TimedOut;
-    case BuildResult::LogLimitExceeded:
+    case compat::Ending::LogLimitExceeded:
         return core::Status::LogLimitExceeded;
-    case BuildResult::TransientFailure:
+    case compat::Ending::TransientFailure:
         return core::Status::TransientFailure;
-    default:
+    case compat::Ending::Other:
         return core::Status::Other;
     }
+    return core::Status::Other;
+}
+
+void Observer::settleEnded()
+{
+    for (auto build = running.begin(); build != running.end();)
+        if (auto & goal = *build->goal; compat::buildEnded(goal)) {
+            harmless([&] { ended(*build, coreStatus(compat::ending(compat::buildResult(goal, compat::pathOf(goal))))); });
+            build = running.erase(build);
+        } else
+            ++build;
 }
 
 void Observer::activityResult(ActivityId activity, ResultType type, const Logger::Fields & fields)
@@ -86,14 +99,15 @@ void Observer::activityResult(ActivityId activity, ResultType type, const Logger
         for (auto & build : running)
             if (build.activities.count(activity))
                 core::log_line(*build.running, {reinterpret_cast<const uint8_t *>(line.data()), line.size()});
-    } else if (type == resProgress && activity == worker.actDerivations.id) {
-        for (auto build = running.begin(); build != running.end();)
-            if (compat::buildEnded(*build->goal)) {
-                harmless([&] { ended(*build, coreStatus(compat::buildResult(*build->goal).status)); });
-                build = running.erase(build);
-            } else
-                ++build;
-    }
+    } else if (type == resProgress && activity == worker.actDerivations.id)
+        settleEnded();
+}
+
+void Observer::activityStopped(ActivityId activity)
+{
+    auto isOf = [&](auto & build) { return build.activities.count(activity) > 0; };
+    if (std::any_of(running.begin(), running.end(), isOf))
+        settleEnded();
 }
 
 void Observer::errorLogged(std::string_view text)
@@ -101,20 +115,22 @@ void Observer::errorLogged(std::string_view text)
     /* The build hook says here what became of the builder on the other machine; the goal's own error only has what
        became of the hook. */
     for (auto & build : running)
-        if (!build.goal->machineName.empty() && text.find(build.goal->drvPath.to_string()) != text.npos)
+        if (!build.machine.empty() && text.find(compat::pathOf(*build.goal).to_string()) != text.npos)
             build.saidByHook.push_back(rust::String::lossy(std::string(text)));
 }
 
 void Observer::ended(Build & build, core::Status status)
 {
     auto & goal = *build.goal;
-    if (!goal.drv)
+    auto derivation = compat::derivationOf(goal);
+    if (!derivation)
         return;
-    auto ended = evidence(store, goal.drvPath, *goal.drv);
+    auto & path = compat::pathOf(goal);
+    auto ended = evidence(store, path, *derivation);
     ended.status = status;
     ended.messages = std::move(build.saidByHook);
-    ended.messages.push_back(rust::String::lossy(compat::buildResult(goal).errorMsg));
-    ended.machine = goal.machineName;
+    ended.messages.push_back(rust::String::lossy(compat::errorMessage(compat::buildResult(goal, path))));
+    ended.machine = build.machine;
     ended.normal_mode = mode == bmNormal && !build.again;
     ended.without_sandbox = compat::fellBackToNoSandbox(goal);
     if (auto secondLook = SecondLook::current(); secondLook && status == core::Status::PermanentFailure)

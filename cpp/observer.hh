@@ -26,7 +26,9 @@ class Observer : public Listener
 
     struct Build
     {
-        std::shared_ptr<nix::DerivationGoal> goal;
+        std::shared_ptr<compat::BuildingGoal> goal;
+        /* The other machine that it is built on, if any. */
+        std::string machine;
         /* Those that its log comes by. */
         std::set<nix::ActivityId> activities;
         rust::Box<core::RunningBuild> running;
@@ -39,6 +41,7 @@ class Observer : public Listener
 
     std::vector<Build> running;
 
+    void settleEnded();
     void ended(Build & build, core::Status status);
 
 public:
@@ -51,6 +54,7 @@ public:
         const nix::Logger::Fields & fields,
         nix::ActivityId parent) override;
     void activityResult(nix::ActivityId activity, nix::ResultType type, const nix::Logger::Fields & fields) override;
+    void activityStopped(nix::ActivityId activity) override;
     void errorLogged(std::string_view text) override;
 };
 

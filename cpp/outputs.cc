@@ -22,8 +22,8 @@ rust::Vec<core::Output> outputKeys(Store & store, const Derivation & derivation)
         for (auto & [name, output] : built.outputsAndOptPaths(store))
             keys.push_back({name, store.printStorePath(*output.second)});
     } else if (resolved)
-        for (auto & [name, hash] : staticOutputHashes(store, built))
-            keys.push_back({name, DrvOutput{hash, name}.to_string()});
+        for (auto & [name, realisation] : compat::realisationsOf(store, built))
+            keys.push_back({name, realisation.to_string()});
     return keys;
 }
 
@@ -40,7 +40,7 @@ bool isValid(Store & store, const core::Output & key)
     std::string name(key.path);
     if (auto output = store.maybeParseStorePath(name))
         return store.isValidPath(*output);
-    return bool(store.queryRealisation(DrvOutput::parse(name)));
+    return bool(store.queryRealisation(compat::parseRealisation(name)));
 }
 
 bool areBuilt(Store & store, const rust::Vec<core::Output> & keys)
@@ -63,9 +63,9 @@ static bool canBeSubstituted(const DrvOutput & id)
     return false;
 }
 
-bool canBeHad(Store & store, const StorePath & path, const BasicDerivation & derivation, const core::Output & key)
+bool canBeHad(Store & store, const BasicDerivation & derivation, const core::Output & key)
 {
-    bool substitutes = settings.useSubstitutes && compat::substitutesAllowed(path, derivation);
+    bool substitutes = compat::useSubstitutes() && compat::substitutesAllowed(derivation);
     std::string name(key.path);
     if (auto output = store.maybeParseStorePath(name)) {
         if (store.isValidPath(*output))
@@ -79,10 +79,10 @@ bool canBeHad(Store & store, const StorePath & path, const BasicDerivation & der
         auto missing = compat::queryMissing(store, {DerivedPath::Opaque{*output}});
         return missing.unknown.empty();
     }
-    return isValid(store, key) || (substitutes && canBeSubstituted(DrvOutput::parse(name)));
+    return isValid(store, key) || (substitutes && canBeSubstituted(compat::parseRealisation(name)));
 }
 
-KeptLocks::KeptLocks(const DerivationGoal & goal)
+KeptLocks::KeptLocks(const compat::BuildingGoal & goal)
 {
     /* A lock (flock(2)) belongs to the open file, so that a duplicate of the descriptor holds it as well. */
     for (auto descriptor : compat::lockDescriptors(goal))

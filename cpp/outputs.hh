@@ -21,8 +21,7 @@ bool isValid(nix::Store & store, const core::Output & key);
 bool areBuilt(nix::Store & store, const rust::Vec<core::Output> & keys);
 
 /* Whether an output of a derivation is valid or can be substituted, as far as anybody can tell. */
-bool canBeHad(
-    nix::Store & store, const nix::StorePath & path, const nix::BasicDerivation & derivation, const core::Output & key);
+bool canBeHad(nix::Store & store, const nix::BasicDerivation & derivation, const core::Output & key);
 
 /* Nix locks the outputs that it builds, and gives the locks back before the end of the build can be recorded. Whoever
    waits for them must find the record: this keeps the locks that a goal has, until it is destroyed. */
@@ -31,7 +30,7 @@ class KeptLocks
     std::vector<nix::AutoCloseFD> descriptors;
 
 public:
-    explicit KeptLocks(const nix::DerivationGoal & goal);
+    explicit KeptLocks(const compat::BuildingGoal & goal);
 };
 
 } // namespace negative_cache

@@ -128,8 +128,7 @@ static LastPolicy & lastPolicy()
     return *instance;
 }
 
-static rust::Box<core::Policy> policy(
-    const std::string & stateDir, const std::string & realStoreDir, const DaemonStore * daemon, const std::string & version)
+static rust::Box<core::Policy> policy(Store & store, const DaemonStore * daemon, const std::string & version)
 {
     auto [beforeFullLogs, afterFullLogs] = compat::fullLogs();
     core::Circumstances circumstances{
@@ -139,12 +138,12 @@ static rust::Box<core::Policy> policy(
         .daemon_decides = daemon && daemon->decides(),
         .served = servesClients(),
         .user = requestingUser(),
-        .state_dir = bytes(stateDir),
-        .real_store_dir = bytes(realStoreDir),
+        .state_dir = bytes(compat::stateDir(store)),
+        .real_store_dir = bytes(compat::realStoreDir(store)),
         .nix_version = rust::String::lossy(version),
         .wording = {
             .last = compat::lastLogLines,
-            .log_lines = nix::settings.logLines,
+            .log_lines = compat::logLines(),
             .before_full_logs = beforeFullLogs,
             .after_full_logs = afterFullLogs,
         },
@@ -158,24 +157,21 @@ static rust::Box<core::Policy> policy(
 
 rust::Box<core::Policy> policyFor(Store & store)
 {
-    auto local = dynamic_cast<LocalFSStore *>(&store);
-    std::string stateDir = local ? local->stateDir.get() : nix::settings.nixStateDir;
-    std::string realStoreDir = local ? local->realStoreDir.get() : nix::settings.nixStore;
     auto daemon = dynamic_cast<DaemonStore *>(&store);
     if (!daemon)
-        return policy(stateDir, realStoreDir, nullptr, nix::nixVersion);
+        return policy(store, nullptr, nix::nixVersion);
     /* It is the daemon's Nix that makes the environment of a builder. If it can't be reached, Nix will find out. */
     std::string version = "unknown";
     try {
         version = store.getVersion().value_or(version);
     } catch (Error &) {
     }
-    return policy(stateDir, realStoreDir, daemon, version);
+    return policy(store, daemon, version);
 }
 
-rust::Box<core::Policy> policyForDaemon(const DaemonStore & daemon)
+rust::Box<core::Policy> policyForDaemon(Store & store)
 {
-    return policy(nix::settings.nixStateDir, nix::settings.nixStore, &daemon, "unknown");
+    return policy(store, dynamic_cast<DaemonStore *>(&store), "unknown");
 }
 
 } // namespace negative_cache

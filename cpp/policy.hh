@@ -9,9 +9,7 @@ namespace negative_cache {
 /* What is in force for a store. */
 rust::Box<core::Policy> policyFor(nix::Store & store);
 
-class DaemonStore;
-
 /* What is in force for a daemon, as far as this side knows without asking it. */
-rust::Box<core::Policy> policyForDaemon(const DaemonStore & daemon);
+rust::Box<core::Policy> policyForDaemon(nix::Store & daemon);
 
 } // namespace negative_cache

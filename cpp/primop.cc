@@ -70,26 +70,29 @@ static void knownFailure(EvalState & state, compat::Position position, Value ** 
     auto & failure = answer.failure;
     auto attributes = state.buildBindings(14);
     auto add = [&](const char * name) -> Value & { return attributes.alloc(state.symbols.create(name)); };
+    auto addString = [&](const char * name, const rust::String & text) {
+        compat::makeString(state, add(name), std::string(text));
+    };
     auto addInt = [&](const char * name, const rust::Vec<int64_t> & maybe) {
         if (maybe.empty())
             add(name).mkNull();
         else
             add(name).mkInt(maybe[0]);
     };
-    add("drvPath").mkString(std::string(failure.derivation));
-    add("outPath").mkString(std::string(failure.out_path));
-    add("name").mkString(std::string(failure.name));
-    add("system").mkString(std::string(failure.system));
-    add("class").mkString(std::string(failure.class_name));
+    addString("drvPath", failure.derivation);
+    addString("outPath", failure.out_path);
+    addString("name", failure.name);
+    addString("system", failure.system);
+    addString("class", failure.class_name);
     addInt("exitCode", failure.exit_code);
-    add("reason").mkString(std::string(failure.reason));
-    add("log").mkString(std::string(failure.log));
+    addString("reason", failure.reason);
+    addString("log", failure.log);
     add("firstFailure").mkInt(failure.first_failure);
     add("lastFailure").mkInt(failure.last_failure);
     add("attempts").mkInt(failure.attempts);
     addInt("believedUntil", failure.believed_until);
-    add("host").mkString(std::string(failure.host));
-    add("nixVersion").mkString(std::string(failure.nix_version));
+    addString("host", failure.host);
+    addString("nixVersion", failure.nix_version);
     value.mkAttrs(attributes);
 }
 

@@ -36,15 +36,15 @@ static void say(const MissingDerivations & missing, Store & store, const core::V
         printTalkative("negative cache: '%s' %s", path(failure), compat::plain(std::string(failure.text)));
 }
 
-static BuildResult::Status nixStatus(core::Status status)
+static compat::Ending ending(core::Status status)
 {
     switch (status) {
     case core::Status::PermanentFailure:
-        return BuildResult::PermanentFailure;
+        return compat::Ending::PermanentFailure;
     case core::Status::TimedOut:
-        return BuildResult::TimedOut;
+        return compat::Ending::TimedOut;
     default:
-        return BuildResult::MiscFailure;
+        return compat::Ending::Other;
     }
 }
 
@@ -52,7 +52,7 @@ static compat::Refusal refusal(const Store & store, const StorePath & path, cons
 {
     return {
         Error("'%s' %s", store.printStorePath(path), compat::plain(std::string(failure.text))),
-        nixStatus(failure.status)};
+        ending(failure.status)};
 }
 
 /* Looks up what is known of some of the derivations that a request would build. */
@@ -82,7 +82,7 @@ public:
             auto & path = missing.path(place);
             auto & derivation = missing.derivation(place);
             auto [known, isNew] = keys.emplace(place, rust::Vec<core::Output>());
-            if (!isNew || !compat::wantsNegativeCache(path, derivation))
+            if (!isNew || !compat::wantsNegativeCache(derivation))
                 continue;
             known->second = outputKeys(store, derivation);
             /* What it resolves to, Nix was not asked about. Whether all that is wanted of it can be had shows later. */
@@ -98,7 +98,7 @@ public:
     {
         auto & outputs = keys.at(place);
         return std::any_of(outputs.begin(), outputs.end(), [&](auto & key) {
-            return canBeHad(store, missing.path(place), missing.derivation(place), key);
+            return canBeHad(store, missing.derivation(place), key);
         });
     }
 };
@@ -123,7 +123,7 @@ static std::optional<Consultation> consult(
     Look look(store, policy, missing);
     look.at(requested);
     /* Where the requests themselves are refused, nothing else matters. */
-    bool all = settings.keepGoing || policy.warns();
+    bool all = compat::keepGoing() || policy.warns();
     if (look.found->known_count() < (all ? requested.size() : std::min<size_t>(1, requested.size()))) {
         auto names = missing.names();
         auto candidates = core::candidates(policy, {names.data(), names.size()});
@@ -133,7 +133,7 @@ static std::optional<Consultation> consult(
 
     std::vector<size_t> places(requested.begin(), requested.end());
     auto & verdict = consultation.verdict;
-    verdict = core::verdict(*look.found, policy, {places.data(), places.size()}, settings.keepGoing, missing);
+    verdict = core::verdict(*look.found, policy, {places.data(), places.size()}, compat::keepGoing(), missing);
     missing.rethrow();
     report(verdict.trouble);
     if (someTimeAgo && std::any_of(verdict.known.begin(), verdict.known.end(), [&](auto & failure) {
@@ -160,7 +160,7 @@ static bool hasToBeBuilt(Store & store, const DerivedPath & request, const rust:
         if (!path || !compat::requests(request, std::string(output.name)) || store.isValidPath(*path))
             return false;
         SubstitutablePathInfos infos;
-        if (settings.useSubstitutes)
+        if (compat::useSubstitutes())
             store.querySubstitutablePathInfos({{*path, std::nullopt}}, infos);
         return infos.empty();
     });
@@ -185,7 +185,7 @@ consultRequested(Store & store, const core::Policy & policy, const std::vector<D
     auto found = core::new_consultation();
     auto failed = core::look_by_derivation(*found, policy, derivations);
     report(failed.trouble);
-    if (failed.requests.empty() || failed.requests.size() < (settings.keepGoing ? paths.size() : 1))
+    if (failed.requests.empty() || failed.requests.size() < (compat::keepGoing() ? paths.size() : 1))
         return std::nullopt;
     std::vector<size_t> requested;
     for (auto & failure : failed.requests) {
@@ -198,7 +198,7 @@ consultRequested(Store & store, const core::Policy & policy, const std::vector<D
         requested.push_back(failure.place);
     }
     consultation.verdict =
-        core::verdict(*found, policy, {requested.data(), requested.size()}, settings.keepGoing, missing);
+        core::verdict(*found, policy, {requested.data(), requested.size()}, compat::keepGoing(), missing);
     missing.rethrow();
     report(consultation.verdict.trouble);
     consultation.refusesAll = consultation.verdict.known.size() == paths.size();
@@ -233,8 +233,8 @@ std::optional<compat::Refusal> consult(
         return std::nullopt;
 
     auto keys = outputKeys(store, Derivation(derivation));
-    if (!isKnown(policy, keys) || !compat::wantsNegativeCache(path, derivation)
-        || std::all_of(keys.begin(), keys.end(), [&](auto & key) { return canBeHad(store, path, derivation, key); }))
+    if (!isKnown(policy, keys) || !compat::wantsNegativeCache(derivation)
+        || std::all_of(keys.begin(), keys.end(), [&](auto & key) { return canBeHad(store, derivation, key); }))
         return std::nullopt;
     return refusalOf(store, policy, path, plainKeys(keys));
 }
@@ -248,7 +248,7 @@ std::optional<compat::Refusal> refusalOf(
     facts.push_back({.place = 0, .path = store.printStorePath(path), .outputs = keys});
     report(core::look(*found, policy, facts));
     size_t requested = 0;
-    auto verdict = core::verdict(*found, policy, {&requested, 1}, settings.keepGoing, missing);
+    auto verdict = core::verdict(*found, policy, {&requested, 1}, compat::keepGoing(), missing);
     missing.rethrow();
     report(verdict.trouble);
     say(missing, store, verdict);
@@ -286,8 +286,8 @@ RefusedGoals::RefusedGoals(Worker & worker, Consultation & consultation)
         auto & derivation = missing.derivation(place);
         for (auto & input : compat::inputDerivations(derivation))
             if (auto other = goals.find(input); other != goals.end())
-                goal->addWaitee(other->second);
-            else if (settings.keepGoing && missing.place(input))
+                compat::addWaitee(goal, other->second);
+            else if (compat::keepGoing() && missing.place(input))
                 alsoWanted.push_back({goal, derivation, input});
     }
 }

@@ -41,7 +41,7 @@ void SecondLook::alreadySaid(const rust::Vec<rust::String> & keys)
         said.insert(std::string(key));
 }
 
-std::shared_ptr<DerivationGoal> SecondLook::goalOf(const std::string & key)
+std::shared_ptr<compat::BuildingGoal> SecondLook::goalOf(const std::string & key)
 {
     std::set<Goal *> seen;
     std::vector<GoalPtr> left(requested.begin(), requested.end());
@@ -50,12 +50,13 @@ std::shared_ptr<DerivationGoal> SecondLook::goalOf(const std::string & key)
         left.pop_back();
         if (!seen.insert(goal.get()).second)
             continue;
-        left.insert(left.end(), goal->waitees.begin(), goal->waitees.end());
-        auto derivationGoal = std::dynamic_pointer_cast<DerivationGoal>(goal);
-        if (derivationGoal && compat::isAboutToBuild(*derivationGoal))
-            for (auto & known : outputKeys(store, *derivationGoal->drv))
+        auto & waitees = compat::waiteesOf(*goal);
+        left.insert(left.end(), waitees.begin(), waitees.end());
+        auto building = std::dynamic_pointer_cast<compat::BuildingGoal>(goal);
+        if (building && compat::isAboutToBuild(*building))
+            for (auto & known : outputKeys(store, *compat::derivationOf(*building)))
                 if (known.path == key)
-                    return derivationGoal;
+                    return building;
     }
     return nullptr;
 }
@@ -80,22 +81,26 @@ void SecondLook::look(const std::string & key)
         return;
     auto goal = goalOf(key);
     /* Nix asks for each output. */
-    if (!goal || refusals.count(goal) || !compat::wantsNegativeCache(goal->drvPath, *goal->drv))
+    if (!goal || refusals.count(goal) || !compat::KeptFromOtherMachines::possible(*goal))
         return;
-    auto outputs = outputKeys(store, *goal->drv);
+    auto & derivation = *compat::derivationOf(*goal);
+    if (!compat::wantsNegativeCache(derivation))
+        return;
+    auto outputs = outputKeys(store, derivation);
     /* With one missing that nobody wants, the goal is done all the same. */
     if (std::none_of(outputs.begin(), outputs.end(), [&](auto & output) {
             return compat::wants(*goal, std::string(output.name)) && !isValid(store, output);
         }))
         return;
     auto keys = plainKeys(outputs);
-    auto refusal = refusalOfKnown(goal->drvPath, keys);
+    auto refusal = refusalOfKnown(compat::pathOf(*goal), keys);
     alreadySaid(keys);
     if (!refusal)
         return;
-    compat::keepFromOtherMachines(*goal);
+    auto kept = std::make_shared<compat::KeptFromOtherMachines>(*goal);
     /* Not here, where the goal is at work. */
-    auto refuse = [goal = std::weak_ptr(goal), refusal = *refusal] {
+    auto refuse = [kept, goal = std::weak_ptr(goal), refusal = *refusal]() mutable {
+        kept.reset();
         if (auto about = goal.lock(); about && compat::isAboutToBuild(*about))
             compat::refuse(*about, refusal);
     };

@@ -23,11 +23,11 @@ class SecondLook
     nix::StringSet said;
     bool looking = false;
 
-    using WeakGoal = std::weak_ptr<nix::DerivationGoal>;
+    using WeakGoal = std::weak_ptr<compat::BuildingGoal>;
     /* By the goal that is refused, what makes it fail. */
     std::map<WeakGoal, std::shared_ptr<compat::Errand>, std::owner_less<WeakGoal>> refusals;
 
-    std::shared_ptr<nix::DerivationGoal> goalOf(const std::string & key);
+    std::shared_ptr<compat::BuildingGoal> goalOf(const std::string & key);
     std::optional<compat::Refusal> refusalOfKnown(const nix::StorePath & path, const rust::Vec<rust::String> & keys);
     void look(const std::string & key);
 

@@ -17,7 +17,7 @@ static std::string checkDatabase(const nix::AbstractSetting & setting, const std
 {
     if (!value.empty() && value[0] != '/')
         throw nix::UsageError("option '%s' has invalid value '%s'; it is an absolute path", setting.name, value);
-    return value.empty() ? value : nix::canonPath(value);
+    return value.empty() ? value : compat::canonicalPath(value);
 }
 
 /* Numbers are read in Rust; this tells its answer to whoever sets them. */

@@ -29,7 +29,7 @@ static std::vector<compat::Requested> makeGoals(
     std::vector<compat::Requested> requested;
     for (auto & request : requests) {
         auto goal = refused.find(request);
-        if (!goal && (nix::settings.keepGoing || !anyKnown))
+        if (!goal && (compat::keepGoing() || !anyKnown))
             goal = compat::makeGoal(worker, request, mode);
         else if (!goal && isThere(worker.store, request)) {
             /* The refusal will end the run, so what is there is done with first; the rest never starts. */
@@ -39,7 +39,7 @@ static std::vector<compat::Requested> makeGoals(
         requested.push_back({request, goal});
     }
     for (auto & [dependent, derivation, input] : refused.alsoWanted)
-        dependent->addWaitee(compat::makeInputGoal(worker, derivation, input));
+        compat::addWaitee(dependent, compat::makeGoal(worker, compat::inputRequest(derivation, input), bmNormal));
     refused.wake();
     return requested;
 }
@@ -48,7 +48,7 @@ static std::vector<compat::Requested> makeGoals(
    what they do with the goals. */
 template<typename Finish>
 static auto build(
-    negative_cache::LocalStore & store,
+    nix::LocalStore & store,
     const std::vector<DerivedPath> & requests,
     BuildMode mode,
     const std::shared_ptr<Store> & evalStore,
@@ -70,33 +70,39 @@ static auto build(
 }
 
 void negative_cache::LocalStore::buildPaths(
-    const std::vector<DerivedPath> & requests, BuildMode mode, std::shared_ptr<Store> evalStore)
+    nix::LocalStore & store,
+    const std::vector<DerivedPath> & requests,
+    BuildMode mode,
+    const std::shared_ptr<Store> & evalStore)
 {
     if (!settings().enable)
-        return nix::LocalStore::buildPaths(requests, mode, evalStore);
-    build(*this, requests, mode, evalStore, [&](Worker & worker, auto & requested) {
-        compat::throwFailures(*this, requested, compat::exitStatus(worker));
+        return store.LocalStore::buildPaths(requests, mode, evalStore);
+    build(store, requests, mode, evalStore, [&](Worker & worker, auto & requested) {
+        compat::throwFailures(store, requested, compat::exitStatus(worker));
     });
 }
 
 compat::BuildResults negative_cache::LocalStore::buildPathsWithResults(
-    const std::vector<DerivedPath> & requests, BuildMode mode, std::shared_ptr<Store> evalStore)
+    nix::LocalStore & store,
+    const std::vector<DerivedPath> & requests,
+    BuildMode mode,
+    const std::shared_ptr<Store> & evalStore)
 {
     if (!settings().enable)
-        return nix::LocalStore::buildPathsWithResults(requests, mode, evalStore);
-    return build(*this, requests, mode, evalStore, [](Worker &, auto & requested) {
+        return store.LocalStore::buildPathsWithResults(requests, mode, evalStore);
+    return build(store, requests, mode, evalStore, [](Worker &, auto & requested) {
         return compat::collectResults(requested);
     });
 }
 
-BuildResult
-negative_cache::LocalStore::buildDerivation(const StorePath & path, const BasicDerivation & derivation, BuildMode mode)
+BuildResult negative_cache::LocalStore::buildDerivation(
+    nix::LocalStore & store, const StorePath & path, const BasicDerivation & derivation, BuildMode mode)
 {
     if (!settings().enable)
-        return nix::LocalStore::buildDerivation(path, derivation, mode);
-    auto policy = policyFor(*this);
-    auto refusal = consultUnlessItFails(mode, [&] { return consult(*this, *policy, path, derivation); });
-    WatchedWorker watched(*this, *this, mode, *policy);
+        return store.LocalStore::buildDerivation(path, derivation, mode);
+    auto policy = policyFor(store);
+    auto refusal = consultUnlessItFails(mode, [&] { return consult(store, *policy, path, derivation); });
+    WatchedWorker watched(store, store, mode, *policy);
     if (!refusal)
         return compat::buildDerivation(watched.worker, path, derivation, mode, [&](const Goals & goals) {
             watched.run(goals);
@@ -104,46 +110,28 @@ negative_cache::LocalStore::buildDerivation(const StorePath & path, const BasicD
     auto goal = std::make_shared<compat::UnbuiltGoal>(path, watched.worker, *refusal);
     watched.worker.wakeUp(goal);
     run(watched, {goal}, true);
-    return compat::buildResult(*goal);
+    return compat::buildResult(*goal, path);
 }
 
-void negative_cache::LocalStore::queryMissing(
-    const std::vector<DerivedPath> & targets,
-    StorePathSet & willBuild,
-    StorePathSet & willSubstitute,
-    StorePathSet & unknown,
-    uint64_t & downloadSize,
-    uint64_t & narSize)
+bool negative_cache::LocalStore::isValidPath(nix::LocalStore & store, const StorePath & path, bool valid)
 {
-    if (Unanswered::answers(downloadSize, narSize))
-        return;
-    nix::LocalStore::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);
-    if (settings().enable)
-        lastAnswer.remember(*this, targets, willBuild);
-}
-
-bool negative_cache::LocalStore::isValidPathUncached(const StorePath & path)
-{
-    bool valid = nix::LocalStore::isValidPathUncached(path);
     if (valid || !settings().enable)
         return valid;
     auto text = path.to_string();
     if (rust::Str name(text.data(), text.size()); core::is_message(name)) {
-        harmless([&] { report(core::hear(*policyFor(*this), storeDir, std::string(text))); });
+        harmless([&] { report(core::hear(*policyFor(store), store.storeDir, std::string(text))); });
         return core::is_greeting(name);
     }
     if (auto secondLook = SecondLook::current())
-        secondLook->missing(*this, printStorePath(path));
+        secondLook->missing(store, store.printStorePath(path));
     return valid;
 }
 
-void negative_cache::LocalStore::queryRealisationUncached(
-    const DrvOutput & id, Callback<std::shared_ptr<const Realisation>> callback) noexcept
+void negative_cache::LocalStore::askedForRealisation(nix::LocalStore & store, const DrvOutput & id) noexcept
 {
-    nix::LocalStore::queryRealisationUncached(id, std::move(callback));
     if (auto secondLook = SecondLook::current())
         try {
-            secondLook->missing(*this, id.to_string());
+            secondLook->missing(store, id.to_string());
         } catch (...) {
             /* Nix finds out by itself: it was interrupted, or nobody reads its messages any more. */
         }
@@ -152,14 +140,13 @@ void negative_cache::LocalStore::queryRealisationUncached(
 void registerStore(bool on)
 {
     if (on || !compat::localUrlsAreNixs)
-        compat::replaceLocalStore<negative_cache::LocalStore>();
+        compat::replaceLocalStore<compat::LocalStoreWith<LocalStore>>();
     if (on || isSwitchedOff())
-        compat::replaceDaemonStore<DaemonStore>();
-    auto & uri = nix::settings.storeUri;
-    auto registered = on || isSwitchedOff() ? compat::registeredSpelling(uri.get()) : std::nullopt;
+        compat::replaceDaemonStore<compat::DaemonStoreWith<DaemonStore>>();
+    auto registered = on || isSwitchedOff() ? compat::registeredSpellingOfDefaultStore() : std::nullopt;
     /* Switched off, it has something to say to a daemon and nothing else to do. */
     if (registered && (on || hasPrefix(*registered, "unix://")))
-        uri = *registered;
+        compat::setDefaultStore(*registered);
 }
 
 } // namespace negative_cache

@@ -8,45 +8,32 @@
 
 namespace negative_cache {
 
-class LocalStore : public nix::LocalStore, public Remembering
+/* What is different from Nix's own local store, see `compat::LocalStoreWith`. */
+class LocalStore : public Remembering
 {
-public:
-    explicit LocalStore(const Params & params)
-        : StoreConfig(params)
-        , LocalFSStoreConfig(params)
-        , LocalStoreConfig(params)
-        , Store(params)
-        , LocalFSStore(params)
-        , nix::LocalStore(params)
-    {
-    }
-
+protected:
     void buildPaths(
+        nix::LocalStore & store,
         const std::vector<nix::DerivedPath> & requests,
         nix::BuildMode mode,
-        std::shared_ptr<nix::Store> evalStore) override;
+        const std::shared_ptr<nix::Store> & evalStore);
 
     compat::BuildResults buildPathsWithResults(
+        nix::LocalStore & store,
         const std::vector<nix::DerivedPath> & requests,
         nix::BuildMode mode,
-        std::shared_ptr<nix::Store> evalStore) override;
+        const std::shared_ptr<nix::Store> & evalStore);
 
     nix::BuildResult buildDerivation(
-        const nix::StorePath & path, const nix::BasicDerivation & derivation, nix::BuildMode mode) override;
+        nix::LocalStore & store,
+        const nix::StorePath & path,
+        const nix::BasicDerivation & derivation,
+        nix::BuildMode mode);
 
-    void queryMissing(
-        const std::vector<nix::DerivedPath> & targets,
-        nix::StorePathSet & willBuild,
-        nix::StorePathSet & willSubstitute,
-        nix::StorePathSet & unknown,
-        uint64_t & downloadSize,
-        uint64_t & narSize) override;
+    /* Whether a path is valid that Nix says is `valid`. */
+    bool isValidPath(nix::LocalStore & store, const nix::StorePath & path, bool valid);
 
-    bool isValidPathUncached(const nix::StorePath & path) override;
-
-    void queryRealisationUncached(
-        const nix::DrvOutput & id,
-        nix::Callback<std::shared_ptr<const nix::Realisation>> callback) noexcept override;
+    void askedForRealisation(nix::LocalStore & store, const nix::DrvOutput & id) noexcept;
 };
 
 /* If `on`, makes Nix open `LocalStore` wherever it would open its own local store. */

@@ -1,0 +1,55 @@
+#pragma once
+/* Derivations, what of them is requested, and their outputs. */
+
+#include "nix.hh"
+
+namespace negative_cache::compat {
+
+/* The derivation that is requested, if its path is known before anything is built. */
+std::optional<nix::StorePath> requestedDerivation(const nix::DerivedPath & request);
+
+/* Whether an output of the derivation is wanted by a request for it. */
+bool requests(const nix::DerivedPath & request, const std::string & output);
+
+inline bool isImpure(const nix::DerivationType & type)
+{
+#if NIX_AT_LEAST(2, 26)
+    return type.isImpure();
+#else
+    return !type.isPure();
+#endif
+}
+
+/* Whether the outputs of a derivation may be substituted (`allowSubstitutes`). */
+bool substitutesAllowed(const nix::BasicDerivation & derivation);
+
+/* Whether a derivation does not keep itself out (`negativeCache = false`, in structured attributes as well). */
+bool wantsNegativeCache(const nix::BasicDerivation & derivation);
+
+/* Whether the builder of a derivation may use Nix itself. */
+bool usesRecursiveNix(const nix::BasicDerivation & derivation);
+
+/* Whether a derivation asks not to be sandboxed (`__noChroot`). */
+bool refusesSandbox(const nix::BasicDerivation & derivation);
+
+/* Whether this machine could build a derivation (`max-jobs`, `system`, `requiredSystemFeatures`). */
+bool canBuildHere(nix::Store & store, const nix::BasicDerivation & derivation);
+
+/* `derivation` as it will be built: with the outputs of its dependencies in the place of the dependencies
+   (`Derivation::tryResolve`). Nothing unless all of them are known. */
+std::optional<nix::Derivation> resolve(nix::Store & store, const nix::Derivation & derivation);
+
+/* The derivations that `derivation` needs outputs of, as far as they are known before anything is built. */
+nix::StorePathSet inputDerivations(const nix::Derivation & derivation);
+
+/* What `derivation` needs of `input`, as a request. */
+nix::DerivedPath inputRequest(const nix::Derivation & derivation, const nix::StorePath & input);
+
+/* The identities of the realisations of a derivation's outputs, by the names of the outputs. Of one that is not resolved
+   they are not those that other derivations share which resolve to the same one. */
+std::map<std::string, nix::DrvOutput> realisationsOf(nix::Store & store, const nix::Derivation & derivation);
+
+/* The realisation that `to_string` of its identity names. */
+nix::DrvOutput parseRealisation(const std::string & text);
+
+} // namespace negative_cache::compat

@@ -1,0 +1,72 @@
+#include "evaluation.hh"
+
+namespace negative_cache::compat {
+
+using namespace nix;
+
+void registerPrimOp(
+    const char * name,
+    const char * argument,
+    const char * documentation,
+    void (*function)(EvalState & state, Position position, Value ** arguments, Value & value))
+{
+    /* Only its constructor matters: it adds to the list that each new EvalState goes through. */
+    RegisterPrimOp({
+        .name = name,
+        .args = {argument},
+        .doc = documentation,
+#if NIX_AT_LEAST(2, 34)
+        .impl = function,
+#else
+        .fun = function,
+#endif
+    });
+}
+
+bool isPureEvaluation([[maybe_unused]] EvalState & state)
+{
+#if NIX_AT_LEAST(2, 26)
+    return state.settings.pureEval;
+#else
+    return evalSettings.pureEval;
+#endif
+}
+
+void evaluationError([[maybe_unused]] EvalState & state, Position position, const std::string & text)
+{
+#if NIX_AT_LEAST(2, 26)
+    state.error<EvalError>("%s", Uncolored(text)).atPos(position).debugThrow();
+#else
+    throw EvalError({.msg = hintfmt("%s", normaltxt(text)), .errPos = position});
+#endif
+}
+
+std::string forceString(EvalState & state, Position position, Value & value, [[maybe_unused]] const char * context)
+{
+#if NIX_AT_LEAST(2, 26)
+    return std::string(state.forceString(value, position, context));
+#else
+    return std::string(state.forceString(value, position));
+#endif
+}
+
+void makeString([[maybe_unused]] EvalState & state, Value & value, const std::string & text)
+{
+#if NIX_AT_LEAST(2, 34)
+    value.mkString(text, state.mem);
+#else
+    value.mkString(text);
+#endif
+}
+
+Value * attribute(EvalState & state, Value & set, const char * name)
+{
+#if NIX_AT_LEAST(2, 26)
+    auto found = set.attrs()->get(state.symbols.create(name));
+#else
+    auto found = set.attrs->get(state.symbols.create(name));
+#endif
+    return found ? found->value : nullptr;
+}
+
+} // namespace negative_cache::compat

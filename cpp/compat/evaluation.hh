@@ -1,0 +1,34 @@
+#pragma once
+/* The evaluator, as far as a primop meets it. */
+
+#include "nix.hh"
+
+namespace negative_cache::compat {
+
+#if NIX_AT_LEAST(2, 26)
+using Position = const nix::PosIdx;
+#else
+using Position = const nix::Pos &;
+#endif
+
+/* Adds `builtins.<name>` of one argument. */
+void registerPrimOp(
+    const char * name,
+    const char * argument,
+    const char * documentation,
+    void (*function)(nix::EvalState & state, Position position, nix::Value ** arguments, nix::Value & value));
+
+bool isPureEvaluation(nix::EvalState & state);
+
+/* Throws an evaluation error at a position. */
+[[noreturn]] void evaluationError(nix::EvalState & state, Position position, const std::string & text);
+
+std::string forceString(nix::EvalState & state, Position position, nix::Value & value, const char * context);
+
+/* Makes `value` a string without context. */
+void makeString(nix::EvalState & state, nix::Value & value, const std::string & text);
+
+/* The value of an attribute, or null. */
+nix::Value * attribute(nix::EvalState & state, nix::Value & set, const char * name);
+
+} // namespace negative_cache::compat

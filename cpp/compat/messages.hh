@@ -1,0 +1,39 @@
+#pragma once
+/* What is said to users, and how. */
+
+#include "nix.hh"
+
+namespace negative_cache::compat {
+
+/* Text that Nix prints as it is, in the place of an argument that it would emphasise. */
+inline auto plain(const std::string & text)
+{
+#if NIX_AT_LEAST(2, 26)
+    return nix::Uncolored(text);
+#else
+    return nix::normaltxt(text);
+#endif
+}
+
+/* How the list of the last log lines of a failed build begins (`DerivationGoal::buildDone` and, since 2.29 or so,
+   `DerivationBuildingGoal::fixupBuilderFailureErrorMessage`). */
+#if NIX_AT_LEAST(2, 31)
+inline constexpr auto lastLogLines = "Last";
+#else
+inline constexpr auto lastLogLines = "last";
+#endif
+
+/* What surrounds a derivation's path where Nix says how to see its whole log. */
+std::pair<std::string, std::string> fullLogs();
+
+/* Whether this process was told to stop. */
+inline bool interrupted()
+{
+#if NIX_AT_LEAST(2, 26)
+    return nix::getInterrupted();
+#else
+    return nix::_isInterrupted;
+#endif
+}
+
+} // namespace negative_cache::compat

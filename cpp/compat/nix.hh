@@ -1,0 +1,96 @@
+#pragma once
+/* Nix's headers. */
+
+#include "version.hh"
+
+#if NIX_AT_LEAST(2, 31)
+#  include "nix/store/build/derivation-building-goal.hh"
+#  include "nix/store/build/derivation-goal.hh"
+#  include "nix/store/build/derivation-trampoline-goal.hh"
+#  include "nix/store/store-open.hh"
+#  include "nix/store/store-registration.hh"
+#  if __linux__
+#    include "nix/util/linux-namespaces.hh"
+#  endif
+#elif NIX_AT_LEAST(2, 28)
+#  include "nix/store/build/derivation-goal.hh"
+#  include "nix/store/build/local-derivation-goal.hh"
+#endif
+
+#if NIX_AT_LEAST(2, 28)
+#  include "nix/expr/eval-inline.hh"
+#  include "nix/expr/eval-settings.hh"
+#  include "nix/expr/eval.hh"
+#  include "nix/expr/primops.hh"
+#  include "nix/store/build/substitution-goal.hh"
+#  include "nix/store/build/worker.hh"
+#  include "nix/store/derivations.hh"
+#  include "nix/store/globals.hh"
+#  include "nix/store/local-store.hh"
+#  include "nix/store/outputs-spec.hh"
+#  include "nix/store/pathlocks.hh"
+#  include "nix/store/realisation.hh"
+#  include "nix/store/remote-store-connection.hh"
+#  include "nix/store/store-api.hh"
+#  include "nix/store/uds-remote-store.hh"
+#  include "nix/store/worker-protocol.hh"
+#  include "nix/util/callback.hh"
+#  include "nix/util/config-global.hh"
+#  include "nix/util/configuration.hh"
+#  include "nix/util/environment-variables.hh"
+#  include "nix/util/file-system.hh"
+#  include "nix/util/finally.hh"
+#  include "nix/util/logging.hh"
+#  include "nix/util/signals.hh"
+#  include "nix/util/users.hh"
+#  include "nix/util/util.hh"
+#else
+#  if NIX_AT_LEAST(2, 26)
+#    include "config-util.hh"
+#    include "config-store.hh"
+#    include "config-main.hh"
+#    include "config-expr.hh"
+#    include "config-global.hh"
+#    include "eval-settings.hh"
+#    include "outputs-spec.hh"
+#    include "remote-store-connection.hh"
+#    include "signals.hh"
+#  endif
+/* In this order: the headers of 2.8 rely on it. */
+#  include <future>
+#  include <thread>
+#  include "build/worker.hh"
+#  include "build/derivation-goal.hh"
+#  include "build/local-derivation-goal.hh"
+#  include "build/substitution-goal.hh"
+
+#  include "callback.hh"
+#  include "config.hh"
+#  include "derivations.hh"
+#  include "eval.hh"
+#  include "eval-inline.hh"
+#  include "globals.hh"
+#  include "local-store.hh"
+#  include "logging.hh"
+#  include "primops.hh"
+#  include "store-api.hh"
+#  include "uds-remote-store.hh"
+#  include "url.hh"
+#  include "worker-protocol.hh"
+#  include "finally.hh"
+#  include "util.hh"
+#endif
+
+#if NIX_AT_LEAST(2, 34)
+#  include "nix/store/global-paths.hh"
+#  include "nix/store/local-settings.hh"
+#  include "nix/store/worker-settings.hh"
+#endif
+
+#include <nlohmann/json.hpp>
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>

@@ -1,0 +1,195 @@
+#include "results.hh"
+#include "derivations.hh"
+
+namespace negative_cache::compat {
+
+using namespace nix;
+
+/* ---- Results ---- */
+
+Ending ending(const BuildResult & result)
+{
+#if NIX_AT_LEAST(2, 34)
+    if (auto success = result.tryGetSuccess())
+        return success->status == BuildResult::Success::Built ? Ending::Built : Ending::Other;
+    using Status = BuildResult::Failure;
+    auto status = result.tryGetFailure()->status;
+#else
+    using Status = BuildResult;
+    auto status = result.status;
+    if (status == BuildResult::Built)
+        return Ending::Built;
+#endif
+    switch (status) {
+    case Status::PermanentFailure:
+        return Ending::PermanentFailure;
+    case Status::TimedOut:
+        return Ending::TimedOut;
+    case Status::LogLimitExceeded:
+        return Ending::LogLimitExceeded;
+    case Status::TransientFailure:
+        return Ending::TransientFailure;
+    default:
+        return Ending::Other;
+    }
+}
+
+std::string errorMessage(const BuildResult & result)
+{
+#if NIX_AT_LEAST(2, 34)
+    auto failure = result.tryGetFailure();
+    auto message = failure ? failure->message() : "";
+    return !failure ? "" : message.empty() ? "build failed" : message;
+#else
+    auto success = result.status == BuildResult::Built || result.status == BuildResult::Substituted
+        || result.status == BuildResult::AlreadyValid || result.status == BuildResult::ResolvesToAlreadyValid;
+    return success ? "" : result.errorMsg.empty() ? "build failed" : result.errorMsg;
+#endif
+}
+
+static BuildResult miscFailure([[maybe_unused]] const StorePath & path, const std::string & message)
+{
+#if NIX_AT_LEAST(2, 34)
+    return {.inner = BuildResult::Failure{{.status = BuildResult::Failure::MiscFailure, .msg = HintFmt(message)}}};
+#elif NIX_AT_LEAST(2, 26)
+    return {.status = BuildResult::MiscFailure, .errorMsg = message};
+#else
+    return {.status = BuildResult::MiscFailure, .errorMsg = message, .path = DerivedPath::Built{.drvPath = path}};
+#endif
+}
+
+/* ---- The ends of Nix's entry points ---- */
+
+/* What an unsuccessful request is called in the message that lists them, if Nix lists it at all. */
+static std::optional<std::string> failedPath(const Store & store, const Requested & requested)
+{
+#if NIX_AT_LEAST(2, 31)
+    if (auto goal = dynamic_cast<DerivationTrampolineGoal *>(requested.goal.get()))
+        return goal->drvReq->to_string(store);
+#else
+    if (auto goal = dynamic_cast<DerivationGoal *>(requested.goal.get()))
+        return store.printStorePath(goal->drvPath);
+#endif
+    if (auto goal = dynamic_cast<PathSubstitutionGoal *>(requested.goal.get()))
+        return store.printStorePath(goal->storePath);
+    if (requested.goal)
+        return std::nullopt;
+    if (auto path = requestedDerivation(requested.request))
+        return store.printStorePath(*path);
+    return requested.request.to_string(store);
+}
+
+unsigned int exitStatus(Worker & worker)
+{
+#if NIX_AT_LEAST(2, 34)
+    return worker.exitStatusFlags.failingExitStatus();
+#elif NIX_AT_LEAST(2, 26)
+    return worker.failingExitStatus();
+#else
+    return worker.exitStatus();
+#endif
+}
+
+/* The error that a goal ended with, or null. */
+static Error * errorOf(Goal & goal)
+{
+#if NIX_AT_LEAST(2, 34)
+    /* A goal that was never started has the result of a failure. */
+    return goal.exitCode == Goal::ecBusy ? nullptr : goal.buildResult.tryGetFailure();
+#else
+    return goal.ex ? &*goal.ex : nullptr;
+#endif
+}
+
+void throwFailures(Store & store, const std::vector<Requested> & requested, unsigned int status)
+{
+    /* In the order of the goals and each goal once, as in the set of goals that Nix goes through. */
+    std::map<std::string, const Requested *> ordered;
+    StringSet failed;
+    for (auto & i : requested)
+        if (i.goal)
+            ordered.emplace(i.goal->key(), &i);
+        else if (auto path = failedPath(store, i))
+            failed.insert(*path);
+
+    Error * first = nullptr;
+    for (auto & [_, i] : ordered) {
+        if (auto error = errorOf(*i->goal)) {
+            if (first)
+                logError(error->info());
+            else
+                first = error;
+        }
+        if (i->goal->exitCode != Goal::ecSuccess)
+            if (auto path = failedPath(store, *i))
+                failed.insert(*path);
+    }
+
+    if (failed.size() == 1 && first) {
+#if NIX_AT_LEAST(2, 26)
+        first->withExitStatus(status);
+#else
+        first->status = status;
+#endif
+        throw Error(*first);
+    } else if (!failed.empty()) {
+        if (first)
+            logError(first->info());
+        throw Error(status, "build of %s failed", concatStringsSep(", ", quoteStrings(failed)));
+    }
+}
+
+BuildResults collectResults(const std::vector<Requested> & requested)
+{
+    BuildResults results;
+#if NIX_AT_LEAST(2, 34)
+    for (auto & i : requested)
+        if (i.goal && i.goal->exitCode != Goal::ecBusy)
+            results.push_back(KeyedBuildResult{i.goal->buildResult, i.request});
+#elif NIX_AT_LEAST(2, 31)
+    for (auto & i : requested)
+        results.push_back(
+            KeyedBuildResult{
+                i.goal ? i.goal->buildResult : BuildResult{.status = BuildResult::MiscFailure}, i.request});
+#elif NIX_AT_LEAST(2, 26)
+    for (auto & i : requested)
+        results.push_back(
+            {i.goal ? i.goal->getBuildResult(i.request) : BuildResult{.status = BuildResult::MiscFailure}, i.request});
+#else
+    /* One result for each goal, in the order of the goals. */
+    std::map<std::string, const Requested *> ordered;
+    for (auto & i : requested)
+        if (i.goal)
+            ordered.emplace(i.goal->key(), &i);
+    for (auto & [_, i] : ordered)
+        results.push_back(i->goal->buildResult);
+    for (auto & i : requested)
+        if (!i.goal)
+            results.push_back(BuildResult{.status = BuildResult::MiscFailure, .path = i.request});
+#endif
+    return results;
+}
+
+BuildResult buildDerivation(
+    Worker & worker,
+    const StorePath & path,
+    const BasicDerivation & derivation,
+    BuildMode mode,
+    const std::function<void(const Goals &)> & run)
+{
+#if NIX_AT_LEAST(2, 31)
+    auto goal = worker.makeDerivationTrampolineGoal(path, OutputsSpec::All{}, derivation, mode);
+#elif NIX_AT_LEAST(2, 26)
+    auto goal = worker.makeBasicDerivationGoal(path, derivation, OutputsSpec::All{}, mode);
+#else
+    auto goal = worker.makeBasicDerivationGoal(path, derivation, {}, mode);
+#endif
+    try {
+        run(Goals{goal});
+        return buildResult(*goal, path);
+    } catch (Error & e) {
+        return miscFailure(path, e.msg());
+    }
+}
+
+} // namespace negative_cache::compat

@@ -1,0 +1,39 @@
+#pragma once
+/* How builds end, and the ends of Nix's entry points (`build/entry-points.cc` of each version). */
+
+#include "goals.hh"
+#include "store.hh"
+
+namespace negative_cache::compat {
+
+/* How a build that was started ended, as far as that matters. */
+Ending ending(const nix::BuildResult & result);
+
+/* What a result says of a failure; empty if it is a success. */
+std::string errorMessage(const nix::BuildResult & result);
+
+/* A request and its goal; no goal stands for one that was never started. */
+struct Requested
+{
+    nix::DerivedPath request;
+    nix::GoalPtr goal;
+};
+
+/* The exit status that a worker asks for. */
+unsigned int exitStatus(nix::Worker & worker);
+
+/* What `Store::buildPaths` does once the goals have run: throws unless all succeeded. */
+void throwFailures(nix::Store & store, const std::vector<Requested> & requested, unsigned int status);
+
+/* What `Store::buildPathsWithResults` does once the goals have run. */
+BuildResults collectResults(const std::vector<Requested> & requested);
+
+/* What `Store::buildDerivation` does, with `run` in the place of `Worker::run`. */
+nix::BuildResult buildDerivation(
+    nix::Worker & worker,
+    const nix::StorePath & path,
+    const nix::BasicDerivation & derivation,
+    nix::BuildMode mode,
+    const std::function<void(const nix::Goals &)> & run);
+
+} // namespace negative_cache::compat

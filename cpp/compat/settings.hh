@@ -1,0 +1,91 @@
+#pragma once
+/* Settings: Nix's own, and how a plugin adds some. */
+
+#include "nix.hh"
+
+namespace negative_cache::compat {
+
+/* ---- Nix's own, where versions keep them in different places ---- */
+
+#if NIX_AT_LEAST(2, 34)
+inline bool keepGoing() { return nix::settings.getWorkerSettings().keepGoing; }
+inline bool useSubstitutes() { return nix::settings.getWorkerSettings().useSubstitutes; }
+inline size_t logLines() { return nix::settings.getWorkerSettings().logLines; }
+inline bool alwaysAllowSubstitutes() { return nix::settings.getWorkerSettings().alwaysAllowSubstitutes; }
+inline nix::SandboxMode sandboxMode() { return nix::settings.getLocalSettings().sandboxMode; }
+#else
+inline bool keepGoing() { return nix::settings.keepGoing; }
+inline bool useSubstitutes() { return nix::settings.useSubstitutes; }
+inline size_t logLines() { return nix::settings.logLines; }
+inline nix::SandboxMode sandboxMode() { return nix::settings.sandboxMode; }
+#  if NIX_AT_LEAST(2, 26)
+inline bool alwaysAllowSubstitutes() { return nix::settings.alwaysAllowSubstitutes; }
+#  else
+inline bool alwaysAllowSubstitutes() { return false; }
+#  endif
+#endif
+
+/* ---- Those of a plugin ---- */
+
+/* A setting whose value is looked at before it is accepted: `check` throws `nix::UsageError` or returns the value to
+   use. */
+class CheckedSetting : public nix::Setting<std::string>
+{
+    std::function<std::string(const nix::AbstractSetting &, const std::string &)> check;
+
+public:
+    CheckedSetting(
+        nix::Config * config,
+        const std::string & value,
+        const std::string & name,
+        const std::string & description,
+        decltype(check) check)
+        : nix::Setting<std::string>(config, value, name, description)
+        , check(std::move(check))
+    {
+    }
+
+#if NIX_AT_LEAST(2, 26)
+    std::string parse(const std::string & text) const override
+    {
+        return check(*this, text);
+    }
+#else
+    void set(const std::string & text, bool) override
+    {
+        value = check(*this, text);
+    }
+#endif
+};
+
+/* All settings of Nix and its plugins for whose names `wanted` holds. */
+std::vector<nix::AbstractSetting *> settingsNamed(const std::function<bool(const std::string &)> & wanted);
+
+/* Its value, as `nix config show` prints it. */
+std::string valueOf(const nix::AbstractSetting & setting);
+
+/* Whether a setting is there for users: not that of an experimental feature that is off (`Config::getSettings`). */
+inline bool isInForce([[maybe_unused]] const nix::AbstractSetting & setting)
+{
+#if NIX_AT_LEAST(2, 26)
+    return nix::experimentalFeatureSettings.isEnabled(setting.experimentalFeature);
+#else
+    return true;
+#endif
+}
+
+/* Sets in `config` what the configuration files and NIX_CONFIG say, the last word last, as at the start of Nix. */
+void applyConfiguration(nix::AbstractConfig & config);
+
+/* An absolute path without `.`, `..` and superfluous slashes. */
+std::string canonicalPath(const std::string & path);
+
+/* Whether Nix calls `nix_plugin_entry` after it has opened the plugin (since 2.22, `initPlugins`); if not, the plugin
+   starts itself when it is loaded. */
+#if NIX_AT_LEAST(2, 22)
+inline constexpr bool nixCallsEntry = true;
+#else
+inline constexpr bool nixCallsEntry = false;
+#endif
+
+} // namespace negative_cache::compat

@@ -1,0 +1,147 @@
+#include "store.hh"
+
+namespace negative_cache::compat {
+
+using namespace nix;
+
+/* The daemon of this machine, as a URL. */
+static constexpr auto daemonUrl = "unix://";
+
+/* ---- Which store Nix opens ---- */
+
+#if NIX_AT_LEAST(2, 34)
+std::filesystem::path pathIn(std::string_view url)
+{
+    std::filesystem::path path = percentDecode(url);
+    return path.empty() ? path : canonPath(path);
+}
+#endif
+
+static bool daemonListens()
+{
+#if NIX_AT_LEAST(2, 35)
+    return pathExists(std::filesystem::path(settings.nixStateDir) / "daemon-socket" / "socket");
+#else
+    return pathExists(settings.nixDaemonSocketFile);
+#endif
+}
+
+/* What `auto` stands for: Nix handles it apart from all other stores, in every version (`openStore`, since 2.31
+   `resolveStoreConfig`). Whoever may write to the state directory is the store's owner; everybody else asks the daemon if
+   there is one. Empty where Nix still has to make the store. */
+static std::string storeOfAuto()
+{
+    if (access(settings.nixStateDir.c_str(), R_OK | W_OK) == 0)
+        return "local";
+    if (daemonListens())
+        return daemonUrl;
+#if NIX_AT_LEAST(2, 26)
+    /* Who may not make /nix has a store at home. Nix makes that one, and says so, when it is first needed. */
+    if (!pathExists(settings.nixStateDir) && !isRootUser() && !getEnv("NIX_STORE_DIR") && !getEnv("NIX_STATE_DIR")) {
+#  if NIX_AT_LEAST(2, 34)
+        auto root = (getDataDir() / "root").string();
+#  else
+        auto root = getDataDir() + "/root";
+#  endif
+        return pathExists(root) ? root : "";
+    }
+#endif
+    return "local";
+}
+
+static std::string defaultStore()
+{
+#if NIX_AT_LEAST(2, 34)
+    return settings.storeUri.get().render();
+#else
+    return settings.storeUri.get();
+#endif
+}
+
+void setDefaultStore(const std::string & uri)
+{
+#if NIX_AT_LEAST(2, 34)
+    settings.storeUri = StoreReference::parse(uri);
+#else
+    settings.storeUri = uri;
+#endif
+}
+
+std::optional<std::string> registeredSpellingOfDefaultStore()
+{
+    auto uri = defaultStore();
+    auto question = uri.find('?');
+    auto base = uri.substr(0, question);
+    auto parameters = question == std::string::npos ? "" : uri.substr(question + 1);
+    bool isAuto = base.empty() || base == "auto";
+    if (isAuto) {
+        /* `?state=` has a say in what `auto` stands for. */
+        if (!parameters.empty())
+            return std::nullopt;
+        base = storeOfAuto();
+        if (base.empty())
+            return std::nullopt;
+    }
+#if NIX_AT_LEAST(2, 26)
+    /* These versions look up `local` and paths as well. */
+    return isAuto ? std::optional(base) : std::nullopt;
+#else
+    /* This version looks up URLs only, and neither `local` nor a path is one. */
+    if (base == "daemon")
+        return daemonUrl + (parameters.empty() ? std::string() : "?" + parameters);
+    if (base == "local")
+        return "local://" + (parameters.empty() ? "" : "?" + parameters);
+    if (base.find("://") != std::string::npos || base.find('/') == std::string::npos)
+        return std::nullopt;
+    std::string root;
+    for (unsigned char c : absPath(base))
+        if (std::isalnum(c) || std::string_view("/-._~").find(c) != std::string_view::npos)
+            root += c;
+        else
+            root += fmt("%%%02X", (unsigned int) c);
+    return "local://?root=" + root + (parameters.empty() ? "" : "&" + parameters);
+#endif
+}
+
+/* ---- Where stores are ---- */
+
+std::string stateDir(Store & store)
+{
+    auto local = dynamic_cast<LocalFSStore *>(&store);
+#if NIX_AT_LEAST(2, 34)
+    return local ? local->config.stateDir.get().string() : settings.nixStateDir.string();
+#elif NIX_AT_LEAST(2, 31)
+    return local ? local->config.stateDir.get() : settings.nixStateDir;
+#else
+    return local ? local->stateDir.get() : settings.nixStateDir;
+#endif
+}
+
+std::string realStoreDir(Store & store)
+{
+    auto local = dynamic_cast<LocalFSStore *>(&store);
+#if NIX_AT_LEAST(2, 34)
+    return local ? local->config.realStoreDir.get().string() : store.storeDir;
+#elif NIX_AT_LEAST(2, 31)
+    return local ? local->config.realStoreDir.get() : settings.nixStore;
+#else
+    return local ? local->realStoreDir.get() : settings.nixStore;
+#endif
+}
+
+/* ---- What stores are asked ---- */
+
+MissingPaths queryMissing(Store & store, const std::vector<DerivedPath> & requests)
+{
+#if NIX_AT_LEAST(2, 30)
+    auto missing = store.queryMissing(requests);
+    return {std::move(missing.willBuild), std::move(missing.willSubstitute), std::move(missing.unknown)};
+#else
+    MissingPaths missing;
+    uint64_t downloadSize, narSize;
+    store.queryMissing(requests, missing.willBuild, missing.willSubstitute, missing.unknown, downloadSize, narSize);
+    return missing;
+#endif
+}
+
+} // namespace negative_cache::compat
