@@ -119,7 +119,7 @@ pub enum Command {
     /// Exit status: that of the command; 126 if it can't be run, 127 if there is none.
     Run {
         /// The command and its arguments
-        #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
+        #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
         command: Vec<OsString>,
     },
     /// Have 'nix', 'nix-build' and the others take the plugin's flags, such as --negative-cache-retry

@@ -70,11 +70,6 @@ impl From<io::Error> for Failure {
 }
 
 fn main() -> ExitCode {
-    // Before anything else, as it costs every call of Nix.
-    if let Some(error) = shim::called_as_nix() {
-        eprintln!("{error}");
-        return error.status();
-    }
     let arguments = Arguments::parse();
     let mut out = io::stdout().lock();
     let result = run(&arguments, &mut out);
@@ -88,7 +83,7 @@ fn main() -> ExitCode {
         Err(Failure::Unwell) => ExitCode::FAILURE,
         Err(Failure::NotStarted(error)) => {
             eprintln!("{error}");
-            error.status()
+            u8::try_from(error.status()).map_or(ExitCode::FAILURE, ExitCode::from)
         }
         Err(Failure::Other(message)) => {
             eprintln!("nix-negative-cache: {message}");

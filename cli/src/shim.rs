@@ -1,8 +1,8 @@
 //! Nix with the plugin's flags, whichever Nix it is: called by the name of one of Nix's programs, this one finds the real
 //! program, turns the flags into configuration, has the plugin loaded if nothing else does, and becomes it.
 //!
-//! Every call of Nix goes through here, so it comes first in `main` and looks at little: the arguments, a few folders, and
-//! the configuration of Nix. What is not asked of the plugin reaches Nix as it came.
+//! Every call of Nix goes through here, so it comes before `main` and looks at little: the arguments, a few folders, and the
+//! configuration of Nix. What is not asked of the plugin reaches Nix as it came.
 
 mod completions;
 mod configuration;
@@ -19,7 +19,7 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::Command;
 
 use configuration::Configuration;
 use flags::MissingValue;
@@ -60,13 +60,13 @@ pub enum ShimError {
 
 impl ShimError {
     /// The exit status, as shells and Nix have it.
-    pub fn status(&self) -> ExitCode {
-        ExitCode::from(match self {
+    pub fn status(&self) -> i32 {
+        match self {
             ShimError::MissingValue(_) => 1,
             ShimError::CannotRun(_, error) if error.kind() == io::ErrorKind::NotFound => 127,
             ShimError::CannotRun(..) => 126,
             ShimError::NoNix(_) => 127,
-        })
+        }
     }
 }
 

@@ -1,48 +1,30 @@
-//! Becoming another program with everything that this one was started with: Rust's runtime changes some of it before `main`,
-//! and `std::os::unix::process::CommandExt::exec` more, which Nix would hand on to what it runs.
+//! The ways in and out of the shim that leave everything as the process was started with: Rust's runtime ignores SIGPIPE,
+//! opens files and more before `main`, and `std::os::unix::process::CommandExt::exec` changes signals again. Nix would hand
+//! that on to what it runs.
 #![allow(unsafe_code)]
 
 use std::env;
-use std::ffi::{CString, OsStr, OsString, c_char, c_int};
+use std::ffi::{CString, OsStr, OsString, c_char};
 use std::io;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::ptr;
-use std::sync::atomic::{AtomicU8, Ordering};
 
-/// What this process was started with, as far as Rust's runtime changes it: it ignores SIGPIPE, and opens /dev/null as the
-/// standard files that are closed.
-static STARTED_WITH: AtomicU8 = AtomicU8::new(0);
-
-const SIGPIPE_IGNORED: u8 = 1 << 7;
-
-const fn closed(file: c_int) -> u8 {
-    1 << file
-}
-
-extern "C" fn remember() {
-    let mut seen = 0;
-    // SAFETY: these only ask; a `sigaction` of zeros is a valid one.
-    unsafe {
-        let mut action: libc::sigaction = std::mem::zeroed();
-        if libc::sigaction(libc::SIGPIPE, ptr::null(), &raw mut action) == 0 && action.sa_sigaction == libc::SIG_IGN {
-            seen |= SIGPIPE_IGNORED;
-        }
-        for file in 0..=2 {
-            if libc::fcntl(file, libc::F_GETFD) == -1 {
-                seen |= closed(file);
-            }
-        }
-    }
-    STARTED_WITH.store(seen, Ordering::Relaxed);
-}
-
-/// Runs before Rust's runtime.
-// SAFETY: both sections are lists of pointers to functions that take nothing that has to be looked at.
+/// Runs before Rust's runtime starts, which also takes longer than all of the shim.
+// SAFETY: these sections are lists of functions to call; std's own, which makes arguments known, comes first. The rest of std
+// that is used, files and the environment, needs no runtime.
+#[cfg(any(target_os = "linux", target_os = "macos"))]
 #[used]
 #[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
 #[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
-static REMEMBER: extern "C" fn() = remember;
+static FIRST: extern "C" fn() = first;
+
+extern "C" fn first() {
+    if let Some(error) = super::called_as_nix() {
+        eprintln!("{error}");
+        std::process::exit(error.status());
+    }
+}
 
 /// Becomes the program at `path`; comes back with the error if it can't.
 pub fn exec(path: &Path, arguments: &[OsString], variable: Option<(&str, &OsStr)>) -> io::Error {
@@ -50,16 +32,8 @@ pub fn exec(path: &Path, arguments: &[OsString], variable: Option<(&str, &OsStr)
     let Ok((path, arguments, environment)) = prepared else { return io::ErrorKind::InvalidInput.into() };
     let arguments = pointers(&arguments);
     let environment = environment.as_deref().map(pointers);
-    let started_with = STARTED_WITH.load(Ordering::Relaxed);
-    // SAFETY: the strings and the lists of them, which end with a null pointer, live until the call returns, if it does. No
-    // other thread is there that would mind the signals and files.
+    // SAFETY: the strings and the lists of them, which end with a null pointer, live until the call returns, if it does.
     unsafe {
-        if cfg!(any(target_os = "linux", target_os = "macos")) && started_with & SIGPIPE_IGNORED == 0 {
-            libc::signal(libc::SIGPIPE, libc::SIG_DFL);
-        }
-        for file in (0..=2).filter(|file| started_with & closed(*file) != 0) {
-            libc::close(file);
-        }
         match environment {
             Some(environment) => libc::execve(path.as_ptr(), arguments.as_ptr(), environment.as_ptr()),
             None => libc::execv(path.as_ptr(), arguments.as_ptr()),
