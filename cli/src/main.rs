@@ -4,15 +4,18 @@
 mod args;
 mod databases;
 mod doctor;
+mod links;
 mod nix;
 mod output;
 mod shim;
 
 use std::collections::BTreeSet;
+use std::env;
 use std::ffi::OsString;
 use std::io::{self, Write};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
 
 use clap::{CommandFactory, Parser};
 use jiff::Zoned;
@@ -26,10 +29,10 @@ use args::{
     SettingsArguments, ShimCommand, ShowArguments,
 };
 use databases::{Databases, Found, Known};
+use links::LinkError;
 use nix::{Circumstances, NixError};
 use output::Judged;
 use shim::ShimError;
-use shim::links::LinkError;
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
@@ -114,7 +117,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Run { command } => Err(run_command(command)?),
         Command::Shim(ShimCommand::Install { folder }) => install_links(folder, out),
         Command::Shim(ShimCommand::Remove { folder }) => {
-            if shim::links::remove(folder)? == 0 {
+            if links::remove(folder)? == 0 {
                 return Err(Failure::NothingFound(format!(
                     "there is no link of this program in '{}'",
                     folder.display()
@@ -138,16 +141,23 @@ fn run_command(command: &[OsString]) -> Result<Failure, Failure> {
     let Some(program) = command.first() else { return Err(Failure::Other("run what?".to_owned())) };
     let error = match shim::program(program) {
         Some(nix) => shim::become_nix(nix, command.to_vec()),
-        None => shim::become_other(command, &shim::links::folder()?),
+        None => {
+            let path = env::var_os("PATH").unwrap_or_default();
+            let folders = [links::folder()?].into_iter().chain(env::split_paths(&path));
+            let path = env::join_paths(folders)
+                .map_err(|error| Failure::Other(format!("the folder of the links can't be in PATH: {error}")))?;
+            let error = process::Command::new(program).args(&command[1..]).env("PATH", path).exec();
+            ShimError::CannotRun(program.into(), error)
+        }
     };
     Ok(Failure::NotStarted(error))
 }
 
 fn install_links(folder: &Path, out: &mut impl Write) -> Result<(), Failure> {
-    shim::links::install(folder)?;
+    links::install(folder)?;
     let folder = std::path::absolute(folder)?;
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    if std::env::split_paths(&path).any(|other| other == folder) {
+    let path = env::var_os("PATH").unwrap_or_default();
+    if env::split_paths(&path).any(|other| other == folder) {
         writeln!(
             out,
             "'{}' is in PATH; if other programs of Nix are found before these, move it further to the front",

@@ -7,8 +7,7 @@
 mod completions;
 mod configuration;
 mod flags;
-pub mod links;
-mod process;
+pub mod process;
 mod real;
 
 use std::convert::Infallible;
@@ -17,9 +16,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use configuration::Configuration;
 use flags::MissingValue;
@@ -89,17 +86,6 @@ pub fn become_nix(program: &'static str, arguments: Vec<OsString>) -> ShimError 
         Ok(never) => match never {},
         Err(error) => error,
     }
-}
-
-/// Becomes another command, which finds this program under Nix's names in a folder.
-pub fn become_other(command: &[OsString], folder: &Path) -> ShimError {
-    let path = env::var_os("PATH").unwrap_or_default();
-    let folders = [folder.to_owned()].into_iter().chain(env::split_paths(&path));
-    // A folder with a colon in its name can't be in PATH.
-    let path = env::join_paths(folders).unwrap_or(path);
-    let (program, arguments) = (&command[0], &command[1..]);
-    let error = Command::new(program).args(arguments).env("PATH", path).exec();
-    ShimError::CannotRun(program.into(), error)
 }
 
 fn try_to_become(program: &'static str, mut arguments: Vec<OsString>) -> Result<Infallible, ShimError> {

@@ -6,7 +6,7 @@ use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
-use super::{PROGRAMS, process};
+use crate::shim::{PROGRAMS, process};
 
 /// Why links could not be made or removed.
 #[derive(Debug, thiserror::Error)]
@@ -25,6 +25,9 @@ pub enum LinkError {
     Foreign(PathBuf),
 }
 
+/// The programs that links may lead to: this one, and one that is nothing but the shim and so starts faster.
+const TARGETS: [&str; 2] = [env!("CARGO_PKG_NAME"), concat!(env!("CARGO_PKG_NAME"), "-shim")];
+
 /// What is at the place of a link.
 #[derive(PartialEq, Eq)]
 enum Found {
@@ -36,21 +39,26 @@ enum Found {
 
 fn look(path: &Path) -> Found {
     match fs::read_link(path) {
-        Ok(target) if target.file_name().is_some_and(|name| name == env!("CARGO_PKG_NAME")) => Found::Ours(target),
+        Ok(target) if target.file_name().is_some_and(|name| TARGETS.iter().any(|target| name == *target)) => {
+            Found::Ours(target)
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
         _ => Found::Other,
     }
 }
 
-/// This program by the path that outlives an upgrade, if it was started by one.
-fn program() -> Result<PathBuf, LinkError> {
+/// What links lead to, by the path that outlives an upgrade if this program was started by one.
+fn target() -> Result<PathBuf, LinkError> {
     let started_as = process::started_as().map(Path::new).filter(|path| path.is_absolute());
-    started_as.map_or_else(|| env::current_exe().map_err(LinkError::Unknown), |path| Ok(path.to_owned()))
+    let program =
+        started_as.map_or_else(|| env::current_exe().map_err(LinkError::Unknown), |path| Ok(path.to_owned()))?;
+    let shim = program.with_file_name(TARGETS[1]);
+    Ok(if shim.exists() { shim } else { program })
 }
 
 /// Makes the links in a folder, and the folder. Nothing is touched if something else has one of the names.
 pub fn install(folder: &Path) -> Result<(), LinkError> {
-    let program = program()?;
+    let program = target()?;
     fs::create_dir_all(folder).map_err(|error| LinkError::Folder(folder.to_owned(), error))?;
     let links = PROGRAMS.map(|name| folder.join(name));
     if let Some(path) = links.iter().find(|path| look(path) == Found::Other) {
