@@ -40,7 +40,7 @@ fn every_program_that_builds_takes_the_flags() {
         "nix-build FLAGS",
         "nix-build . FLAGS",
         "nix-shell shell.nix --run true FLAGS",
-        "nix-store -r $(nix-instantiate) FLAGS",
+        "nix-store --add-root gc -r $(nix-instantiate --add-root drv) FLAGS",
         "nix-env -f . -i FLAGS bad",
     ] {
         let nix = Scratch::without_setting();
@@ -83,7 +83,7 @@ fn every_setting_has_a_flag() {
             _ if name.ends_with("database") => (format!("--{name} /d"), "/d".into()),
             _ => (format!("--{name} 7"), "7".into()),
         };
-        let changed = with_shim(&nix, &format!("{show} {flag}")).exits(0).does_not_say("warning");
+        let changed = with_shim(&nix, &format!("{show} {flag}")).exits(0).does_not_say("unknown setting");
         let changed: serde_json::Value = serde_json::from_str(&changed.stdout).unwrap();
         assert_eq!(changed[name]["value"], value, "{flag}");
     }
@@ -102,10 +102,11 @@ fn flags_beat_the_configuration_and_the_configuration_alone_loads_the_plugin() {
         ["NIX_CONFIG=\"$NIX_CONFIG\"$'\\nnegative-cache = true'", "export NIX_USER_CONF_FILES=$PWD/user.conf;"]
     {
         let runs = nix.runs("bad");
-        with_shim(&nix, &format!("{configured} nix-build")).exits(100).does_not_say("unknown setting");
+        // The build hook of newer Nix does not hear which plugins were loaded, and warns of settings that it does not know.
+        with_shim(&nix, &format!("{configured} nix-build")).exits(100).does_not_say("not built again");
         with_shim(&nix, &format!("{configured} nix-build")).exits(100).says("not built again");
         with_shim(&nix, &format!("{configured} nix-build --no-negative-cache")).exits(100);
-        with_shim(&nix, "rm -f result; nix-negative-cache 2> /dev/null; $COMPANION forget --all").exits(0);
+        with_shim(&nix, "$COMPANION forget --all").exits(0);
         assert_eq!(nix.runs("bad"), runs + 2, "{configured}");
     }
 }
@@ -427,9 +428,9 @@ fn every_command_has_a_man_page() {
         .skip_while(|line| !line.starts_with("Commands:"))
         .skip(1)
         .take_while(|line| !line.is_empty())
-        .filter_map(|line| line.strip_prefix("  ")?.split_whitespace().next())
         // Not the further lines of what is said of one.
-        .filter(|name| *name != "help" && name.bytes().all(|byte| byte.is_ascii_lowercase()))
+        .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?.split_whitespace().next())
+        .filter(|name| *name != "help")
         .collect();
     assert!(commands.len() > 9, "{commands:?}");
     for name in commands.iter().map(|name| format!("-{name}")).chain([String::new(), "-shim-install".to_owned()]) {
