@@ -1,5 +1,6 @@
 //! The command line.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand};
@@ -108,10 +109,54 @@ pub enum Command {
     Doctor(DoctorArguments),
     /// Print which databases are used
     Path,
+    /// Run a command with the plugin and its flags, whatever the configuration of Nix says of plugins
+    ///
+    /// A command by the name of one of Nix's programs, as in 'run -- nix build --negative-cache', is the next program of that
+    /// name in PATH. Any other, such as 'run -- make', runs with the links of 'shim install' first in PATH, so that what it
+    /// starts as 'nix' takes the flags as well; the links are in libexec/nix-negative-cache/bin of this installation or, if
+    /// it has none, in ~/.cache/nix-negative-cache/bin.
+    ///
+    /// Exit status: that of the command; 126 if it can't be run, 127 if there is none.
+    Run {
+        /// The command and its arguments
+        #[arg(required = true, trailing_var_arg = true, value_name = "COMMAND")]
+        command: Vec<OsString>,
+    },
+    /// Have 'nix', 'nix-build' and the others take the plugin's flags, such as --negative-cache-retry
+    ///
+    /// Called by such a name, this program finds the real one behind it in PATH, hands on the plugin's flags as settings, has
+    /// the plugin loaded where configuration or flags ask for it, and becomes the real one.
+    ///
+    /// NIX_NEGATIVE_CACHE_NIX_BIN names the folder of the real programs, if it is not to be the next one in PATH;
+    /// NIX_NEGATIVE_CACHE_PLUGIN the file of the plugin, if it is not the one that was installed with this program.
+    #[command(subcommand)]
+    Shim(ShimCommand),
+    /// Write a man page for each command
+    Man {
+        /// The folder for the pages
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
     /// Print the completions of a shell
     Completions {
         /// The shell
         shell: Shell,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ShimCommand {
+    /// Make links by Nix's names to this program, in a folder that comes before Nix's in PATH
+    Install {
+        /// The folder, which is made if it is not there; nothing but such links is replaced in it
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
+    },
+    /// Remove those links, and nothing else
+    Remove {
+        /// The folder, which goes if it is empty then
+        #[arg(value_name = "DIR")]
+        folder: PathBuf,
     },
 }
 

@@ -1,15 +1,21 @@
 //! `nix-negative-cache`: looks at and forgets the failures that the plugin recorded. Only `check` needs Nix; the others
-//! ask it for its settings if it is there.
+//! ask it for its settings if it is there. Called by the name of one of Nix's programs, it is that program (`shim`).
 
 mod args;
 mod databases;
 mod doctor;
+mod links;
 mod nix;
 mod output;
+mod shim;
 
 use std::collections::BTreeSet;
+use std::env;
+use std::ffi::OsString;
 use std::io::{self, Write};
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{self, ExitCode};
 
 use clap::{CommandFactory, Parser};
 use jiff::Zoned;
@@ -20,11 +26,13 @@ use nix_negative_cache_core::settings::Settings;
 
 use args::{
     Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, RetryArguments,
-    SettingsArguments, ShowArguments,
+    SettingsArguments, ShimCommand, ShowArguments,
 };
 use databases::{Databases, Found, Known};
+use links::LinkError;
 use nix::{Circumstances, NixError};
 use output::Judged;
+use shim::ShimError;
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
@@ -35,6 +43,8 @@ enum Failure {
     Known,
     /// What `doctor` is there to tell.
     Unwell,
+    /// Nix or another program did not start.
+    NotStarted(ShimError),
     Other(String),
 }
 
@@ -46,6 +56,12 @@ impl From<NixError> for Failure {
 
 impl From<DatabaseError> for Failure {
     fn from(error: DatabaseError) -> Self {
+        Failure::Other(error.to_string())
+    }
+}
+
+impl From<LinkError> for Failure {
+    fn from(error: LinkError) -> Self {
         Failure::Other(error.to_string())
     }
 }
@@ -68,6 +84,10 @@ fn main() -> ExitCode {
         }
         Err(Failure::Known) => ExitCode::from(args::KNOWN_FAILURE),
         Err(Failure::Unwell) => ExitCode::FAILURE,
+        Err(Failure::NotStarted(error)) => {
+            eprintln!("{error}");
+            u8::try_from(error.status()).map_or(ExitCode::FAILURE, ExitCode::from)
+        }
         Err(Failure::Other(message)) => {
             eprintln!("nix-negative-cache: {message}");
             ExitCode::FAILURE
@@ -94,6 +114,19 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
             let paths = arguments.database.paths();
             Ok(paths.iter().try_for_each(|path| writeln!(out, "{}", path.display()))?)
         }
+        Command::Run { command } => Err(run_command(command)?),
+        Command::Shim(ShimCommand::Install { folder }) => install_links(folder, out),
+        Command::Shim(ShimCommand::Remove { folder }) => {
+            if links::remove(folder)? == 0 {
+                return Err(Failure::NothingFound(format!(
+                    "there is no link of this program in '{}'",
+                    folder.display()
+                )));
+            }
+            Ok(())
+        }
+        Command::Man { folder } => clap_mangen::generate_to(Arguments::command(), folder)
+            .map_err(|error| Failure::Other(format!("cannot write man pages to '{}': {error}", folder.display()))),
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let name = command.get_name().to_owned();
@@ -101,6 +134,39 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
             Ok(())
         }
     }
+}
+
+/// Becomes a command; comes back only if it can't.
+fn run_command(command: &[OsString]) -> Result<Failure, Failure> {
+    let Some(program) = command.first() else { return Err(Failure::Other("run what?".to_owned())) };
+    let error = match shim::program(program) {
+        Some(nix) => shim::become_nix(nix, command.to_vec()),
+        None => {
+            let path = env::var_os("PATH").unwrap_or_default();
+            let folders = [links::folder()?].into_iter().chain(env::split_paths(&path));
+            let path = env::join_paths(folders)
+                .map_err(|error| Failure::Other(format!("the folder of the links can't be in PATH: {error}")))?;
+            let error = process::Command::new(program).args(&command[1..]).env("PATH", path).exec();
+            ShimError::CannotRun(program.into(), error)
+        }
+    };
+    Ok(Failure::NotStarted(error))
+}
+
+fn install_links(folder: &Path, out: &mut impl Write) -> Result<(), Failure> {
+    links::install(folder)?;
+    let folder = std::path::absolute(folder)?;
+    let path = env::var_os("PATH").unwrap_or_default();
+    if env::split_paths(&path).any(|other| other == folder) {
+        writeln!(
+            out,
+            "'{}' is in PATH; if other programs of Nix are found before these, move it further to the front",
+            folder.display()
+        )?;
+    } else {
+        writeln!(out, "to use it, put this into your shell's profile:  export PATH=\"{}:$PATH\"", folder.display())?;
+    }
+    Ok(())
 }
 
 fn databases(arguments: &Arguments) -> Result<Databases, Failure> {

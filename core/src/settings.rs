@@ -37,12 +37,41 @@ pub struct Settings {
 /// The settings that clients of the daemon may say something of, as far as it makes the plugin less strict with them.
 pub const LENIENT: [&str; 4] = [RETRY, TTL, MAX_TTL, MIN_FAILURES];
 
+/// What a setting says, and so how it is spelled as a flag of Nix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Yes or no: `--NAME` and `--no-NAME`.
+    Switch,
+    /// Anything else: `--NAME VALUE`.
+    Value,
+}
+
+/// All settings of the plugin, by their names.
+pub const ALL: [(&str, Kind); 11] = [
+    (ENABLE, Kind::Switch),
+    (RETRY, Kind::Switch),
+    (ACTION, Kind::Value),
+    (DATABASE, Kind::Value),
+    (TTL, Kind::Value),
+    (MAX_TTL, Kind::Value),
+    (MIN_FAILURES, Kind::Value),
+    (TRANSIENT_EXIT_CODES, Kind::Value),
+    (TIMEOUTS, Kind::Switch),
+    (FIXED_OUTPUT, Kind::Switch),
+    (MAX_RECORDS, Kind::Value),
+];
+
+/// With which the names of all settings begin, and the name of the one that switches the plugin on.
+pub const ENABLE: &str = "negative-cache";
 const RETRY: &str = "negative-cache-retry";
 const ACTION: &str = "negative-cache-action";
+const DATABASE: &str = "negative-cache-database";
 const TTL: &str = "negative-cache-ttl";
 const MAX_TTL: &str = "negative-cache-max-ttl";
 const MIN_FAILURES: &str = "negative-cache-min-failures";
 const TRANSIENT_EXIT_CODES: &str = "negative-cache-transient-exit-codes";
+const TIMEOUTS: &str = "negative-cache-timeouts";
+const FIXED_OUTPUT: &str = "negative-cache-fixed-output";
 const MAX_RECORDS: &str = "negative-cache-max-records";
 
 /// The default of `negative-cache-max-records`.
@@ -117,7 +146,7 @@ impl Settings {
         };
         let (codes, failures) = (TRANSIENT_EXIT_CODES, MIN_FAILURES);
         Ok(Settings {
-            enabled: flag("negative-cache"),
+            enabled: flag(ENABLE),
             retry: flag(RETRY),
             warn: text(ACTION) == Some("warn"),
             keep_failed: flag(KEEP_FAILED),
@@ -129,8 +158,8 @@ impl Settings {
             transient_exit_codes: text(codes)
                 .map_or(Ok(defaults.transient_exit_codes), exit_codes)
                 .map_err(|why| wrong(codes, why))?,
-            timeouts: flag("negative-cache-timeouts"),
-            fixed_output: flag("negative-cache-fixed-output"),
+            timeouts: flag(TIMEOUTS),
+            fixed_output: flag(FIXED_OUTPUT),
             max_records: text(MAX_RECORDS).map_or(Ok(defaults.max_records), |number| {
                 number.parse().map_err(|_| wrong(MAX_RECORDS, "it is a number of failures".to_owned()))
             })?,
