@@ -29,9 +29,10 @@
         pluginFor = pkgs: (import ./nix { inherit pkgs; }).pluginFor;
       };
 
-      nixosModules.default = ./nix/modules/nixos.nix;
-      darwinModules.default = ./nix/modules/darwin.nix;
-      homeModules.default = ./nix/modules/home.nix;
+      # By their paths, so that one that is imported twice counts once.
+      nixosModules.default.imports = [ ./nix/modules/nixos.nix ];
+      darwinModules.default.imports = [ ./nix/modules/darwin.nix ];
+      homeModules.default.imports = [ ./nix/modules/home.nix ];
 
       templates = {
         default = self.templates.project;

@@ -247,10 +247,13 @@ let
             sofar
         ) [ ] (concatMap load modules);
         options = foldl' (a: b: mergeOptions [ ] a b) { } (map (module: module.options) loaded);
-        config = evaluate [ ] options (map (module: module.config) loaded);
+        configs = map (module: module.config) loaded;
+        config = evaluate [ ] options configs;
+        unknown = undeclared [ ] options configs;
       in
       {
-        inherit options config;
+        inherit options;
+        config = if unknown == [ ] then config else throw "The option `${head unknown}' does not exist";
       };
   };
 
@@ -314,12 +317,29 @@ let
     else
       type.merge path found;
 
+  # The definitions of options that are not there.
+  undeclared =
+    path: options: configs:
+    concatMap (
+      set:
+      concatMap (
+        name:
+        let
+          here = path ++ [ name ];
+        in
+        if !(options ? ${name}) then
+          [ (show here) ]
+        else
+          lib.optionals (options.${name}._type or null != "option") (
+            undeclared here options.${name} [ set.${name} ]
+          )
+      ) (attrNames set)
+    ) (concatMap pushDown configs);
+
   evaluate =
     path: options: configs:
     let
-      sets = concatMap pushDown configs;
-      valuesOf = name: concatMap (set: lib.optional (set ? ${name}) set.${name}) sets;
-      unknown = filter (name: !(options ? ${name})) (concatMap attrNames sets);
+      valuesOf = name: concatMap (set: lib.optional (set ? ${name}) set.${name}) (concatMap pushDown configs);
       one =
         name: option:
         let
@@ -335,9 +355,6 @@ let
             values ++ lib.optional (option ? default) (lib.mkOptionDefault option.default)
           );
     in
-    if unknown != [ ] then
-      throw "The option `${show (path ++ [ (head unknown) ])}' does not exist"
-    else
-      mapAttrs one options;
+    mapAttrs one options;
 in
 lib
