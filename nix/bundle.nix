@@ -37,7 +37,7 @@ stdenvNoCC.mkDerivation {
   passthru = {
     inherit loader companion plugins;
     # What `plugin-files` names.
-    pluginFile = "lib/nix-negative-cache/loader/libnix_negative_cache.so";
+    pluginFile = "lib/nix-negative-cache/loader/libnix_negative_cache${stdenvNoCC.hostPlatform.extensions.sharedLibrary}";
   };
   meta = common.meta // {
     mainProgram = "nix-negative-cache";

@@ -20,6 +20,7 @@ all.packages
         ];
       }
       ''
+        export CARGO_HOME=$TMPDIR
         cd "$src"
         cargo fmt --all --check
         touch "$out"

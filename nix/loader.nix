@@ -6,6 +6,7 @@
 }:
 let
   common = import ./common.nix { inherit lib; };
+  extension = stdenv.hostPlatform.extensions.sharedLibrary;
 in
 rustPlatform.buildRustPackage {
   pname = "nix-negative-cache-loader";
@@ -16,8 +17,8 @@ rustPlatform.buildRustPackage {
 
   postInstall = ''
     mkdir -p "$out/lib/nix-negative-cache/loader"
-    mv "$out"/lib/libnix_negative_cache${stdenv.hostPlatform.extensions.sharedLibrary} \
-      "$out/lib/nix-negative-cache/loader/libnix_negative_cache.so"
+    mv "$out"/lib/libnix_negative_cache_loader${extension} \
+      "$out/lib/nix-negative-cache/loader/libnix_negative_cache${extension}"
   '';
 
   meta = common.meta // {

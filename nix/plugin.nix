@@ -42,7 +42,7 @@ rustPlatform.buildRustPackage {
     version=$($PKG_CONFIG --modversion nix-store)
     mkdir -p "$out/lib/nix-negative-cache/nix-$version"
     mv "$out"/lib/libnix_negative_cache${stdenv.hostPlatform.extensions.sharedLibrary} \
-      "$out/lib/nix-negative-cache/nix-$version/libnix_negative_cache.so"
+      "$out/lib/nix-negative-cache/nix-$version/"
   '';
 
   passthru = { inherit nix; };

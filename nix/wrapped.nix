@@ -2,7 +2,6 @@
 {
   lib,
   symlinkJoin,
-  makeBinaryWrapper,
   bundle,
   nix,
 }:
@@ -12,14 +11,12 @@ symlinkJoin {
     nix.out
     (lib.getMan nix)
   ];
-  nativeBuildInputs = [ makeBinaryWrapper ];
-  # The shim goes by the name that it is called by.
+  # The shim finds the real programs by this link. A variable would do as well, but be in force in all that they start.
   postBuild = ''
+    mkdir -p "$out/lib/nix-negative-cache"
+    ln -s ${nix.out}/bin "$out/lib/nix-negative-cache/nix-bin"
     for name in ${lib.concatStringsSep " " (import ./programs.nix)}; do
-      [ -e "$out/bin/$name" ] || continue
-      rm "$out/bin/$name"
-      makeBinaryWrapper ${bundle}/bin/nix-negative-cache "$out/bin/$name" \
-        --inherit-argv0 --set NIX_NEGATIVE_CACHE_NIX_BIN ${nix.out}/bin
+      [ ! -e "$out/bin/$name" ] || ln -sfn ${bundle}/bin/nix-negative-cache "$out/bin/$name"
     done
     ln -s ${bundle}/bin/nix-negative-cache "$out/bin/nix-negative-cache"
   '';

@@ -38,6 +38,8 @@ in
       })
       (lib.mkIf cfg.shim.enable {
         environment.systemPackages = [ (lib.hiPrio (packages.wrapNix cfg.package config.nix.package)) ];
+        # From there the shim knows the real Nix, whose place in PATH it has.
+        environment.pathsToLink = [ "/lib/nix-negative-cache" ];
       })
     ]
   );

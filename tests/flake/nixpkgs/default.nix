@@ -84,7 +84,6 @@ let
         "clippy"
         "hello"
         "installShellFiles"
-        "makeBinaryWrapper"
         "nlohmann_json"
         "pkg-config"
         "rustfmt"
@@ -101,7 +100,9 @@ let
         };
         buildPlatform.canExecute = _: true;
       };
-      stdenvNoCC.mkDerivation = named;
+      stdenvNoCC = self.stdenv // {
+        mkDerivation = named;
+      };
       rustPlatform.buildRustPackage =
         attrs:
         assert builtins.pathExists attrs.cargoLock.lockFile;

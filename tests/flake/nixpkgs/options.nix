@@ -23,6 +23,7 @@ let
     nix.enable = optional types.bool true;
     nix.package = optional types.package pkgs.nix;
     environment.systemPackages = optional (types.listOf types.package) [ ];
+    environment.pathsToLink = optional (types.listOf types.str) [ ];
     nixpkgs.hostPlatform = optional types.str "x86_64-linux";
     nixpkgs.overlays = optional (types.listOf types.raw) [ ];
   };
