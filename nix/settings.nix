@@ -17,12 +17,18 @@ in
       "warn"
     ];
     default = "fail";
-    description = "What to do about a derivation that is known to fail: `fail` refuses to build it, `warn` says that it failed before, and builds it.";
+    description = ''
+      What to do about a derivation that is known to fail: `fail` refuses to build it, `warn` says that it failed before, and
+      builds it.
+    '';
   };
   database = {
     type = types.strMatching "/.*";
     default = "";
-    description = "The file of the failure database. By default, {file}`negative-cache/failures.sqlite` in the state directory of the store.";
+    description = ''
+      The file of the failure database. By default, {file}`negative-cache/failures.sqlite` in the state directory of the
+      store.
+    '';
   };
   ttl = {
     type = seconds;
@@ -47,7 +53,9 @@ in
   timeouts = {
     type = types.bool;
     default = false;
-    description = "Whether to record what {option}`timeout`, {option}`max-silent-time` and {option}`max-build-log-size` ended, too.";
+    description = ''
+      Whether to record what {option}`timeout`, {option}`max-silent-time` and {option}`max-build-log-size` ended, too.
+    '';
   };
   fixed-output = {
     type = types.bool;

@@ -5,13 +5,15 @@ let
   pluginFile = "${bundle}/${bundle.pluginFile}";
 in
 if !(shell ? overrideAttrs) then
-  throw "withNegativeCache takes the packages of nixpkgs and a shell as pkgs.mkShell makes it: withNegativeCache pkgs (pkgs.mkShell { … })"
+  throw ''
+    withNegativeCache takes the packages of nixpkgs and a shell as pkgs.mkShell makes it: withNegativeCache pkgs
+    (pkgs.mkShell { … })''
 else
   shell.overrideAttrs (old: {
     # First, so that the shims come before a Nix of the shell.
     nativeBuildInputs = [ shims ] ++ old.nativeBuildInputs or [ ];
-    # First, as a hook may end in `exec zsh`. In NIX_CONFIG the last line wins: the setting goes before what is there, so that
-    # it can be switched off; the plugin goes behind, as `plugin-files` would undo it.
+    # First, as a hook may end in `exec zsh`. In NIX_CONFIG the last line wins: the setting goes before what is there, so
+    # that it can be switched off; the plugin goes behind, as `plugin-files` would undo it.
     shellHook = ''
       case ''${NIX_CONFIG-} in
         *${pluginFile}*) ;;

@@ -1,8 +1,8 @@
-//! The flake, its modules, dev shells and templates, and every expression of docs/install.md evaluate; what they come to is as it
-//! should be, and Nix takes it.
+//! The flake, its modules, dev shells and templates, and every expression of docs/install.md evaluate; what they come to
+//! is as it should be, and Nix takes it.
 //!
-//! nixpkgs can't be had here. `tests/flake/nixpkgs` stands in for it, with a module system of its own; with `NNC_NIXPKGS_LIB`,
-//! the `lib` of a checkout of nixpkgs, everything is evaluated with that one instead.
+//! nixpkgs can't be had without a network. `tests/flake/nixpkgs` stands in for it, with a module system of its own; with
+//! `NNC_NIXPKGS_LIB`, the `lib` of a checkout of nixpkgs, everything is evaluated with that one instead.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
@@ -339,7 +339,8 @@ fn a_module_has_the_plugin_for_the_nix_of_the_system() {
     let nix = checkout();
     let plugins = "map (plugin: plugin.nix.version) config.nix.negativeCache.package.plugins";
     for kind in ["nixos", "darwin", "home"] {
-        let own = "{ nix.package = pkgs.nixVersions.nix_2_28 // { version = \"2.28.99\"; }; nix.negativeCache.enable = true; }";
+        let own = "{ nix.package = pkgs.nixVersions.nix_2_28 // { version = \"2.28.99\"; };
+                     nix.negativeCache.enable = true; }";
         let versions = system(&nix, kind, own, plugins);
         assert_eq!(versions.as_array().and_then(|versions| versions.last()), Some(&json!("2.28.99")), "{versions}");
         // An upgrade to a Nix that there is no plugin for goes through, with a warning and without settings, which would be

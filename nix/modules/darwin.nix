@@ -30,8 +30,8 @@ in
       (lib.mkIf config.nix.enable {
         environment.systemPackages = [ cfg.package ];
         warnings = lib.optional (!isSupported) ''
-          nix.negativeCache is on, but there is no plugin for Nix ${config.nix.package.version} yet. Nix goes without it until
-          nix-negative-cache is updated; it supports Nix ${lib.concatStringsSep ", " packages.supported}.
+          nix.negativeCache is on, but there is no plugin for Nix ${config.nix.package.version} yet. Nix goes without it
+          until nix-negative-cache is updated; it supports Nix ${lib.concatStringsSep ", " packages.supported}.
         '';
       })
       (lib.mkIf (config.nix.enable && cfg.shim.enable) {

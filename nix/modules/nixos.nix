@@ -20,8 +20,8 @@ in
         # Not an error: an upgrade of Nix must not be one. But nix.conf is checked when it is built, and settings that no
         # plugin defines are wrong there.
         warnings = lib.optional (!isSupported) ''
-          nix.negativeCache is on, but there is no plugin for Nix ${config.nix.package.version} yet. Nix goes without it until
-          nix-negative-cache is updated; it supports Nix ${lib.concatStringsSep ", " packages.supported}.
+          nix.negativeCache is on, but there is no plugin for Nix ${config.nix.package.version} yet. Nix goes without it
+          until nix-negative-cache is updated; it supports Nix ${lib.concatStringsSep ", " packages.supported}.
         '';
       }
       (lib.mkIf isSupported {

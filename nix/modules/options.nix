@@ -43,7 +43,10 @@ in
 
     settings = builtins.mapAttrs option (import ../settings.nix { inherit lib; });
 
-    shim.enable = mkEnableOption "the flags of the plugin, such as `nix build --negative-cache-retry`, by a program before Nix's own in PATH";
+    shim.enable = mkEnableOption (
+      "a program before Nix's own in PATH that takes the flags of the plugin, "
+      + "such as {option}`--negative-cache-retry`"
+    );
 
     nixSettings = mkOption {
       type = types.attrsOf types.raw;

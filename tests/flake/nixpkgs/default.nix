@@ -47,7 +47,6 @@ let
     // {
       inherit (attrs) name;
       meta = attrs.meta or { };
-      outputsOf = outputs;
       overrideAttrs = f: package (attrs // f attrs);
     }
     // (if attrs ? version then { inherit (attrs) version; } else { })

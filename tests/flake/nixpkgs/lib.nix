@@ -11,7 +11,6 @@ let
     elemAt
     filter
     foldl'
-    functionArgs
     head
     isAttrs
     isFunction
@@ -27,8 +26,7 @@ let
     ;
 
   lib = {
-    inherit functionArgs;
-    inherit (builtins) concatStringsSep genList sort;
+    inherit (builtins) concatStringsSep sort;
 
     # Lists, strings, attributes.
     last = list: elemAt list (length list - 1);
