@@ -1,4 +1,4 @@
-# The program `nix-negative-cache`, with its documentation. It needs no Nix.
+# The program `nix-negative-cache`, with its documentation, and the shim. They need no Nix.
 {
   lib,
   stdenv,

@@ -1,4 +1,4 @@
-# The companion under the names of Nix's programs, to stand in PATH before a Nix.
+# The shim under the names of Nix's programs, to stand in PATH before a Nix, and the companion program.
 {
   lib,
   runCommand,
@@ -15,7 +15,8 @@ runCommand "nix-negative-cache-shims-${bundle.version}"
   ''
     mkdir -p "$out/bin"
     ln -s "$bundle/share" "$out/share"
-    for name in nix-negative-cache ${lib.concatStringsSep " " (import ./programs.nix)}; do
-      ln -s "$bundle/bin/nix-negative-cache" "$out/bin/$name"
+    ln -s "$bundle/bin/nix-negative-cache" "$out/bin/nix-negative-cache"
+    for name in ${lib.concatStringsSep " " (import ./programs.nix)}; do
+      ln -s "$bundle/bin/nix-negative-cache-shim" "$out/bin/$name"
     done
   ''

@@ -16,7 +16,7 @@ symlinkJoin {
     mkdir -p "$out/lib/nix-negative-cache"
     ln -s ${nix.out}/bin "$out/lib/nix-negative-cache/nix-bin"
     for name in ${lib.concatStringsSep " " (import ./programs.nix)}; do
-      [ ! -e "$out/bin/$name" ] || ln -sfn ${bundle}/bin/nix-negative-cache "$out/bin/$name"
+      [ ! -e "$out/bin/$name" ] || ln -sfn ${bundle}/bin/nix-negative-cache-shim "$out/bin/$name"
     done
     ln -s ${bundle}/bin/nix-negative-cache "$out/bin/nix-negative-cache"
   '';
