@@ -6,67 +6,44 @@
   outputs =
     { self, nixpkgs }:
     let
-      inherit (nixpkgs) lib;
-      forAllSystems =
-        f:
-        lib.genAttrs [ "x86_64-linux" "aarch64-linux" "x86_64-darwin" "aarch64-darwin" ] (
-          system: f nixpkgs.legacyPackages.${system}
-        );
-
-      # Plugins have the ABI of exactly one build of Nix: that of `nix`.
-      plugin =
-        {
-          lib,
-          rustPlatform,
-          pkg-config,
-          nix,
-          boehmgc,
-          boost,
-          nlohmann_json,
-          sqlite,
-        }:
-        rustPlatform.buildRustPackage {
-          pname = "nix-negative-cache";
-          version = (lib.importTOML ./Cargo.toml).workspace.package.version;
-          src = self;
-          cargoLock.lockFile = ./Cargo.lock;
-          nativeBuildInputs = [ pkg-config ];
-          buildInputs = [
-            nix
-            boehmgc
-            boost
-            nlohmann_json
-            sqlite
-          ];
-          # The functional tests build derivations, which a builder may not.
-          cargoTestFlags = [
-            "--package=nix-negative-cache-core"
-            "--package=nix-negative-cache"
-          ];
-          meta = {
-            description = "Remembers the derivations whose builders failed, and does not build them again";
-            license = lib.licenses.lgpl21Plus;
-            mainProgram = "nix-negative-cache";
-          };
-        };
+      systems = [
+        "x86_64-linux"
+        "aarch64-linux"
+        "x86_64-darwin"
+        "aarch64-darwin"
+      ];
+      forAllSystems = f: nixpkgs.lib.genAttrs systems (system: f nixpkgs.legacyPackages.${system});
     in
     {
-      packages = forAllSystems (pkgs: {
-        default = pkgs.callPackage plugin { };
-      });
-
+      packages = forAllSystems (pkgs: (import ./nix { inherit pkgs; }).packages);
       devShells = forAllSystems (pkgs: {
-        default = pkgs.mkShell {
-          inputsFrom = [ self.packages.${pkgs.stdenv.hostPlatform.system}.default ];
-          packages = [
-            pkgs.clippy
-            pkgs.rustfmt
-          ];
-        };
+        default = (import ./nix { inherit pkgs; }).devShell;
       });
+      checks = forAllSystems (pkgs: import ./nix/checks.nix { inherit pkgs; });
 
-      checks = forAllSystems (pkgs: {
-        default = self.packages.${pkgs.stdenv.hostPlatform.system}.default;
-      });
+      overlays.default = import ./nix/overlay.nix;
+      lib = {
+        # withNegativeCache pkgs (pkgs.mkShell { … }): the same shell with the plugin and its flags.
+        withNegativeCache = import ./nix/with-negative-cache.nix;
+        # pluginFor pkgs nix: the plugin for exactly that package of Nix.
+        pluginFor = pkgs: (import ./nix { inherit pkgs; }).pluginFor;
+      };
+
+      # By their paths, so that one that is imported twice counts once.
+      nixosModules.default.imports = [ ./nix/modules/nixos.nix ];
+      darwinModules.default.imports = [ ./nix/modules/darwin.nix ];
+      homeModules.default.imports = [ ./nix/modules/home.nix ];
+
+      templates = {
+        default = self.templates.project;
+        project = {
+          path = ./nix/templates/project;
+          description = "A project whose dev shell has nix-negative-cache, with direnv";
+        };
+        nixos = {
+          path = ./nix/templates/nixos;
+          description = "A NixOS configuration with nix-negative-cache";
+        };
+      };
     };
 }

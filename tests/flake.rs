@@ -1,33 +1,653 @@
-//! The flake evaluates, against a stand-in for nixpkgs: the real one can't be fetched without a network.
+//! The flake, its modules, dev shells and templates, and every expression of docs/install.md evaluate; what they come to
+//! is as it should be, and Nix takes it.
+//!
+//! nixpkgs can't be had without a network. `tests/flake/nixpkgs` stands in for it, with a module system of its own; with
+//! `NNC_NIXPKGS_LIB`, the `lib` of a checkout of nixpkgs, everything is evaluated with that one instead.
 
-use std::fs;
-use std::path::Path;
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Once;
+use std::{env, fs, io};
 
-use nix_negative_cache_tests::Scratch;
+use nix_negative_cache_tests::{Ran, Scratch};
+use serde_json::{Value, json};
+
+const SYSTEMS: [&str; 4] = ["x86_64-linux", "aarch64-linux", "x86_64-darwin", "aarch64-darwin"];
+
+/// What the stand-in for nixpkgs has of the supported versions: it throws for 2.8, has none of 2.26, and an insecure 2.35.
+const VERSIONS: [&str; 3] = ["nix_2_28", "nix_2_31", "nix_2_34"];
+
+/// The loader in a package with everything, on Linux.
+const LOADER: &str = "lib/nix-negative-cache/loader/libnix_negative_cache.so";
+
+fn project() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the project's folder").to_owned()
+}
+
+/// A checkout of the project, and the stand-ins for what it is used with, in the work folder of an installation.
+fn checkout() -> Scratch {
+    let nix = Scratch::new();
+    let (project, work) = (project(), nix.path("work"));
+    fs::create_dir(work.join("project")).unwrap();
+    for entry in fs::read_dir(&project).unwrap().flatten() {
+        if !["target", ".git"].contains(&&*entry.file_name().to_string_lossy()) {
+            copy(&entry.path(), &work.join("project"));
+        }
+    }
+    for name in ["nixpkgs", "nix-darwin", "home-manager"] {
+        copy(&project.join("tests/flake").join(name), &work);
+    }
+    match env::var_os("NNC_NIXPKGS_LIB") {
+        Some(lib) => {
+            fs::create_dir(work.join("real-lib")).unwrap();
+            copy(Path::new(&lib), &work.join("real-lib"));
+            let copied = fs::read_dir(work.join("real-lib")).unwrap().flatten().next().unwrap().path();
+            fs::rename(copied, work.join("nixpkgs/real-lib")).unwrap();
+        }
+        None => {
+            static SAID: Once = Once::new();
+            // Not by a macro, whose output the test harness would keep to itself.
+            SAID.call_once(|| {
+                let _ = writeln!(
+                    io::stderr(),
+                    "NNC_NIXPKGS_LIB does not name the lib of nixpkgs: the flake is only evaluated with a stand-in for it"
+                );
+            });
+        }
+    }
+    nix
+}
+
+fn copy(from: &Path, to: &Path) {
+    assert!(Command::new("cp").arg("-r").args([from, to]).status().unwrap().success(), "{}", from.display());
+}
+
+/// Evaluates an output of a flake in the work folder, with the stand-ins for its inputs.
+fn output(nix: &Scratch, flake: &str, output: &str, apply: &str) -> Value {
+    let mut overrides = String::new();
+    let text = fs::read_to_string(nix.path("work").join(flake).join("flake.nix")).unwrap();
+    let inputs = ["nix-negative-cache", "nixpkgs", "nix-darwin", "home-manager"];
+    for input in inputs.into_iter().filter(|input| text.contains(&format!("inputs.{input}.url = "))) {
+        let folder = if input == "nix-negative-cache" { "project" } else { input };
+        overrides += &format!(" --override-input {input} path:$PWD/{folder}");
+        if input != "nixpkgs" {
+            overrides += &format!(" --override-input {input}/nixpkgs path:$PWD/nixpkgs");
+        }
+    }
+    parse(nix.run(&format!(
+        "nix eval --json 'path:'$PWD'/{flake}#{output}' --apply '{apply}' --no-write-lock-file {overrides}"
+    )))
+}
+
+/// Evaluates an expression in which `pkgs` are the packages of the stand-in.
+fn expression(nix: &Scratch, expression: &str) -> Ran {
+    nix.write("work/expression.nix", &format!("let pkgs = import ./nixpkgs {{ }}; in\n{expression}\n"));
+    nix.run("nix-instantiate --eval --strict --json expression.nix")
+}
+
+#[track_caller]
+fn parse(ran: Ran) -> Value {
+    let ran = ran.exits(0);
+    serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error} in {ran}"))
+}
+
+/// Evaluates `what` of a system of a kind (nixos, darwin, home) with the module of that kind and a module `config`.
+fn try_system(nix: &Scratch, kind: &str, config: &str, what: &str) -> Ran {
+    expression(
+        nix,
+        &format!(
+            "let system = import ./nixpkgs/nixos.nix {{
+               inherit (pkgs) lib; inherit pkgs; kind = \"{kind}\";
+               modules = [ ./project/nix/modules/{kind}.nix ({config}) ];
+             }}; inherit (system) config options checked; in {what}"
+        ),
+    )
+}
+
+#[track_caller]
+fn system(nix: &Scratch, kind: &str, config: &str, what: &str) -> Value {
+    parse(try_system(nix, kind, config, what))
+}
+
+fn keys(value: &Value) -> BTreeSet<&str> {
+    value.as_object().unwrap_or_else(|| panic!("no set: {value}")).keys().map(String::as_str).collect()
+}
 
 #[test]
 fn every_output_evaluates() {
-    let project = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the project's folder");
-    let nix = Scratch::new();
-    for folder in ["work/project", "work/nixpkgs"] {
-        fs::create_dir(nix.path(folder)).unwrap();
+    let nix = checkout();
+    let common = ["companion", "default", "loader", "nix", "nix-negative-cache", "shims"].map(str::to_owned);
+    let plugins = VERSIONS.map(|version| format!("plugin-{version}"));
+    let packages: BTreeSet<String> = common.into_iter().chain(plugins).collect();
+    let all = output(&nix, "project", "packages", "builtins.mapAttrs (_: builtins.mapAttrs (_: p: p.drvPath))");
+    let checks = output(&nix, "project", "checks", "builtins.mapAttrs (_: builtins.mapAttrs (_: p: p.drvPath))");
+    let shells = output(&nix, "project", "devShells", "builtins.mapAttrs (_: builtins.mapAttrs (_: p: p.drvPath))");
+    for systems in [&all, &checks, &shells] {
+        assert_eq!(keys(systems), BTreeSet::from(SYSTEMS));
+        let made = systems.as_object().unwrap().values().flat_map(|set| set.as_object().unwrap().values());
+        assert!(made.clone().all(|path| path.as_str().unwrap().ends_with(".drv")), "{systems}");
     }
-    for file in ["flake.nix", "Cargo.toml", "Cargo.lock"] {
-        fs::copy(project.join(file), nix.path("work/project").join(file)).unwrap();
+    for system in SYSTEMS {
+        assert_eq!(keys(&all[system]), packages.iter().map(String::as_str).collect());
+        assert!(keys(&checks[system]).is_superset(&keys(&all[system])));
+        let machines = keys(&checks[system]).iter().filter(|name| name.starts_with("nixos-")).count();
+        assert_eq!(machines, if system.ends_with("linux") { VERSIONS.len() } else { 0 }, "{system}");
+        assert!(shells[system]["default"].is_string());
     }
-    fs::copy(project.join("tests/flake/flake.nix"), nix.path("work/nixpkgs/flake.nix")).unwrap();
-    let eval = |output: &str| {
-        nix.run(&format!(
-            "nix eval --raw path:$PWD/project#{output} --override-input nixpkgs path:$PWD/nixpkgs --no-write-lock-file"
-        ))
-        .exits(0)
-        .stdout
+    let name = output(&nix, "project", "packages.x86_64-linux.default.name", "name: name");
+    assert_eq!(name, format!("nix-negative-cache-{}", env!("CARGO_PKG_VERSION")));
+    for (set, names) in [
+        ("nixosModules", vec!["default"]),
+        ("darwinModules", vec!["default"]),
+        ("homeModules", vec!["default"]),
+        ("overlays", vec!["default"]),
+        ("lib", vec!["pluginFor", "withNegativeCache"]),
+        ("templates", vec!["default", "nixos", "project"]),
+    ] {
+        assert_eq!(output(&nix, "project", set, "builtins.attrNames"), json!(names));
+    }
+    let override_input = "--override-input nixpkgs path:$PWD/nixpkgs --no-write-lock-file";
+    nix.run(&format!("nix flake check --no-build path:$PWD/project {override_input}")).exits(0);
+}
+
+#[test]
+fn what_the_plugin_compiles_against_is_packaged() {
+    let nix = checkout();
+    let supported = parse(expression(&nix, "import ./project/nix/supported.nix"));
+    let supported: BTreeSet<String> =
+        supported.as_array().unwrap().iter().map(|version| version.as_str().unwrap().to_owned()).collect();
+    let build = fs::read_to_string(project().join("build.rs")).unwrap();
+    let (_, list) = build.split_once("const SUPPORTED").expect("the releases that the C++ side compiles against");
+    let (_, list) = list.split_once("= [").unwrap();
+    let (list, _) = list.split_once("];").unwrap();
+    let numbers: Vec<&str> = list.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty()).collect();
+    assert_eq!(supported, numbers.chunks(2).map(|pair| pair.join(".")).collect());
+}
+
+#[test]
+fn a_nix_without_a_plugin_is_skipped_or_named() {
+    let nix = checkout();
+    let all = |what: &str| expression(&nix, &format!("with import ./project {{ inherit pkgs; }}; {what}"));
+    let unsupported = "pkgs.nixVersions.nix_2_30";
+    all(&format!("(pluginFor {unsupported}).name")).exits(1).says("there is no plugin for Nix 2.30.5");
+    let same = format!("(bundleWith [ {unsupported} ]).drvPath == bundle.drvPath");
+    assert_eq!(parse(all(&same)), json!(true));
+    // nixpkgs goes on: its own Nix is one that there is no plugin for yet, or it has none at all that there is one for.
+    let newer = "with import ./project/nix { pkgs = import ./nixpkgs { nixVersion = \"2.40.1\"; }; };";
+    assert_eq!(parse(expression(&nix, &format!("{newer} nix.version"))), json!("2.34.8"));
+    let none = "with import ./project/nix { pkgs = pkgs // { nix = pkgs.nixVersions.nix_2_30; nixVersions = { }; }; };";
+    expression(&nix, &format!("{none} bundle.drvPath")).exits(1).says("this nixpkgs has none of Nix 2.8, 2.26");
+    // A Nix with the shim in it counts as the one inside.
+    let wrapped = "(pluginFor (wrapNix bundle pkgs.nix)).drvPath == (pluginFor pkgs.nix).drvPath";
+    assert_eq!(parse(all(wrapped)), json!(true));
+}
+
+#[test]
+fn everything_ends_up_where_the_others_look_for_it() {
+    let nix = checkout();
+    let phase = |package: &str| {
+        let text = format!("(with import ./project {{ inherit pkgs; }}; {package})");
+        parse(expression(&nix, &text)).as_str().unwrap().to_owned()
     };
-    for system in ["x86_64-linux", "aarch64-linux", "x86_64-darwin", "aarch64-darwin"] {
-        for output in ["packages", "devShells", "checks"] {
-            assert!(eval(&format!("{output}.{system}.default.drvPath")).ends_with(".drv"));
-        }
-        let version = format!("nix-negative-cache-{}", env!("CARGO_PKG_VERSION"));
-        assert_eq!(eval(&format!("packages.{system}.default.name")), version);
+    // As nixpkgs would run it, with what cargo and Nix leave behind.
+    let run = |name: &str, before: &str, text: &str| {
+        nix.script(name, &format!("set -euo pipefail\nrunHook() {{ :; }}\n{before}\n{text}"));
+        nix.run(&format!("./{name}")).exits(0)
+    };
+    for (name, package, built, folder) in [
+        ("plugin", "(pluginFor pkgs.nix)", "libnix_negative_cache.so", "nix-2.31.5"),
+        ("loader", "loader", "libnix_negative_cache_loader.so", "loader"),
+    ] {
+        let before = format!(
+            "out=$PWD/{name}; mkdir -p $out/lib; echo {name} > $out/lib/{built}\n\
+             pkg-config() {{ echo 2.31.5; }}; PKG_CONFIG=pkg-config"
+        );
+        run(&format!("{name}.sh"), &before, &phase(&format!("{package}.postInstall")));
+        nix.run(&format!("find {name} -type f"))
+            .prints(&format!("{name}/lib/nix-negative-cache/{folder}/libnix_negative_cache.so"));
     }
+    // Of two plugins for one version, the last one.
+    nix.run("cp -r plugin patched; echo patched > patched/lib/nix-negative-cache/nix-2.31.5/libnix_negative_cache.so")
+        .exits(0);
+    let before = "out=$PWD/bundle companion=$PWD/companion loader=$PWD/loader\n\
+                  plugins=\"$PWD/plugin $PWD/patched\"\n\
+                  mkdir -p companion/bin companion/share/man; cp $COMPANION companion/bin/; touch companion/bin/nix-negative-cache-shim; chmod -R a-w companion";
+    run("bundle.sh", before, &phase("bundle.installPhase"));
+    nix.run("cd bundle; find . ! -type d | sort; cat lib/nix-negative-cache/nix-2.31.5/*")
+        .exits(0)
+        .prints(&format!("./bin/nix-negative-cache\n./bin/nix-negative-cache-shim\n./{LOADER}\n./lib/nix-negative-cache/nix-2.31.5\npatched"));
+    // The companion looks beside its own real path.
+    nix.run("[ ! -L bundle/bin/nix-negative-cache ] && [ ! -L bundle/lib/nix-negative-cache/loader ]").exits(0);
+    run("shims.sh", "out=$PWD/shims bundle=$PWD/bundle", &phase("shims.command"));
+    let programs = ["nix", "nix-build", "nix-env", "nix-instantiate", "nix-negative-cache", "nix-shell", "nix-store"];
+    nix.run("cd shims/bin; ls; readlink -f nix-negative-cache nix nix-store").exits(0).prints(&format!(
+        "{0}\n{1}\n{1}-shim\n{1}-shim",
+        programs.join("\n"),
+        nix.path("work/bundle/bin/nix-negative-cache").display()
+    ));
+    // Everything that is not the shim's stays Nix's own.
+    let before = "out=$PWD/wrapped; mkdir -p $out/bin; touch $out/bin/{nix,nix-build,nix-daemon}";
+    run("wrapped.sh", before, &phase("packages.nix.postBuild"));
+    nix.run("cd wrapped/bin; ls; [ ! -L nix-daemon ] && readlink ../lib/nix-negative-cache/nix-bin | sed s/^.*-//")
+        .exits(0)
+        .prints("nix\nnix-build\nnix-daemon\nnix-negative-cache\n2.31.5/bin");
+    nix.run("cd wrapped/bin; for name in nix nix-build; do basename $(readlink $name); done")
+        .prints("nix-negative-cache-shim\nnix-negative-cache-shim");
+}
+
+/// Name, without `negative-cache-`, and default of each setting in the manual but `negative-cache` itself.
+fn settings_of_the_manual() -> BTreeMap<String, String> {
+    let manual = fs::read_dir(project().join("docs")).unwrap().flatten();
+    let mut found = BTreeMap::new();
+    for file in manual.filter(|file| file.path().extension().is_some_and(|extension| extension == "md")) {
+        for line in fs::read_to_string(file.path()).unwrap().lines() {
+            let cells: Vec<&str> = line.split('|').map(|cell| cell.trim().trim_matches('`')).collect();
+            if let ["", name, default, _, ""] = cells[..]
+                && let Some(name) = name.strip_prefix("negative-cache-")
+            {
+                found.insert(name.to_owned(), default.to_owned());
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn each_setting_of_the_manual_is_an_option_with_its_default() {
+    let nix = checkout();
+    let settings = parse(expression(
+        &nix,
+        "builtins.mapAttrs (_: setting: setting.default) (import ./project/nix/settings.nix { inherit (pkgs) lib; })",
+    ));
+    let printed = |value: &Value| match value {
+        Value::String(text) => text.clone(),
+        Value::Array(numbers) => numbers.iter().map(Value::to_string).collect::<Vec<_>>().join(" "),
+        other => other.to_string(),
+    };
+    let settings: BTreeMap<String, String> =
+        settings.as_object().unwrap().iter().map(|(name, value)| (name.clone(), printed(value))).collect();
+    assert_eq!(settings, settings_of_the_manual());
+    for kind in ["nixos", "darwin", "home"] {
+        let described = "builtins.mapAttrs (name: option: option.type.description) options.nix.negativeCache.settings";
+        let described = system(&nix, kind, "{ }", described);
+        assert_eq!(keys(&described), settings.keys().map(String::as_str).collect());
+        // The defaults are of their own types, so that what is documented can be set.
+        let defaults = "{ nix.negativeCache.settings = builtins.mapAttrs (_: setting: if setting.default == \"\" then null \
+                        else setting.default) (import ./project/nix/settings.nix { inherit (pkgs) lib; }); }";
+        system(&nix, kind, defaults, "config.nix.negativeCache.settings");
+    }
+}
+
+#[test]
+fn a_module_that_is_not_enabled_sets_nothing() {
+    let nix = checkout();
+    let config = "{ nix.negativeCache = { settings.ttl = 60; shim.enable = true; }; }";
+    let set = "{ settings = config.nix.settings; inherit (config) warnings;
+                 packages = config.environment.systemPackages or config.home.packages;
+                 rules = config.systemd.tmpfiles.rules or [ ];
+                 script = config.system.activationScripts.extraActivation.text or \"\"; }";
+    for kind in ["nixos", "darwin", "home"] {
+        assert_eq!(
+            system(&nix, kind, config, set),
+            json!({"settings": {}, "warnings": [], "packages": [], "rules": [], "script": ""})
+        );
+    }
+}
+
+#[test]
+fn a_module_sets_what_was_asked_for_and_no_more() {
+    let nix = checkout();
+    let config = "{ nix.negativeCache = { enable = true; settings = {
+                      retry = true; action = \"warn\"; database = \"/srv/failures.sqlite\"; ttl = 0;
+                      transient-exit-codes = [ 75 99 ]; }; }; }";
+    for (kind, name) in [("nixos", "plugin-files"), ("darwin", "plugin-files"), ("home", "extra-plugin-files")] {
+        let loader = format!("{{ loader = \"${{config.nix.negativeCache.package}}/{LOADER}\"; }}.loader");
+        let loader = system(&nix, kind, "{ }", &loader);
+        let enabled = "{ nix.negativeCache.enable = true; }";
+        assert_eq!(
+            system(&nix, kind, enabled, "checked.nix.settings"),
+            json!({name: [loader], "negative-cache": true}),
+            "{kind}"
+        );
+        assert_eq!(
+            system(&nix, kind, config, "checked.nix.settings"),
+            json!({
+                name: [loader],
+                "negative-cache": true,
+                "negative-cache-retry": true,
+                "negative-cache-action": "warn",
+                "negative-cache-database": "/srv/failures.sqlite",
+                "negative-cache-ttl": 0,
+                "negative-cache-transient-exit-codes": [75, 99],
+            }),
+            "{kind}"
+        );
+        // Others may have plugins as well.
+        let more = format!("{{ nix.settings.{name} = [ \"/other.so\" ]; nix.negativeCache.enable = true; }}");
+        let merged = system(&nix, kind, &more, &format!("builtins.sort builtins.lessThan config.nix.settings.{name}"));
+        assert_eq!(merged.as_array().map(Vec::len), Some(2), "{merged}");
+    }
+}
+
+#[test]
+fn a_module_has_the_plugin_for_the_nix_of_the_system() {
+    let nix = checkout();
+    let plugins = "map (plugin: plugin.nix.version) config.nix.negativeCache.package.plugins";
+    for kind in ["nixos", "darwin", "home"] {
+        let own = "{ nix.package = pkgs.nixVersions.nix_2_28 // { version = \"2.28.99\"; };
+                     nix.negativeCache.enable = true; }";
+        let versions = system(&nix, kind, own, plugins);
+        assert_eq!(versions.as_array().and_then(|versions| versions.last()), Some(&json!("2.28.99")), "{versions}");
+        // An upgrade to a Nix that there is no plugin for goes through, with a warning and without settings, which would be
+        // unknown to it.
+        let newer = "{ nix.package = pkgs.nixVersions.nix_2_30; nix.negativeCache.enable = true; }";
+        assert_eq!(system(&nix, kind, newer, "checked.nix.settings"), json!({}));
+        let warnings = system(&nix, kind, newer, "config.warnings").to_string();
+        assert!(warnings.contains("there is no plugin for Nix 2.30.5 yet"), "{warnings}");
+    }
+}
+
+#[test]
+fn a_module_makes_the_folder_of_the_database_as_the_plugin_would() {
+    let nix = checkout();
+    let enabled = "{ nix.negativeCache.enable = true; }";
+    let rules = system(&nix, "nixos", enabled, "config.systemd.tmpfiles.rules");
+    // The database makes its own folder, with its own modes; they are what the rules say.
+    nix.expression("fail \"fails\"");
+    nix.run("umask 022; nix-build").exits(100);
+    let modes = nix.run("cd ../var; stat -c '%n 0%a' negative-cache negative-cache/failures.sqlite").exits(0).stdout;
+    let modes: Vec<&str> = modes.lines().map(|line| line.rsplit(' ').next().unwrap()).collect();
+    assert_eq!(
+        rules,
+        json!([
+            format!("d /nix/var/nix/negative-cache {} root root - -", modes[0]),
+            format!("z /nix/var/nix/negative-cache/failures.sqlite* {} root root - -", modes[1]),
+        ])
+    );
+    let script = system(&nix, "darwin", enabled, "config.system.activationScripts.extraActivation.text");
+    assert_eq!(script, format!("install -d -m {} -o root -g wheel /nix/var/nix/negative-cache\n", modes[0]));
+    // Another database is somebody else's business.
+    let elsewhere = "{ nix.negativeCache = { enable = true; settings.database = \"/srv/f.sqlite\"; }; }";
+    assert_eq!(system(&nix, "nixos", elsewhere, "config.systemd.tmpfiles.rules"), json!([]));
+}
+
+#[test]
+fn the_shim_comes_before_nix() {
+    let nix = checkout();
+    let config = "{ nix.negativeCache = { enable = true; shim.enable = true; }; }";
+    let names = |list: &str| format!("map (one: one.name + \" \" + toString (one.meta.priority or 5)) config.{list}");
+    for kind in ["nixos", "darwin"] {
+        let packages = system(&nix, kind, config, &names("environment.systemPackages")).to_string();
+        assert!(packages.contains("nix-with-negative-cache-2.31.5 -10"), "{packages}");
+        assert_eq!(system(&nix, kind, config, "config.environment.pathsToLink"), json!(["/lib/nix-negative-cache"]));
+    }
+    let packages = system(&nix, "home", config, &names("home.packages")).to_string();
+    assert!(packages.contains("nix-negative-cache-shims-") && packages.contains(" -10"), "{packages}");
+    let own = "{ nix.package = pkgs.nix; nix.negativeCache = { enable = true; shim.enable = true; }; }";
+    let packages = system(&nix, "home", own, &names("home.packages")).to_string();
+    assert!(packages.contains("nix-with-negative-cache-2.31.5 -10"), "{packages}");
+}
+
+#[test]
+fn nix_darwin_that_does_not_manage_nix_says_so() {
+    let nix = checkout();
+    // There, asking for nix.package is an error.
+    let config = "{ lib, ... }: { nix = { enable = false; package = lib.mkForce (throw \"asked for\"); \
+                  negativeCache.enable = true; }; }";
+    try_system(&nix, "darwin", config, "checked.nix.settings").exits(1).says("nix.negativeCache needs nix.enable");
+    assert_eq!(system(&nix, "darwin", config, "config.nix.settings"), json!({}));
+}
+
+#[test]
+fn wrong_values_are_refused() {
+    let nix = checkout();
+    for (name, value) in [
+        ("settings.ttl", "\"7d\""),
+        ("settings.ttl", "-1"),
+        ("settings.max-ttl", "1.5"),
+        ("settings.max-records", "true"),
+        ("settings.min-failures", "0"),
+        ("settings.min-failures", "33"),
+        ("settings.action", "\"refuse\""),
+        ("settings.database", "\"failures.sqlite\""),
+        ("settings.retry", "\"yes\""),
+        ("settings.timeouts", "1"),
+        ("settings.fixed-output", "[ ]"),
+        ("settings.transient-exit-codes", "75"),
+        ("settings.transient-exit-codes", "[ 256 ]"),
+        ("enable", "\"true\""),
+        ("shim.enable", "1"),
+        ("package", "\"/usr\""),
+    ] {
+        let config = format!("{{ nix.negativeCache.{name} = {value}; }}");
+        let asked = format!("config.nix.negativeCache.{name}");
+        try_system(&nix, "nixos", &config, &asked)
+            .exits(1)
+            .says("is not of type")
+            .says(&format!("nix.negativeCache.{name}"));
+    }
+    for (config, option) in [
+        ("nix.negativeCache.settings.lifetime = 3;", "nix.negativeCache.settings.lifetime"),
+        ("nix.negativeCache.enabled = true;", "nix.negativeCache.enabled"),
+    ] {
+        try_system(&nix, "nixos", &format!("{{ {config} }}"), "config.nix.negativeCache.enable")
+            .exits(1)
+            .says(&format!("The option `{option}' does not exist"));
+    }
+}
+
+/// nix.conf as the modules of NixOS, nix-darwin and home-manager write it.
+fn nix_conf(settings: &Value) -> String {
+    let atom = |value: &Value| value.as_str().map_or_else(|| value.to_string(), str::to_owned);
+    let line = |(name, value): (&String, &Value)| match value {
+        Value::Array(values) => format!("{name} = {}\n", values.iter().map(atom).collect::<Vec<_>>().join(" ")),
+        value => format!("{name} = {}\n", atom(value)),
+    };
+    settings.as_object().unwrap().iter().map(line).collect()
+}
+
+#[test]
+fn nix_takes_what_the_modules_set() {
+    let nix = checkout();
+    let config = "{ nix.negativeCache = { enable = true; settings = {
+                      retry = true; action = \"warn\"; database = \"/srv/failures.sqlite\"; ttl = 60; max-ttl = 120;
+                      min-failures = 2; transient-exit-codes = [ 75 99 ]; timeouts = true; fixed-output = true;
+                      max-records = 7; }; }; }";
+    let show = if nix.nix_is_at_least(2, 20) { "nix config show" } else { "nix show-config" };
+    for (kind, plugin_files) in [("nixos", "plugin-files"), ("home", "extra-plugin-files")] {
+        let mut settings = system(&nix, kind, config, "config.nix.settings");
+        assert_eq!(keys(&settings).len(), settings_of_the_manual().len() + 2, "one that is not tried: {settings}");
+        settings[plugin_files] = json!([env::var("NNC_PLUGIN").unwrap()]);
+        nix.run("mkdir -p conf").exits(0);
+        nix.write("work/conf/nix.conf", &nix_conf(&settings));
+        // As the modules check it when they build it: a warning fails the build.
+        let shown =
+            nix.run(&format!("NIX_CONFIG= NIX_CONF_DIR=$PWD/conf {show} --option experimental-features nix-command"));
+        let shown = shown.exits(0).does_not_say("warning");
+        for line in nix_conf(&settings).lines().filter(|line| line.starts_with("negative-cache")) {
+            assert!(shown.stdout.lines().any(|shown| shown == line), "it does not have '{line}': {shown}");
+        }
+    }
+}
+
+/// What a hook of a shell leaves in NIX_CONFIG.
+fn hook_leaves(nix: &Scratch, hook: &str, config: Option<&str>, times: usize) -> String {
+    nix.write("work/hook", hook);
+    let set = config.map_or("unset NIX_CONFIG".to_owned(), |config| format!("export NIX_CONFIG='{config}'"));
+    let sourced = ". ./hook;".repeat(times);
+    nix.run(&format!("{set}; set -eu; {sourced} env -0 | grep -z ^NIX_CONFIG= | tr -d '\\0'")).exits(0).stdout
+}
+
+#[test]
+fn the_dev_shell_keeps_what_the_project_has() {
+    let nix = checkout();
+    let shell = |attrs: &str, what: &str| {
+        parse(expression(
+            &nix,
+            &format!(
+                "let shell = (import ./project {{ inherit pkgs; }}).withNegativeCache (pkgs.mkShell {{ {attrs} }}); in {what}"
+            ),
+        ))
+    };
+    let hook = shell("shellHook = \"export WELCOME=yes\";", "shell.shellHook");
+    let hook = hook.as_str().unwrap();
+    assert!(hook.ends_with("export WELCOME=yes"), "{hook}");
+    let inputs = shell("packages = [ pkgs.nix pkgs.hello ];", "map (input: input.name) shell.nativeBuildInputs");
+    // Before the Nix of the shell.
+    assert!(inputs[0].as_str().unwrap().starts_with("nix-negative-cache-shims-"), "{inputs}");
+    assert_eq!(inputs[2], "hello");
+    assert_eq!(shell("NIX_CONFIG = \"cores = 3\";", "shell.NIX_CONFIG"), "cores = 3");
+
+    let loader = hook.split("extra-plugin-files = ").nth(1).unwrap().split('"').next().unwrap();
+    assert!(loader.ends_with(LOADER), "{loader}");
+    let fresh = hook_leaves(&nix, hook, None, 1);
+    assert_eq!(
+        fresh.replace("\n\n", "\n").trim(),
+        format!("NIX_CONFIG=negative-cache = true\nextra-plugin-files = {loader}")
+    );
+    // What the user has stays, and has the last word on the setting, but not on the plugin.
+    let own = "negative-cache = false\nplugin-files = /other.so\ncores = 3";
+    let kept = format!("NIX_CONFIG=negative-cache = true\n{own}\nextra-plugin-files = {loader}");
+    assert_eq!(hook_leaves(&nix, hook, Some(own), 1).trim(), kept);
+    // A shell in the shell does not load the plugin twice.
+    assert_eq!(hook_leaves(&nix, hook, Some(own), 3).trim(), kept);
+    // Nix understands it so.
+    let plugin = env::var("NNC_PLUGIN").unwrap();
+    let show = if nix.nix_is_at_least(2, 20) { "nix config show" } else { "nix show-config" };
+    nix.write("work/hook", &hook.replace(loader, &plugin));
+    for (config, shown) in [("", "negative-cache = true"), ("negative-cache = false", "negative-cache = false")] {
+        nix.run(&format!("NIX_CONFIG='{config}'; . ./hook; {show} | grep '^negative-cache ='")).exits(0).prints(shown);
+    }
+
+    let message = "withNegativeCache takes the packages of nixpkgs and a shell as pkgs.mkShell makes it";
+    expression(&nix, "(import ./project { inherit pkgs; }).withNegativeCache { }").exits(1).says(message);
+}
+
+/// The expressions of docs/install.md, each by the name in the comment before it.
+fn documented() -> BTreeMap<String, String> {
+    let text = fs::read_to_string(project().join("docs/install.md")).unwrap();
+    let mut found = BTreeMap::new();
+    let mut before = "";
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line == "```nix" {
+            let name = before.strip_prefix("<!-- evaluated: ").and_then(|name| name.strip_suffix(" -->"));
+            let name = name.unwrap_or_else(|| panic!("an expression of docs/install.md has no name: {before}"));
+            let block: String =
+                lines.by_ref().take_while(|line| *line != "```").map(|line| format!("{line}\n")).collect();
+            assert!(found.insert(name.to_owned(), block).is_none(), "two of the name {name}");
+        }
+        before = line;
+    }
+    found
+}
+
+/// Where the project is said to be, in templates and documents: one place to change.
+const SOURCE: &str = "github:OWNER/nix-negative-cache";
+
+#[test]
+fn the_expressions_of_the_documents_evaluate() {
+    let nix = checkout();
+    let documented = documented();
+    for text in documented.values().filter(|text| text.contains("inputs.nix-negative-cache.url")) {
+        assert!(text.contains(&format!("inputs.nix-negative-cache.url = \"{SOURCE}\";")), "{text}");
+    }
+    nix.run("cp -r project nix-negative-cache").exits(0);
+    for (name, text) in &documented {
+        let flake = |attribute: &str, apply: &str| {
+            let folder = nix.path("work").join(name);
+            fs::create_dir_all(&folder).unwrap();
+            for (file, text) in [("flake.nix", text.as_str()), ("configuration.nix", "{ }"), ("home.nix", "{ }")] {
+                fs::write(folder.join(file), text).unwrap();
+            }
+            output(&nix, name, attribute, apply)
+        };
+        match name.as_str() {
+            "nixos-flake" => {
+                let settings = flake("nixosConfigurations.machine", "system: system.checked.nix.settings");
+                assert_eq!(settings["negative-cache"], true);
+            }
+            "darwin-flake" => {
+                let settings = flake("darwinConfigurations.machine", "system: system.checked.nix.settings");
+                assert_eq!(settings["negative-cache"], true);
+            }
+            "home-flake" => {
+                let settings = flake("homeConfigurations.you", "home: home.checked.nix.settings");
+                assert_eq!(settings["negative-cache"], true);
+            }
+            "dev-shell" => {
+                let hook = flake("devShells.x86_64-linux.default", "shell: [ shell.drvPath shell.shellHook ]");
+                let hook = hook[1].as_str().unwrap();
+                assert!(hook.contains("negative-cache = true") && hook.ends_with("echo welcome"), "{hook}");
+            }
+            "nixos-settings" => {
+                let system = evaluate_module(&nix, text, "./project/nix/modules/nixos.nix", "nix.settings");
+                assert_eq!(system["negative-cache-ttl"], 24 * 60 * 60);
+                assert_eq!(system["negative-cache-transient-exit-codes"], json!([75, 99]));
+            }
+            "nixos-without-flakes" => {
+                let system = evaluate_module(&nix, text, "", "nix.settings");
+                assert_eq!(system["negative-cache"], true);
+            }
+            "overlay" => {
+                let packages = evaluate_module(&nix, text, "", "environment.systemPackages");
+                assert_eq!(packages.as_array().map(Vec::len), Some(1), "{packages}");
+            }
+            "shell-without-flakes" => {
+                nix.write("work/shell.nix", text);
+                let hook = parse(expression(&nix, "(import ./shell.nix { inherit pkgs; }).shellHook"));
+                assert!(hook.as_str().unwrap().contains("negative-cache = true"), "{hook}");
+                // Without an argument it takes what NIX_PATH names.
+                nix.run("NIX_PATH=nixpkgs=$PWD/nixpkgs nix-instantiate shell.nix").exits(0);
+            }
+            other => panic!("what is to be done with the expression '{other}' of docs/install.md?"),
+        }
+    }
+    assert_eq!(documented.len(), 8, "{:?}", documented.keys());
+}
+
+fn evaluate_module(nix: &Scratch, text: &str, modules: &str, what: &str) -> Value {
+    nix.write("work/documented.nix", text);
+    parse(expression(
+        nix,
+        &format!(
+            "(import ./nixpkgs/nixos.nix {{
+               pkgs = import ./nixpkgs {{ overlays = [ (import ./project {{ inherit pkgs; }}).overlay ]; }};
+               inherit (pkgs) lib; modules = [ ./documented.nix {modules} ]; }}).checked.{what}"
+        ),
+    ))
+}
+
+#[test]
+fn the_templates_evaluate() {
+    let nix = checkout();
+    let paths = output(&nix, "project", "templates", "builtins.mapAttrs (_: template: toString template.path)");
+    for name in ["project", "nixos"] {
+        let path = paths[name].as_str().unwrap();
+        nix.run(&format!("cp -r {path} {name}-template; chmod -R u+w {name}-template")).exits(0);
+        let text = fs::read_to_string(nix.path(&format!("work/{name}-template/flake.nix"))).unwrap();
+        assert!(text.contains(&format!("inputs.nix-negative-cache.url = \"{SOURCE}\";")), "{text}");
+    }
+    assert_eq!(paths["default"], paths["project"]);
+    let shells =
+        output(&nix, "project-template", "devShells", "builtins.mapAttrs (_: shells: shells.default.shellHook)");
+    assert!(shells["x86_64-linux"].as_str().unwrap().contains("negative-cache = true"), "{shells}");
+    nix.run("cat project-template/.envrc").prints("use flake");
+    let settings = output(&nix, "nixos-template", "nixosConfigurations.machine", "system: system.checked.nix.settings");
+    assert_eq!(settings["negative-cache-ttl"], 24 * 60 * 60);
+}
+
+#[test]
+fn it_is_usable_without_flakes() {
+    let nix = checkout();
+    // Nothing is fetched: what is not in NIX_PATH is not there.
+    nix.run("NIX_PATH=nixpkgs=$PWD/nixpkgs nix-instantiate project -A packages.default").exits(0);
+    nix.run("NIX_PATH=nixpkgs=$PWD/nixpkgs nix-instantiate project/shell.nix").exits(0);
+    nix.run("NIX_PATH= nix-instantiate project -A packages.default").exits(1).says("nixpkgs");
+    nix.run("NIX_PATH= nix-instantiate project -A packages.default --arg pkgs 'import ./nixpkgs { }'").exits(0);
+    let same = "(import ./project { inherit pkgs; }).bundle.drvPath
+                == (import ./nixpkgs { overlays = [ (import ./project { inherit pkgs; }).overlay ]; }).nix-negative-cache.drvPath";
+    assert_eq!(parse(expression(&nix, same)), json!(true));
 }

@@ -1,0 +1,97 @@
+# All packages, from the packages of nixpkgs.
+{ pkgs }:
+let
+  inherit (pkgs) lib;
+
+  supported = import ./supported.nix;
+
+  # The Nix inside, of one that `wrapNix` made.
+  unwrapped = nix: nix.nixWithoutNegativeCache or nix;
+  isSupported = nix: builtins.elem (lib.versions.majorMinor nix.version) supported;
+
+  # Of the supported ones those that nixpkgs has: it throws where it has no longer one, or has an insecure one.
+  nixVersions =
+    let
+      nameOf = version: "nix_" + builtins.replaceStrings [ "." ] [ "_" ] version;
+      isThere =
+        version:
+        let
+          nix = pkgs.nixVersions.${nameOf version};
+          found = builtins.tryEval (builtins.seq nix.outPath (lib.versions.majorMinor nix.version == version));
+        in
+        pkgs.nixVersions ? ${nameOf version} && found.success && found.value;
+    in
+    lib.genAttrs (map nameOf (builtins.filter isThere supported)) (name: pkgs.nixVersions.${name});
+
+  # The Nix of nixpkgs, or the newest one that is supported.
+  nix =
+    let
+      byVersion = lib.sort (a: b: lib.versionOlder a.version b.version) (builtins.attrValues nixVersions);
+    in
+    if isSupported pkgs.nix then
+      pkgs.nix
+    else if byVersion != [ ] then
+      lib.last byVersion
+    else
+      throw "nix-negative-cache: this nixpkgs has none of Nix ${lib.concatStringsSep ", " supported}";
+
+  loader = pkgs.callPackage ./loader.nix { };
+  companion = pkgs.callPackage ./companion.nix { };
+
+  # The plugin for exactly this package of Nix.
+  pluginFor =
+    nix:
+    if isSupported nix then
+      pkgs.callPackage ./plugin.nix { nix = unwrapped nix; }
+    else
+      throw "nix-negative-cache: there is no plugin for Nix ${nix.version}, only for ${lib.concatStringsSep ", " supported}";
+
+  bundleOf = nixes: pkgs.callPackage ./bundle.nix { inherit loader companion; plugins = map pluginFor nixes; };
+
+  # With the plugins for all, and for these packages of Nix as far as they are supported.
+  bundleWith = nixes: bundleOf (builtins.attrValues nixVersions ++ [ nix ] ++ builtins.filter isSupported nixes);
+
+  shimsOf = bundle: pkgs.callPackage ./shims.nix { inherit bundle; };
+
+  # This Nix with the shim; the flags work where the bundle has a plugin for it.
+  wrapNix = bundle: nix: pkgs.callPackage ./wrapped.nix { inherit bundle; nix = unwrapped nix; };
+in
+rec {
+  inherit
+    supported
+    isSupported
+    nixVersions
+    nix
+    loader
+    companion
+    pluginFor
+    bundleOf
+    bundleWith
+    shimsOf
+    wrapNix
+    ;
+
+  bundle = bundleWith [ ];
+  shims = shimsOf bundle;
+  plugins = builtins.mapAttrs (_: pluginFor) nixVersions;
+
+  # All of it by the names of the flake's `packages`.
+  packages = {
+    default = bundle;
+    nix-negative-cache = bundle;
+    inherit loader companion shims;
+    nix = wrapNix bundle nix;
+  }
+  // lib.mapAttrs' (name: plugin: lib.nameValuePair "plugin-${name}" plugin) plugins;
+
+  devShell = pkgs.mkShell {
+    inputsFrom = [
+      (pluginFor nix)
+      companion
+    ];
+    packages = [
+      pkgs.clippy
+      pkgs.rustfmt
+    ];
+  };
+}

@@ -1,0 +1,43 @@
+# home-manager, on any system with Nix: `nix.negativeCache.enable = true;`
+{
+  config,
+  lib,
+  pkgs,
+  ...
+}:
+let
+  cfg = config.nix.negativeCache;
+  packages = import ../. { inherit pkgs; };
+  inherit (config.nix) package;
+in
+{
+  imports = [ ./options.nix ];
+
+  config = lib.mkIf cfg.enable (
+    lib.mkMerge [
+      {
+        home.packages = [
+          cfg.package
+        ]
+        # Without a Nix of its own, the user's PATH leads on to that of the system.
+        ++ lib.optional cfg.shim.enable (
+          lib.hiPrio (if package == null then packages.shimsOf cfg.package else packages.wrapNix cfg.package package)
+        );
+      }
+      (lib.mkIf (package == null || packages.isSupported package) {
+        # In addition to those of the system's nix.conf, which `plugin-files` would replace.
+        nix.settings = cfg.nixSettings // {
+          extra-plugin-files = [ "${cfg.package}/${cfg.package.pluginFile}" ];
+        };
+      })
+      (lib.mkIf (package != null && !packages.isSupported package) {
+        warnings = [
+          ''
+            nix.negativeCache is on, but there is no plugin for Nix ${package.version} yet. Nix goes without it until
+            nix-negative-cache is updated; it supports Nix ${lib.concatStringsSep ", " packages.supported}.
+          ''
+        ];
+      })
+    ]
+  );
+}

@@ -1,0 +1,76 @@
+# A NixOS machine with the module: what failed for one user is refused to all, and its builder does not run again.
+{ pkgs, nix }:
+pkgs.testers.runNixOSTest {
+  name = "nix-negative-cache-${nix.version}";
+
+  nodes.machine =
+    { lib, ... }:
+    {
+      imports = [ ./modules/nixos.nix ];
+      nix.package = nix;
+      nix.negativeCache = {
+        enable = true;
+        shim.enable = true;
+        settings.ttl = 3600;
+      };
+      nix.settings = {
+        experimental-features = [ "nix-command" ];
+        # The builder is the machine's own shell, and what it does is counted outside.
+        sandbox = false;
+        substituters = lib.mkForce [ ];
+      };
+      users.users.alice.isNormalUser = true;
+      environment.etc."fails.nix".text = ''
+        derivation {
+          name = "fails";
+          system = builtins.currentSystem;
+          builder = "/bin/sh";
+          args = [ "-c" "echo run >> /var/builds/runs; echo it is broken; exit 3" ];
+        }
+      '';
+      systemd.tmpfiles.rules = [ "d /var/builds 0777 root root - -" ];
+    };
+
+  testScript = ''
+    machine.wait_for_unit("multi-user.target")
+
+    def runs():
+        return int(machine.succeed("cat /var/builds/runs 2>/dev/null | wc -l"))
+
+    with subtest("The configuration is in force, and nothing warns"):
+        machine.succeed("nix config show > /tmp/config 2> /tmp/warnings || nix show-config > /tmp/config 2> /tmp/warnings")
+        machine.succeed("grep -x 'negative-cache = true' /tmp/config")
+        machine.succeed("grep -x 'negative-cache-ttl = 3600' /tmp/config")
+        machine.fail("grep -i warning /tmp/warnings")
+        machine.succeed("nix-negative-cache doctor")
+
+    with subtest("The state directory has its modes"):
+        assert machine.succeed("stat -c '%a %U' /nix/var/nix/negative-cache").strip() == "755 root"
+
+    with subtest("A failure is recorded by the daemon"):
+        status, output = machine.execute("su - alice -c 'nix-build --no-out-link /etc/fails.nix' 2>&1")
+        assert status == 100, output
+        assert runs() == 1
+        machine.succeed("nix-negative-cache list | grep fails")
+        assert machine.succeed("stat -c %a /nix/var/nix/negative-cache/failures.sqlite").strip() == "644"
+
+    with subtest("It is refused to everybody, with the exit status of a failure"):
+        for user in ["alice", "root"]:
+            status, output = machine.execute(f"su - {user} -c 'nix-build --no-out-link /etc/fails.nix' 2>&1")
+            assert status == 100, output
+            assert "is not built again: it failed" in output, output
+            assert "it is broken" in output, output
+        assert runs() == 1
+
+    with subtest("The flags are understood, on the new commands as on the old"):
+        machine.fail("su - alice -c 'nix-build --no-out-link /etc/fails.nix --negative-cache-retry'")
+        assert runs() == 2
+        machine.fail("su - alice -c 'nix build --no-link -f /etc/fails.nix --negative-cache-retry'")
+        assert runs() == 3
+
+    with subtest("What is forgotten is built again"):
+        machine.succeed("nix-negative-cache forget --all")
+        machine.fail("nix-build --no-out-link /etc/fails.nix")
+        assert runs() == 4
+  '';
+}

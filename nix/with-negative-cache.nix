@@ -1,0 +1,24 @@
+# A dev shell like `shell` in which Nix has the plugin, the plugin's flags and the companion program.
+pkgs: shell:
+let
+  inherit (import ./. { inherit pkgs; }) bundle shims;
+  pluginFile = "${bundle}/${bundle.pluginFile}";
+in
+if !(shell ? overrideAttrs) then
+  throw ''
+    withNegativeCache takes the packages of nixpkgs and a shell as pkgs.mkShell makes it: withNegativeCache pkgs
+    (pkgs.mkShell { … })''
+else
+  shell.overrideAttrs (old: {
+    # First, so that the shims come before a Nix of the shell.
+    nativeBuildInputs = [ shims ] ++ old.nativeBuildInputs or [ ];
+    # First, as a hook may end in `exec zsh`. In NIX_CONFIG the last line wins: the setting goes before what is there, so
+    # that it can be switched off; the plugin goes behind, as `plugin-files` would undo it.
+    shellHook = ''
+      case ''${NIX_CONFIG-} in
+        *${pluginFile}*) ;;
+        *) export NIX_CONFIG="negative-cache = true"$'\n'"''${NIX_CONFIG-}"$'\n'"extra-plugin-files = ${pluginFile}" ;;
+      esac
+    ''
+    + old.shellHook or "";
+  })
