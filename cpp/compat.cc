@@ -1,8 +1,36 @@
 #include "compat.hh"
 
+#include <algorithm>
+#include <dlfcn.h>
+#ifdef __GLIBC__
+#  include <link.h>
+#endif
+
 namespace negative_cache::compat {
 
 using namespace nix;
+
+/* With and without Boehm's garbage collector, the evaluator has other types. */
+#if (defined(HAVE_BOEHMGC) && HAVE_BOEHMGC) || (defined(NIX_USE_BOEHMGC) && NIX_USE_BOEHMGC)
+static constexpr bool collectsGarbage = true;
+#else
+static constexpr bool collectsGarbage = false;
+#endif
+
+bool isSameBuild()
+{
+    if ((dlsym(RTLD_DEFAULT, "GC_malloc") != nullptr) != collectsGarbage)
+        return false;
+#ifdef __GLIBC__
+    /* Who changes Nix adds settings, mostly. */
+    Dl_info found;
+    void * symbol = nullptr;
+    if (dladdr1(&settings, &found, &symbol, RTLD_DL_SYMENT) && symbol && found.dli_saddr == &settings
+        && static_cast<ElfW(Sym) *>(symbol)->st_size != sizeof(settings))
+        return false;
+#endif
+    return true;
+}
 
 void applyConfiguration(AbstractConfig & config)
 {
@@ -607,6 +635,12 @@ void registerPrimOp(
         .doc = documentation,
         .fun = function,
     });
+}
+
+bool hasPrimOp(const char * name)
+{
+    auto * all = RegisterPrimOp::primOps;
+    return all && std::any_of(all->begin(), all->end(), [&](auto & primOp) { return primOp.name == name; });
 }
 
 bool isPureEvaluation([[maybe_unused]] EvalState & state)

@@ -55,6 +55,10 @@ inline constexpr bool nixCallsEntry = true;
 inline constexpr bool nixCallsEntry = false;
 #endif
 
+/* Whether the Nix of this process is the one whose headers this was compiled with, of the same version, as far as can be
+   told from what it exports. */
+bool isSameBuild();
+
 /* ---- Settings ---- */
 
 /* A setting whose value is looked at before it is accepted: `check` throws `nix::UsageError` or returns the value to
@@ -508,6 +512,8 @@ void registerPrimOp(
     const char * argument,
     const char * documentation,
     void (*function)(nix::EvalState & state, Position position, nix::Value ** arguments, nix::Value & value));
+
+bool hasPrimOp(const char * name);
 
 bool isPureEvaluation(nix::EvalState & state);
 

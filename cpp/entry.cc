@@ -5,19 +5,37 @@
 #include "store.hh"
 
 #include <iostream>
+#include <utility>
 
 namespace negative_cache {
 
+/* In a section of its own, where the loader finds it before anything of this library runs. */
+#ifdef __ELF__
+[[gnu::section(".nix_negative_cache")]]
+#endif
+static const char builtFor[] = NIX_NEGATIVE_CACHE_NIX_VERSION_STRING;
+
 void enter() noexcept
 {
+    /* Before 2.22 it is the loading that enters, and then the loader. */
+    static bool entered = false;
+    if (std::exchange(entered, true))
+        return;
     try {
         /* Nothing else of Nix may be touched before this: another build of Nix has other types behind the same names. */
-        if (nix::nixVersion != NIX_NEGATIVE_CACHE_NIX_VERSION_STRING) {
-            std::cerr << "warning: the nix-negative-cache plugin was built for Nix " NIX_NEGATIVE_CACHE_NIX_VERSION_STRING
-                         ", not for "
+        if (nix::nixVersion != builtFor) {
+            std::cerr << "warning: the nix-negative-cache plugin was built for Nix " << builtFor << ", not for "
                       << nix::nixVersion << ", and does nothing\n";
             return;
         }
+        if (!compat::isSameBuild()) {
+            std::cerr << "warning: the nix-negative-cache plugin was built for another build of Nix " << builtFor
+                      << " than this one, with other parts or changes, and does nothing\n";
+            return;
+        }
+        /* Another copy of the plugin, from another place, is at work. */
+        if (isPrimOpRegistered())
+            return;
         bool on = registerSettings();
         registerPrimOp();
         registerStore(on);
