@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use nix_negative_cache_tests::{Ran, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists};
+use nix_negative_cache_tests::{
+    DIRECT, Ran, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists,
+};
 
 /// With one record.
 fn with_failure() -> Scratch {
@@ -263,7 +265,7 @@ fn a_nix_that_does_not_load_the_plugin() {
 #[test]
 fn a_plugin_that_others_can_change() {
     let nix = with_failure();
-    nix.run("chmod 755 ..; cp $PLUGIN ../negative_cache.so").exits(0);
+    nix.run(&format!("chmod 755 ..; {DIRECT}; cp $DIRECT ../negative_cache.so")).exits(0);
     let plugin = nix.path("negative_cache.so");
     let doctor = |options: &str| {
         let config = format!("negative-cache = true\\nplugin-files = {}", plugin.display());
@@ -424,8 +426,8 @@ fn a_store_that_belongs_to_one_user() {
     let nix = Scratch::new();
     nix.expression(r#"{ bad = fail "bad"; }"#);
     let ran = nix.run(
-        "cp $PLUGIN ../plugin.so; cp $COMPANION ../companion; chown -R news: ..
-         export NIX_CONFIG=$'negative-cache = true\\nplugin-files = '$PWD/../plugin.so
+        "cp -r $INSTALLATION ../installation; cp $COMPANION ../companion; chown -R news: ..
+         export NIX_CONFIG=$'negative-cache = true\\nplugin-files = '$PWD/../installation/loader/libnix_negative_cache.so
          as_news() { COMPANION=$PWD/../companion setpriv --reuid news --regid news --clear-groups \"$@\"; }
          as_news nix-build; as_news $PWD/../companion doctor --fix || exit
          chown -R root ../var/negative-cache

@@ -2,19 +2,20 @@
 
 use nix_negative_cache_tests::{REFUSED, Scratch, among_users, among_users_of_a_stock_daemon, exists};
 
-/// What makes `other` run a command with the other Nix, without the plugin or with its own.
+/// What makes `other` run a command with the other Nix, and the same configuration.
 const OTHER: &str = r#"
-    cp $NNC_OTHER_PLUGIN ../other-plugin.so
-    other() { PATH=$NNC_OTHER_NIX_BIN:$PATH NIX_CONFIG=${NIX_CONFIG//plugin.so/other-plugin.so} as "$@"; }
+    other() { PATH=$NNC_OTHER_NIX_BIN:$PATH as "$@"; }
 "#;
+
+/// Where its programs are.
+fn other_nix() -> String {
+    let name = "NNC_OTHER_NIX_BIN";
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run this with ./dev test --all"))
+}
 
 /// Commands that can use the other Nix, which the environment names.
 fn commands(commands: &str) -> String {
-    let exports = ["NNC_OTHER_NIX_BIN", "NNC_OTHER_PLUGIN"].map(|name| {
-        let value = std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run this with ./dev test --all"));
-        format!("export {name}='{value}'\n")
-    });
-    exports.concat() + OTHER + commands
+    format!("export NNC_OTHER_NIX_BIN={}\n{OTHER}{commands}", other_nix())
 }
 
 fn with_expressions() -> Scratch {

@@ -9,6 +9,7 @@ mod nix;
 #[cfg(not(target_vendor = "apple"))]
 mod plugin_file;
 
+use std::error::Error;
 use std::ffi::c_void;
 use std::io::{self, Write};
 use std::panic;
@@ -88,15 +89,20 @@ fn load() -> Result<(), String> {
     // otherwise end it when it is first called.
     // SAFETY: the file is a whole library, of this project and for this Nix.
     let library = unsafe { Library::open(Some(&plugin), RTLD_NOW | RTLD_LOCAL) }
-        .map_err(|error| unusable(format!("can't be opened: {error}")))?;
+        .map_err(|error| unusable(format!("can't be opened: {}", reason(&error))))?;
     // SAFETY: `src/lib.rs` of the plugin has it so.
     let entry = unsafe { library.get::<extern "C" fn()>(b"nix_plugin_entry\0") }
         .map(|entry| *entry)
-        .map_err(|error| unusable(format!("is incomplete: {error}")))?;
+        .map_err(|error| unusable(format!("is incomplete: {}", reason(&error))))?;
     entry();
     // It stays for as long as the process.
     std::mem::forget(library);
     Ok(())
+}
+
+/// What the system's dynamic linker said.
+fn reason(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// The file that this library was opened from, by the name that was used.
