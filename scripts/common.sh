@@ -44,6 +44,8 @@ need_rust() {
 }
 
 bin_of() { echo "$cache/nix-$1/bin"; }
+# All of the version of a Nix that is known by its beginning.
+nix_version() { sed -n 's/^Version: *//p' "$cache/nix-$1/lib/pkgconfig/nix-store.pc"; }
 # What plugin-files names, with everything built as usual or with a feature: loader_of [FEATURE]
 loader_of() { echo "$installed${1:+-$1}/lib/nix-negative-cache/loader/libnix_negative_cache.so"; }
 
@@ -86,7 +88,6 @@ build_plugin() {
         fi
         [ -e "$folder/release/libnix_negative_cache.so" ] || say "Building the plugin for Nix $1${2:+ with $2}"
         CARGO_TARGET_DIR=$folder cargo build --quiet --locked --release -p nix-negative-cache-plugin ${2:+--features "$2"}
-        install_build "$installed${2:+-$2}" "$("${PKG_CONFIG:-pkg-config}" --modversion nix-store)" \
-            "$folder/release/libnix_negative_cache.so"
+        install_build "$installed${2:+-$2}" "$(nix_version "$1")" "$folder/release/libnix_negative_cache.so"
     )
 }

@@ -263,6 +263,40 @@ fn a_nix_that_does_not_load_the_plugin() {
 }
 
 #[test]
+fn a_loader() {
+    let nix = with_failure();
+    let version = nix.run("nix --version | sed 's/.* //'").exits(0).stdout.trim().to_owned();
+    let ours = fs::canonicalize(nix.path("")).unwrap().join("ours");
+    nix.run(&format!(
+        "{DIRECT}; mkdir -p ../ours/loader ../ours/nix-{version} ../ours/nix-0.3.1; cp $PLUGIN ../ours/loader; \
+         cp $DIRECT ../ours/nix-{version}; cp $DIRECT ../ours/nix-0.3.1; chmod -R go-w ..; chmod 755 .."
+    ))
+    .exits(0);
+    let plugin = format!("nix-{version}/libnix_negative_cache.so");
+    let doctor = |prepare: &str, options: &str| {
+        let config = format!("negative-cache = true\\nplugin-files = {}/loader", ours.display());
+        nix.run(&format!("{prepare}; NIX_CONFIG=$'{config}' $COMPANION doctor {options}"))
+    };
+    let ran = has(doctor("", "").exits(0), &format!("ok       This Nix loads the plugin: '{}/loader/", ours.display()));
+    has(ran, &format!("ok       '{}' has plugins for Nix 0.3.1, {version}\n", ours.display()));
+
+    // What the loader opens matters as much as the loader.
+    let ran = doctor(&format!("chmod 666 ../ours/{plugin}"), "").exits(1);
+    has(ran, &format!("problem  Others than root can change the plugin '{}/{plugin}'", ours.display()));
+    has(doctor("", "--fix").exits(0), "fixed    ");
+
+    let ran = doctor(&format!("truncate -s 1000 ../ours/{plugin}"), "").exits(1);
+    has(
+        has(ran, "problem  This Nix does not load the plugin, although"),
+        "It says: warning: nix-negative-cache does nothing",
+    );
+
+    let ran = doctor(&format!("rm ../ours/{plugin}"), "").exits(1);
+    let ran = has(ran, &format!("problem  There is no plugin for this Nix, {version}\n"));
+    has(has(ran, "' has plugins for Nix 0.3.1.\n"), "Install the plugin for this Nix there, or take '");
+}
+
+#[test]
 fn a_plugin_that_others_can_change() {
     let nix = with_failure();
     nix.run(&format!("chmod 755 ..; {DIRECT}; cp $DIRECT ../negative_cache.so")).exits(0);

@@ -120,6 +120,13 @@ impl Scratch {
         scratch
     }
 
+    /// Without the plugin.
+    pub fn stock() -> Scratch {
+        let mut scratch = Scratch::without_setting();
+        scratch.plugin = Plugin::None;
+        scratch
+    }
+
     /// Adds a line to NIX_CONFIG.
     pub fn config(mut self, line: &str) -> Scratch {
         self.config.push_str(line);
