@@ -57,7 +57,7 @@ fn warns_once(ran: Ran) -> Ran {
 fn it_opens_the_plugin_for_this_nix() {
     let nix = Scratch::new();
     nix.expression(r#"{ bad = fail "bad"; }"#);
-    for named in ["$LOADER", "$OURS/loader", "../ours/loader/libnix_negative_cache.so", "../profile/loader/it.so"] {
+    for named in ["$LOADER", "$OURS/loader", "$PWD/../profile/loader/it.so"] {
         let line = format!(
             "mkdir -p ../profile/loader; ln -sf $LOADER ../profile/loader/it.so
              with {named} nix-build; with {named} nix-build; with {named} $COMPANION forget --all"
@@ -205,19 +205,19 @@ fn in_a_daemon() {
 fn it_starts_once_however_often_it_is_named() {
     let nix = Scratch::new();
     nix.expression(r#"{ bad = fail "bad"; }"#);
-    let copy = "cp -rL $OURS ../copy";
+    let copy = "cp -rL $OURS $COPY";
     for (prepare, named) in [
         ("", "$LOADER $LOADER"),
         ("", "$LOADER $OURS/loader"),
-        (copy, "$LOADER ../copy/loader"),
-        (copy, "../copy/loader $LOADER $PLUGIN"),
+        (copy, "$LOADER $COPY/loader"),
+        (copy, "$COPY/loader $LOADER $PLUGIN"),
         ("", "$LOADER $DIRECT"),
         ("", "$DIRECT $LOADER"),
-        (copy, "../copy/nix-$VERSION/libnix_negative_cache.so $LOADER $DIRECT"),
-        (copy, "$DIRECT ../copy/nix-$VERSION/libnix_negative_cache.so"),
+        (copy, "$COPY/nix-$VERSION/libnix_negative_cache.so $LOADER $DIRECT"),
+        (copy, "$DIRECT $COPY/nix-$VERSION/libnix_negative_cache.so"),
     ] {
         let line = format!(
-            "rm -rf ../copy; {prepare}\n named=\"{named}\"; with \"$named\" nix-build; with \"$named\" nix-build"
+            "COPY=$PWD/../copy; rm -rf $COPY; {prepare}\n named=\"{named}\"; with \"$named\" nix-build; with \"$named\" nix-build"
         );
         let ran = nix.run(&commands(&line)).exits(100).does_not_say("warning:").says_times(REFUSED, 1);
         let attempts: Vec<_> = nix.records().iter().map(|record| record["attempts"].as_u64()).collect();

@@ -4,6 +4,7 @@
 use std::cmp::Ordering;
 use std::env::consts::DLL_SUFFIX;
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 /// The folders that plugins are looked for in.
@@ -24,10 +25,12 @@ impl Installation {
         Installation { folders }
     }
 
-    /// The plugin for a version of Nix, if there is one.
+    /// The plugin for a version of Nix, if there is one. What may not be looked at may be one.
     pub fn plugin(&self, version: &str) -> Option<PathBuf> {
         let file = format!("nix-{version}/libnix_negative_cache{DLL_SUFFIX}");
-        self.folders.iter().map(|folder| folder.join(&file)).find(|path| path.symlink_metadata().is_ok())
+        let missing =
+            |path: &Path| matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound);
+        self.folders.iter().map(|folder| folder.join(&file)).find(|path| !missing(path))
     }
 
     /// The versions of Nix that there are plugins for, oldest first.
