@@ -3,6 +3,9 @@
 
 use nix_negative_cache_tests::{DIRECT, REFUSED, Ran, Scratch, beside_a_daemon};
 
+/// Starts a daemon that loads the loader, as a process of its own that can be stopped.
+const WITH_LOADER: &str = "NIX_CONFIG=$(with $LOADER printenv NIX_CONFIG) nix-daemon >";
+
 /// Each warning of the loader begins like this.
 const DOES_NOTHING: &str = "warning: nix-negative-cache does nothing";
 
@@ -193,7 +196,7 @@ fn the_build_hook_does_not_say_it_again() {
 fn in_a_daemon() {
     let nix = with_expression();
     let client = "export NIX_REMOTE=daemon NIX_CONFIG=$STOCK; nix-build -A bad; nix-build -A bad; nix-build -A good";
-    let line = beside_a_daemon(client).replace("nix-daemon >", "with $LOADER nix-daemon >");
+    let line = beside_a_daemon(client).replace("nix-daemon >", WITH_LOADER);
     nix.run(&commands(&format!("rm $THE; {line}"))).exits(0).does_not_say("negative-cache");
     assert_eq!((nix.runs("bad"), nix.runs("good")), (2, 1));
     let said = std::fs::read_to_string(nix.path("daemon-log")).unwrap();

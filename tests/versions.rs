@@ -4,6 +4,9 @@ use nix_negative_cache_tests::{
     REFUSED, Ran, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists,
 };
 
+/// Starts a daemon that loads the loader, as a process of its own that can be stopped.
+const WITH_LOADER: &str = "NIX_CONFIG=$(with $LOADER printenv NIX_CONFIG) nix-daemon >";
+
 /// How each warning of the loader begins.
 const DOES_NOTHING: &str = "warning: nix-negative-cache does nothing";
 
@@ -152,7 +155,7 @@ fn a_daemon_without_a_plugin_and_a_client_with_one() {
     let nix = with_expressions();
     let client = "export NIX_REMOTE=daemon; unset NIX_CONFIG; PATH=$NNC_OTHER_NIX_BIN:$PATH; \
                   with $LOADER nix-build -A bad; with $LOADER nix-build -A bad; with $LOADER nix-build -A good";
-    let line = beside_a_daemon(client).replace("nix-daemon >", "with $LOADER nix-daemon >");
+    let line = beside_a_daemon(client).replace("nix-daemon >", WITH_LOADER);
     let ran = with_loader(&nix, &format!("plugin $OTHER $OTHER; {line}")).exits(0).says_times(REFUSED, 1);
     ran.does_not_say(DOES_NOTHING);
     assert_eq!((nix.runs("bad"), nix.runs("good")), (1, 1));
