@@ -2,22 +2,22 @@
 //!
 //! A plugin has the ABI of exactly one build of Nix. This library needs nothing of Nix: it finds out in which one it is
 //! ([`nix`]), looks for the plugin built for it ([`installation`]), makes sure that opening it is harmless
-//! ([`plugin_file`]), and opens it. Where there is none it warns, in one line, and Nix goes on without.
+//! ([`plugin_file`]), and opens it ([`dynamic_linker`]). Where there is none it warns, in one line, and Nix goes on without.
 
+mod dynamic_linker;
 mod installation;
 mod nix;
 #[cfg(not(target_vendor = "apple"))]
 mod plugin_file;
 
-use std::error::Error;
 use std::ffi::c_void;
 use std::io::{self, Write};
 use std::panic;
 use std::path::PathBuf;
 use std::sync::Once;
 
+use dynamic_linker::Library;
 use installation::Installation;
-use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 /// Runs when the loader is opened. Older Nix does nothing else with plugins; to a newer one it is left to go on.
 #[used]
@@ -85,27 +85,16 @@ fn load() -> Result<(), String> {
     // Apple's systems refuse by themselves to open what was cut off.
     #[cfg(not(target_vendor = "apple"))]
     plugin_file::check(&plugin, version.as_str()).map_err(unusable)?;
-    // All functions are looked up now, at the price of a tenth of a millisecond: one that this build of Nix lacks would
-    // otherwise end it when it is first called.
     // SAFETY: the file is a whole library, of this project and for this Nix.
-    let library = unsafe { Library::open(Some(&plugin), RTLD_NOW | RTLD_LOCAL) }
-        .map_err(|error| unusable(format!("can't be opened: {}", reason(&error))))?;
-    // SAFETY: `src/lib.rs` of the plugin has it so.
-    let entry = unsafe { library.get::<extern "C" fn()>(b"nix_plugin_entry\0") }
-        .map(|entry| *entry)
-        .map_err(|error| unusable(format!("is incomplete: {}", reason(&error))))?;
+    let library = unsafe { Library::open(&plugin) }.map_err(|why| unusable(format!("can't be opened: {why}")))?;
+    let entry = library.symbol(c"nix_plugin_entry").map_err(|why| unusable(format!("is incomplete: {why}")))?;
+    // SAFETY: `src/lib.rs` of the plugin has it so, and the library stays open.
+    let entry = unsafe { std::mem::transmute::<*const c_void, extern "C" fn()>(entry) };
     entry();
-    // It stays for as long as the process.
-    std::mem::forget(library);
     Ok(())
-}
-
-/// What the system's dynamic linker said.
-fn reason(error: &libloading::Error) -> String {
-    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 /// The file that this library was opened from, by the name that was used.
 fn own_path() -> Option<PathBuf> {
-    nix::file_of(load as *const c_void)
+    dynamic_linker::file_of(load as *const c_void)
 }

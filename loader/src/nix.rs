@@ -1,18 +1,17 @@
 //! The Nix that this process is.
 
-use std::ffi::{CStr, OsStr, c_char, c_void};
+use std::ffi::{CStr, OsStr, c_void};
 use std::fmt;
-use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use libloading::os::unix::Library;
+use crate::dynamic_linker::Library;
 
 /// `nix::nixVersion`, a `std::string`: the program sets it before it loads plugins. The names are those of GNU's and of
 /// LLVM's library, each of which has a layout of its own.
 #[cfg(not(target_vendor = "apple"))]
-const SYMBOL: (&[u8], Layout) = (b"_ZN3nix10nixVersionB5cxx11E\0", gnu_string);
+const SYMBOL: (&CStr, Layout) = (c"_ZN3nix10nixVersionB5cxx11E", gnu_string);
 #[cfg(target_vendor = "apple")]
-const SYMBOL: (&[u8], Layout) = (b"_ZN3nix10nixVersionE\0", llvm_string);
+const SYMBOL: (&CStr, Layout) = (c"_ZN3nix10nixVersionE", llvm_string);
 
 /// Where the text of a `std::string` begins, and its length.
 type Layout = fn(*const c_void) -> (*const u8, usize);
@@ -50,8 +49,7 @@ impl fmt::Display for Version {
 /// The version of the Nix in this process, if it is one and tells.
 pub fn version() -> Option<Version> {
     let (name, layout) = SYMBOL;
-    // SAFETY: only its address is used.
-    let string = unsafe { Library::this().get::<*const c_void>(name) }.ok()?.as_raw_ptr();
+    let string = Library::program().symbol(name).ok()?;
     let (text, length) = layout(string);
     if text.is_null() || !(1..=100).contains(&length) {
         return None;
@@ -95,24 +93,6 @@ pub fn is_build_hook() -> bool {
     let name = arguments.next().unwrap_or_default();
     Path::new(&name).file_name() == Some(OsStr::new("build-remote"))
         || arguments.next().is_some_and(|argument| argument == "__build-remote")
-}
-
-/// The file that the code or data at an address was loaded from.
-pub fn file_of(address: *const c_void) -> Option<PathBuf> {
-    let mut found = libc::Dl_info {
-        dli_fname: std::ptr::null::<c_char>(),
-        dli_fbase: std::ptr::null_mut(),
-        dli_sname: std::ptr::null(),
-        dli_saddr: std::ptr::null_mut(),
-    };
-    // SAFETY: it fills the structure in, and the name lives as long as the library.
-    let name = unsafe { (libc::dladdr(address, &mut found) != 0).then_some(found.dli_fname)? };
-    if name.is_null() {
-        return None;
-    }
-    // SAFETY: not null, and so a C string.
-    let name = unsafe { CStr::from_ptr(name) };
-    Some(PathBuf::from(OsStr::from_bytes(name.to_bytes())))
 }
 
 #[cfg(test)]
