@@ -9,11 +9,16 @@
 
 namespace negative_cache {
 
-/* In a section of its own, where the loader finds it before anything of this library runs. */
+/* A note in the file of this library, where the loader finds what it was built for before anything of it runs. */
 #ifdef __ELF__
-[[gnu::section(".nix_negative_cache")]]
+[[gnu::section(".note.nix-negative-cache")]]
 #endif
-static const char builtFor[] = NIX_NEGATIVE_CACHE_NIX_VERSION_STRING;
+alignas(4) static constexpr struct
+{
+    uint32_t nameSize = sizeof name, descriptionSize = sizeof version, type = 1;
+    char name[20] = "nix-negative-cache";
+    char version[sizeof NIX_NEGATIVE_CACHE_NIX_VERSION_STRING] = NIX_NEGATIVE_CACHE_NIX_VERSION_STRING;
+} builtFor{};
 
 void enter() noexcept
 {
@@ -23,13 +28,13 @@ void enter() noexcept
         return;
     try {
         /* Nothing else of Nix may be touched before this: another build of Nix has other types behind the same names. */
-        if (nix::nixVersion != builtFor) {
-            std::cerr << "warning: the nix-negative-cache plugin was built for Nix " << builtFor << ", not for "
+        if (nix::nixVersion != builtFor.version) {
+            std::cerr << "warning: the nix-negative-cache plugin was built for Nix " << builtFor.version << ", not for "
                       << nix::nixVersion << ", and does nothing\n";
             return;
         }
         if (!compat::isSameBuild()) {
-            std::cerr << "warning: the nix-negative-cache plugin was built for another build of Nix " << builtFor
+            std::cerr << "warning: the nix-negative-cache plugin was built for another build of Nix " << builtFor.version
                       << " than this one, with other parts or changes, and does nothing\n";
             return;
         }

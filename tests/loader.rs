@@ -92,22 +92,23 @@ fn without_a_plugin_for_this_nix() {
 
 #[test]
 fn with_what_is_not_the_plugin() {
-    is_as_stock_but_says("ln -sf /nowhere $THE", "can't be looked at: No such file");
+    is_as_stock_but_says("ln -sf /nowhere $THE", "can't be read: No such file");
     is_as_stock_but_says("rm $THE; mkdir $THE", "is no file");
     is_as_stock_but_says("rm $THE; mkfifo $THE", "is no file");
     is_as_stock_but_says("rm $THE; seq 20000 > $THE", "is no shared library for this machine");
     is_as_stock_but_says("cp --remove-destination /bin/sh $THE", "is no plugin of nix-negative-cache");
     // Of another version, as far as it says itself.
-    let other =
-        "rm $THE; printf '0.3.1\\0' > ../version; objcopy --update-section .nix_negative_cache=../version $DIRECT $THE";
-    is_as_stock_but_says(other, "/libnix_negative_cache.so' was built for Nix 0.3.1. Install it again");
+    let other = "rm $THE; LC_ALL=C sed 's/\\(nix-negative-cache\\x00\\x00\\)2/\\19/' $DIRECT > $THE";
+    is_as_stock_but_says(other, "/libnix_negative_cache.so' was built for Nix 9.");
 }
 
 /// A library that says it is the plugin for this Nix.
 fn imitation(code: &str) -> String {
     format!(
-        "rm $THE; {{ echo '__attribute__((section(\".nix_negative_cache\"))) const char version[] = \"'$VERSION'\";'; \
-         echo '{code}'; }} > ../imitation.c; cc -shared -fPIC -o $THE ../imitation.c"
+        "rm $THE; {{ echo '__attribute__((section(\".note.nix-negative-cache\"), aligned(4)))'; \
+         echo 'const struct {{ int a, b, c; char name[20], version[20]; }} note'; \
+         echo '= {{ 20, 20, 1, \"nix-negative-cache\", \"'$VERSION'\" }};'; echo '{code}'; }} > ../imitation.c; \
+         cc -shared -fPIC -o $THE ../imitation.c"
     )
 }
 
@@ -143,7 +144,7 @@ fn with_a_plugin_that_may_not_be_read() {
                 with $LOADER setpriv --reuid games --regid games --clear-groups nix-instantiate --eval -E '6 * 7'";
     warns_once(nix.run(&commands(line))).says("can't be read: Permission denied");
     let line = line.replace("chmod 600 $THE", "chmod 700 $OURS/nix-*");
-    warns_once(nix.run(&commands(&line))).says("can't be looked at: Permission denied");
+    warns_once(nix.run(&commands(&line))).says("can't be read: Permission denied");
 }
 
 #[test]

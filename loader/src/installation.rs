@@ -5,24 +5,27 @@ use std::cmp::Ordering;
 use std::env::consts::DLL_SUFFIX;
 use std::fs;
 use std::io::ErrorKind;
+use std::iter;
 use std::path::{Path, PathBuf};
 
-/// The folders that plugins are looked for in.
+/// An installation, by its loader.
 #[derive(Debug)]
 pub struct Installation {
-    folders: Vec<PathBuf>,
+    loader: PathBuf,
 }
 
 impl Installation {
-    /// The one that this loader belongs to, by its name and, if there are links in that, by what they lead to: profiles are
-    /// made of links to packages that may have one plugin each.
+    /// The one that this loader belongs to.
     pub fn around(loader: &Path) -> Installation {
-        let folder = |path: &Path| fs::canonicalize(path.parent()?.parent()?).ok();
-        let real = fs::canonicalize(loader).ok();
-        let mut folders: Vec<PathBuf> =
-            [folder(loader), real.and_then(|path| folder(&path))].into_iter().flatten().collect();
-        folders.dedup();
-        Installation { folders }
+        Installation { loader: loader.to_owned() }
+    }
+
+    /// Where plugins are looked for: by the name of the loader and, if that is a link, by what it leads to. Profiles are made
+    /// of links to packages that may have one plugin each.
+    fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        let folder = |loader: &Path| Some(loader.parent()?.parent()?.to_owned());
+        let real = move || fs::canonicalize(&self.loader).ok().as_deref().and_then(folder);
+        folder(&self.loader).into_iter().chain(iter::once_with(real).flatten())
     }
 
     /// The plugin for a version of Nix, if there is one. What may not be looked at may be one.
@@ -30,12 +33,12 @@ impl Installation {
         let file = format!("nix-{version}/libnix_negative_cache{DLL_SUFFIX}");
         let missing =
             |path: &Path| matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound);
-        self.folders.iter().map(|folder| folder.join(&file)).find(|path| !missing(path))
+        self.folders().map(|folder| folder.join(&file)).find(|path| !missing(path))
     }
 
     /// The versions of Nix that there are plugins for, oldest first.
     fn versions(&self) -> Vec<String> {
-        let entries = self.folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+        let entries = self.folders().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
         let version = |name: String| Some(name.strip_prefix("nix-")?.to_owned());
         let mut versions: Vec<String> = entries
             .filter_map(|entry| version(entry.file_name().into_string().ok()?))
@@ -48,7 +51,11 @@ impl Installation {
 
     /// In words.
     pub fn what_it_has(&self) -> String {
-        let folders: Vec<String> = self.folders.iter().map(|folder| format!("'{}'", folder.display())).collect();
+        let mut folders: Vec<String> = self
+            .folders()
+            .map(|folder| format!("'{}'", fs::canonicalize(&folder).unwrap_or(folder).display()))
+            .collect();
+        folders.dedup();
         let versions = self.versions();
         let versions = if versions.is_empty() { "no Nix".to_owned() } else { format!("Nix {}", versions.join(", ")) };
         format!("{} has plugins for {versions}", folders.join(" or "))
