@@ -19,7 +19,8 @@ use std::sync::Once;
 use dynamic_linker::Library;
 use installation::Installation;
 
-/// Runs when the loader is opened. Older Nix does nothing else with plugins; to a newer one it is left to go on.
+/// Runs when the loader is opened, if it is not its own test. Older Nix does nothing else with plugins; to a newer one it is left to go on.
+#[cfg(not(test))]
 #[used]
 #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
 #[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]

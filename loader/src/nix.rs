@@ -127,15 +127,13 @@ mod tests {
         let gnu = [far.as_ptr() as usize, far.len(), 0, 0];
         assert_eq!(text(gnu.as_ptr().cast(), gnu_string), far);
 
-        let (short, long) = if cfg!(target_arch = "aarch64") {
-            let mut short = [0u8; 24];
-            (short[..5].copy_from_slice(b"2.8.0"), short[23] = 5);
-            (short, [far.as_ptr() as usize, far.len(), 1 << 63])
+        let (mut short, start, tag, long) = if cfg!(target_arch = "aarch64") {
+            ([0u8; 24], 0, (23, 5), [far.as_ptr() as usize, far.len(), 1 << 63])
         } else {
-            let mut short = [0u8; 24];
-            (short[1..6].copy_from_slice(b"2.8.0"), short[0] = 5 << 1);
-            (short, [33, far.len(), far.as_ptr() as usize])
+            ([0u8; 24], 1, (0, 5 << 1), [33, far.len(), far.as_ptr() as usize])
         };
+        short[start..start + 5].copy_from_slice(b"2.8.0");
+        short[tag.0] = tag.1;
         assert_eq!(text(short.as_ptr().cast(), llvm_string), "2.8.0");
         assert_eq!(text(long.as_ptr().cast(), llvm_string), far);
     }
