@@ -19,7 +19,8 @@ use std::sync::Once;
 use dynamic_linker::Library;
 use installation::Installation;
 
-/// Runs when the loader is opened, if it is not its own test. Older Nix does nothing else with plugins; to a newer one it is left to go on.
+/// Runs when the loader is opened (but not its own tests). Older Nix does nothing else with plugins; a newer one goes on to
+/// call the entry.
 #[cfg(not(test))]
 #[used]
 #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
