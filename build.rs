@@ -36,6 +36,7 @@ fn build() -> Result<(), String> {
     let mut compiler = cxx_build::bridge("src/lib.rs");
     compiler.files(
         [
+            "compat/build",
             "compat/daemon",
             "compat/derivations",
             "compat/evaluation",

@@ -2,6 +2,7 @@
 /* The only place that knows more than one Nix: a name for everything that its versions spell differently. No other file
    has a conditional on a version; in these, the newest Nix comes first. */
 
+#include "compat/build.hh"
 #include "compat/daemon.hh"
 #include "compat/derivations.hh"
 #include "compat/evaluation.hh"

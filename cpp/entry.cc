@@ -5,19 +5,42 @@
 #include "store.hh"
 
 #include <iostream>
+#include <utility>
 
 namespace negative_cache {
 
+/* A note in the file of this library, where the loader finds what it was built for before anything of it runs. */
+#ifdef __ELF__
+[[gnu::section(".note.nix-negative-cache")]]
+#endif
+alignas(4) static constexpr struct
+{
+    uint32_t nameSize = sizeof name, descriptionSize = sizeof version, type = 1;
+    char name[20] = "nix-negative-cache";
+    char version[sizeof NIX_NEGATIVE_CACHE_NIX_VERSION_STRING] = NIX_NEGATIVE_CACHE_NIX_VERSION_STRING;
+} builtFor{};
+
 void enter() noexcept
 {
+    /* Before 2.22 it is the loading that enters, and then the loader. */
+    static bool entered = false;
+    if (std::exchange(entered, true))
+        return;
     try {
         /* Nothing else of Nix may be touched before this: another build of Nix has other types behind the same names. */
-        if (nix::nixVersion != NIX_NEGATIVE_CACHE_NIX_VERSION_STRING) {
-            std::cerr << "warning: the nix-negative-cache plugin was built for Nix " NIX_NEGATIVE_CACHE_NIX_VERSION_STRING
-                         ", not for "
+        if (nix::nixVersion != builtFor.version) {
+            std::cerr << "warning: the nix-negative-cache plugin was built for Nix " << builtFor.version << ", not for "
                       << nix::nixVersion << ", and does nothing\n";
             return;
         }
+        if (!compat::isSameBuild()) {
+            std::cerr << "warning: the nix-negative-cache plugin was built for another build of Nix " << builtFor.version
+                      << " than this one, with other parts or changes, and does nothing\n";
+            return;
+        }
+        /* Another copy of the plugin, from another place, is at work. */
+        if (isPrimOpRegistered())
+            return;
         bool on = registerSettings();
         registerPrimOp();
         registerStore(on);

@@ -3,7 +3,7 @@
 
 namespace negative_cache {
 
-/* Registers everything. Called once, by Nix or when the plugin is loaded; never throws. */
+/* Registers everything, the first time that it is called: by Nix, the loader, or when the plugin is loaded; never throws. */
 void enter() noexcept;
 
 } // namespace negative_cache

@@ -96,10 +96,17 @@ static void knownFailure(EvalState & state, compat::Position position, Value ** 
     value.mkAttrs(attributes);
 }
 
+static constexpr auto primOpName = "__knownFailure";
+
+bool isPrimOpRegistered()
+{
+    return compat::hasPrimOp(primOpName);
+}
+
 void registerPrimOp()
 {
     compat::registerPrimOp(
-        "__knownFailure",
+        primOpName,
         "drv",
         R"(
           Return what is known of the last failure to build *drv*, a derivation or the path of one: a set with

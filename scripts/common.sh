@@ -6,7 +6,9 @@ all_versions=(2.8 2.26)
 if [ "$(id -u)" -eq 0 ]; then cache=/var/cache; else cache=${XDG_CACHE_HOME:-$HOME/.cache}; fi
 cache=${NIX_NEGATIVE_CACHE_DEV:-$cache/nix-negative-cache}
 target=$project/target
-companion_folder=$target/companion/release
+# What is built is put together here as it would be installed, with the plugins for all versions side by side.
+installed=$target/installed
+companion_folder=$installed/bin
 
 say() { printf '\n==> %s\n' "$*" >&2; }
 die() { printf '%s\n' "error: $*" >&2; exit 1; }
@@ -42,8 +44,10 @@ need_rust() {
 }
 
 bin_of() { echo "$cache/nix-$1/bin"; }
-# plugin_of VERSION [FEATURE]
-plugin_of() { echo "$target/nix-$1${2:+-$2}/release/libnix_negative_cache.so"; }
+# All of the version of a Nix that is known by its beginning.
+nix_version() { sed -n 's/^Version: *//p' "$cache/nix-$1/lib/pkgconfig/nix-store.pc"; }
+# What plugin-files names, with everything built as usual or with a feature: loader_of [FEATURE]
+loader_of() { echo "$installed${1:+-$1}/lib/nix-negative-cache/loader/libnix_negative_cache.so"; }
 
 # A source of Debian packages for the given suite, at the mirror that this machine uses.
 mirror() {
@@ -59,20 +63,31 @@ get_nix() {
     "$project/scripts/get-nix-$1" "$project" "$cache"
 }
 
-# build_plugin VERSION [FEATURE]: builds the plugin for that Nix, and the companion program. Says nothing if there is
-# nothing to do.
+# install_build PREFIX VERSION PLUGIN: puts the loader, a plugin and the companion program where they belong below PREFIX.
+# Nothing that is there already and may be in use is written over.
+install_build() {
+    local prefix=$1 version=$2 plugin=$3 libraries=$1/lib/nix-negative-cache built=$target/companion/release
+    install -CD "$built/libnix_negative_cache_loader.so" "$libraries/loader/libnix_negative_cache.so"
+    install -CD "$plugin" "$libraries/nix-$version/libnix_negative_cache.so"
+    install -CD "$built/nix-negative-cache" "$prefix/bin/nix-negative-cache"
+}
+
+# build_plugin VERSION [FEATURE]: builds the plugin for that Nix, the loader and the companion program, and installs them in
+# $installed or $installed-FEATURE. Says nothing if there is nothing to do.
 build_plugin() {
+    local folder=$target/nix-$1${2:+-$2}
     need_rust
     (
         cd "$project"
-        CARGO_TARGET_DIR=$target/companion cargo build --quiet --locked --release -p nix-negative-cache
+        CARGO_TARGET_DIR=$target/companion cargo build --quiet --locked --release \
+            -p nix-negative-cache -p nix-negative-cache-loader
         export PKG_CONFIG_PATH=$cache/nix-$1/lib/pkgconfig
         # A Nix that was built in a root of its own needs that root's compiler and headers.
         if [ -d "$cache/nix-$1/tools" ]; then
             export NNC_PROJECT=$project PKG_CONFIG=$cache/nix-$1/tools/pkg-config CXX=$cache/nix-$1/tools/g++
         fi
-        [ -e "$(plugin_of "$@")" ] || say "Building the plugin for Nix $1${2:+ with $2}"
-        CARGO_TARGET_DIR=$target/nix-$1${2:+-$2} \
-            cargo build --quiet --locked --release -p nix-negative-cache-plugin ${2:+--features "$2"}
+        [ -e "$folder/release/libnix_negative_cache.so" ] || say "Building the plugin for Nix $1${2:+ with $2}"
+        CARGO_TARGET_DIR=$folder cargo build --quiet --locked --release -p nix-negative-cache-plugin ${2:+--features "$2"}
+        install_build "$installed${2:+-$2}" "$(nix_version "$1")" "$folder/release/libnix_negative_cache.so"
     )
 }

@@ -341,8 +341,8 @@ fn a_file_system_that_became_read_only() {
 #[test]
 fn no_permission() {
     // Root may do anything, so this store belongs to somebody else, but for the folder of the database.
-    let own = "cp $PLUGIN ../plugin.so && mkdir -p ../var && chown -R 65534:65534 ..; \
-               export NIX_CONFIG=\"negative-cache = true\"$'\\n'\"plugin-files = $PWD/../plugin.so\"; \
+    let own = "cp -r $INSTALLATION ../installation && mkdir -p ../var && chown -R 65534:65534 ..; \
+               export NIX_CONFIG=\"negative-cache = true\"$'\\n'\"plugin-files = $PWD/../installation/loader/libnix_negative_cache.so\"; \
                as() { setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"; };";
     let nix = with_expressions();
     builds_as_stock_with(&nix, &format!("{own} mkdir -m 700 ../var/negative-cache; as BUILD"), "Permission denied");

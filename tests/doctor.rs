@@ -4,7 +4,9 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
-use nix_negative_cache_tests::{Ran, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists};
+use nix_negative_cache_tests::{
+    DIRECT, Ran, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists,
+};
 
 /// With one record.
 fn with_failure() -> Scratch {
@@ -261,9 +263,43 @@ fn a_nix_that_does_not_load_the_plugin() {
 }
 
 #[test]
+fn a_loader() {
+    let nix = with_failure();
+    let version = nix.run("nix --version | sed 's/.* //'").exits(0).stdout.trim().to_owned();
+    let ours = fs::canonicalize(nix.path("")).unwrap().join("ours");
+    nix.run(&format!(
+        "{DIRECT}; mkdir -p ../ours/loader ../ours/nix-{version} ../ours/nix-0.3.1; cp $PLUGIN ../ours/loader; \
+         cp $DIRECT ../ours/nix-{version}; cp $DIRECT ../ours/nix-0.3.1; chmod -R go-w ..; chmod 755 .."
+    ))
+    .exits(0);
+    let plugin = format!("nix-{version}/libnix_negative_cache.so");
+    let doctor = |prepare: &str, options: &str| {
+        let config = format!("negative-cache = true\\nplugin-files = {}/loader", ours.display());
+        nix.run(&format!("{prepare}; NIX_CONFIG=$'{config}' $COMPANION doctor {options}"))
+    };
+    let ran = has(doctor("", "").exits(0), &format!("ok       This Nix loads the plugin: '{}/loader/", ours.display()));
+    has(ran, &format!("ok       '{}' has plugins for Nix 0.3.1, {version}\n", ours.display()));
+
+    // What the loader opens matters as much as the loader.
+    let ran = doctor(&format!("chmod 666 ../ours/{plugin}"), "").exits(1);
+    has(ran, &format!("problem  Others than root can change the plugin '{}/{plugin}'", ours.display()));
+    has(doctor("", "--fix").exits(0), "fixed    ");
+
+    let ran = doctor(&format!("truncate -s 1000 ../ours/{plugin}"), "").exits(1);
+    has(
+        has(ran, "problem  This Nix does not load the plugin, although"),
+        "It says: warning: nix-negative-cache does nothing",
+    );
+
+    let ran = doctor(&format!("rm ../ours/{plugin}"), "").exits(1);
+    let ran = has(ran, &format!("problem  There is no plugin for this Nix, {version}\n"));
+    has(has(ran, "' has plugins for Nix 0.3.1.\n"), "Install the plugin for this Nix there, or take '");
+}
+
+#[test]
 fn a_plugin_that_others_can_change() {
     let nix = with_failure();
-    nix.run("chmod 755 ..; cp $PLUGIN ../negative_cache.so").exits(0);
+    nix.run(&format!("chmod 755 ..; {DIRECT}; cp $DIRECT ../negative_cache.so")).exits(0);
     let plugin = nix.path("negative_cache.so");
     let doctor = |options: &str| {
         let config = format!("negative-cache = true\\nplugin-files = {}", plugin.display());
@@ -424,8 +460,8 @@ fn a_store_that_belongs_to_one_user() {
     let nix = Scratch::new();
     nix.expression(r#"{ bad = fail "bad"; }"#);
     let ran = nix.run(
-        "cp $PLUGIN ../plugin.so; cp $COMPANION ../companion; chown -R news: ..
-         export NIX_CONFIG=$'negative-cache = true\\nplugin-files = '$PWD/../plugin.so
+        "cp -r $INSTALLATION ../installation; cp $COMPANION ../companion; chown -R news: ..
+         export NIX_CONFIG=$'negative-cache = true\\nplugin-files = '$PWD/../installation/loader/libnix_negative_cache.so
          as_news() { COMPANION=$PWD/../companion setpriv --reuid news --regid news --clear-groups \"$@\"; }
          as_news nix-build; as_news $PWD/../companion doctor --fix || exit
          chown -R root ../var/negative-cache

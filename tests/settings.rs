@@ -1,6 +1,6 @@
 //! The settings: shown, checked, in Nix's order of precedence; and off is off.
 
-use nix_negative_cache_tests::{Scratch, exists};
+use nix_negative_cache_tests::{DIRECT, Scratch, exists};
 
 const SHOW: &str = "nix show-config";
 
@@ -181,7 +181,7 @@ fn another_database_can_be_chosen() {
 #[test]
 fn the_plugin_links_no_nix_library_and_registers_nothing_by_itself() {
     let nix = Scratch::new();
-    let needed = nix.run("readelf -d $PLUGIN | grep NEEDED").exits(0);
+    let needed = nix.run(&format!("{DIRECT}; readelf -d $DIRECT | grep NEEDED")).exits(0);
     assert!(!needed.stdout.contains("libnix"), "{needed}");
     assert!(needed.stdout.contains("libsqlite3.so.0"), "the system's SQLite, which Nix uses: {needed}");
 }

@@ -1,20 +1,29 @@
 //! A client and a daemon of different versions of Nix. `./dev test --all` runs this for each pair.
 
-use nix_negative_cache_tests::{REFUSED, Scratch, among_users, among_users_of_a_stock_daemon, exists};
+use nix_negative_cache_tests::{
+    REFUSED, Ran, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists,
+};
 
-/// What makes `other` run a command with the other Nix, without the plugin or with its own.
+/// Starts a daemon that loads the loader, as a process of its own that can be stopped.
+const WITH_LOADER: &str = "NIX_CONFIG=$(with $LOADER printenv NIX_CONFIG) nix-daemon >";
+
+/// How each warning of the loader begins.
+const DOES_NOTHING: &str = "warning: nix-negative-cache does nothing";
+
+/// What makes `other` run a command with the other Nix, and the same configuration.
 const OTHER: &str = r#"
-    cp $NNC_OTHER_PLUGIN ../other-plugin.so
-    other() { PATH=$NNC_OTHER_NIX_BIN:$PATH NIX_CONFIG=${NIX_CONFIG//plugin.so/other-plugin.so} as "$@"; }
+    other() { PATH=$NNC_OTHER_NIX_BIN:$PATH as "$@"; }
 "#;
+
+/// Where its programs are.
+fn other_nix() -> String {
+    let name = "NNC_OTHER_NIX_BIN";
+    std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run this with ./dev test --all"))
+}
 
 /// Commands that can use the other Nix, which the environment names.
 fn commands(commands: &str) -> String {
-    let exports = ["NNC_OTHER_NIX_BIN", "NNC_OTHER_PLUGIN"].map(|name| {
-        let value = std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run this with ./dev test --all"));
-        format!("export {name}='{value}'\n")
-    });
-    exports.concat() + OTHER + commands
+    format!("export NNC_OTHER_NIX_BIN={}\n{OTHER}{commands}", other_nix())
 }
 
 fn with_expressions() -> Scratch {
@@ -82,4 +91,74 @@ fn both_with_the_plugin() {
     .says_times(REFUSED, 3);
     assert_eq!((nix.runs("bad"), nix.recorded().len()), (2, 1), "{ran}");
     assert!(!exists(&nix.personal_database("games")), "{ran}");
+}
+
+/* ---- One loader for both ---- */
+
+/// What makes `$OURS`, an installation without plugins, and has `both` run a command with this Nix and the other one.
+const OURS: &str = r#"
+    OURS=$PWD/../ours; LIBRARY=libnix_negative_cache.so; LOADER=$OURS/loader/$LIBRARY
+    mkdir -p $OURS/loader; cp $PLUGIN $OURS/loader; rm -rf $OURS/nix-*
+    both() { "$@"; PATH=$NNC_OTHER_NIX_BIN:$PATH "$@"; }
+    THIS=$(nix --version | sed 's/.* //'); OTHER=$(PATH=$NNC_OTHER_NIX_BIN; nix --version); OTHER=${OTHER##* }
+    plugin() { mkdir -p $OURS/nix-$2; cp $INSTALLATION/nix-$1/$LIBRARY $OURS/nix-$2; }
+    with() { NIX_CONFIG=$'negative-cache = true\nplugin-files = '$1 "${@:2}"; }
+"#;
+
+fn with_loader(nix: &Scratch, line: &str) -> Ran {
+    nix.run(&format!("export NNC_OTHER_NIX_BIN={}\n{OURS}\n{line}", other_nix()))
+}
+
+#[test]
+fn each_gets_its_own_plugin() {
+    for named in ["$LOADER", "$OURS/loader"] {
+        let nix = with_expressions();
+        let line = format!("plugin $THIS $THIS; plugin $OTHER $OTHER; both with {named} nix-build -A bad");
+        let ran = with_loader(&nix, &line).exits(100).does_not_say("warning:");
+        // Nix's versions are part of where a failure is believed, so that each builds it.
+        assert_eq!(nix.runs("bad"), 2, "{ran}");
+        let ran = with_loader(&nix, &line).exits(100).does_not_say("warning:");
+        assert!(ran.stderr.contains(REFUSED), "{ran}");
+    }
+}
+
+#[test]
+fn the_one_without_a_plugin_warns() {
+    for named in ["$LOADER", "$OURS/loader"] {
+        let nix = with_expressions();
+        let line = format!(
+            "plugin $OTHER $OTHER; with {named} nix-build -A bad; with {named} nix-build -A bad; echo $?
+             both with {named} nix-instantiate --eval -E 'builtins ? knownFailure'"
+        );
+        let ran = with_loader(&nix, &line).exits(0).says_times(DOES_NOTHING, 3).does_not_say(REFUSED);
+        ran.says("/ours' has plugins for Nix 2.").prints("100\nfalse\ntrue");
+        assert_eq!(nix.runs("bad"), 2);
+    }
+}
+
+#[test]
+fn the_others_plugin_in_the_place_of_its_own() {
+    for named in ["$LOADER", "$OURS/loader"] {
+        let nix = with_expressions();
+        let line = format!(
+            "plugin $OTHER $THIS; plugin $THIS $OTHER; both with {named} nix-build -A bad; echo $?
+             both with {named} nix-instantiate --eval -E 'builtins ? knownFailure'"
+        );
+        let ran = with_loader(&nix, &line).exits(0).says_times(DOES_NOTHING, 4).says_times("was built for Nix 2.", 4);
+        ran.does_not_say(REFUSED).prints("100\nfalse\nfalse");
+        assert_eq!(nix.runs("bad"), 2);
+    }
+}
+
+#[test]
+fn a_daemon_without_a_plugin_and_a_client_with_one() {
+    let nix = with_expressions();
+    let client = "export NIX_REMOTE=daemon; unset NIX_CONFIG; PATH=$NNC_OTHER_NIX_BIN:$PATH; \
+                  with $LOADER nix-build -A bad; with $LOADER nix-build -A bad; with $LOADER nix-build -A good";
+    let line = beside_a_daemon(client).replace("nix-daemon >", WITH_LOADER);
+    let ran = with_loader(&nix, &format!("plugin $OTHER $OTHER; {line}")).exits(0).says_times(REFUSED, 1);
+    ran.does_not_say(DOES_NOTHING);
+    assert_eq!((nix.runs("bad"), nix.runs("good")), (1, 1));
+    let said = std::fs::read_to_string(nix.path("daemon-log")).unwrap();
+    assert_eq!(said.matches(DOES_NOTHING).count(), 1, "{said}");
 }

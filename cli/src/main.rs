@@ -4,6 +4,9 @@
 mod args;
 mod databases;
 mod doctor;
+/// What the loader finds, found in the same way. The loader itself can't be linked: it acts when it is loaded.
+#[path = "../../loader/src/installation.rs"]
+mod installation;
 mod links;
 mod nix;
 mod output;

@@ -1,5 +1,7 @@
 #include "evaluation.hh"
 
+#include <algorithm>
+
 namespace negative_cache::compat {
 
 using namespace nix;
@@ -21,6 +23,16 @@ void registerPrimOp(
         .fun = function,
 #endif
     });
+}
+
+bool hasPrimOp(const char * name)
+{
+#if NIX_AT_LEAST(2, 31)
+    auto * all = &RegisterPrimOp::primOps();
+#else
+    auto * all = RegisterPrimOp::primOps;
+#endif
+    return all && std::any_of(all->begin(), all->end(), [&](auto & primOp) { return primOp.name == name; });
 }
 
 bool isPureEvaluation([[maybe_unused]] EvalState & state)

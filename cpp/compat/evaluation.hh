@@ -18,6 +18,9 @@ void registerPrimOp(
     const char * documentation,
     void (*function)(nix::EvalState & state, Position position, nix::Value ** arguments, nix::Value & value));
 
+/* Whether somebody has added one of this name, before evaluators are made. */
+bool hasPrimOp(const char * name);
+
 bool isPureEvaluation(nix::EvalState & state);
 
 /* Throws an evaluation error at a position. */

@@ -80,12 +80,4 @@ void applyConfiguration(nix::AbstractConfig & config);
 /* An absolute path without `.`, `..` and superfluous slashes. */
 std::string canonicalPath(const std::string & path);
 
-/* Whether Nix calls `nix_plugin_entry` after it has opened the plugin (since 2.22, `initPlugins`); if not, the plugin
-   starts itself when it is loaded. */
-#if NIX_AT_LEAST(2, 22)
-inline constexpr bool nixCallsEntry = true;
-#else
-inline constexpr bool nixCallsEntry = false;
-#endif
-
 } // namespace negative_cache::compat

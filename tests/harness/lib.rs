@@ -22,7 +22,7 @@ pub const CLIENT: &str = "export NIX_REMOTE=daemon NIX_CONFIG='substituters ='";
 /// What lets two unprivileged users of every Debian, `games` and `news`, do things: `as USER COMMAND…`. The variables
 /// `WITH` and `WITHOUT` are configurations of Nix with the plugin on and without it.
 pub const TWO_USERS: &str = r#"
-    chmod 755 ..; cp $PLUGIN ../plugin.so; cp $COMPANION ../companion
+    chmod 755 ..; cp -r $INSTALLATION ../installation; cp $COMPANION ../companion
     for user in games news; do mkdir -p ../home-$user; chown $user: ../home-$user; done
     as() {
         local user=$1; shift
@@ -31,9 +31,12 @@ pub const TWO_USERS: &str = r#"
             setpriv --reuid $user --regid $user --clear-groups "$@"
     }
     WITHOUT='substituters ='
-    WITH=$WITHOUT$'\n'"negative-cache = true"$'\n'"plugin-files = $PWD/../plugin.so"
+    WITH=$WITHOUT$'\n'"negative-cache = true"$'\n'"plugin-files = $PWD/../installation/loader/libnix_negative_cache.so"
     export NIX_CONFIG=$WITHOUT
 "#;
+
+/// What sets `DIRECT` to the plugin for this Nix itself, which the loader opens.
+pub const DIRECT: &str = "DIRECT=$INSTALLATION/nix-$(nix --version | sed 's/.* //')/libnix_negative_cache.so";
 
 /// Each derivation writes a line to a file outside the store when its builder runs: that is how runs are counted.
 const DERIVATIONS: &str = r#"
@@ -61,7 +64,12 @@ fn from_environment(name: &str) -> PathBuf {
     PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run the tests with ./dev test")))
 }
 
-/// The plugin that Nix loads.
+/// The folder that has the folder of a loader, and those of the plugins beside it.
+fn installation_of(loader: &Path) -> &Path {
+    loader.ancestors().nth(2).expect("a loader in an installation")
+}
+
+/// The plugin that Nix loads, by way of the loader.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Plugin {
     /// As it is installed.
@@ -109,6 +117,13 @@ impl Scratch {
              experimental-features = nix-command flakes ca-derivations impure-derivations\n",
         );
         scratch.write("work/lib.nix", &DERIVATIONS.replace("@FOLDER@", &scratch.path("").to_string_lossy()));
+        scratch
+    }
+
+    /// Without the plugin.
+    pub fn stock() -> Scratch {
+        let mut scratch = Scratch::without_setting();
+        scratch.plugin = Plugin::None;
         scratch
     }
 
@@ -171,7 +186,8 @@ impl Scratch {
             .env("NIX_BUILD_SHELL", "/bin/bash")
             .env("NIX_CONFIG", self.config.clone() + &plugin_files.collect::<String>())
             .env("COMPANION", from_environment("NNC_COMPANION"))
-            .envs(plugin.map(|plugin| ("PLUGIN", plugin)))
+            .envs(plugin.as_deref().map(|plugin| ("INSTALLATION", installation_of(plugin))))
+            .envs(plugin.as_deref().map(|plugin| ("PLUGIN", plugin)))
             .envs(self.sanitizers())
             .envs(variables.iter().copied())
             .stdin(Stdio::null())

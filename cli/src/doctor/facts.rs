@@ -14,6 +14,7 @@ use nix_negative_cache_core::machine;
 use nix_negative_cache_core::settings::Settings;
 
 use crate::args::DatabaseArguments;
+use crate::installation::Installation;
 use crate::nix::{self, Configuration, ENABLE, NixError, Store};
 
 /// All of it.
@@ -37,8 +38,10 @@ pub struct Nix {
     pub configuration: Result<Configuration, NixError>,
     /// Whether it starts at least without its plugins.
     pub starts_without_plugins: bool,
-    /// The plugin's files, as far as one can tell, of those in `plugin-files`.
+    /// The plugin's files, as far as one can tell, of those in `plugin-files`: loaders, or plugins themselves.
     pub plugins: Vec<PathBuf>,
+    /// The loaders among them, and what is installed beside each.
+    pub loaders: Vec<(PathBuf, Installation)>,
     /// Where Nix itself has its state, and where this program thinks so.
     pub state: (Option<PathBuf>, PathBuf),
 }
@@ -139,6 +142,8 @@ impl Nix {
         let starts_without_plugins = without_plugins.is_ok();
         let version = without_plugins.or_else(|_| nix::version(&[]));
         let plugins = configuration.as_ref().map(plugins).unwrap_or_default();
+        let loaders = plugins.iter().filter(|file| is_loader(file));
+        let loaders = loaders.map(|file| (file.clone(), Installation::around(file))).collect();
         let own_state = nix::folder("State directory", &WITHOUT_PLUGINS).map(PathBuf::from);
         Nix {
             program: in_path("nix"),
@@ -146,6 +151,7 @@ impl Nix {
             configuration,
             starts_without_plugins,
             plugins,
+            loaders,
             state: (own_state, state.to_owned()),
         }
     }
@@ -153,6 +159,12 @@ impl Nix {
     /// The value of a setting, if Nix tells.
     pub fn setting(&self, name: &str) -> Option<&str> {
         self.configuration.as_ref().ok()?.values.get(name).map(String::as_str)
+    }
+
+    /// The plugins that loaders open in this Nix.
+    pub fn opened_plugins(&self) -> impl Iterator<Item = PathBuf> {
+        let version = self.version.as_deref().ok();
+        self.loaders.iter().filter_map(move |(_, installation)| installation.plugin(version?))
     }
 
     /// Whether it loads the plugin.
@@ -193,6 +205,12 @@ fn plugins(configuration: &Configuration) -> Vec<PathBuf> {
         [_] => files,
         _ => files.into_iter().filter(|file| ours(file)).collect(),
     }
+}
+
+/// A loader is in a folder of that name; a plugin is in one that has its version.
+fn is_loader(file: &Path) -> bool {
+    let in_loader = |file: &Path| file.parent().and_then(Path::file_name).is_some_and(|folder| folder == "loader");
+    in_loader(file) || fs::canonicalize(file).is_ok_and(|file| in_loader(&file))
 }
 
 /// A file, or those in a folder (`initPlugins` loads them all).

@@ -51,7 +51,9 @@ pub fn check_plugin(facts: &Facts) -> Vec<Finding> {
     let files: Vec<String> = nix.plugins.iter().map(|file| format!("'{}'", file.display())).collect();
     let files = files.join(" and ");
     if nix.loads_plugin() {
-        return vec![Finding::ok(format!("This Nix loads the plugin: {files}"))];
+        let mut findings = vec![Finding::ok(format!("This Nix loads the plugin: {files}"))];
+        findings.extend(nix.loaders.iter().map(|(_, installation)| Finding::ok(installation.what_it_has())));
+        return findings;
     }
     if files.is_empty() {
         let advice = "To have it load the plugin, add  plugin-files = /path/to/libnix_negative_cache.so  to nix.conf.";
@@ -60,6 +62,15 @@ pub fn check_plugin(facts: &Facts) -> Vec<Finding> {
         } else {
             Finding::problem("This Nix does not load the plugin").advice(advice)
         }];
+    }
+    if let (Ok(version), [(loader, installation)]) = (&nix.version, nix.loaders.as_slice())
+        && installation.plugin(version).is_none()
+    {
+        let problem = Finding::problem(format!("There is no plugin for this Nix, {version}"));
+        return vec![problem.advice(format!("{}.", installation.what_it_has())).advice(format!(
+            "Install the plugin for this Nix there, or take '{}' out of 'plugin-files'.",
+            loader.display()
+        ))];
     }
     let problem = Finding::problem(format!("This Nix does not load the plugin, although 'plugin-files' has {files}"));
     let said: Vec<&str> = configuration.said.lines().filter(|line| line.contains("plugin")).collect();
@@ -73,7 +84,8 @@ pub fn check_plugin(facts: &Facts) -> Vec<Finding> {
 
 /// Whether the plugin's files are such that everybody who is meant to can load them, and nobody can change them.
 pub fn check_plugin_files(facts: &Facts) -> Vec<Finding> {
-    facts.nix.plugins.iter().flat_map(|path| check_plugin_file(facts, path)).collect()
+    let files = facts.nix.plugins.iter().cloned().chain(facts.nix.opened_plugins());
+    files.flat_map(|path| check_plugin_file(facts, &path)).collect()
 }
 
 fn check_plugin_file(facts: &Facts, path: &Path) -> Vec<Finding> {

@@ -1,0 +1,20 @@
+#pragma once
+/* The Nix that loads the plugin. */
+
+#include "nix.hh"
+
+namespace negative_cache::compat {
+
+/* Whether Nix calls `nix_plugin_entry` after it has opened the plugin (since 2.22, `initPlugins`); if not, the plugin
+   starts itself when it is loaded. */
+#if NIX_AT_LEAST(2, 22)
+inline constexpr bool nixCallsEntry = true;
+#else
+inline constexpr bool nixCallsEntry = false;
+#endif
+
+/* Whether the Nix of this process is the one whose headers this was compiled with, of the same version, as far as can be
+   told from what it exports. */
+bool isSameBuild();
+
+} // namespace negative_cache::compat

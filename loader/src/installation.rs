@@ -1,0 +1,115 @@
+//! The plugins beside the loader: `nix-VERSION/libnix_negative_cache.so`, each for exactly that Nix, and the loader in a
+//! folder of its own, since Nix opens all that is in a folder named in `plugin-files`.
+
+use std::cmp::Ordering;
+use std::env::consts::DLL_SUFFIX;
+use std::fs;
+use std::io::ErrorKind;
+use std::iter;
+use std::path::{Path, PathBuf};
+
+/// An installation, by its loader.
+#[derive(Debug)]
+pub struct Installation {
+    loader: PathBuf,
+}
+
+impl Installation {
+    /// The one that this loader belongs to.
+    pub fn around(loader: &Path) -> Installation {
+        Installation { loader: loader.to_owned() }
+    }
+
+    /// Where plugins are looked for: by the name of the loader and, if that is a link, by what it leads to. Profiles are made
+    /// of links to packages that may have one plugin each.
+    fn folders(&self) -> impl Iterator<Item = PathBuf> {
+        let folder = |loader: &Path| Some(loader.parent()?.parent()?.to_owned());
+        let real = move || fs::canonicalize(&self.loader).ok().as_deref().and_then(folder);
+        folder(&self.loader).into_iter().chain(iter::once_with(real).flatten())
+    }
+
+    /// The plugin for a version of Nix, if there is one. What may not be looked at may be one.
+    pub fn plugin(&self, version: &str) -> Option<PathBuf> {
+        let file = format!("nix-{version}/libnix_negative_cache{DLL_SUFFIX}");
+        let missing =
+            |path: &Path| matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound);
+        self.folders().map(|folder| folder.join(&file)).find(|path| !missing(path))
+    }
+
+    /// The versions of Nix that there are plugins for, oldest first.
+    fn versions(&self) -> Vec<String> {
+        let entries = self.folders().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+        let version = |name: String| Some(name.strip_prefix("nix-")?.to_owned());
+        let mut versions: Vec<String> = entries
+            .filter_map(|entry| version(entry.file_name().into_string().ok()?))
+            .filter(|version| self.plugin(version).is_some())
+            .collect();
+        versions.sort_by(|a, b| compare_versions(a, b));
+        versions.dedup();
+        versions
+    }
+
+    /// In words.
+    pub fn what_it_has(&self) -> String {
+        let mut folders: Vec<String> = self
+            .folders()
+            .map(|folder| format!("'{}'", fs::canonicalize(&folder).unwrap_or(folder).display()))
+            .collect();
+        folders.dedup();
+        let versions = self.versions();
+        let versions = if versions.is_empty() { "no Nix".to_owned() } else { format!("Nix {}", versions.join(", ")) };
+        format!("{} has plugins for {versions}", folders.join(" or "))
+    }
+}
+
+/// By their numbers.
+fn compare_versions(a: &str, b: &str) -> Ordering {
+    let numbers = |version: &str| -> Vec<u64> {
+        version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0)).collect()
+    };
+    numbers(a).cmp(&numbers(b)).then_with(|| a.cmp(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn with_versions(folder: &Path, versions: &[&str]) -> PathBuf {
+        fs::create_dir_all(folder.join("loader")).unwrap();
+        let loader = folder.join("loader/libnix_negative_cache.so");
+        fs::write(&loader, "").unwrap();
+        for version in versions {
+            fs::create_dir(folder.join(format!("nix-{version}"))).unwrap();
+            fs::write(folder.join(format!("nix-{version}/libnix_negative_cache{DLL_SUFFIX}")), "").unwrap();
+        }
+        loader
+    }
+
+    #[test]
+    fn the_plugins_are_beside_the_folder_of_the_loader() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        let loader = with_versions(&root, &["2.26.3", "2.8.0", "2.32.0pre1"]);
+        fs::create_dir(root.join("nix-2.9.0")).unwrap();
+        let installation = Installation::around(&loader);
+        assert_eq!(installation.plugin("2.9.0"), None);
+        let plugin = root.join(format!("nix-2.8.0/libnix_negative_cache{DLL_SUFFIX}"));
+        assert_eq!(installation.plugin("2.8.0"), Some(plugin));
+        let words = format!("'{}' has plugins for Nix 2.8.0, 2.26.3, 2.32.0pre1", root.display());
+        assert_eq!(installation.what_it_has(), words);
+    }
+
+    #[test]
+    fn a_profile_of_links_has_what_either_side_has() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        let loader = with_versions(&root.join("package"), &["2.8.0"]);
+        let profile = with_versions(&root.join("profile"), &["2.26.3"]);
+        fs::remove_file(&profile).unwrap();
+        symlink(loader, &profile).unwrap();
+        let installation = Installation::around(&profile);
+        assert!(installation.plugin("2.8.0").is_some() && installation.plugin("2.26.3").is_some());
+        assert!(installation.what_it_has().ends_with("has plugins for Nix 2.8.0, 2.26.3"));
+    }
+}

@@ -1,0 +1,146 @@
+//! The Nix that this process is.
+
+use std::ffi::{CStr, OsStr, c_void};
+use std::fmt;
+use std::path::Path;
+
+use crate::dynamic_linker::Library;
+
+/// `nix::nixVersion`, a `std::string`: the program sets it before it loads plugins. The names are those of GNU's and of
+/// LLVM's library, each of which has a layout of its own.
+#[cfg(not(target_vendor = "apple"))]
+const SYMBOL: (&CStr, Layout) = (c"_ZN3nix10nixVersionB5cxx11E", gnu_string);
+#[cfg(target_vendor = "apple")]
+const SYMBOL: (&CStr, Layout) = (c"_ZN3nix10nixVersionE", llvm_string);
+
+/// Where the text of a `std::string` begins, and its length.
+type Layout = fn(*const c_void) -> (*const u8, usize);
+
+/// A version as Nix spells it, such as 2.26.3 or 2.32.0pre20250901_abc.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Version(String);
+
+impl Version {
+    /// Anything else than a version could lead to another folder.
+    fn new(text: &[u8]) -> Option<Version> {
+        let text = std::str::from_utf8(text).ok()?;
+        let fits = text.starts_with(|c: char| c.is_ascii_digit())
+            && text.chars().all(|c| c.is_ascii_alphanumeric() || "._-+".contains(c));
+        fits.then(|| Version(text.to_owned()))
+    }
+
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether it calls `nix_plugin_entry` (since 2.22) instead of leaving everything to what runs when it opens a plugin.
+    pub fn calls_entry(&self) -> bool {
+        let mut numbers = self.0.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+        (numbers.next(), numbers.next()) >= (Some(2u32), Some(22u32))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The version of the Nix in this process, if it is one and tells.
+pub fn version() -> Option<Version> {
+    let (name, layout) = SYMBOL;
+    let string = Library::program().symbol(name).ok()?;
+    let (text, length) = layout(string);
+    if text.is_null() || !(1..=100).contains(&length) {
+        return None;
+    }
+    // SAFETY: a string of the program has so many bytes there, and nothing changes it any more.
+    Version::new(unsafe { std::slice::from_raw_parts(text, length) })
+}
+
+/// libstdc++: pointer and length come first, however short the text is.
+#[cfg_attr(target_vendor = "apple", allow(dead_code))]
+fn gnu_string(string: *const c_void) -> (*const u8, usize) {
+    // SAFETY: the caller has a string of this layout.
+    unsafe { (*string.cast::<*const u8>(), *string.cast::<usize>().add(1)) }
+}
+
+/// libc++: three words, in which a short text is itself. One bit tells, with the length in the other seven: of the first
+/// byte, or of the last one in the layout that Apple has on ARM.
+#[cfg_attr(not(target_vendor = "apple"), allow(dead_code))]
+fn llvm_string(string: *const c_void) -> (*const u8, usize) {
+    let bytes = string.cast::<u8>();
+    let words = string.cast::<usize>();
+    // SAFETY: the caller has a string of this layout.
+    unsafe {
+        if cfg!(target_arch = "aarch64") {
+            match *bytes.add(23) {
+                short if short & 0x80 == 0 => (bytes, short.into()),
+                _ => (*words.cast::<*const u8>(), *words.add(1)),
+            }
+        } else {
+            match *bytes {
+                short if short & 1 == 0 => (bytes.add(1), (short >> 1).into()),
+                _ => (*words.add(2).cast::<*const u8>(), *words.add(1)),
+            }
+        }
+    }
+}
+
+/// Whether this process is what another Nix has started to ask other machines to build.
+pub fn is_build_hook() -> bool {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    Path::new(&name).file_name() == Some(OsStr::new("build-remote"))
+        || arguments.next().is_some_and(|argument| argument == "__build-remote")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_is_nothing_but_a_version() {
+        for text in ["2.8.0", "2.26.3", "2.32.0pre20250901_0123abc", "2.19.0-dev+1"] {
+            assert_eq!(Version::new(text.as_bytes()).unwrap().as_str(), text);
+        }
+        for text in ["", "../2.8", "2/8", "2.8\0", "2.8\n", "nix", "2.8 "] {
+            assert_eq!(Version::new(text.as_bytes()), None, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn entries_are_called_since_2_22() {
+        let calls = |text: &str| Version::new(text.as_bytes()).unwrap().calls_entry();
+        assert!(["2.22.0", "2.22pre1", "2.26.3", "2.35.2", "3.0", "3"].into_iter().all(calls));
+        assert!(!["2.8.0", "2.21.9", "2.3.16", "1.99", "2"].into_iter().any(calls));
+    }
+
+    #[test]
+    fn the_layouts_of_strings() {
+        let text = |string: *const c_void, layout: Layout| {
+            let (text, length) = layout(string);
+            // SAFETY: as made below.
+            String::from_utf8(unsafe { std::slice::from_raw_parts(text, length) }.to_vec()).unwrap()
+        };
+        let far = "2.32.0pre20250901_0123abc";
+        let gnu = [far.as_ptr() as usize, far.len(), 0, 0];
+        assert_eq!(text(gnu.as_ptr().cast(), gnu_string), far);
+
+        let (mut short, start, tag, long) = if cfg!(target_arch = "aarch64") {
+            ([0u8; 24], 0, (23, 5), [far.as_ptr() as usize, far.len(), 1 << 63])
+        } else {
+            ([0u8; 24], 1, (0, 5 << 1), [33, far.len(), far.as_ptr() as usize])
+        };
+        short[start..start + 5].copy_from_slice(b"2.8.0");
+        short[tag.0] = tag.1;
+        assert_eq!(text(short.as_ptr().cast(), llvm_string), "2.8.0");
+        assert_eq!(text(long.as_ptr().cast(), llvm_string), far);
+    }
+
+    #[test]
+    fn a_program_that_is_no_nix_has_no_version() {
+        assert_eq!(version(), None);
+        assert!(!is_build_hook());
+    }
+}

@@ -1,0 +1,231 @@
+//! What `plugin-files` names is the loader: it opens the plugin for the Nix that it is in, or else says in one line why not,
+//! and nothing changes. `versions` has what takes a second Nix.
+
+use nix_negative_cache_tests::{DIRECT, REFUSED, Ran, Scratch, beside_a_daemon};
+
+/// Starts a daemon that loads the loader, as a process of its own that can be stopped.
+const WITH_LOADER: &str = "NIX_CONFIG=$(with $LOADER printenv NIX_CONFIG) nix-daemon >";
+
+/// Each warning of the loader begins like this.
+const DOES_NOTHING: &str = "warning: nix-negative-cache does nothing";
+
+/// What makes `$OURS`, an installation whose plugin is `$THE`, a link to the real one.
+const INSTALLATION: &str = r#"
+    OURS=$PWD/../ours; VERSION=$(nix --version | sed 's/.* //'); THE=$OURS/nix-$VERSION/libnix_negative_cache.so
+    rm -rf $OURS; mkdir -p $OURS/loader $OURS/nix-$VERSION; cp $PLUGIN $OURS/loader; ln -s $DIRECT $THE
+    LOADER=$OURS/loader/libnix_negative_cache.so
+    STOCK=${NIX_CONFIG%plugin-files*}
+    with() { NIX_CONFIG=${STOCK}plugin-files\ =\ $1 "${@:2}"; }
+"#;
+
+/// Commands that have `$OURS` and more.
+fn commands(commands: &str) -> String {
+    format!("{DIRECT}\n{INSTALLATION}\n{commands}")
+}
+
+fn with_expression() -> Scratch {
+    let nix = Scratch::without_setting();
+    nix.expression(r#"{ bad = fail "bad"; good = ok "good"; }"#);
+    nix
+}
+
+/// Nothing changes but for one line, whether the loader or its folder is named.
+#[track_caller]
+fn is_as_stock_but_says(spoil: &str, says: &str) {
+    let nix = with_expression();
+    for named in ["$LOADER", "$OURS/loader"] {
+        let line = format!(
+            "{spoil}
+             use() {{ nix-build -A bad; echo $?; nix-instantiate --eval -E '6 * 7'; echo $?; nix-store --gc --print-dead; }}
+             NIX_CONFIG=$STOCK use > ../stock 2> ../stock-said
+             with {named} use > ../ours-printed 2> ../ours-said
+             sed '/{DOES_NOTHING}/d' ../ours-said | sort > ../rest; sort ../stock-said > ../stock-rest
+             cmp ../stock ../ours-printed && cmp ../stock-rest ../rest && cat ../ours-said >&2"
+        );
+        let ran = nix.run(&commands(&line)).exits(0);
+        // Two of the commands load plugins in every version, and the third one in some.
+        let warnings: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with(DOES_NOTHING)).collect();
+        assert!(matches!(warnings.len(), 2 | 3), "{ran}");
+        assert!(warnings.iter().all(|warning| warning.contains(says)), "it does not say: {says}\n{ran}");
+    }
+}
+
+/// One line of warning of one command, and 42.
+#[track_caller]
+fn warns_once(ran: Ran) -> Ran {
+    ran.exits(0).says_times(DOES_NOTHING, 1).says_times("warning:", 1).prints("42")
+}
+
+#[test]
+fn it_opens_the_plugin_for_this_nix() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ bad = fail "bad"; }"#);
+    for named in ["$LOADER", "$OURS/loader", "$PWD/../profile/loader/it.so"] {
+        let line = format!(
+            "mkdir -p ../profile/loader; ln -sf $LOADER ../profile/loader/it.so
+             with {named} nix-build; with {named} nix-build; with {named} $COMPANION forget --all"
+        );
+        nix.run(&commands(&line)).exits(0).does_not_say("warning:").says_times(REFUSED, 1);
+    }
+}
+
+/// It is the same when the plugin for one Nix is named without the loader.
+#[test]
+fn the_plugin_can_be_named_directly() {
+    let nix = Scratch::new();
+    nix.expression(r#"fail "bad""#);
+    let ran = nix.run(&commands("with $DIRECT nix-build; with $DIRECT nix-build")).exits(100);
+    ran.does_not_say("warning:").says_times(REFUSED, 1);
+}
+
+#[test]
+fn without_a_plugin_for_this_nix() {
+    is_as_stock_but_says(
+        "rm -r $OURS/nix-*",
+        "/ours' has plugins for no Nix. Install the plugin for this Nix there, or take '",
+    );
+    is_as_stock_but_says("rm $THE", "/ours' has plugins for no Nix.");
+    let others = "mv $OURS/nix-* $OURS/nix-0.20; cp -r $OURS/nix-0.20 $OURS/nix-0.3";
+    is_as_stock_but_says(others, "/ours' has plugins for Nix 0.3, 0.20.");
+    is_as_stock_but_says("mv $OURS/nix-$VERSION $OURS/nix-${VERSION}1", "does nothing in Nix 2.");
+}
+
+#[test]
+fn with_what_is_not_the_plugin() {
+    is_as_stock_but_says("ln -sf /nowhere $THE", "can't be read: No such file");
+    is_as_stock_but_says("rm $THE; mkdir $THE", "is no file");
+    is_as_stock_but_says("rm $THE; mkfifo $THE", "is no file");
+    is_as_stock_but_says("rm $THE; seq 20000 > $THE", "is no shared library for this machine");
+    is_as_stock_but_says("cp --remove-destination /bin/sh $THE", "is no plugin of nix-negative-cache");
+    // Of another version, as far as it says itself.
+    let other = "rm $THE; LC_ALL=C sed 's/\\(nix-negative-cache\\x00\\x00\\)2/\\19/' $DIRECT > $THE";
+    is_as_stock_but_says(other, "/libnix_negative_cache.so' was built for Nix 9.");
+}
+
+/// A library that says it is the plugin for this Nix.
+fn imitation(code: &str) -> String {
+    format!(
+        "rm $THE; {{ echo '__attribute__((section(\".note.nix-negative-cache\"), aligned(4)))'; \
+         echo 'const struct {{ int a, b, c; char name[20], version[20]; }} note'; \
+         echo '= {{ 20, 20, 1, \"nix-negative-cache\", \"'$VERSION'\" }};'; echo '{code}'; }} > ../imitation.c; \
+         cc -shared -fPIC -o $THE ../imitation.c"
+    )
+}
+
+#[test]
+fn with_a_plugin_that_this_build_of_nix_lacks_something_for() {
+    let lacking = imitation("void nix_has_none(void); void nix_plugin_entry(void) { nix_has_none(); }");
+    is_as_stock_but_says(&lacking, "can't be opened: ");
+    is_as_stock_but_says(&lacking, "undefined symbol: nix_has_none. Install it again");
+    is_as_stock_but_says(&imitation("int unused;"), "is incomplete: ");
+}
+
+/// Opening a library that was cut off would end Nix.
+#[test]
+fn with_a_plugin_that_was_cut_off() {
+    let nix = with_expression();
+    let ran = nix.run(&commands(
+        "rm $THE; size=$(stat -Lc %s $DIRECT)
+         for length in 0 1 63 64 200 5000 100000 $((size / 3)) $((size / 2)) $((size - 4096)) $((size - 64)) $((size - 1)); do
+             head -c $length $DIRECT > $THE; with $LOADER nix-instantiate --eval -E '6 * 7' || exit; echo; done
+         cp $DIRECT $THE; with $LOADER nix-instantiate --eval -E 'builtins ? knownFailure'",
+    ));
+    let ran = ran.exits(0).says_times(DOES_NOTHING, 12).says_times("warning:", 12);
+    let printed: Vec<&str> = ran.stdout.split_whitespace().collect();
+    assert_eq!((printed[..12].iter().all(|line| *line == "42"), &printed[12..]), (true, &["true"][..]), "{ran}");
+    ran.says_times("is cut off", 9);
+}
+
+#[test]
+fn with_a_plugin_that_may_not_be_read() {
+    let nix = with_expression();
+    let line = "chmod 755 ..; cp --remove-destination $DIRECT $THE; chmod 600 $THE;
+                export NIX_STORE_DIR=$PWD/../home/store NIX_STATE_DIR=$PWD/../home/var; chown -R games ../home
+                with $LOADER setpriv --reuid games --regid games --clear-groups nix-instantiate --eval -E '6 * 7'";
+    warns_once(nix.run(&commands(line))).says("can't be read: Permission denied");
+    let line = line.replace("chmod 600 $THE", "chmod 700 $OURS/nix-*");
+    warns_once(nix.run(&commands(&line))).says("can't be read: Permission denied");
+}
+
+#[test]
+fn in_what_is_no_nix() {
+    let nix = with_expression();
+    nix.run("LD_PRELOAD=$PLUGIN expr 6 '*' 7").exits(0).says_times(DOES_NOTHING, 1).says("is no Nix").prints("42");
+    nix.run("LD_PRELOAD=$PLUGIN expr 6 '*' 7 2>&-").exits(0).prints("42");
+}
+
+/// The sizes of Nix's types tell one build of a version from another.
+#[test]
+fn in_another_build_of_the_same_version() {
+    let nix = with_expression();
+    nix.write(
+        "other.c",
+        r#"
+        #define _GNU_SOURCE
+        #include <dlfcn.h>
+        #include <link.h>
+        int dladdr1(const void * address, Dl_info * info, void ** extra, int flags)
+        {
+            int (*real)(const void *, Dl_info *, void **, int) = dlsym(RTLD_NEXT, "dladdr1");
+            int result = real(address, info, extra, flags);
+            static ElfW(Sym) symbol;
+            symbol = **(ElfW(Sym) **) extra;
+            symbol.st_size += 8;
+            *extra = &symbol;
+            return result;
+        }
+        "#,
+    );
+    nix.run("cc -shared -fPIC -o ../other.so ../other.c").exits(0);
+    for named in ["$PLUGIN", "$DIRECT"] {
+        let line = format!("with {named} env LD_PRELOAD=$PWD/../other.so nix-instantiate --eval -E '6 * 7'");
+        let ran = nix.run(&commands(&line)).exits(0).says_times("warning:", 1).prints("42");
+        ran.says("was built for another build of Nix ");
+    }
+}
+
+#[test]
+fn the_build_hook_does_not_say_it_again() {
+    let nix = with_expression();
+    let build = "with $LOADER nix-build -j0 --no-out-link --builders \"$PWD/../machine x86_64-linux\" -A good";
+    let ran = nix.run(&commands(&format!("rm $THE; {build}")));
+    // There is no shell on that machine, but the hook has been there.
+    ran.says("on '").says("executing '/bin/sh'").says_times(DOES_NOTHING, 1);
+}
+
+#[test]
+fn in_a_daemon() {
+    let nix = with_expression();
+    let client = "export NIX_REMOTE=daemon NIX_CONFIG=$STOCK; nix-build -A bad; nix-build -A bad; nix-build -A good";
+    let line = beside_a_daemon(client).replace("nix-daemon >", WITH_LOADER);
+    nix.run(&commands(&format!("rm $THE; {line}"))).exits(0).does_not_say("negative-cache");
+    assert_eq!((nix.runs("bad"), nix.runs("good")), (2, 1));
+    let said = std::fs::read_to_string(nix.path("daemon-log")).unwrap();
+    assert_eq!(said.matches(DOES_NOTHING).count(), 1, "{said}");
+}
+
+/// By nix.conf and a development shell, from one place or several, by way of the loader or not.
+#[test]
+fn it_starts_once_however_often_it_is_named() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ bad = fail "bad"; }"#);
+    let copy = "cp -rL $OURS $COPY";
+    for (prepare, named) in [
+        ("", "$LOADER $LOADER"),
+        ("", "$LOADER $OURS/loader"),
+        (copy, "$LOADER $COPY/loader"),
+        (copy, "$COPY/loader $LOADER $PLUGIN"),
+        ("", "$LOADER $DIRECT"),
+        ("", "$DIRECT $LOADER"),
+        (copy, "$COPY/nix-$VERSION/libnix_negative_cache.so $LOADER $DIRECT"),
+        (copy, "$DIRECT $COPY/nix-$VERSION/libnix_negative_cache.so"),
+    ] {
+        let line = format!(
+            "COPY=$PWD/../copy; rm -rf $COPY; {prepare}\n named=\"{named}\"; with \"$named\" nix-build; with \"$named\" nix-build"
+        );
+        let ran = nix.run(&commands(&line)).exits(100).does_not_say("warning:").says_times(REFUSED, 1);
+        let attempts: Vec<_> = nix.records().iter().map(|record| record["attempts"].as_u64()).collect();
+        assert_eq!(attempts, [Some(1)], "{ran}");
+        nix.run("$COMPANION forget --all").exits(0);
+    }
+}
