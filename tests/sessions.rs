@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use nix_negative_cache_tests::Scratch;
+use nix_negative_cache_tests::{Scratch, TWO_USERS, beside_a_daemon};
 use regex::{Captures, Regex};
 use snapbox::Assert;
 
@@ -88,7 +88,8 @@ fn play(session: &Session) -> Result<(), String> {
         let command = step.command.replace("/nix/store/…-", "$NIX_STORE_DIR/*-");
         script.push_str(&format!("status=$?; printf '\\036'; (exit $status)\n{command}\n"));
     }
-    let ran = nix.run(&script);
+    // For the `setup` of a session among users.
+    let ran = nix.run_with(&script, &[("BESIDE_A_DAEMON", &beside_a_daemon(TWO_USERS))]);
     let printed: Vec<&str> = ran.stdout.split(SEPARATOR).collect();
     if printed.len() != session.steps.len() + 1 {
         return Err(format!("not all of it was played: {ran}"));
@@ -133,6 +134,7 @@ fn alike(text: &str) -> String {
         let differences = [
             (r"\x1b\[[0-9;]*m", ""),
             (r"[0-9a-df-np-sv-z]{32}-", "…-"),
+            (r"\b[0-9a-f]{40}\b", "COMMIT"),
             (r"\bjust now\b|\b[0-9]+ (second|minute|hour|day|week|month|year)s? ago\b", "AGO"),
             (r"\b([0-9]+ [dhm] )*[0-9]+(\.[0-9])? (ms|[dhms])\b", "SPAN"),
             (r"\b20[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2} [A-Z]+", "MOMENT"),
