@@ -9,7 +9,7 @@
 //!   sessions with the same files apart.
 //! - `<!-- not run: WHY -->` is for what can't be played. Without a comment, a block is played in an empty folder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -114,17 +114,16 @@ fn copy(from: &Path, to: &Path) {
 /// What is printed, with the places of an ordinary installation.
 fn with_usual_paths(nix: &Scratch, printed: &str) -> String {
     let mut printed = printed.to_owned();
-    for (folder, usual) in [
-        ("store", "/nix/store"),
-        ("var", "/nix/var/nix"),
-        ("work", "/home/me/project"),
-        ("home", "/home/me"),
-    ] {
+    for (folder, usual) in
+        [("store", "/nix/store"), ("var", "/nix/var/nix"), ("work", "/home/me/project"), ("home", "/home/me")]
+    {
         printed = printed.replace(&*nix.path(folder).to_string_lossy(), usual);
     }
     let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let host = host.trim();
-    printed.replace(&format!(" on {host}:"), " on laptop:").replace(&format!("Host:           {host}\n"), "Host:           laptop\n")
+    printed
+        .replace(&format!(" on {host}:"), " on laptop:")
+        .replace(&format!("Host:           {host}\n"), "Host:           laptop\n")
 }
 
 /// The same text for what differs from one time, machine and Nix to the next. What is expected goes through it as well, so
@@ -155,7 +154,8 @@ fn alike(text: &str) -> String {
 /// What is expected, as snapbox writes it.
 fn pattern(expected: &str) -> String {
     static LINES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^…(| .*)$|…").expect("a regular expression"));
-    let pattern = LINES.replace_all(expected, |found: &Captures<'_>| if found.get(1).is_some() { "..." } else { "[..]" });
+    let pattern =
+        LINES.replace_all(expected, |found: &Captures<'_>| if found.get(1).is_some() { "..." } else { "[..]" });
     pattern.into_owned()
 }
 
@@ -169,7 +169,7 @@ fn documents() -> Vec<PathBuf> {
 
 #[test]
 fn what_the_documents_show_is_what_happens() {
-    let (mut played, mut different) = (0, Vec::new());
+    let (mut played, mut folders, mut different) = (0, BTreeSet::new(), Vec::new());
     for path in documents() {
         let document = fs::read_to_string(&path).expect("a document");
         for (key, session) in sessions(&document) {
@@ -177,13 +177,17 @@ fn what_the_documents_show_is_what_happens() {
                 Some(why) => println!("{}: not run: {why}", path.display()),
                 None => {
                     played += 1;
+                    folders.extend(session.folder.clone());
                     different.extend(play(&session).err().map(|why| format!("{}: {key}: {why}", path.display())));
                 }
             }
         }
     }
     assert!(different.is_empty(), "{} of {played} sessions differ:\n{}", different.len(), different.join("\n"));
-    assert!(played > 10, "only {played} sessions were found");
+    for folder in fs::read_dir("sessions").expect("the folder of sessions") {
+        let name = folder.expect("a folder").file_name();
+        assert!(folders.contains(&*name.to_string_lossy()), "no session is about tests/sessions/{}", name.display());
+    }
 }
 
 #[test]
