@@ -6,8 +6,8 @@ use regex::Regex;
 #[test]
 fn every_command_and_option_is_in_the_manual() {
     let manual = include_str!("../docs/manual.md");
-    let start = manual.find("\n## Commands\n").expect("a chapter about commands");
-    let commands = manual[start..].split("\n# ").next().unwrap_or_default();
+    let start = manual.find("\n### Commands\n").expect("a chapter about commands");
+    let commands = manual[start..].split("\n## ").next().unwrap_or_default();
     let nix = Scratch::without_setting();
     let help = nix.run("$COMPANION --help").exits(0).stdout;
     let names = Regex::new(r"(?m)^  ([a-z-]+) ").unwrap();

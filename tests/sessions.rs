@@ -52,6 +52,10 @@ fn sessions(document: &str) -> BTreeMap<String, Session> {
             }
             let block = lines.by_ref().take_while(|(_, line)| *line != "```");
             session.steps.extend(steps(block.map(|(number, line)| (number + 1, line))));
+        } else if line.starts_with("```") {
+            for (number, line) in lines.by_ref().take_while(|(_, line)| *line != "```") {
+                assert!(!line.starts_with("$ "), "line {}: a session that is not fenced as `console`", number + 1);
+            }
         }
         before = line;
     }
@@ -197,7 +201,14 @@ fn a_session_that_differs_is_told() {
         let sessions = sessions(&document);
         play(sessions.values().next().expect("a session"))
     };
-    play("$ echo one two; false\none …\n$ echo $?\n1").expect("this is what it prints");
+    for right in [
+        "$ echo one two; false\none …\n$ echo $?\n1",
+        "$ echo one\n…\none\n…",
+        "$ echo one; echo two; echo three\n… two lines …\nthree",
+        "$ echo after 5 ms, 4 minutes ago\nafter 2 m 12 s, 2 hours ago",
+    ] {
+        play(right).expect(right);
+    }
     for wrong in [
         "$ echo one\ntwo",
         "$ echo one",
