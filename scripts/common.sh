@@ -1,7 +1,11 @@
 # What ./dev and its parts share: where things are, how they get there, how the plugin is built. Sourced, not run.
 
-# The first one is the default.
+# The first one is the default. NIX_PREFIX names another Nix, wherever it came from: where it was installed, with its headers
+# and pkg-config files. Then there is no other.
 all_versions=(2.8 2.26)
+if [ -n "${NIX_PREFIX:-}" ]; then
+    all_versions=("$(sed -n 's/^Version: *\([0-9]*\.[0-9]*\).*/\1/p' "$NIX_PREFIX/lib/pkgconfig/nix-store.pc")")
+fi
 # Root's is where other users can run what is in it, as the tests do.
 if [ "$(id -u)" -eq 0 ]; then cache=/var/cache; else cache=${XDG_CACHE_HOME:-$HOME/.cache}; fi
 cache=${NIX_NEGATIVE_CACHE_DEV:-$cache/nix-negative-cache}
@@ -43,9 +47,10 @@ need_rust() {
     rust_is_new_enough || die "this Rust is older than Cargo.toml asks for; install a newer one with rustup, or enable Debian's security updates (bookworm-security)"
 }
 
-bin_of() { echo "$cache/nix-$1/bin"; }
+prefix_of() { echo "${NIX_PREFIX:-$cache/nix-$1}"; }
+bin_of() { echo "$(prefix_of "$1")/bin"; }
 # All of the version of a Nix that is known by its beginning.
-nix_version() { sed -n 's/^Version: *//p' "$cache/nix-$1/lib/pkgconfig/nix-store.pc"; }
+nix_version() { sed -n 's/^Version: *//p' "$(prefix_of "$1")/lib/pkgconfig/nix-store.pc"; }
 # What plugin-files names, with everything built as usual or with a feature: loader_of [FEATURE]
 loader_of() { echo "$installed${1:+-$1}/lib/nix-negative-cache/loader/libnix_negative_cache.so"; }
 
@@ -57,10 +62,10 @@ mirror() {
     echo "$found"
 }
 
-# get_nix VERSION: sees to it that the Nix is there, with headers, in $cache/nix-VERSION.
+# get_nix VERSION: sees to it that the Nix is there, with headers, in `prefix_of VERSION`.
 get_nix() {
     case " ${all_versions[*]} " in *" $1 "*) ;; *) die "there is no recipe for Nix $1; there are ${all_versions[*]}" ;; esac
-    "$project/scripts/get-nix-$1" "$project" "$cache"
+    [ -n "${NIX_PREFIX:-}" ] || "$project/scripts/get-nix-$1" "$project" "$cache"
 }
 
 # install_build PREFIX VERSION PLUGIN: puts the loader, a plugin and the companion program where they belong below PREFIX.
@@ -69,7 +74,7 @@ install_build() {
     local prefix=$1 version=$2 plugin=$3 libraries=$1/lib/nix-negative-cache built=$target/companion/release
     install -CD "$built/libnix_negative_cache_loader.so" "$libraries/loader/libnix_negative_cache.so"
     install -CD "$plugin" "$libraries/nix-$version/libnix_negative_cache.so"
-    install -CD "$built/nix-negative-cache" "$prefix/bin/nix-negative-cache"
+    install -CD -t "$prefix/bin" "$built/nix-negative-cache" "$built/nix-negative-cache-shim"
 }
 
 # build_plugin VERSION [FEATURE]: builds the plugin for that Nix, the loader and the companion program, and installs them in
@@ -81,10 +86,12 @@ build_plugin() {
         cd "$project"
         CARGO_TARGET_DIR=$target/companion cargo build --quiet --locked --release \
             -p nix-negative-cache -p nix-negative-cache-loader
-        export PKG_CONFIG_PATH=$cache/nix-$1/lib/pkgconfig
+        local prefix
+        prefix=$(prefix_of "$1")
+        export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
         # A Nix that was built in a root of its own needs that root's compiler and headers.
-        if [ -d "$cache/nix-$1/tools" ]; then
-            export NNC_PROJECT=$project PKG_CONFIG=$cache/nix-$1/tools/pkg-config CXX=$cache/nix-$1/tools/g++
+        if [ -d "$prefix/tools" ]; then
+            export NNC_PROJECT=$project PKG_CONFIG=$prefix/tools/pkg-config CXX=$prefix/tools/g++
         fi
         [ -e "$folder/release/libnix_negative_cache.so" ] || say "Building the plugin for Nix $1${2:+ with $2}"
         CARGO_TARGET_DIR=$folder cargo build --quiet --locked --release -p nix-negative-cache-plugin ${2:+--features "$2"}
