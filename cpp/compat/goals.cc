@@ -425,7 +425,7 @@ Goal::Co UnbuiltGoal::fail()
 #  else
     auto error = refusal ? refusal->error : Error("%s", Uncolored(dependenciesFailed(*this, derivation)));
     buildResult.status = refusal ? BuildResult::CachedFailure : BuildResult::DependencyFailed;
-    buildResult.errorMsg = error.msg();
+    buildResult.errorMsg = error.info().msg.str();
     co_return amDone(ecFailed, error);
 #  endif
 }
