@@ -7,7 +7,6 @@ use nix_negative_cache_tests::{REFUSED, Scratch};
 const ROOT: &str = r#"
     ROOT=$PWD/../root
     dpkg_below() { dpkg --root=$ROOT --force-script-chrootless --log=$ROOT/log "$@" > ../dpkg-printed; }
-    things() { (cd $ROOT; find usr nix etc -not -type d | sort); }
     mkdir -p $ROOT/etc/nix $ROOT/usr $ROOT/nix/var/nix $ROOT/var/lib/dpkg/{info,updates,triggers}
     [ -e $ROOT/var/lib/dpkg/status ] || cp /var/lib/dpkg/status $ROOT/var/lib/dpkg
     export NIX_CONF_DIR=$ROOT/etc/nix NIX_STATE_DIR=$ROOT/nix/var/nix
@@ -31,7 +30,7 @@ fn it_is_installed_used_and_purged() {
         .prints("install ok installed");
     // Installed is not switched on: that takes the two lines of README.Debian.
     run("nix-build -A bad; cmp ../etc/nix.conf $ROOT/etc/nix/nix.conf").exits(0).does_not_say(REFUSED);
-    run("sed -n 's|^    \\(plugin-files = \\|negative-cache = \\)|\\1|p' $ROOT/usr/share/doc/nix-negative-cache/README.Debian |
+    run("sed -n 's/^    \\(plugin-files\\|negative-cache\\) = /\\1 = /p' $ROOT/usr/share/doc/nix-negative-cache/README.Debian |
          sed \"s|/usr/|$ROOT/usr/|\" >> $ROOT/etc/nix/nix.conf; tail -n2 $ROOT/etc/nix/nix.conf")
         .exits(0)
         .prints(&format!(

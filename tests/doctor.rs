@@ -277,13 +277,14 @@ fn a_loader() {
         let config = format!("negative-cache = true\\nplugin-files = {}/loader", ours.display());
         nix.run(&format!("{prepare}; NIX_CONFIG=$'{config}' $COMPANION doctor {options}"))
     };
-    let ran = has(doctor("", "").exits(0), &format!("ok       This Nix loads the plugin: '{}/loader/", ours.display()));
+    let ran =
+        has(doctor("true", "").exits(0), &format!("ok       This Nix loads the plugin: '{}/loader/", ours.display()));
     has(ran, &format!("ok       '{}' has plugins for Nix 0.3.1, {version}\n", ours.display()));
 
     // What the loader opens matters as much as the loader.
     let ran = doctor(&format!("chmod 666 ../ours/{plugin}"), "").exits(1);
     has(ran, &format!("problem  Others than root can change the plugin '{}/{plugin}'", ours.display()));
-    has(doctor("", "--fix").exits(0), "fixed    ");
+    has(doctor("true", "--fix").exits(0), "fixed    ");
 
     let ran = doctor(&format!("truncate -s 1000 ../ours/{plugin}"), "").exits(1);
     has(

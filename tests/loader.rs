@@ -139,8 +139,9 @@ fn with_a_plugin_that_was_cut_off() {
 #[test]
 fn with_a_plugin_that_may_not_be_read() {
     let nix = with_expression();
-    let line = "chmod 755 ..; cp --remove-destination $DIRECT $THE; chmod 600 $THE;
-                export NIX_STORE_DIR=$PWD/../home/store NIX_STATE_DIR=$PWD/../home/var; chown -R games ../home
+    let line = "chmod 755 ..; cp --remove-destination $DIRECT $THE; chmod 600 $THE
+                export HOME=$PWD/../games NIX_STORE_DIR=$PWD/../games/store NIX_STATE_DIR=$PWD/../games/var
+                mkdir -p $HOME; chown -R games $HOME
                 with $LOADER setpriv --reuid games --regid games --clear-groups nix-instantiate --eval -E '6 * 7'";
     warns_once(nix.run(&commands(line))).says("can't be read: Permission denied");
     let line = line.replace("chmod 600 $THE", "chmod 700 $OURS/nix-*");
@@ -189,8 +190,8 @@ fn the_build_hook_does_not_say_it_again() {
     let nix = with_expression();
     let build = "with $LOADER nix-build -j0 --no-out-link --builders \"$PWD/../machine x86_64-linux\" -A good";
     let ran = nix.run(&commands(&format!("rm $THE; {build}")));
-    // There is no shell on that machine, but the hook has been there.
-    ran.says("on '").says("executing '/bin/sh'").says_times(DOES_NOTHING, 1);
+    // Some versions find no shell on that machine, but the hook has been there.
+    ran.says("-good.drv' on '").says_times(DOES_NOTHING, 1);
 }
 
 #[test]
