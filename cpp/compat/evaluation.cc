@@ -1,4 +1,5 @@
 #include "evaluation.hh"
+#include "exported.hh"
 
 #include <algorithm>
 
@@ -27,8 +28,10 @@ void registerPrimOp(
 
 bool hasPrimOp(const char * name)
 {
-#if NIX_AT_LEAST(2, 31)
+#if NIX_AT_LEAST(2, 34)
     auto * all = &RegisterPrimOp::primOps();
+#elif NIX_AT_LEAST(2, 31)
+    auto * all = &exportedVariable<RegisterPrimOp::PrimOps>("_ZZN3nix14RegisterPrimOp7primOpsEvE7primOps");
 #else
     auto * all = RegisterPrimOp::primOps;
 #endif

@@ -1,4 +1,5 @@
 #include "settings.hh"
+#include "exported.hh"
 #include "private_member.hh"
 
 namespace negative_cache::compat {
@@ -37,8 +38,11 @@ std::vector<AbstractSetting *> settingsNamed(const std::function<bool(const std:
                 if (!data.isAlias && wanted(name))
                     settings.push_back(data.setting);
     };
-#if NIX_AT_LEAST(2, 31)
+#if NIX_AT_LEAST(2, 34)
     look(GlobalConfig::configRegistrations());
+#elif NIX_AT_LEAST(2, 31)
+    look(exportedVariable<GlobalConfig::ConfigRegistrations>(
+        "_ZZN3nix12GlobalConfig19configRegistrationsEvE19configRegistrations"));
 #else
     if (GlobalConfig::configRegistrations)
         look(*GlobalConfig::configRegistrations);
