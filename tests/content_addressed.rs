@@ -143,11 +143,14 @@ fn only_one_of_its_outputs_is_missing() {
     )
     .exits(0);
     std::fs::remove_file(nix.path("good")).unwrap();
-    nix.run("nix-build -A one").exits(100);
+    let ran = nix.run("nix-build -A one");
+    // So does Nix 2.31 of itself, where another output of what failed is there.
+    assert!(ran.status == 100 || ran.stderr.contains("doesn't have expected output 'out'"), "{ran}");
     assert_eq!((nix.runs("multi"), nix.recorded()), (2, vec!["multi".to_owned()]));
     let ran = nix.run("nix-build -A two.dev").does_not_say(REFUSED);
     // Nix since 2.9 or so wants all outputs of what it resolved (`DerivationGoal::resolvedFinished`).
     assert!(ran.status == 0 || ran.stderr.contains("doesn't have expected output 'out'"), "{ran}");
-    nix.run("nix-build -A two").exits(100).says_times(REFUSED, 1);
+    let ran = nix.run("nix-build -A two").says_times(REFUSED, 1);
+    assert!(ran.status == 100 || ran.stderr.contains("doesn't have expected output 'out'"), "{ran}");
     assert_eq!(nix.runs("multi"), 2);
 }

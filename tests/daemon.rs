@@ -64,7 +64,9 @@ fn however_the_daemon_is_reached() {
         let build = format!("nix-build --store \"{store}\" --no-out-link -k");
         let ran = with_daemon(&nix, &format!("export THERE=$NIX_CONFIG; {client}{build}; {build}; {build} -A ok"));
         let ran = ran.exits(0).says_times(REFUSED, 1).says_times("-bad.drv' failed with exit code 3", 1);
-        assert_eq!((nix.runs("bad"), nix.runs("ok"), nix.recorded().len()), (1, 1, 1), "{store}: {ran}");
+        assert_eq!((nix.runs("bad"), nix.recorded().len()), (1, 1), "{store}: {ran}");
+        // Keep-going does not get through ssh, and since 2.29 or so Nix starts the next builder before it ends the run.
+        assert!((1..=2).contains(&nix.runs("ok")), "{store}: {ran}");
     }
 }
 
