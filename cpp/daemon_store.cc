@@ -140,7 +140,8 @@ void DaemonStore::buildPaths(
     for (auto & result : partly.results)
         if (sayFailure(result))
             partly.requested.push_back({result.path, nullptr});
-    compat::throwFailures(store, partly.requested, errorStatus);
+    if (auto failure = compat::failureOf(store, partly.requested, errorStatus))
+        std::rethrow_exception(failure);
 }
 
 compat::BuildResults DaemonStore::buildPathsWithResults(

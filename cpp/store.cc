@@ -45,9 +45,9 @@ static std::vector<compat::Requested> makeGoals(
 }
 
 /* Does as the entry points of Nix (`build/entry-points.cc`), but for the goals of what is known to fail; `finish` is
-   what they do with the goals. */
+   what they do with the goals. Not inline: what is thrown afterwards need not be unwound through it. */
 template<typename Finish>
-static auto build(
+[[gnu::noinline]] static auto build(
     nix::LocalStore & store,
     const std::vector<DerivedPath> & requests,
     BuildMode mode,
@@ -77,9 +77,12 @@ void negative_cache::LocalStore::buildPaths(
 {
     if (!settings().enable)
         return store.LocalStore::buildPaths(requests, mode, evalStore);
-    build(store, requests, mode, evalStore, [&](Worker & worker, auto & requested) {
-        compat::throwFailures(store, requested, compat::exitStatus(worker));
+    auto failure = build(store, requests, mode, evalStore, [&](Worker & worker, auto & requested) {
+        return compat::failureOf(store, requested, compat::exitStatus(worker));
     });
+    /* Here, where nothing is left that would have to be unwound, which takes longer than all the rest of a refusal. */
+    if (failure)
+        std::rethrow_exception(failure);
 }
 
 compat::BuildResults negative_cache::LocalStore::buildPathsWithResults(

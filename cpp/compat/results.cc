@@ -91,17 +91,17 @@ unsigned int exitStatus(Worker & worker)
 }
 
 /* The error that a goal ended with, or null. */
-static Error * errorOf(Goal & goal)
+static auto errorOf(Goal & goal)
 {
 #if NIX_AT_LEAST(2, 34)
     /* A goal that was never started has the result of a failure. */
-    return goal.exitCode == Goal::ecBusy ? nullptr : goal.buildResult.tryGetFailure();
+    return goal.exitCode == Goal::ecBusy ? (BuildError *) nullptr : goal.buildResult.tryGetFailure();
 #else
-    return goal.ex ? &*goal.ex : nullptr;
+    return goal.ex ? &*goal.ex : (Error *) nullptr;
 #endif
 }
 
-void throwFailures(Store & store, const std::vector<Requested> & requested, unsigned int status)
+std::exception_ptr failureOf(Store & store, const std::vector<Requested> & requested, unsigned int status)
 {
     /* In the order of the goals and each goal once, as in the set of goals that Nix goes through. */
     std::map<std::string, const Requested *> ordered;
@@ -112,7 +112,7 @@ void throwFailures(Store & store, const std::vector<Requested> & requested, unsi
         else if (auto path = failedPath(store, i))
             failed.insert(*path);
 
-    Error * first = nullptr;
+    decltype(errorOf(std::declval<Goal &>())) first = nullptr;
     for (auto & [_, i] : ordered) {
         if (auto error = errorOf(*i->goal)) {
             if (first)
@@ -131,12 +131,14 @@ void throwFailures(Store & store, const std::vector<Requested> & requested, unsi
 #else
         first->status = status;
 #endif
-        throw Error(*first);
+        return std::make_exception_ptr(*first);
     } else if (!failed.empty()) {
         if (first)
             logError(first->info());
-        throw Error(status, "build of %s failed", concatStringsSep(", ", quoteStrings(failed)));
+        return std::make_exception_ptr(
+            Error(status, "build of %s failed", concatStringsSep(", ", quoteStrings(failed))));
     }
+    return nullptr;
 }
 
 BuildResults collectResults(const std::vector<Requested> & requested)
