@@ -282,7 +282,9 @@ fn a_known_failure_below_a_known_failure() {
             nix.run(line).exits(100).says_times(REFUSED, 1).says(&format!("-{top}.drv' {REFUSED}"));
         }
         assert_eq!(nix.runs("sibling"), runs, "only the known failure needs it");
-        nix.run("nix-build -k").exits(100).says_times(REFUSED, 2);
+        let ran = nix.run("nix-build -k").exits(100);
+        // Since 2.34, Nix says once more at the end what it said of a request that another one needs.
+        assert!(matches!(ran.stderr.matches(REFUSED).count(), 2..=4), "{ran}");
     }
 }
 
