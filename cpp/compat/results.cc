@@ -94,8 +94,8 @@ unsigned int exitStatus(Worker & worker)
 static auto errorOf(Goal & goal)
 {
 #if NIX_AT_LEAST(2, 34)
-    /* A goal that was never started has the result of a failure. */
-    return goal.exitCode == Goal::ecBusy ? (BuildError *) nullptr : goal.buildResult.tryGetFailure();
+    /* A goal that was never started has that of a failure without a message, which Nix says as well. */
+    return goal.buildResult.tryGetFailure();
 #else
     return goal.ex ? &*goal.ex : (Error *) nullptr;
 #endif
