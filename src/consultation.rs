@@ -63,10 +63,7 @@ impl Consultation {
     ) -> Result<Vec<FailedRequest>, String> {
         let mut failed = Vec::new();
         for path in policy.consulted() {
-            let records = consulting(policy, path, |database| {
-                let found = database.known_derivations(derivations.iter().map(String::as_str))?;
-                database.records_of(&found)
-            })?;
+            let records = consulting(policy, path, |database| database.known_derivations(derivations))?;
             for (id, record) in records {
                 let place = derivations.iter().position(|derivation| derivation == record.derivation.as_str());
                 let Some(place) = place.filter(|place| !self.known.contains_key(place)) else { continue };

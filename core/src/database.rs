@@ -10,7 +10,7 @@ use std::collections::{BTreeSet, HashMap, HashSet};
 use std::error::Error;
 use std::fs::File;
 use std::io;
-use std::mem::ManuallyDrop;
+use std::mem::{ManuallyDrop, take};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -152,12 +152,20 @@ pub struct Version {
     ours: u64,
 }
 
-/// Outputs that do not matter to anybody, in the state of the database that the rest tells.
+/// What was asked in the state of the database that `stamp` and `others` tell. Who asks again gets the same answer, and
+/// should get it quickly: a daemon is asked often over one connection.
 #[derive(Debug, Default)]
-struct Unknown {
+struct Remembered {
     stamp: Option<Stamp>,
     others: i64,
-    outputs: HashSet<OutputPath>,
+    /// Outputs that do not matter to anybody.
+    unknown: HashSet<OutputPath>,
+    /// Whether nothing is known to fail.
+    empty: Option<bool>,
+    /// The derivations that were looked up last, and what is recorded of them.
+    derivations: Option<(Vec<String>, HashMap<FailureId, FailureRecord>)>,
+    /// Failures whose last use is not to be noted again, and since when.
+    used: Option<(Vec<FailureId>, Timestamp)>,
 }
 
 /// An open database.
@@ -168,7 +176,7 @@ pub struct Database {
     /// The wal-index, if the database has one. Never closed: with the first descriptor of the file that a process closes, it
     /// loses all of SQLite's locks on it (sqlite.org/howtocorrupt.html, 2.2).
     wal_index: Option<ManuallyDrop<File>>,
-    unknown: Unknown,
+    remembered: Remembered,
     /// How often this connection wrote.
     writes: u64,
     /// What texts of environments say, of those that were read lately.
@@ -223,7 +231,7 @@ impl Database {
             path: path.to_owned(),
             connection,
             wal_index,
-            unknown: Unknown::default(),
+            remembered: Remembered::default(),
             writes: 0,
             environments: RefCell::default(),
             writes_as_it_should: false,
@@ -232,6 +240,9 @@ impl Database {
 
     /// The connection, to write. Most processes only read, and can do without what that takes.
     fn writing(&mut self) -> rusqlite::Result<&mut Connection> {
+        // Commits of this connection are not among those that `others` counts.
+        let Remembered { others, ref mut unknown, .. } = self.remembered;
+        self.remembered = Remembered { others, unknown: take(unknown), ..Remembered::default() };
         if !self.writes_as_it_should {
             self.connection.pragma_update(None, "foreign_keys", true)?;
             // In WAL mode the database stays sound without a wait for the disk at each commit; after a power failure the
@@ -252,13 +263,19 @@ impl Database {
     }
 
     /// Whether nothing is known to fail, so that there is nothing to ask.
-    pub fn is_empty(&self) -> Result<bool, DatabaseError> {
+    pub fn is_empty(&mut self) -> Result<bool, DatabaseError> {
+        self.revalidate()?;
+        if let Some(empty) = self.remembered.empty {
+            return Ok(empty);
+        }
         let query = || {
             let mut statement =
                 self.connection.prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM failure WHERE stands)")?;
             statement.query_row([], |row| row.get(0))
         };
-        query().map_err(self.failed())
+        let empty = query().map_err(self.failed())?;
+        self.remembered.empty = Some(empty);
+        Ok(empty)
     }
 
     /// The places of those of `names` that anything is called that is known to fail. Of most derivations that tells enough:
@@ -307,12 +324,12 @@ impl Database {
     /// so when this was last asked, and no other process has written since.
     pub fn is_known(&mut self, output: &OutputPath) -> Result<bool, DatabaseError> {
         self.revalidate()?;
-        if self.unknown.outputs.contains(output) {
+        if self.remembered.unknown.contains(output) {
             return Ok(false);
         }
         let known = !self.known([output])?.is_empty();
         if !known {
-            self.unknown.outputs.insert(output.clone());
+            self.remembered.unknown.insert(output.clone());
         }
         Ok(known)
     }
@@ -320,7 +337,7 @@ impl Database {
     /// The state that the database is in now.
     pub fn version(&mut self) -> Result<Version, DatabaseError> {
         self.revalidate()?;
-        Ok(Version { others: self.unknown.others, ours: self.writes })
+        Ok(Version { others: self.remembered.others, ours: self.writes })
     }
 
     /// Sets outputs aside whose failures do not count: they pass for not known until they are written to, or another
@@ -331,7 +348,7 @@ impl Database {
         outputs: impl IntoIterator<Item = OutputPath>,
     ) -> Result<(), DatabaseError> {
         if self.version()? == version {
-            self.unknown.outputs.extend(outputs);
+            self.remembered.unknown.extend(outputs);
         }
         Ok(())
     }
@@ -340,7 +357,7 @@ impl Database {
     fn revalidate(&mut self) -> Result<(), DatabaseError> {
         // In this order: what is written between the two is seen the next time.
         let stamp = self.stamp();
-        if stamp.is_some() && stamp == self.unknown.stamp {
+        if stamp.is_some() && stamp == self.remembered.stamp {
             return Ok(());
         }
         let query = || {
@@ -348,11 +365,10 @@ impl Database {
             statement.query_row([], |row| row.get(0))
         };
         let others = query().map_err(self.failed())?;
-        if others != self.unknown.others {
-            self.unknown.outputs.clear();
+        if others != self.remembered.others {
+            self.remembered = Remembered { others, ..Remembered::default() };
         }
-        self.unknown.stamp = stamp;
-        self.unknown.others = others;
+        self.remembered.stamp = stamp;
         Ok(())
     }
 
@@ -366,20 +382,31 @@ impl Database {
     }
 
     /// What is recorded of `derivations` themselves that failed when they were last built.
-    pub fn known_derivations<'a>(
-        &self,
-        derivations: impl IntoIterator<Item = &'a str>,
-    ) -> Result<Vec<FailureId>, DatabaseError> {
-        let wanted = text_array(derivations);
+    pub fn known_derivations(
+        &mut self,
+        derivations: &[String],
+    ) -> Result<HashMap<FailureId, FailureRecord>, DatabaseError> {
+        /// As many as are remembered.
+        const FEW: usize = 8;
+        self.revalidate()?;
+        if let Some((_, records)) = self.remembered.derivations.as_ref().filter(|(asked, _)| asked == derivations) {
+            return Ok(records.clone());
+        }
+        let wanted = text_array(derivations.iter().map(String::as_str));
         let query = || {
             let mut statement = self.connection.prepare_cached(
                 "SELECT failure.id FROM rarray(?1) AS wanted CROSS JOIN failure ON failure.drv_path = wanted.value
                  AND failure.stands",
             )?;
             let rows = statement.query_map([wanted], |row| row.get(0).map(FailureId))?;
-            rows.collect::<Result<_, _>>()
+            rows.collect::<Result<Vec<_>, _>>()
         };
-        query().map_err(self.failed())
+        let found = query().map_err(self.failed())?;
+        let records = self.records_of(&found)?;
+        if derivations.len() <= FEW {
+            self.remembered.derivations = Some((derivations.to_vec(), records.clone()));
+        }
+        Ok(records)
     }
 
     /// What is recorded for `paths`, each an output path or the path of a derivation.
@@ -552,7 +579,7 @@ impl Database {
         };
         self.writes += 1;
         for output in &failure.outputs {
-            self.unknown.outputs.remove(&output.path);
+            self.remembered.unknown.remove(&output.path);
         }
         self.in_transaction(insert).map_err(failed)
     }
@@ -658,7 +685,11 @@ impl Database {
     /// Notes that failures stood in somebody's way, once a day at most. What can't be noted at once is not.
     pub fn note_use(&mut self, failures: &[FailureId], time: Timestamp) {
         const DAY: i64 = 24 * 60 * 60 * 1000;
-        if self.is_readonly() {
+        const HOUR: i64 = DAY / 24;
+        let lately = |(ids, since): &(Vec<FailureId>, Timestamp)| {
+            ids == failures && time.as_millisecond() - since.as_millisecond() < HOUR
+        };
+        if self.remembered.used.as_ref().is_some_and(lately) || self.is_readonly() {
             return;
         }
         let ids: Array = Rc::new(failures.iter().map(|id| Value::Integer(id.0)).collect());
@@ -671,6 +702,8 @@ impl Database {
             let note = "UPDATE failure SET used = ?3 WHERE id IN rarray(?1) AND used < ?2";
             // It only decides about the order in which records go.
             let _ = self.at_once(|connection| connection.prepare_cached(note)?.execute(params![ids, before, now]));
+        } else {
+            self.remembered.used = Some((failures.to_vec(), time));
         }
     }
 

@@ -124,10 +124,33 @@ fn candidates_have_the_names_of_what_is_known() {
 fn derivations_are_known_by_themselves_while_their_failures_stand() {
     let (_folder, mut database) = database();
     database.insert(&failure("x", &["out"], 10)).unwrap();
-    let known = |database: &Database| database.known_derivations(["/nix/store/x.drv", "/nix/store/out"]).unwrap();
-    assert_eq!(known(&database), database.find(["/nix/store/x.drv"]).unwrap());
-    database.succeed(&outputs(&["out"]), Timestamp::from_second(20).unwrap()).unwrap();
-    assert!(known(&database).is_empty());
+    let known = |database: &mut Database| {
+        let paths = ["/nix/store/x.drv", "/nix/store/out"].map(str::to_owned);
+        database.known_derivations(&paths).unwrap()
+    };
+    let recorded = |database: &Database| {
+        let found = database.find(["/nix/store/x.drv"]).unwrap();
+        database.records_of(&found).unwrap()
+    };
+    // Twice, as the second answer is remembered.
+    for _ in 0..2 {
+        assert_eq!(known(&mut database), recorded(&database));
+    }
+    let mut other = Database::open(database.path()).unwrap().unwrap();
+    let failures = other.find(["/nix/store/x.drv"]).unwrap();
+    other.request_retry(&failures, 7, second(15)).unwrap();
+    assert_eq!(known(&mut database)[&failures[0]].retries.len(), 1);
+    database.request_retry(&failures, 8, second(16)).unwrap();
+    assert_eq!(known(&mut database)[&failures[0]].retries.len(), 2);
+    other.succeed(&outputs(&["out"]), second(20)).unwrap();
+    assert!(known(&mut database).is_empty());
+    assert!(database.is_empty().unwrap());
+    database.insert(&failure("x", &["out"], 30)).unwrap();
+    assert_eq!(known(&mut database), recorded(&database));
+    assert!(!database.is_empty().unwrap());
+    database.succeed(&outputs(&["out"]), second(40)).unwrap();
+    assert!(known(&mut database).is_empty());
+    assert!(database.is_empty().unwrap());
 }
 
 #[test]
@@ -320,13 +343,13 @@ fn what_is_not_known_is_asked_once_until_somebody_else_writes() {
     let mut other = Database::open(&folder.path().join("a/failures.sqlite")).unwrap().unwrap();
     let wanted = outputs(&["out", "other"]);
     assert!(!database.is_known(&wanted[0]).unwrap());
-    assert!(database.stamp().is_some() && database.unknown.outputs.contains(&wanted[0]));
+    assert!(database.stamp().is_some() && database.remembered.unknown.contains(&wanted[0]));
     database.insert(&failure("y", &["y"], 1)).unwrap();
     assert!(!database.is_known(&wanted[1]).unwrap());
-    assert!(database.unknown.outputs.contains(&wanted[0]), "it knows what it wrote itself");
+    assert!(database.remembered.unknown.contains(&wanted[0]), "it knows what it wrote itself");
     other.insert(&failure("z", &["z"], 1)).unwrap();
     assert!(!database.is_known(&wanted[1]).unwrap());
-    assert!(!database.unknown.outputs.contains(&wanted[0]));
+    assert!(!database.remembered.unknown.contains(&wanted[0]));
     database.insert(&failure("x", &["other"], 1)).unwrap();
     assert!(database.is_known(&wanted[1]).unwrap());
 }
