@@ -469,7 +469,7 @@ unsigned int exitStatus(Worker & worker)
 #endif
 }
 
-void throwFailures(Store & store, const std::vector<Requested> & requested, unsigned int status)
+std::optional<Error> failureOf(Store & store, const std::vector<Requested> & requested, unsigned int status)
 {
     /* In the order of the goals and each goal once, as in the set of goals that Nix goes through. */
     std::map<std::string, const Requested *> ordered;
@@ -499,12 +499,13 @@ void throwFailures(Store & store, const std::vector<Requested> & requested, unsi
 #else
         ex->status = status;
 #endif
-        throw *ex;
+        return ex;
     } else if (!failed.empty()) {
         if (ex)
             logError(ex->info());
-        throw Error(status, "build of %s failed", concatStringsSep(", ", quoteStrings(failed)));
+        return Error(status, "build of %s failed", concatStringsSep(", ", quoteStrings(failed)));
     }
+    return std::nullopt;
 }
 
 BuildResults collectResults(const std::vector<Requested> & requested)

@@ -363,8 +363,8 @@ struct Requested
 /* The exit status that a worker asks for. */
 unsigned int exitStatus(nix::Worker & worker);
 
-/* What `Store::buildPaths` does once the goals have run: throws unless all succeeded. */
-void throwFailures(nix::Store & store, const std::vector<Requested> & requested, unsigned int status);
+/* What `Store::buildPaths` throws once the goals have run; nothing if all succeeded. */
+std::optional<nix::Error> failureOf(nix::Store & store, const std::vector<Requested> & requested, unsigned int status);
 
 /* What `Store::buildPathsWithResults` does once the goals have run. */
 BuildResults collectResults(const std::vector<Requested> & requested);

@@ -138,7 +138,8 @@ void DaemonStore::buildPaths(
     for (auto & result : partly.results)
         if (sayFailure(result))
             partly.requested.push_back({result.path, nullptr});
-    compat::throwFailures(*this, partly.requested, errorStatus);
+    if (auto failure = compat::failureOf(*this, partly.requested, errorStatus))
+        throw *failure;
 }
 
 compat::BuildResults DaemonStore::buildPathsWithResults(

@@ -45,9 +45,9 @@ static std::vector<compat::Requested> makeGoals(
 }
 
 /* Does as the entry points of Nix (`build/entry-points.cc`), but for the goals of what is known to fail; `finish` is
-   what they do with the goals. */
+   what they do with the goals. Not inline: what is thrown afterwards need not be unwound through it. */
 template<typename Finish>
-static auto build(
+[[gnu::noinline]] static auto build(
     negative_cache::LocalStore & store,
     const std::vector<DerivedPath> & requests,
     BuildMode mode,
@@ -74,9 +74,12 @@ void negative_cache::LocalStore::buildPaths(
 {
     if (!settings().enable)
         return nix::LocalStore::buildPaths(requests, mode, evalStore);
-    build(*this, requests, mode, evalStore, [&](Worker & worker, auto & requested) {
-        compat::throwFailures(*this, requested, compat::exitStatus(worker));
+    auto failure = build(*this, requests, mode, evalStore, [&](Worker & worker, auto & requested) {
+        return compat::failureOf(*this, requested, compat::exitStatus(worker));
     });
+    /* Here, where nothing is left that would have to be unwound, which takes longer than all the rest of a refusal. */
+    if (failure)
+        throw *failure;
 }
 
 compat::BuildResults negative_cache::LocalStore::buildPathsWithResults(
