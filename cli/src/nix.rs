@@ -45,6 +45,8 @@ pub fn run(
 pub struct Circumstances {
     /// The plugin's settings.
     pub settings: Settings,
+    /// Who asks.
+    user: u32,
     /// Where builds would happen; not known without Nix.
     environments: Option<Environments>,
 }
@@ -79,7 +81,8 @@ impl Circumstances {
             Ok(circumstances) => circumstances,
             Err(error) => {
                 eprintln!("nix-negative-cache: the default settings are assumed: {error}");
-                Circumstances { settings: Settings { enabled: true, ..Settings::default() }, environments: None }
+                let settings = Settings { enabled: true, ..Settings::default() };
+                Circumstances { settings, user: machine::user(), environments: None }
             }
         };
         let settings = &mut circumstances.settings;
@@ -109,7 +112,7 @@ impl Circumstances {
                 &assumed
             }
         };
-        record.belief(machine::user(), environment, &self.settings, now)
+        record.belief(self.user, environment, &self.settings, now)
     }
 }
 
@@ -126,6 +129,7 @@ fn asked() -> Result<Circumstances, NixError> {
     }
     Ok(Circumstances {
         settings: Settings::new(&values).map_err(NixError)?,
+        user: machine::user(),
         environments: Some(Environments { values, version, here: OnceCell::new(), daemons: OnceCell::new() }),
     })
 }

@@ -1,6 +1,6 @@
 //! How records are printed.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, BufWriter, IsTerminal, Write};
 use std::{env, fs, iter};
 
 use comfy_table::presets::NOTHING;
@@ -127,9 +127,11 @@ pub fn table(records: &[Judged], out: &mut impl Write) -> io::Result<()> {
         }
         Ok(())
     } else {
-        let mut table = TabWriter::new(out);
+        // Each line of its own would be written to standard output at once.
+        let mut table = TabWriter::new(BufWriter::new(out));
         for row in rows {
-            writeln!(table, "{}", row.join("\t"))?;
+            table.write_all(row.join("\t").as_bytes())?;
+            table.write_all(b"\n")?;
         }
         table.flush()
     }
