@@ -14,14 +14,15 @@ use crate::installation::{Installation, Plugin};
 pub struct Daemon(Child);
 
 impl Daemon {
-    /// Starts one with the plugin like this, and more settings.
-    pub fn start(installation: &Installation, plugin: Plugin, settings: &[&str]) -> Result<Daemon> {
-        let socket = installation.path("socket");
+    /// Starts one at a socket of this name, with the plugin like this and more settings.
+    pub fn start(installation: &Installation, socket: &str, plugin: Plugin, settings: &[&str]) -> Result<Daemon> {
+        let socket = installation.path(socket);
         let _ = std::fs::remove_file(&socket);
         let line = shell_words::split(&installation.with(plugin, settings)?)?;
         let mut command = Command::new(&line[0]);
         installation.environment(&mut command);
-        let daemon = Daemon(command.args(&line[1..]).arg("nix-daemon").stderr(Stdio::null()).spawn()?);
+        command.env("NIX_DAEMON_SOCKET_PATH", &socket).args(&line[1..]);
+        let daemon = Daemon(command.arg("nix-daemon").stderr(Stdio::null()).spawn()?);
         for _ in 0..200 {
             if UnixStream::connect(&socket).is_ok() {
                 return Ok(daemon);

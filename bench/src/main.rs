@@ -75,5 +75,6 @@ fn main() -> ExitCode {
 
 fn run(arguments: &RunArguments) -> Result<()> {
     let rows = benchmarks::all(arguments)?;
-    if arguments.json { table::json(&rows) } else { table::print(&rows) }
+    let print = if arguments.json { table::json } else { table::print };
+    print(&rows, &benchmarks::REASONS)
 }

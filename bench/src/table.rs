@@ -37,12 +37,38 @@ pub struct Row {
     pub target: Target,
 }
 
+/// Why targets are missed where they are, by the beginnings of the names of benchmarks; see docs/performance.md.
+pub type Reasons = [(&'static str, &'static str)];
+
 impl Row {
     fn is_met(&self) -> bool {
         match self.target {
             Target::Ratio(most) | Target::More(most) | Target::AtMost(most) => self.result.median <= most,
             Target::Faster(least) => self.result.median >= least,
         }
+    }
+
+    /// By how much the target is missed, if it is, and why that is.
+    fn missed(&self, reasons: &Reasons) -> Option<String> {
+        if self.is_met() {
+            return None;
+        }
+        let Estimate { median, low, high } = self.result;
+        let (by, held) = match self.target {
+            Target::Ratio(most) => (format!("{:.3} ×", median - most), low <= most),
+            Target::More(most) | Target::AtMost(most) => (format!("{:.3} {}", median - most, self.unit), low <= most),
+            Target::Faster(least) => (format!("{:.1} ×", least - median), high >= least),
+        };
+        let reason = reasons.iter().find(|(name, _)| self.benchmark.starts_with(name));
+        let reason = reason.map_or("", |(_, why)| why);
+        let noise = if held { " (the interval holds the target)" } else { "" };
+        Some(format!("by {by}{noise}: {reason}"))
+    }
+
+    /// For who waits for the table.
+    pub fn line(&self) -> String {
+        let (result, target) = self.result();
+        format!("  {}: {result}, {target}{}", self.benchmark, if self.is_met() { "" } else { ", missed" })
     }
 
     fn result(&self) -> (String, String) {
@@ -59,7 +85,7 @@ impl Row {
     }
 }
 
-pub fn print(rows: &[Row]) -> Result<()> {
+pub fn print(rows: &[Row], reasons: &Reasons) -> Result<()> {
     let mut table = Table::new();
     table.load_style(UTF8_FULL_CONDENSED);
     table.set_header(["benchmark", "measured", "compared with", "", "rounds", "result (95 %)", "target", ""]);
@@ -83,6 +109,11 @@ pub fn print(rows: &[Row]) -> Result<()> {
         }
     }
     println!("{table}");
+    for row in rows {
+        if let Some(missed) = row.missed(reasons) {
+            println!("{} ({}) is missed {missed}", row.benchmark, row.result().1);
+        }
+    }
     Ok(())
 }
 
@@ -92,10 +123,12 @@ struct Json<'a> {
     #[serde(flatten)]
     row: &'a Row,
     met: bool,
+    missed: Option<String>,
 }
 
-pub fn json(rows: &[Row]) -> Result<()> {
-    let rows: Vec<Json<'_>> = rows.iter().map(|row| Json { row, met: row.is_met() }).collect();
+pub fn json(rows: &[Row], reasons: &Reasons) -> Result<()> {
+    let rows: Vec<Json<'_>> =
+        rows.iter().map(|row| Json { row, met: row.is_met(), missed: row.missed(reasons) }).collect();
     println!("{}", serde_json::to_string_pretty(&rows)?);
     Ok(())
 }
