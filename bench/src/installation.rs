@@ -3,6 +3,8 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
 
@@ -149,10 +151,21 @@ pub fn reset(root: &Path) -> Result<()> {
         if path.is_dir() { fs::remove_dir_all(&path)? } else { fs::remove_file(&path)? }
     }
     let database = root.join("var/db/db.sqlite");
-    for suffix in ["-wal", "-shm"] {
-        let _ = fs::remove_file(root.join(format!("var/db/db.sqlite{suffix}")));
-    }
+    alone(&database)?;
     fs::copy(root.join("kept.sqlite"), database)?;
     let _ = fs::remove_dir_all(root.join("var/negative-cache"));
+    Ok(())
+}
+
+/// Waits until nobody has a database open, as a daemon's process has after its client is gone, and does without its log.
+fn alone(database: &Path) -> Result<()> {
+    let connection = Connection::open(database)?;
+    let start = Instant::now();
+    while let Err(error) = connection.pragma_update(None, "journal_mode", "delete") {
+        if start.elapsed() > Duration::from_secs(10) {
+            return Err(format!("'{}' stays in use: {error}", database.display()).into());
+        }
+        sleep(Duration::from_millis(2));
+    }
     Ok(())
 }
