@@ -77,7 +77,7 @@ void negative_cache::LocalStore::buildPaths(
     auto failure = build(*this, requests, mode, evalStore, [&](Worker & worker, auto & requested) {
         return compat::failureOf(*this, requested, compat::exitStatus(worker));
     });
-    /* Here, where nothing is left that would have to be unwound, which takes longer than all the rest of a refusal. */
+    /* Here, where there is little left to unwind. */
     if (failure)
         throw *failure;
 }
