@@ -194,7 +194,20 @@ pub fn is_valid(options: &[&str], path: &str) -> Result<bool, NixError> {
 /// What `nix-store` says of its folders, such as "State directory".
 pub fn folder(name: &str, options: &[&str]) -> Option<String> {
     let (out, _) = run("nix-store", [options, &["-v", "--version"]].concat()).ok()?;
-    out.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| value.trim().to_owned())
+    out.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(|value| unquoted(value.trim()))
+}
+
+/// A path as Nix 2.34 prints some: in quotes, with a backslash before each quote and backslash of its own (`std::quoted`).
+fn unquoted(text: &str) -> String {
+    let Some(inner) = text.strip_prefix('"').and_then(|text| text.strip_suffix('"')) else { return text.to_owned() };
+    let mut escaped = false;
+    inner
+        .chars()
+        .filter(|c| {
+            escaped = *c == '\\' && !escaped;
+            !escaped
+        })
+        .collect()
 }
 
 /// Reads lines such as `cores = 4`; a line that does not begin so goes on with the value of the line before it.
@@ -270,6 +283,14 @@ mod tests {
         let read = settings("builders = ssh://a x86_64-linux\nssh://b\ncores = 4\nsubstituters = \n");
         assert_eq!(read["builders"], "ssh://a x86_64-linux\nssh://b");
         assert_eq!((read["cores"].as_str(), read["substituters"].as_str()), ("4", ""));
+    }
+
+    #[test]
+    fn paths_may_be_in_quotes() {
+        for (printed, path) in [("/nix/var/nix", "/nix/var/nix"), (r#""/nix/var/nix""#, "/nix/var/nix")] {
+            assert_eq!(unquoted(printed), path);
+        }
+        assert_eq!(unquoted(r#""/a \"b\" \\c""#), r#"/a "b" \c"#);
     }
 
     #[test]

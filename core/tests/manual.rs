@@ -50,7 +50,7 @@ struct Literal {
 }
 
 /// What looks like a message and is none.
-const NO_MESSAGES: [&str; 20] = [
+const NO_MESSAGES: [&str; 22] = [
     // What others print.
     "No such file or directory",
     "Permission denied",
@@ -61,6 +61,8 @@ const NO_MESSAGES: [&str; 20] = [
     "build of '…' on '…' failed: ",
     // Nix's own errors, said in its place.
     "… dependencies of derivation '…' failed to build",
+    "Cannot build '…'.…Reason: ",
+    "…Output paths:",
     "build of … failed",
     "build failed",
     // Parts of messages that are in the tables of the manual.
@@ -103,11 +105,11 @@ fn is_no_message(file: &Path, before: &str) -> bool {
     CODE.iter().chain(&ADVICE).any(|end| before.ends_with(end))
 }
 
-/// All texts of the sources of the plugin and the program, but for their tests.
+/// All texts of the sources of the plugin, its loader and the program, but for their tests.
 fn literals() -> Vec<Literal> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files = Vec::new();
-    for folder in ["cpp", "src", "core/src", "cli/src"] {
+    for folder in ["cpp", "src", "core/src", "cli/src", "loader/src"] {
         sources(&root.join(folder), &mut files);
     }
     files.sort();

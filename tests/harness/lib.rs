@@ -351,7 +351,7 @@ impl Ran {
 }
 
 /// With the words that Nix up to 2.28 has for the end of a build.
-fn in_older_words(text: &str) -> String {
+pub fn in_older_words(text: &str) -> String {
     static WORDS: LazyLock<[(Regex, &str); 4]> = LazyLock::new(|| {
         let words = |pattern: &str| Regex::new(pattern).expect("a pattern of the test");
         [
