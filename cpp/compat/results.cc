@@ -7,6 +7,25 @@ using namespace nix;
 
 /* ---- Results ---- */
 
+#if NIX_AT_LEAST(2, 34)
+/* Which limit ended a build that timed out: these versions have one message for both (`TimedOut`, goal.cc). */
+enum class Limit { Time, Silence, Unknown };
+
+static Limit limitOf(const BuildError & error)
+{
+    auto & workerSettings = settings.getWorkerSettings();
+    auto silence = uint64_t(workerSettings.maxSilentTime.get()), time = uint64_t(workerSettings.buildTimeout.get());
+    if (!silence || !time)
+        return silence ? Limit::Silence : Limit::Time;
+    if (silence == time)
+        return Limit::Unknown;
+    auto isAfter = [&](uint64_t seconds) {
+        return error.message().find("after " + std::to_string(seconds) + " ") != std::string::npos;
+    };
+    return isAfter(silence) ? Limit::Silence : isAfter(time) ? Limit::Time : Limit::Unknown;
+}
+#endif
+
 Ending ending(const BuildResult & result)
 {
 #if NIX_AT_LEAST(2, 34)
@@ -24,6 +43,10 @@ Ending ending(const BuildResult & result)
     case Status::PermanentFailure:
         return Ending::PermanentFailure;
     case Status::TimedOut:
+#if NIX_AT_LEAST(2, 34)
+        if (limitOf(*result.tryGetFailure()) == Limit::Unknown)
+            return Ending::Other;
+#endif
         return Ending::TimedOut;
     case Status::LogLimitExceeded:
         return Ending::LogLimitExceeded;
@@ -39,6 +62,8 @@ std::string errorMessage(const BuildResult & result)
 #if NIX_AT_LEAST(2, 34)
     auto failure = result.tryGetFailure();
     auto message = failure ? failure->message() : "";
+    if (failure && failure->status == BuildError::TimedOut && limitOf(*failure) == Limit::Silence)
+        message += " of silence";
     return !failure ? "" : message.empty() ? "build failed" : message;
 #else
     auto success = result.status == BuildResult::Built || result.status == BuildResult::Substituted
