@@ -2,9 +2,9 @@
 /* Sees the builds of one Worker start and end. What becomes of an ended build is decided in Rust.
 
    Nix has no virtual function at which a goal reports how it ended. But each build announces itself to the logger
-   (`DerivationGoal::started`), and at that moment its goal can be had from the worker; from then on it is held until
-   its result stands, which the logger hears of as well (`Worker::updateProgress`, called from `DerivationGoal::done`).
-   Holding it for longer would keep its activity alive in the progress bar. */
+   (`actBuild`), and at that moment its goal can be had from the worker; from then on it is held until its result stands.
+   The logger hears of that as well: by the progress that the goal reports when it is done (`Worker::updateProgress`), or,
+   since 2.34, when the activity stops. Holding it for longer would keep its activity alive in the progress bar. */
 
 #include "compat.hh"
 #include "eavesdropping.hh"

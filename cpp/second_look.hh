@@ -4,7 +4,7 @@
    Between the question what stands in the way of a request and the start of a builder, much can become known: another
    process built the same derivation while this one waited for its lock; another derivation turned out to be the same
    one, once resolved; a substitute that was promised did not come. Nix itself asks once more whether the outputs are
-   valid when it has locked them (`DerivationGoal::tryToBuild`), through virtual functions of the store; and before it
+   valid when it has locked them (`tryToBuild` of the goal), through virtual functions of the store; and before it
    starts the builder, the goal rests once. That is where a goal can be made to fail as if its builder had. */
 
 #include "compat.hh"

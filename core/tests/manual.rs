@@ -50,7 +50,7 @@ struct Literal {
 }
 
 /// What looks like a message and is none.
-const NO_MESSAGES: [&str; 22] = [
+const NO_MESSAGES: [&str; 23] = [
     // What others print.
     "No such file or directory",
     "Permission denied",
@@ -65,6 +65,7 @@ const NO_MESSAGES: [&str; 22] = [
     "…Output paths:",
     "build of … failed",
     "build failed",
+    " of silence",
     // Parts of messages that are in the tables of the manual.
     "any change",
     "switched on",
