@@ -24,9 +24,8 @@ Observer::~Observer()
     for (auto & build : std::exchange(running, {}))
         try {
             harmless([&] {
-                auto derivation = compat::derivationOf(*build.goal);
-                if (derivation && areBuilt(store, outputKeys(store, *derivation)))
-                    ended(build, core::Status::Built);
+                if (areBuilt(store, outputKeys(store, build.derivation)))
+                    ended(build, nullptr, core::Status::Built);
             });
         } catch (Interrupted &) {
         }
@@ -45,17 +44,28 @@ void Observer::activityStarted(
         /* What another machine says of its own builds comes as children of the worker's activity. */
         if (parent == worker.act.id) {
             for (auto & build : running)
-                if (compat::pathOf(*build.goal) == path && !build.machine.empty())
+                if (build.path == path && !build.machine.empty())
                     build.activities.insert(activity);
             return;
         }
         auto goal = compat::startedGoal(worker, path);
-        auto same = std::find_if(running.begin(), running.end(), [&](auto & build) { return build.goal == goal; });
+        auto derivation = compat::derivationOf(*goal);
+        if (!derivation)
+            return;
+        auto same = std::find_if(running.begin(), running.end(), [&](auto & build) { return build.goal.lock() == goal; });
         bool again = same != running.end();
         if (again)
             running.erase(same);
         running.push_back(
-            {goal, textField(fields, 1).value_or(""), {activity}, core::start_build(policy), {}, again, nullptr});
+            {goal,
+             path,
+             *derivation,
+             textField(fields, 1).value_or(""),
+             {activity},
+             core::start_build(policy),
+             {},
+             again,
+             nullptr});
         if (!compat::willBuildAgain(*goal))
             running.back().locks = std::make_unique<KeptLocks>(*goal);
     });
@@ -83,8 +93,10 @@ static core::Status coreStatus(compat::Ending ending)
 void Observer::settleEnded()
 {
     for (auto build = running.begin(); build != running.end();)
-        if (auto & goal = *build->goal; compat::buildEnded(goal)) {
-            harmless([&] { ended(*build, coreStatus(compat::ending(compat::buildResult(goal, compat::pathOf(goal))))); });
+        if (auto goal = build->goal.lock(); goal && compat::buildEnded(*goal)) {
+            harmless([&] {
+                ended(*build, goal.get(), coreStatus(compat::ending(compat::buildResult(*goal, build->path))));
+            });
             build = running.erase(build);
         } else
             ++build;
@@ -115,24 +127,20 @@ void Observer::errorLogged(std::string_view text)
     /* The build hook says here what became of the builder on the other machine; the goal's own error only has what
        became of the hook. */
     for (auto & build : running)
-        if (!build.machine.empty() && text.find(compat::pathOf(*build.goal).to_string()) != text.npos)
+        if (!build.machine.empty() && text.find(build.path.to_string()) != text.npos)
             build.saidByHook.push_back(rust::String::lossy(std::string(text)));
 }
 
-void Observer::ended(Build & build, core::Status status)
+void Observer::ended(Build & build, const compat::BuildingGoal * goal, core::Status status)
 {
-    auto & goal = *build.goal;
-    auto derivation = compat::derivationOf(goal);
-    if (!derivation)
-        return;
-    auto & path = compat::pathOf(goal);
-    auto ended = evidence(store, path, *derivation);
+    auto ended = evidence(store, build.path, build.derivation);
     ended.status = status;
     ended.messages = std::move(build.saidByHook);
-    ended.messages.push_back(rust::String::lossy(compat::errorMessage(compat::buildResult(goal, path))));
+    if (goal)
+        ended.messages.push_back(rust::String::lossy(compat::errorMessage(compat::buildResult(*goal, build.path))));
     ended.machine = build.machine;
     ended.normal_mode = mode == bmNormal && !build.again;
-    ended.without_sandbox = compat::fellBackToNoSandbox(goal);
+    ended.without_sandbox = goal && compat::fellBackToNoSandbox(*goal);
     if (auto secondLook = SecondLook::current(); secondLook && status == core::Status::PermanentFailure)
         secondLook->alreadySaid(plainKeys(ended.outputs));
     auto outcome = core::build_ended(policy, ended, *build.running);

@@ -2,9 +2,9 @@
 /* Sees the builds of one Worker start and end. What becomes of an ended build is decided in Rust.
 
    Nix has no virtual function at which a goal reports how it ended. But each build announces itself to the logger
-   (`actBuild`), and at that moment its goal can be had from the worker; from then on it is held until its result stands.
-   The logger hears of that as well: by the progress that the goal reports when it is done (`Worker::updateProgress`), or,
-   since 2.34, when the activity stops. Holding it for longer would keep its activity alive in the progress bar. */
+   (`actBuild`), and at that moment its goal can be had from the worker. The logger hears as well when the goal's result
+   stands: by the progress that the goal reports when it is done (`Worker::updateProgress`), or, since 2.34, when the activity
+   stops. The goal is not held meanwhile: when Nix drops it, it kills the builder and says what it keeps. */
 
 #include "compat.hh"
 #include "eavesdropping.hh"
@@ -26,7 +26,9 @@ class Observer : public Listener
 
     struct Build
     {
-        std::shared_ptr<compat::BuildingGoal> goal;
+        std::weak_ptr<compat::BuildingGoal> goal;
+        nix::StorePath path;
+        nix::Derivation derivation;
         /* The other machine that it is built on, if any. */
         std::string machine;
         /* Those that its log comes by. */
@@ -42,7 +44,8 @@ class Observer : public Listener
     std::vector<Build> running;
 
     void settleEnded();
-    void ended(Build & build, core::Status status);
+    /* Its goal is null if Nix gave it up. */
+    void ended(Build & build, const compat::BuildingGoal * goal, core::Status status);
 
 public:
     Observer(nix::Store & store, nix::Worker & worker, nix::BuildMode mode, const core::Policy & policy);

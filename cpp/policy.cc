@@ -140,6 +140,7 @@ static rust::Box<core::Policy> policy(Store & store, const DaemonStore * daemon,
         .user = requestingUser(),
         .state_dir = bytes(compat::stateDir(store)),
         .real_store_dir = bytes(compat::realStoreDir(store)),
+        .build_dir = bytes(compat::buildDir(store)),
         .nix_version = rust::String::lossy(version),
         .wording = {
             .last = compat::lastLogLines,

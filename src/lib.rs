@@ -62,6 +62,8 @@ mod ffi {
         state_dir: Vec<u8>,
         /// Where the store's files are.
         real_store_dir: Vec<u8>,
+        /// Where the directories are that builds run in.
+        build_dir: Vec<u8>,
         /// The version of Nix.
         nix_version: String,
         wording: Wording,

@@ -45,6 +45,7 @@ pub struct Policy {
     pub made: Timestamp,
     served: bool,
     real_store_dir: PathBuf,
+    build_dir: PathBuf,
     /// The version of Nix.
     pub nix_version: String,
     wording: Wording,
@@ -82,6 +83,7 @@ impl Policy {
             made: Timestamp::now(),
             served: circumstances.served,
             real_store_dir: path(&circumstances.real_store_dir),
+            build_dir: path(&circumstances.build_dir),
             nix_version: circumstances.nix_version.clone(),
             wording: circumstances.wording.clone(),
         }
@@ -119,6 +121,7 @@ impl Policy {
             made: Timestamp::MIN,
             served: false,
             real_store_dir: PathBuf::new(),
+            build_dir: PathBuf::new(),
             nix_version: String::new(),
             wording: Wording::default(),
         }
@@ -159,7 +162,7 @@ impl Policy {
     /// What can change the outcome of a build. Not looked at before there is something to record or to compare with.
     pub fn environment(&self) -> &Environment {
         let (_, environment) = self.environment.get_or_init(|| {
-            let factors = machine::factors(&self.nix_settings, &self.nix_version);
+            let factors = machine::factors(&self.nix_settings, &self.build_dir, &self.nix_version);
             let environment = Environment::new(&self.nix_settings, factors);
             (Instant::now(), if self.asks_daemon() { environment.as_clients_see() } else { environment })
         });
@@ -168,7 +171,7 @@ impl Policy {
 
     /// The folders that a build fills.
     pub fn folders(&self) -> [PathBuf; 2] {
-        [machine::build_folder(&self.nix_settings), self.real_store_dir.clone()]
+        [self.build_dir.clone(), self.real_store_dir.clone()]
     }
 
     /// What a person reads about a failure that is known from `database`, apart from the failure itself.

@@ -6,7 +6,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use nix_negative_cache_tests::{
-    REFUSED, Scratch, TWO_USERS, among_users, among_users_of_a_stock_daemon, beside_a_daemon,
+    REFUSED, Scratch, TWO_USERS, among_users, among_users_of_a_stock_daemon, beside_a_daemon, in_older_words,
 };
 
 /// Lets `games` do something; then `news` builds what is healthy, which must work.
@@ -144,7 +144,7 @@ fn escape_sequences_and_endless_lines() {
     let log = nix.records()[0]["log"].as_str().unwrap_or_default().to_owned();
     assert!(log.len() <= 8 * 1024 && log.contains('F'), "{log}");
     let message = nix.records()[0]["message"].as_str().unwrap_or_default().to_owned();
-    assert!(message.len() <= 8 * 1024 && message.starts_with("builder for"), "{message}");
+    assert!(message.len() <= 8 * 1024 && in_older_words(&message).starts_with("builder for"), "{message}");
 }
 
 /// Somebody fills the disk, and frees it before the build ends. The builder complains in words that nobody knows.
@@ -162,7 +162,12 @@ fn a_disk_that_was_full_for_a_moment() {
              '' { }; }"#,
     );
     let there = |name: &str| format!("while [ ! -e ../runs/{name} ]; do sleep 0.05; done");
-    nix.run("mkdir -m 1777 ../small; mount -t tmpfs -o size=32m,mode=1777 nnc ../small").exits(0);
+    // Builds run below TMPDIR, or since 2.30 in the state directory.
+    nix.run(
+        "mkdir -m 1777 ../small; mount -t tmpfs -o size=32m,mode=1777 nnc ../small; \
+         mkdir -p ../small/builds ../var/builds; mount --bind ../small/builds ../var/builds",
+    )
+    .exits(0);
     let commands = format!(
         "as games nix-build & {}; as games bash -c 'head -c 100000000 /dev/zero > ../small/fill' 2> /dev/null; \
          echo > ../runs/full; {}; rm ../small/fill; wait $!; as news nix-build -A healthy",
@@ -171,7 +176,7 @@ fn a_disk_that_was_full_for_a_moment() {
     );
     let daemon = beside_a_daemon(&format!("unset TMPDIR; {TWO_USERS}\n{commands}"));
     let ran = nix.run(&format!("export TMPDIR=$PWD/../small; {daemon}"));
-    let unmounted = nix.run("umount ../small");
+    let unmounted = nix.run("umount ../var/builds ../small");
     assert_eq!(nix.runs("healthy"), 2, "{ran}");
     ran.exits(0).does_not_say(REFUSED);
     unmounted.exits(0);

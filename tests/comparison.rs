@@ -5,7 +5,8 @@ use nix_negative_cache_tests::comparison::Scenario;
 use nix_negative_cache_tests::{CLIENT, beside_a_daemon};
 
 /// Two levels above a failure, with something that can be built on each.
-const TREE: &str = r#"needs "top" [ (needs "mid" [ (fail "bad") (ok "near") ]) (ok "far") ]"#;
+const TREE: &str =
+    r#"needs "top" [ (needs "mid" [ (fail "bad") (drv "near" "sleep 0.3; echo > $out" { }) ]) (ok "far") ]"#;
 /// Both are running when the first of them fails.
 const SIBLINGS: &str = r#"needs "top" [ (drv "aa" "sleep 0.3; echo first; exit 3" { })
                                         (drv "bb" "sleep 0.9; echo second; exit 4" { }) ]"#;
@@ -14,6 +15,14 @@ const SOME_FAIL: &str = r#"{ a = ok "a"; b = fail "b"; c = ok "c"; d = fail "d";
 
 fn scenario(expression: &str) -> Scenario {
     Scenario::new(expression)
+}
+
+fn tree() -> Scenario {
+    scenario(TREE).cut_off("near")
+}
+
+fn siblings() -> Scenario {
+    scenario(SIBLINGS).cut_off("bb")
 }
 
 /// The comparison can fail.
@@ -42,16 +51,16 @@ fn failure() {
 #[test]
 fn failure_of_a_dependency() {
     for command in ["nix-build", "nix build -f .", "nix build -f . -L"] {
-        scenario(TREE).run(command).again().compare();
-        scenario(TREE).run(&format!("{command} --keep-going")).again_with_the_same_store().compare();
+        tree().run(command).again().compare();
+        tree().run(&format!("{command} --keep-going")).again_with_the_same_store().compare();
     }
 }
 
 #[test]
 fn failure_of_two_siblings() {
     for options in ["--max-jobs 1", "--max-jobs 4"] {
-        scenario(SIBLINGS).run(&format!("nix-build {options}")).again().compare();
-        scenario(SIBLINGS).run(&format!("nix-build {options} --keep-going")).again_with_the_same_store().compare();
+        siblings().run(&format!("nix-build {options}")).again().compare();
+        siblings().run(&format!("nix-build {options} --keep-going")).again_with_the_same_store().compare();
     }
 }
 
@@ -76,13 +85,13 @@ fn several_requests_of_which_some_fail() {
 
 #[test]
 fn keep_failed() {
-    scenario(TREE).run("nix-build --keep-failed").run("nix build -f . --keep-failed").compare();
+    tree().run("nix-build --keep-failed").run("nix build -f . --keep-failed").compare();
 }
 
 #[test]
 fn dry_run() {
-    scenario(TREE).run("nix-build --dry-run").run("nix build -f . --dry-run").again_with_the_same_store().compare();
-    scenario(TREE).run("nix-build").run("nix-build --dry-run").run("nix build -f . --dry-run").compare();
+    tree().run("nix-build --dry-run").run("nix build -f . --dry-run").again_with_the_same_store().compare();
+    tree().run("nix-build").run("nix-build --dry-run").run("nix build -f . --dry-run").compare();
 }
 
 #[test]
@@ -353,7 +362,7 @@ fn what_nix_build_prints() {
 fn log_formats() {
     for format in ["internal-json", "bar", "raw", "bar-with-logs"] {
         for options in ["", "--keep-going", "-v"] {
-            scenario(TREE).run(&format!("nix-build --max-jobs 1 {options} --log-format {format}")).again().compare();
+            tree().run(&format!("nix-build --max-jobs 1 {options} --log-format {format}")).again().compare();
         }
     }
 }
@@ -366,7 +375,7 @@ fn the_progress_bar_in_a_terminal() {
         "nix build --max-jobs 1 -f . --keep-going",
         "nix-build --max-jobs 1 --log-format bar",
     ] {
-        scenario(TREE)
+        tree()
             .run(&format!(
                 "script -qec '{command}' /dev/null < /dev/null | tr '\\r' '\\n' | \
                  sed -e 's/\\x1b\\[K//g' -e '/^\\x1b\\[K*\\?\\[/d' | grep -v '^.\\?.\\?.\\?\\[.*built' | grep ."

@@ -189,7 +189,7 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
         let start = Zoned::now().checked_sub(since).map_err(|error| Failure::Other(error.to_string()))?.timestamp();
         records.retain(|known| known.record.last_failure >= start);
     }
-    let (records, settings) = judged(&list.settings, records);
+    let (records, settings) = judged(arguments, &list.settings, records);
     if list.json {
         Ok(output::json(&records, &settings, out)?)
     } else if records.is_empty() {
@@ -211,11 +211,11 @@ const LIFTED_BY: &str = "What is believed is built again\n  with --option negati
     nix-negative-cache forget PATH,\n  in another environment, or when its time is over.";
 
 /// Records with what they say of a new attempt, by these settings.
-fn judged(settings: &SettingsArguments, records: Vec<Known>) -> (Vec<Judged>, Settings) {
+fn judged(arguments: &Arguments, settings: &SettingsArguments, records: Vec<Known>) -> (Vec<Judged>, Settings) {
     if records.is_empty() {
         return (Vec::new(), Settings::default());
     }
-    let circumstances = Circumstances::ask(settings);
+    let circumstances = Circumstances::ask(arguments.database.store_state(), settings);
     (Judged::all(records, &circumstances), circumstances.settings)
 }
 
@@ -240,7 +240,7 @@ fn nothing_known(databases: &Databases, paths: &[String]) -> String {
 fn show_failures(arguments: &Arguments, show: &ShowArguments, out: &mut impl Write) -> Result<(), Failure> {
     let databases = databases(arguments)?;
     let (found, unknown) = find(&databases, &show.paths)?;
-    let (records, settings) = judged(&show.settings, databases.records_of(&found)?);
+    let (records, settings) = judged(arguments, &show.settings, databases.records_of(&found)?);
     if show.json {
         output::json(&records, &settings, out)?;
     } else {
@@ -251,7 +251,7 @@ fn show_failures(arguments: &Arguments, show: &ShowArguments, out: &mut impl Wri
 
 fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut impl Write) -> Result<(), Failure> {
     let databases = databases(arguments)?;
-    let circumstances = Circumstances::ask(&explain.settings);
+    let circumstances = Circumstances::ask(arguments.database.store_state(), &explain.settings);
     for (place, path) in explain.paths.iter().enumerate() {
         if place > 0 {
             writeln!(out)?;
@@ -298,7 +298,7 @@ fn known(
 }
 
 fn check_derivations(arguments: &Arguments, check: &CheckArguments, out: &mut impl Write) -> Result<(), Failure> {
-    let circumstances = Circumstances::ask(&check.settings);
+    let circumstances = Circumstances::ask(arguments.database.store_state(), &check.settings);
     if !circumstances.settings.enabled {
         eprintln!("nix-negative-cache: 'negative-cache' is off: nothing stands in the way");
     }

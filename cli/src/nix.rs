@@ -5,6 +5,7 @@ use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::thread;
 
@@ -56,13 +57,17 @@ pub struct Circumstances {
 struct Environments {
     values: BTreeMap<String, String>,
     version: String,
+    state_dir: PathBuf,
     here: OnceCell<Environment>,
     daemons: OnceCell<Environment>,
 }
 
 impl Environments {
     fn of(&self, builder: Builder) -> &Environment {
-        let environment = |version: &str| Environment::new(&self.values, machine::factors(&self.values, version));
+        let environment = |version: &str| {
+            let build_dir = machine::build_dir(&self.values, &self.state_dir, version);
+            Environment::new(&self.values, machine::factors(&self.values, &build_dir, version))
+        };
         match builder {
             Builder::Here => self.here.get_or_init(|| environment(&self.version)),
             Builder::Daemon => self.daemons.get_or_init(|| {
@@ -76,8 +81,8 @@ impl Environments {
 
 impl Circumstances {
     /// Asks Nix, and says so on standard error if it does not answer.
-    pub fn ask(arguments: &SettingsArguments) -> Circumstances {
-        let mut circumstances = match asked() {
+    pub fn ask(state_dir: &Path, arguments: &SettingsArguments) -> Circumstances {
+        let mut circumstances = match asked(state_dir) {
             Ok(circumstances) => circumstances,
             Err(error) => {
                 eprintln!("nix-negative-cache: the default settings are assumed: {error}");
@@ -116,7 +121,7 @@ impl Circumstances {
     }
 }
 
-fn asked() -> Result<Circumstances, NixError> {
+fn asked(state_dir: &Path) -> Result<Circumstances, NixError> {
     // At once, as most of the time goes into starting Nix.
     let (configuration, version) = thread::scope(|scope| {
         let version = scope.spawn(|| version(&[]));
@@ -130,7 +135,13 @@ fn asked() -> Result<Circumstances, NixError> {
     Ok(Circumstances {
         settings: Settings::new(&values).map_err(NixError)?,
         user: machine::user(),
-        environments: Some(Environments { values, version, here: OnceCell::new(), daemons: OnceCell::new() }),
+        environments: Some(Environments {
+            values,
+            version,
+            state_dir: state_dir.to_owned(),
+            here: OnceCell::new(),
+            daemons: OnceCell::new(),
+        }),
     })
 }
 

@@ -76,10 +76,15 @@ pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
+/// The folder, or the nearest one above it if it is still to be made.
+fn existing(folder: &Path) -> &Path {
+    folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder)
+}
+
 /// The first of `folders` whose file system is full, or nearly so.
 pub fn full_disk<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Option<Shortage> {
     let full = |folder: &&Path| {
-        rustix::fs::statvfs(*folder).is_ok_and(|state| {
+        rustix::fs::statvfs(existing(folder)).is_ok_and(|state| {
             // A file system that does not count its inodes says that it has none.
             state.f_bavail.saturating_mul(state.f_frsize) < NEARLY_FULL
                 || (state.f_files > 0 && state.f_favail < NEARLY_OUT_OF_INODES)
@@ -91,16 +96,19 @@ pub fn full_disk<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Option<Shor
 /// The settings of Nix that the functions of this module look at.
 pub const SETTINGS: [&str; 4] = ["build-dir", "builders", "cores", "sandbox"];
 
-/// The folder that Nix makes the folders of builds in (`build-dir`, `LocalDerivationGoal::startBuilder`).
-pub fn build_folder(settings: &BTreeMap<String, String>) -> PathBuf {
-    match settings.get("build-dir").filter(|folder| !folder.is_empty()) {
-        Some(folder) => folder.into(),
-        None => std::env::temp_dir(),
+/// Where a Nix of this version, such as `2.34.1`, makes the directories that builds run in, for who has only its settings:
+/// those of the store are not among them (`LocalBuildStoreConfig::getBuildDir`; before 2.30, `defaultTempDir`).
+pub fn build_dir(settings: &BTreeMap<String, String>, state_dir: &Path, nix_version: &str) -> PathBuf {
+    if let Some(chosen) = settings.get("build-dir").filter(|folder| !folder.is_empty()) {
+        return chosen.into();
     }
+    let mut numbers = nix_version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+    let below_state_dir = (numbers.next(), numbers.next()) >= (Some(2), Some(30));
+    if below_state_dir { state_dir.join("builds") } else { std::env::temp_dir() }
 }
 
-/// What is not a setting but matters to the outcome of a build; see [`crate::environment`].
-pub fn factors(settings: &BTreeMap<String, String>, nix_version: &str) -> BTreeMap<String, String> {
+/// What is not a setting but matters to the outcome of a build that runs below `build_dir`; see [`crate::environment`].
+pub fn factors(settings: &BTreeMap<String, String>, build_dir: &Path, nix_version: &str) -> BTreeMap<String, String> {
     let mut factors = BTreeMap::new();
     let mut add = |name: &str, value: String| {
         factors.insert(name.to_owned(), value);
@@ -117,7 +125,7 @@ pub fn factors(settings: &BTreeMap<String, String>, nix_version: &str) -> BTreeM
     // Where none is wanted, it does not matter.
     let sandbox = settings.get("sandbox").is_some_and(|sandbox| sandbox != "false");
     add(NAMESPACES, (!sandbox || can_make_namespaces()).to_string());
-    add(BUILD_DISK, file_system(&build_folder(settings)));
+    add(BUILD_DISK, file_system(existing(build_dir)));
     if let Some(memory) = memory() {
         add(MEMORY, memory.to_string());
     }
@@ -258,12 +266,25 @@ mod tests {
             ("builders".to_owned(), String::new()),
             ("sandbox".to_owned(), "true".to_owned()),
         ]);
-        let factors = factors(&settings, "2.8.0");
+        let factors = factors(&settings, Path::new("/no/such/folder"), "2.8.0");
         assert!(factors[CORES] != "0" && !factors[KERNEL].is_empty(), "{factors:?}");
         assert_eq!((factors[NIX].as_str(), factors[BUILDERS].as_str()), ("2.8.0", ""));
         for name in LIMITS.into_iter().chain([NAMESPACES, BUILD_DISK]) {
             assert!(factors.contains_key(name), "{name} in {factors:?}");
         }
+    }
+
+    #[test]
+    fn where_builds_run() {
+        let build_dir = |settings: &[(&str, &str)], version| {
+            let settings = settings.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+            build_dir(&settings, Path::new("/state"), version)
+        };
+        assert_eq!(build_dir(&[], "2.8.0"), std::env::temp_dir());
+        assert_eq!(build_dir(&[("build-dir", "")], "2.26.3"), std::env::temp_dir());
+        assert_eq!(build_dir(&[("build-dir", "")], "2.30.0"), Path::new("/state/builds"));
+        assert_eq!(build_dir(&[], "3.0pre1"), Path::new("/state/builds"));
+        assert_eq!(build_dir(&[("build-dir", "/b")], "2.34.1"), Path::new("/b"));
     }
 
     #[test]

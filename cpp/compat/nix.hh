@@ -42,6 +42,7 @@
 #  include "nix/util/finally.hh"
 #  include "nix/util/logging.hh"
 #  include "nix/util/signals.hh"
+#  include "nix/util/terminal.hh"
 #  include "nix/util/users.hh"
 #  include "nix/util/util.hh"
 #else

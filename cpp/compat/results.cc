@@ -19,8 +19,8 @@ static Limit limitOf(const BuildError & error)
         return silence ? Limit::Silence : Limit::Time;
     if (silence == time)
         return Limit::Unknown;
-    auto isAfter = [&](uint64_t seconds) {
-        return error.message().find("after " + std::to_string(seconds) + " ") != std::string::npos;
+    auto isAfter = [message = filterANSIEscapes(error.message(), true)](uint64_t seconds) {
+        return message.find("after " + std::to_string(seconds) + " ") != message.npos;
     };
     return isAfter(silence) ? Limit::Silence : isAfter(time) ? Limit::Time : Limit::Unknown;
 }

@@ -129,6 +129,19 @@ std::string realStoreDir(Store & store)
 #endif
 }
 
+std::string buildDir([[maybe_unused]] Store & store)
+{
+#if NIX_AT_LEAST(2, 31)
+    if (auto local = dynamic_cast<LocalStore *>(&store))
+        return std::filesystem::path(local->config->getBuildDir()).string();
+    return stateDir(store) + "/builds";
+#elif NIX_AT_LEAST(2, 26)
+    return settings.buildDir.get().value_or(defaultTempDir());
+#else
+    return getEnv("TMPDIR").value_or("/tmp");
+#endif
+}
+
 /* ---- What stores are asked ---- */
 
 MissingPaths queryMissing(Store & store, const std::vector<DerivedPath> & requests)

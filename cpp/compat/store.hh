@@ -381,6 +381,10 @@ std::string stateDir(nix::Store & store);
 /* Where the files of a store are, or of this machine's if it has none. */
 std::string realStoreDir(nix::Store & store);
 
+/* Where the directories are that the builds of a store run in; it may not be there before the first of them. Of a daemon's
+   it is a guess. */
+std::string buildDir(nix::Store & store);
+
 /* ---- What stores are asked ---- */
 
 /* What Nix would have to do for requests (`Store::queryMissing`). */

@@ -4,7 +4,9 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::sync::LazyLock;
 
+use regex::Regex;
 use serde_json::Value;
 
 use crate::{Plugin, Ran, Scratch, temporary_folder};
@@ -18,6 +20,7 @@ pub struct Scenario {
     commands: Vec<String>,
     again: Option<Again>,
     whatever: Vec<String>,
+    cut_off: Vec<String>,
 }
 
 /// How the same commands compare once their failures are known.
@@ -56,6 +59,7 @@ impl Scenario {
             commands: Vec::new(),
             again: None,
             whatever: Vec::new(),
+            cut_off: Vec::new(),
         }
     }
 
@@ -92,6 +96,13 @@ impl Scenario {
     /// Does not look at this kind of what is left behind.
     pub fn whatever(mut self, kind: &str) -> Scenario {
         self.whatever.push(kind.to_owned());
+        self
+    }
+
+    /// Does not look at how often this builder ran, unless all go on after a failure: it is started when another one has
+    /// failed, and may be killed for that before its first line.
+    pub fn cut_off(mut self, name: &str) -> Scenario {
+        self.cut_off.push(name.to_owned());
         self
     }
 
@@ -196,12 +207,17 @@ impl Scenario {
             ("runs", "cd ../runs; for f in $(ls); do echo $f $(wc -l < $f); done"),
             ("kept build directories", "ls ../tmp | sed -n '/[.]drv-/p'"),
         ];
+        let all_go_on = self.commands.iter().all(|command| command.contains("--keep-going"));
         let left = inventory
             .into_iter()
             .filter(|(kind, _)| !self.whatever.iter().any(|whatever| whatever == kind))
             .map(|(kind, command)| {
                 let Ran { stdout, stderr, .. } = nix.run(command).exits(0);
-                (kind, stdout + &stderr)
+                let is_cut_off = |line: &&str| {
+                    !all_go_on && kind == "runs" && self.cut_off.iter().any(|name| line.split(' ').next() == Some(name))
+                };
+                let kept: String = stdout.split_inclusive('\n').filter(|line| !is_cut_off(line)).collect();
+                (kind, normalised(&(kept + &stderr)))
             })
             .collect();
         Seen { commands, left }
@@ -215,9 +231,13 @@ struct Played {
     recorded: Vec<String>,
 }
 
-/// Without what differs between any two runs: times, and the process id in the upper half of activity ids.
+/// Without what differs between any two runs: times, and the process ids in activity ids, in the names of directories that
+/// builds run in and of files with temporary roots.
 fn normalised(text: &str) -> String {
+    static NAMES: LazyLock<Regex> =
+        LazyLock::new(|| Regex::new(r"/(builds/nix|temproots/)[-\d]+").expect("a pattern of the test"));
     let mut activities = Activities::default();
+    let mut last_question = String::new();
     let mut normalised_line = |line: &str| {
         let (prefix, json) = line.strip_prefix("@nix ").map_or(("", line), |json| ("@nix ", json));
         match serde_json::from_str(json) {
@@ -226,9 +246,16 @@ fn normalised(text: &str) -> String {
                 normalise(&mut value, &mut activities);
                 format!("{prefix}{value}\n")
             }
+            // What Nix warns of when it asks what is missing, it says as often as it asks.
+            _ if line.ends_with("while querying missing paths; not yet implemented\n") => {
+                let repeated = line == last_question;
+                line.clone_into(&mut last_question);
+                if repeated { String::new() } else { line.to_owned() }
+            }
             _ => line.to_owned(),
         }
     };
+    let text = NAMES.replace_all(text, "/$1");
     text.split_inclusive('\n').map(&mut normalised_line).collect()
 }
 
