@@ -302,6 +302,9 @@ fn a_module_sets_what_was_asked_for_and_no_more() {
     let config = "{ nix.negativeCache = { enable = true; settings = {
                       retry = true; action = \"warn\"; database = \"/srv/failures.sqlite\"; ttl = 0;
                       transient-exit-codes = [ 75 99 ]; }; }; }";
+    let newer = "{ nix.package = pkgs.nixVersions.nix_2_34; nix.negativeCache.enable = true; }";
+    let settings = system(&nix, "home", newer, "checked.nix.settings");
+    assert_eq!(keys(&settings), BTreeSet::from(["negative-cache", "plugin-files"]));
     for (kind, name) in [("nixos", "plugin-files"), ("darwin", "plugin-files"), ("home", "extra-plugin-files")] {
         let loader = format!("{{ loader = \"${{config.nix.negativeCache.package}}/{LOADER}\"; }}.loader");
         let loader = system(&nix, kind, "{ }", &loader);
@@ -456,8 +459,12 @@ fn nix_takes_what_the_modules_set() {
                       min-failures = 2; transient-exit-codes = [ 75 99 ]; timeouts = true; fixed-output = true;
                       max-records = 7; }; }; }";
     let show = if nix.nix_is_at_least(2, 20) { "nix config show" } else { "nix show-config" };
-    for (kind, plugin_files) in [("nixos", "plugin-files"), ("home", "extra-plugin-files")] {
-        let mut settings = system(&nix, kind, config, "config.nix.settings");
+    let home_of = if nix.nix_is_at_least(2, 33) { "2_34" } else { "2_31" };
+    for (kind, plugin_files) in
+        [("nixos", "plugin-files"), ("home", if home_of == "2_34" { "plugin-files" } else { "extra-plugin-files" })]
+    {
+        let config = config.replacen("{ ", &format!("{{ nix.package = pkgs.nixVersions.nix_{home_of}; "), 1);
+        let mut settings = system(&nix, kind, &config, "config.nix.settings");
         assert_eq!(keys(&settings).len(), settings_of_the_manual().len() + 2, "one that is not tried: {settings}");
         settings[plugin_files] = json!([env::var("NNC_PLUGIN").unwrap()]);
         nix.run("mkdir -p conf").exits(0);
@@ -500,19 +507,24 @@ fn the_dev_shell_keeps_what_the_project_has() {
     assert_eq!(inputs[2], "hello");
     assert_eq!(shell("NIX_CONFIG = \"cores = 3\";", "shell.NIX_CONFIG"), "cores = 3");
 
-    let loader = hook.split("extra-plugin-files = ").nth(1).unwrap().split('"').next().unwrap();
+    let loader = hook.split("$plugin_files ").nth(1).unwrap().split('"').next().unwrap();
     assert!(loader.ends_with(LOADER), "{loader}");
+    let tells = nix.nix_is_at_least(2, 20);
     let fresh = hook_leaves(&nix, hook, None, 1);
+    let plugin_files = if tells { "plugin-files = " } else { "extra-plugin-files =" };
     assert_eq!(
         fresh.replace("\n\n", "\n").trim(),
-        format!("NIX_CONFIG=negative-cache = true\nextra-plugin-files = {loader}")
+        format!("NIX_CONFIG=negative-cache = true\n{plugin_files} {loader}")
     );
     // What the user has stays, and has the last word on the setting, but not on the plugin.
-    let own = "negative-cache = false\nplugin-files = /other.so\ncores = 3";
-    let kept = format!("NIX_CONFIG=negative-cache = true\n{own}\nextra-plugin-files = {loader}");
-    assert_eq!(hook_leaves(&nix, hook, Some(own), 1).trim(), kept);
+    let other = nix.path("other.so").display().to_string();
+    nix.run(&format!("cc -shared -o {other} -x c /dev/null")).exits(0);
+    let own = format!("negative-cache = false\nplugin-files = {other}\ncores = 3");
+    let plugin_files = if tells { format!("plugin-files = {other}") } else { "extra-plugin-files =".to_owned() };
+    let kept = format!("NIX_CONFIG=negative-cache = true\n{own}\n{plugin_files} {loader}");
+    assert_eq!(hook_leaves(&nix, hook, Some(&own), 1).trim(), kept);
     // A shell in the shell does not load the plugin twice.
-    assert_eq!(hook_leaves(&nix, hook, Some(own), 3).trim(), kept);
+    assert_eq!(hook_leaves(&nix, hook, Some(&own), 3).trim(), kept);
     // Nix understands it so.
     let plugin = env::var("NNC_PLUGIN").unwrap();
     let show = if nix.nix_is_at_least(2, 20) { "nix config show" } else { "nix show-config" };

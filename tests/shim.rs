@@ -147,7 +147,7 @@ fn everything_else_is_as_without_the_shim() {
         "nix-hash --type sha256 --flat lib.nix",
         "nix-hash --nonsense",
         "nix-prefetch-url file://$PWD/lib.nix",
-        "nix-collect-garbage --dry-run",
+        "rm -f ../var/temproots/*; nix-collect-garbage --dry-run",
         "nix-copy-closure --nonsense",
         "nix-daemon --version",
         "nix-env -q",
@@ -200,12 +200,12 @@ fn arguments_pass_byte_for_byte() {
     with_fake("(exec -a /odd/nix-build $PWD/../shim/nix x) | shown").exits(42).prints("</odd/nix-build><x>");
     let with = |line: &str, words: &str| {
         let ran = with_fake(&format!("{line} | shown")).exits(42);
-        let words = words.replace("PLUGIN", "--option><extra-plugin-files><P");
+        let words = words.replace("PLUGIN", "--option><plugin-files><P");
         let shown = ran.stdout.trim().to_owned();
         // The plugin's path is that of this build.
-        let shown = match (shown.find("<extra-plugin-files><"), shown.find("libnix_negative_cache.so>")) {
+        let shown = match (shown.find("<plugin-files><"), shown.find("libnix_negative_cache.so>")) {
             (Some(start), Some(end)) => {
-                format!("{}<extra-plugin-files><P{}", &shown[..start], &shown[end + "libnix_negative_cache.so".len()..])
+                format!("{}<plugin-files><P{}", &shown[..start], &shown[end + "libnix_negative_cache.so".len()..])
             }
             _ => shown,
         };

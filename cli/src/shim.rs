@@ -138,9 +138,11 @@ fn with_plugin(program: &str, arguments: Vec<OsString>) -> Result<Vec<OsString>,
     }
     match (plugin(), flag) {
         (Ok(plugin), _) => {
-            // Nix 2.8 loads plugins when it comes to the first argument that is no flag.
-            let option = ["--option", "extra-plugin-files"].map(OsString::from);
-            arguments.splice(1..1, option.into_iter().chain([plugin.into_os_string()]));
+            // Nix 2.8 loads plugins when it comes to the first argument that is no flag. From 2.33 on, Nix knows no
+            // `extra-plugin-files`.
+            let mut files = configuration.plugin_files;
+            files.push(plugin.into_os_string());
+            arguments.splice(1..1, ["--option".into(), "plugin-files".into(), files.join(OsStr::new(" "))]);
         }
         (Err(why), Some(flag)) => eprintln!("nix-negative-cache: {flag} does nothing, as {why}"),
         (Err(_), None) => {}

@@ -9,6 +9,9 @@ let
   cfg = config.nix.negativeCache;
   packages = import ../. { inherit pkgs; };
   inherit (config.nix) package;
+  # In addition to those of the system's nix.conf, which `plugin-files` replaces; from 2.33 on Nix knows nothing else.
+  version = (if package == null then pkgs.nix else package).version;
+  pluginFiles = if builtins.compareVersions version "2.33" < 0 then "extra-plugin-files" else "plugin-files";
 in
 {
   imports = [ ./options.nix ];
@@ -25,9 +28,8 @@ in
         );
       }
       (lib.mkIf (package == null || packages.isSupported package) {
-        # In addition to those of the system's nix.conf, which `plugin-files` would replace.
         nix.settings = cfg.nixSettings // {
-          extra-plugin-files = [ "${cfg.package}/${cfg.package.pluginFile}" ];
+          ${pluginFiles} = [ "${cfg.package}/${cfg.package.pluginFile}" ];
         };
       })
       (lib.mkIf (package != null && !packages.isSupported package) {

@@ -25,6 +25,10 @@ pub struct Configuration {
     pub mentions_plugin: bool,
     /// Whether it has the plugin loaded.
     pub loads_plugin: bool,
+    /// The `plugin-files` of the files and `NIX_CONFIG`.
+    pub plugin_files: Vec<OsString>,
+    /// The same with those of the command line.
+    in_force: Vec<OsString>,
 }
 
 impl Configuration {
@@ -39,6 +43,7 @@ impl Configuration {
         if let Some(text) = env::var_os("NIX_CONFIG") {
             configuration.read_text(text.as_bytes(), Path::new(""), DEPTH);
         }
+        configuration.plugin_files.clone_from(&configuration.in_force);
         configuration.read_arguments(arguments);
         configuration
     }
@@ -77,10 +82,14 @@ impl Configuration {
 
     fn set<'a>(&mut self, name: &[u8], value: impl Iterator<Item = &'a [u8]>) {
         self.mentions_plugin |= name.starts_with(ENABLE.as_bytes());
-        if name == b"plugin-files" || name == b"extra-plugin-files" {
-            let names_plugin = value.into_iter().any(|word| is_plugin(Path::new(OsStr::from_bytes(word))));
-            self.loads_plugin = names_plugin || (self.loads_plugin && name == b"extra-plugin-files");
+        match name {
+            b"plugin-files" => self.in_force.clear(),
+            b"extra-plugin-files" => {}
+            _ => return,
         }
+        let words = value.filter(|word| !word.is_empty());
+        self.in_force.extend(words.map(|word| OsStr::from_bytes(word).to_owned()));
+        self.loads_plugin = self.in_force.iter().any(|file| is_plugin(Path::new(file)));
     }
 }
 
