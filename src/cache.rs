@@ -126,8 +126,11 @@ pub fn is_known_failure(policy: &Policy, key: &str) -> Result<bool, String> {
 }
 
 /// A record as this process sees it.
-pub fn seen(policy: &Policy, record: FailureRecord) -> FailureRecord {
-    if policy.asks_daemon() { record.as_clients_see() } else { record }
+pub fn seen(policy: &Policy, mut record: FailureRecord) -> FailureRecord {
+    if policy.asks_daemon() {
+        record.as_clients_see();
+    }
+    record
 }
 
 /// Whether the daemon has recorded a failure of these outputs by itself since the request was made. When a build started is
@@ -279,7 +282,7 @@ fn attributes(record: FailureRecord, attempt: usize, until: Option<Timestamp>) -
         last_failure: record.last_failure.as_second(),
         attempts: record.attempts.into(),
         believed_until: until.into_iter().map(|until| until.as_second()).collect(),
-        name: record.name,
+        name: record.summary.name,
         system: record.system,
         log: record.log,
         host: record.host,

@@ -10,7 +10,7 @@ use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::Database;
 use nix_negative_cache_core::database::place::Audience;
 use nix_negative_cache_core::environment::Environment;
-use nix_negative_cache_core::record::{Failure, FailureRecord, Output};
+use nix_negative_cache_core::record::{Failure, FailureRecord, FailureSummary, Output};
 use rusqlite::{Connection, params};
 
 use crate::Result;
@@ -45,21 +45,23 @@ pub fn made_up() -> FailureRecord {
         environment: Environment::new(&BTreeMap::new(), factors),
     };
     FailureRecord {
-        derivation: "/nix/store/x.drv".into(),
+        summary: FailureSummary {
+            derivation: "/nix/store/x.drv".into(),
+            name: "x".to_owned(),
+            class: Class::Builder,
+            exit_code: Some(1),
+            last_failure: time,
+            attempts: 1,
+            history: vec![Attempt { time, failure: Some(failed) }],
+            retries: Vec::new(),
+            duration_ms: 1000,
+        },
         outputs: Vec::new(),
         store_dir: "/nix/store".to_owned(),
-        name: "x".to_owned(),
         system: "x86_64-linux".to_owned(),
-        class: Class::Builder,
-        exit_code: Some(1),
         message: "builder failed with exit code 1".to_owned(),
         log: "a line of the log\n".repeat(20),
         first_failure: time,
-        last_failure: time,
-        attempts: 1,
-        history: vec![Attempt { time, failure: Some(failed) }],
-        retries: Vec::new(),
-        duration_ms: 1000,
         host: "host".to_owned(),
         nix_version: "2.8.0".to_owned(),
         plugin_version: "0".to_owned(),

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use nix_negative_cache_core::database::place::personal_path;
 use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
 use nix_negative_cache_core::machine;
-use nix_negative_cache_core::record::FailureRecord;
+use nix_negative_cache_core::record::{FailureRecord, FailureSummary, Summarised};
 
 /// A database of these, and one of its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,19 +25,19 @@ pub enum Builder {
     Daemon,
 }
 
-/// A record, as this user sees it.
+/// A record, or as much as lists need of it, as this user sees it.
 #[derive(Debug)]
-pub struct Known {
-    pub record: FailureRecord,
+pub struct Known<R = FailureRecord> {
+    pub record: R,
     pub by: Builder,
 }
 
-impl Known {
-    fn new(record: FailureRecord, by: Builder) -> Known {
-        match by {
-            Builder::Here => Known { record, by },
-            Builder::Daemon => Known { record: record.as_clients_see(), by },
+impl<R: Summarised> Known<R> {
+    fn new(mut record: R, by: Builder) -> Known<R> {
+        if by == Builder::Daemon {
+            record.summary_mut().as_clients_see();
         }
+        Known { record, by }
     }
 }
 
@@ -69,12 +69,24 @@ impl Databases {
 
     /// All records, newest first.
     pub fn records(&self) -> Result<Vec<Known>, DatabaseError> {
+        self.all(Database::records)
+    }
+
+    /// All records, newest first, as far as lists need them.
+    pub fn summaries(&self) -> Result<Vec<Known<FailureSummary>>, DatabaseError> {
+        self.all(Database::summaries)
+    }
+
+    fn all<R: Summarised>(
+        &self,
+        read: fn(&Database) -> Result<Vec<R>, DatabaseError>,
+    ) -> Result<Vec<Known<R>>, DatabaseError> {
         let mut records = Vec::new();
         for database in &self.open {
             let by = Databases::builder(database);
-            records.extend(database.records()?.into_iter().map(|record| Known::new(record, by)));
+            records.extend(read(database)?.into_iter().map(|record| Known::new(record, by)));
         }
-        records.sort_by_key(|known| std::cmp::Reverse(known.record.last_failure));
+        records.sort_by_key(|known| std::cmp::Reverse(known.record.summary().last_failure));
         Ok(records)
     }
 

@@ -24,7 +24,7 @@ use clap::{CommandFactory, Parser};
 use jiff::Zoned;
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::database::DatabaseError;
-use nix_negative_cache_core::record::FailureRecord;
+use nix_negative_cache_core::record::{FailureSummary, Summarised};
 use nix_negative_cache_core::settings::Settings;
 
 use args::{
@@ -178,32 +178,43 @@ fn databases(arguments: &Arguments) -> Result<Databases, Failure> {
 
 fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Write) -> Result<(), Failure> {
     let databases = databases(arguments)?;
-    let mut records = databases.records()?;
+    if list.json {
+        let (records, settings) = chosen(arguments, list, databases.records()?)?;
+        return Ok(output::json(&records, &settings, out)?);
+    }
+    let (records, _) = chosen(arguments, list, databases.summaries()?)?;
+    if records.is_empty() {
+        eprintln!("no such failure is recorded in {}", databases.names());
+        return Ok(());
+    }
+    output::table(&records, out)?;
+    // Apart from the table, for those who count its lines.
+    out.flush()?;
+    if records.iter().any(Judged::is_believed) {
+        eprintln!("{LIFTED_BY}");
+    }
+    // There may be many, and the process is about to end.
+    std::mem::forget(records);
+    Ok(())
+}
+
+/// What was asked for of `records`.
+fn chosen<R: Summarised>(
+    arguments: &Arguments,
+    list: &ListArguments,
+    mut records: Vec<Known<R>>,
+) -> Result<(Vec<Judged<R>>, Settings), Failure> {
     if !list.all {
-        records.retain(|known| known.record.stands());
+        records.retain(|known| known.record.summary().stands());
     }
     if let Some(name) = &list.name {
-        records.retain(|known| name.is_match(&known.record.name));
+        records.retain(|known| name.is_match(&known.record.summary().name));
     }
     if let Some(since) = list.since {
         let start = Zoned::now().checked_sub(since).map_err(|error| Failure::Other(error.to_string()))?.timestamp();
-        records.retain(|known| known.record.last_failure >= start);
+        records.retain(|known| known.record.summary().last_failure >= start);
     }
-    let (records, settings) = judged(arguments, &list.settings, records);
-    if list.json {
-        Ok(output::json(&records, &settings, out)?)
-    } else if records.is_empty() {
-        eprintln!("no such failure is recorded in {}", databases.names());
-        Ok(())
-    } else {
-        output::table(&records, out)?;
-        // Apart from the table, for those who count its lines.
-        out.flush()?;
-        if records.iter().any(Judged::is_believed) {
-            eprintln!("{LIFTED_BY}");
-        }
-        Ok(())
-    }
+    Ok(judged(arguments, &list.settings, records))
 }
 
 /// What a list says once for all its failures.
@@ -211,7 +222,11 @@ const LIFTED_BY: &str = "What is believed is built again\n  with --option negati
     nix-negative-cache forget PATH,\n  in another environment, or when its time is over.";
 
 /// Records with what they say of a new attempt, by these settings.
-fn judged(arguments: &Arguments, settings: &SettingsArguments, records: Vec<Known>) -> (Vec<Judged>, Settings) {
+fn judged<R: Summarised>(
+    arguments: &Arguments,
+    settings: &SettingsArguments,
+    records: Vec<Known<R>>,
+) -> (Vec<Judged<R>>, Settings) {
     if records.is_empty() {
         return (Vec::new(), Settings::default());
     }
@@ -320,8 +335,8 @@ fn forget_failures(arguments: &Arguments, forget: &ForgetArguments, out: &mut im
     let mut databases = databases(arguments)?;
     let (mut found, unknown) = find(&databases, &forget.paths)?;
     if forget.all || forget.name.is_some() {
-        let chosen = |record: &FailureRecord| forget.name.as_ref().is_none_or(|name| name.is_match(&record.name));
-        let records = databases.records()?;
+        let chosen = |record: &FailureSummary| forget.name.as_ref().is_none_or(|name| name.is_match(&record.name));
+        let records = databases.summaries()?;
         let chosen = records.iter().map(|known| &known.record).filter(|record| chosen(record));
         let derivations: Vec<&str> = chosen.map(|record| record.derivation.as_str()).collect();
         found.extend(databases.find(derivations)?);

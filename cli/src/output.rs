@@ -1,5 +1,6 @@
 //! How records are printed.
 
+use std::borrow::Cow;
 use std::io::{self, BufWriter, IsTerminal, Write};
 use std::{env, fs, iter};
 
@@ -9,19 +10,18 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nix_negative_cache_core::belief::Belief;
 use nix_negative_cache_core::explanation::{believed_until, explain, lifts};
-use nix_negative_cache_core::record::FailureRecord;
+use nix_negative_cache_core::record::{FailureRecord, FailureSummary, Summarised};
 use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_core::time_text::{ago, moment, span};
 use serde::Serialize;
-use tabwriter::TabWriter;
 
 use crate::databases::Known;
 use crate::nix::Circumstances;
 
-/// A record, and what it says of a new attempt.
+/// A record, or as much of it as lists need, and what it says of a new attempt.
 #[derive(Debug)]
-pub struct Judged {
-    record: FailureRecord,
+pub struct Judged<R = FailureRecord> {
+    record: R,
     belief: Belief,
 }
 
@@ -41,14 +41,21 @@ struct Json<'a> {
     lifted_by: Vec<String>,
 }
 
-impl Judged {
+impl<R: Summarised> Judged<R> {
     /// Judges records by the settings in force.
-    pub fn all(records: Vec<Known>, circumstances: &Circumstances) -> Vec<Judged> {
+    pub fn all(records: Vec<Known<R>>, circumstances: &Circumstances) -> Vec<Judged<R>> {
         let now = Timestamp::now();
-        let judge = |known: Known| Judged { belief: circumstances.belief(&known, now), record: known.record };
+        let judge = |known: Known<R>| Judged { belief: circumstances.belief(&known, now), record: known.record };
         records.into_iter().map(judge).collect()
     }
 
+    /// Whether the failure is believed.
+    pub fn is_believed(&self) -> bool {
+        matches!(self.belief, Belief::Fails { .. })
+    }
+}
+
+impl Judged {
     /// The derivation that failed.
     pub fn derivation(&self) -> &str {
         self.record.derivation.as_str()
@@ -75,11 +82,6 @@ impl Judged {
         }
     }
 
-    /// Whether the failure is believed.
-    pub fn is_believed(&self) -> bool {
-        matches!(self.belief, Belief::Fails { .. })
-    }
-
     /// Whether a build would be refused.
     pub fn stands_in_the_way(&self, settings: &Settings) -> bool {
         self.is_believed() && settings.enabled && settings.consults() && !settings.warn
@@ -104,17 +106,17 @@ pub fn zone() -> TimeZone {
 }
 
 /// A line for each record.
-pub fn table(records: &[Judged], out: &mut impl Write) -> io::Result<()> {
+pub fn table(records: &[Judged<FailureSummary>], out: &mut impl Write) -> io::Result<()> {
     let (now, zone) = (Timestamp::now(), zone());
-    let header = ["FAILED", "CLASS", "ATTEMPTS", "AFTER", "BELIEVED UNTIL", "DERIVATION"].map(str::to_owned);
+    let header = ["FAILED", "CLASS", "ATTEMPTS", "AFTER", "BELIEVED UNTIL", "DERIVATION"].map(Cow::from);
     let rows = records.iter().map(|Judged { record, belief }| {
         [
-            ago(record.last_failure, now),
-            record.class_in_lists(),
-            record.attempts.to_string(),
-            span(record.duration_ms),
-            believed_until(belief, &zone),
-            record.derivation.to_string(),
+            ago(record.last_failure, now).into(),
+            record.class_in_lists().into(),
+            record.attempts.to_string().into(),
+            span(record.duration_ms).into(),
+            believed_until(belief, &zone).into(),
+            record.derivation.as_str().into(),
         ]
     });
     let rows = iter::once(header).chain(rows);
@@ -125,16 +127,20 @@ pub fn table(records: &[Judged], out: &mut impl Write) -> io::Result<()> {
         for line in table.lines() {
             writeln!(out, "{}", line.trim())?;
         }
-        Ok(())
-    } else {
-        // Each line of its own would be written to standard output at once.
-        let mut table = TabWriter::new(BufWriter::new(out));
-        for row in rows {
-            table.write_all(row.join("\t").as_bytes())?;
-            table.write_all(b"\n")?;
-        }
-        table.flush()
+        return Ok(());
     }
+    let rows: Vec<[Cow<'_, str>; 6]> = rows.collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0) + 2;
+    let widths: [usize; 5] = std::array::from_fn(width);
+    // Each line of its own would be written to standard output at once.
+    let mut out = BufWriter::new(out);
+    for [columns @ .., last] in &rows {
+        for (text, width) in columns.iter().zip(widths) {
+            write!(out, "{text:width$}")?;
+        }
+        writeln!(out, "{last}")?;
+    }
+    out.flush()
 }
 
 /// Everything known of each record, for people.

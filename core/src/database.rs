@@ -26,7 +26,7 @@ use rusqlite::{
 use crate::belief::{Attempt, FailedAttempt, MAX_ATTEMPTS};
 use crate::class::Class;
 use crate::environment::Environment;
-use crate::record::{Failure, FailureRecord, Output, PLUGIN_VERSION, RetryRequest};
+use crate::record::{Failure, FailureRecord, FailureSummary, Output, PLUGIN_VERSION, RetryRequest, Summarised};
 use crate::store_path::{DerivationPath, OutputPath};
 
 pub mod condition;
@@ -438,25 +438,52 @@ impl Database {
 
     /// All records, newest first.
     pub fn records(&self) -> Result<Vec<FailureRecord>, DatabaseError> {
-        let mut records = self.read_records(None).map_err(self.failed())?;
-        records.sort_by_key(|(id, record)| Reverse((record.last_failure, *id)));
-        Ok(records.into_iter().map(|(_, record)| record).collect())
+        self.read_records(None).map(newest_first).map_err(self.failed())
     }
 
-    /// The records of some failures, or of all, in the order of their ids. Each table is read once for all of them.
+    /// All records, newest first, as far as lists need them.
+    pub fn summaries(&self) -> Result<Vec<FailureSummary>, DatabaseError> {
+        let read = || {
+            let transaction = self.connection.unchecked_transaction()?;
+            let summaries = self.read(&transaction, None, SUMMARY, summary)?;
+            transaction.commit()?;
+            Ok(summaries)
+        };
+        read().map(newest_first).map_err(self.failed())
+    }
+
+    /// The records of some failures, or of all, in the order of their ids.
     fn read_records(&self, wanted: Option<&Array>) -> rusqlite::Result<Vec<(FailureId, FailureRecord)>> {
         // All of the same state.
         let transaction = self.connection.unchecked_transaction()?;
-        let mut statement = transaction.prepare_cached(&in_order("failure", RECORD, "id", wanted))?;
-        let rows = statement.query_map(params_from_iter(wanted), record_of_one_table)?;
-        let mut records: Vec<(FailureId, FailureRecord)> = rows.collect::<Result<_, _>>()?;
+        let columns = format!("{SUMMARY}, {DETAILS}");
+        let mut records = self.read(&transaction, wanted, &columns, record_of_one_table)?;
         attach(&transaction, &mut records, wanted, "output", "failure, name, path", |row, record| {
             record.outputs.push(Output { name: row.get(1)?, path: OutputPath::from(row.get::<_, String>(2)?) });
             Ok(())
         })?;
+        for (_, record) in &mut records {
+            record.outputs.sort_by(|one, other| one.name.cmp(&other.name));
+        }
+        transaction.commit()?;
+        Ok(records)
+    }
+
+    /// What `convert` makes of these columns of some failures, or of all, in the order of their ids, with their attempts and
+    /// requests to retry. Each table is read once for all of them.
+    fn read<R: Summarised>(
+        &self,
+        connection: &Connection,
+        wanted: Option<&Array>,
+        columns: &str,
+        convert: fn(&Row<'_>) -> rusqlite::Result<R>,
+    ) -> rusqlite::Result<Vec<(FailureId, R)>> {
+        let mut statement = connection.prepare_cached(&in_order("failure", columns, "id", wanted))?;
+        let rows = statement.query_map(params_from_iter(wanted), |row| Ok((FailureId(row.get(0)?), convert(row)?)))?;
+        let mut records: Vec<(FailureId, R)> = rows.collect::<Result<_, _>>()?;
         let mut environments = HashMap::new();
         attach(
-            &transaction,
+            connection,
             &mut records,
             wanted,
             "attempt",
@@ -467,24 +494,22 @@ impl Database {
                     _ => Some(FailedAttempt {
                         class: class(row, 2)?,
                         exit_code: row.get(3)?,
-                        environment: self.environment(&transaction, &mut environments, row.get(4)?)?,
+                        environment: self.environment(connection, &mut environments, row.get(4)?)?,
                     }),
                 };
-                record.history.push(Attempt { time: time(row, 1)?, failure });
+                record.summary_mut().history.push(Attempt { time: time(row, 1)?, failure });
                 Ok(())
             },
         )?;
-        attach(&transaction, &mut records, wanted, "retry", "failure, user, time", |row, record| {
-            record.retries.push(RetryRequest { user: row.get(1)?, time: time(row, 2)? });
+        attach(connection, &mut records, wanted, "retry", "failure, user, time", |row, record| {
+            record.summary_mut().retries.push(RetryRequest { user: row.get(1)?, time: time(row, 2)? });
             Ok(())
         })?;
         for (_, record) in &mut records {
-            record.outputs.sort_by(|one, other| one.name.cmp(&other.name));
-            record.history.reverse();
-            record.retries.sort_by_key(|retry| retry.user);
+            let summary = record.summary_mut();
+            summary.history.reverse();
+            summary.retries.sort_by_key(|retry| retry.user);
         }
-        drop(statement);
-        transaction.commit()?;
         Ok(records)
     }
 
@@ -770,32 +795,44 @@ impl Database {
     }
 }
 
-/// The columns of `failure` that [`record_of_one_table`] reads.
-const RECORD: &str = "id, drv_path, store_dir, name, system, class, exit_code, message, log,
-    first_failure, last_failure, attempts, duration_ms, host, nix_version, plugin_version";
+/// The columns of `failure` that a list needs, the id first.
+const SUMMARY: &str = "id, drv_path, name, class, exit_code, last_failure, attempts, duration_ms";
 
-fn record_of_one_table(row: &Row<'_>) -> rusqlite::Result<(FailureId, FailureRecord)> {
-    let record = FailureRecord {
+fn summary(row: &Row<'_>) -> rusqlite::Result<FailureSummary> {
+    Ok(FailureSummary {
         derivation: DerivationPath::from(row.get::<_, String>(1)?),
-        outputs: Vec::new(),
-        store_dir: row.get(2)?,
-        name: row.get(3)?,
-        system: row.get(4)?,
-        class: class(row, 5)?,
-        exit_code: row.get(6)?,
-        message: row.get(7)?,
-        log: row.get(8)?,
-        first_failure: time(row, 9)?,
-        last_failure: time(row, 10)?,
-        attempts: row.get(11)?,
+        name: row.get(2)?,
+        class: class(row, 3)?,
+        exit_code: row.get(4)?,
+        last_failure: time(row, 5)?,
+        attempts: row.get(6)?,
         history: Vec::new(),
         retries: Vec::new(),
-        duration_ms: row.get(12)?,
+        duration_ms: row.get(7)?,
+    })
+}
+
+/// The others, behind those.
+const DETAILS: &str = "store_dir, system, message, log, first_failure, host, nix_version, plugin_version";
+
+fn record_of_one_table(row: &Row<'_>) -> rusqlite::Result<FailureRecord> {
+    Ok(FailureRecord {
+        summary: summary(row)?,
+        outputs: Vec::new(),
+        store_dir: row.get(8)?,
+        system: row.get(9)?,
+        message: row.get(10)?,
+        log: row.get(11)?,
+        first_failure: time(row, 12)?,
         host: row.get(13)?,
         nix_version: row.get(14)?,
         plugin_version: row.get(15)?,
-    };
-    Ok((FailureId(row.get(0)?), record))
+    })
+}
+
+fn newest_first<R: Summarised>(mut records: Vec<(FailureId, R)>) -> Vec<R> {
+    records.sort_by_key(|(id, record)| Reverse((record.summary().last_failure, *id)));
+    records.into_iter().map(|(_, record)| record).collect()
 }
 
 /// Which of `outputs` failed when they were last built.
@@ -823,13 +860,13 @@ fn in_order(table: &str, columns: &str, key: &str, wanted: Option<&Array>) -> St
 
 /// Calls `add` with each row of a table that belongs to one of `records`, and the record; those of each in the order of the
 /// rows. The failure is the first of the columns.
-fn attach(
+fn attach<R>(
     connection: &Connection,
-    records: &mut [(FailureId, FailureRecord)],
+    records: &mut [(FailureId, R)],
     wanted: Option<&Array>,
     table: &str,
     columns: &str,
-    mut add: impl FnMut(&Row<'_>, &mut FailureRecord) -> rusqlite::Result<()>,
+    mut add: impl FnMut(&Row<'_>, &mut R) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(&in_order(table, columns, "failure", wanted))?;
     let mut rows = statement.query(params_from_iter(wanted))?;

@@ -1,5 +1,7 @@
 //! The failure record: what is kept of a derivation whose builder failed.
 
+use std::ops::{Deref, DerefMut};
+
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -55,36 +57,23 @@ pub struct Failure {
     pub nix_version: String,
 }
 
-/// What is known of the failures of some outputs: the last [`Failure`] and what happened before and after.
+/// Of a [`FailureRecord`], what decides whether it is believed, and what lists say: there may be many of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct FailureRecord {
+pub struct FailureSummary {
     /// The derivation that failed last; another one with the same outputs shares the record.
     #[serde(rename = "drvPath")]
     pub derivation: DerivationPath,
-    /// All outputs of the derivation.
-    pub outputs: Vec<Output>,
-    /// The directory that the paths are in.
-    pub store_dir: String,
     /// The derivation's name.
     pub name: String,
-    /// The system it was built for.
-    pub system: String,
     /// What kind of failure the last one was.
     pub class: Class,
     /// The builder's exit code, if it exited.
     pub exit_code: Option<i32>,
-    /// What Nix said of the failure.
-    pub message: String,
-    /// The last lines of the log.
-    pub log: String,
-    /// When these outputs failed first; in JSON, seconds since 1970.
-    #[serde(serialize_with = "as_seconds")]
-    pub first_failure: Timestamp,
-    /// When they failed last; in JSON, seconds since 1970.
+    /// When it failed last; in JSON, seconds since 1970.
     #[serde(serialize_with = "as_seconds")]
     pub last_failure: Timestamp,
-    /// How many times they were built and failed.
+    /// How many times it was built and failed.
     pub attempts: u32,
     /// The last attempts, the newest first, successes after a failure included.
     pub history: Vec<Attempt>,
@@ -92,12 +81,77 @@ pub struct FailureRecord {
     pub retries: Vec<RetryRequest>,
     /// How long the last attempt's builder ran, in milliseconds.
     pub duration_ms: i64,
+}
+
+/// What is known of the failures of some outputs: the last [`Failure`] and what happened before and after.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureRecord {
+    /// What is known of it in lists.
+    #[serde(flatten)]
+    pub summary: FailureSummary,
+    /// All outputs of the derivation.
+    pub outputs: Vec<Output>,
+    /// The directory that the paths are in.
+    pub store_dir: String,
+    /// The system it was built for.
+    pub system: String,
+    /// What Nix said of the failure.
+    pub message: String,
+    /// The last lines of the log.
+    pub log: String,
+    /// When these outputs failed first; in JSON, seconds since 1970.
+    #[serde(serialize_with = "as_seconds")]
+    pub first_failure: Timestamp,
     /// The machine of the last attempt.
     pub host: String,
     /// The Nix of the last attempt.
     pub nix_version: String,
     /// The plugin that recorded the last attempt.
     pub plugin_version: String,
+}
+
+impl Deref for FailureRecord {
+    type Target = FailureSummary;
+
+    fn deref(&self) -> &FailureSummary {
+        &self.summary
+    }
+}
+
+impl DerefMut for FailureRecord {
+    fn deref_mut(&mut self) -> &mut FailureSummary {
+        &mut self.summary
+    }
+}
+
+/// A record, or as much of it as lists need.
+pub trait Summarised {
+    /// That much of it.
+    fn summary(&self) -> &FailureSummary;
+
+    /// The same, to be changed.
+    fn summary_mut(&mut self) -> &mut FailureSummary;
+}
+
+impl Summarised for FailureSummary {
+    fn summary(&self) -> &FailureSummary {
+        self
+    }
+
+    fn summary_mut(&mut self) -> &mut FailureSummary {
+        self
+    }
+}
+
+impl Summarised for FailureRecord {
+    fn summary(&self) -> &FailureSummary {
+        &self.summary
+    }
+
+    fn summary_mut(&mut self) -> &mut FailureSummary {
+        &mut self.summary
+    }
 }
 
 /// The wish of a user to see a failure tried once more.
@@ -110,13 +164,12 @@ pub struct RetryRequest {
     pub time: Timestamp,
 }
 
-impl FailureRecord {
-    /// What is known of the environments of its attempts to clients of the daemon that made them.
-    pub fn as_clients_see(mut self) -> FailureRecord {
+impl FailureSummary {
+    /// Leaves what is known of the environments of its attempts to clients of the daemon that made them.
+    pub fn as_clients_see(&mut self) {
         for failure in self.history.iter_mut().filter_map(|attempt| attempt.failure.as_mut()) {
             failure.environment = std::mem::take(&mut failure.environment).as_clients_see();
         }
-        self
     }
 
     /// What the attempts say of a new one that `user` would make in `environment`.
@@ -145,15 +198,6 @@ impl FailureRecord {
         request.map(|retry| retry.time)
     }
 
-    /// The failure that a belief rests on.
-    pub fn believed(&self, attempt: usize) -> Believed<'_> {
-        let (time, class, exit_code) = match self.history.get(attempt) {
-            Some(Attempt { time, failure: Some(failed) }) => (*time, failed.class, failed.exit_code),
-            _ => (self.last_failure, self.class, self.exit_code),
-        };
-        Believed { record: self, time, class, exit_code, reason: reason(class, exit_code), is_last: attempt == 0 }
-    }
-
     /// The class in lists, with the exit code, and whether it failed and succeeded by turns.
     pub fn class_in_lists(&self) -> String {
         let code = self.exit_code.map(|code| format!(" ({code})")).unwrap_or_default();
@@ -164,6 +208,17 @@ impl FailureRecord {
     /// Whether the last attempt failed.
     pub fn stands(&self) -> bool {
         self.history.first().is_some_and(|attempt| attempt.failure.is_some())
+    }
+}
+
+impl FailureRecord {
+    /// The failure that a belief rests on.
+    pub fn believed(&self, attempt: usize) -> Believed<'_> {
+        let (time, class, exit_code) = match self.history.get(attempt) {
+            Some(Attempt { time, failure: Some(failed) }) => (*time, failed.class, failed.exit_code),
+            _ => (self.last_failure, self.class, self.exit_code),
+        };
+        Believed { record: self, time, class, exit_code, reason: reason(class, exit_code), is_last: attempt == 0 }
     }
 }
 
@@ -203,28 +258,30 @@ pub(crate) mod tests {
     pub(crate) fn record() -> FailureRecord {
         let time = Timestamp::from_second(1_000_000).unwrap();
         FailureRecord {
-            derivation: "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv".into(),
+            summary: FailureSummary {
+                derivation: "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv".into(),
+                name: "x".to_owned(),
+                class: Class::Builder,
+                exit_code: Some(1),
+                last_failure: time,
+                attempts: 1,
+                history: vec![Attempt {
+                    time,
+                    failure: Some(FailedAttempt {
+                        class: Class::Builder,
+                        exit_code: Some(1),
+                        environment: Environment::default(),
+                    }),
+                }],
+                retries: Vec::new(),
+                duration_ms: 12_000,
+            },
             outputs: vec![],
             store_dir: "/nix/store".to_owned(),
-            name: "x".to_owned(),
             system: "x86_64-linux".to_owned(),
-            class: Class::Builder,
-            exit_code: Some(1),
             message: String::new(),
             log: "executing 'y': No such file or directory\n".to_owned(),
             first_failure: time,
-            last_failure: time,
-            attempts: 1,
-            history: vec![Attempt {
-                time,
-                failure: Some(FailedAttempt {
-                    class: Class::Builder,
-                    exit_code: Some(1),
-                    environment: Environment::default(),
-                }),
-            }],
-            retries: Vec::new(),
-            duration_ms: 12_000,
             host: "h".to_owned(),
             nix_version: "2.8.0".to_owned(),
             plugin_version: "0".to_owned(),

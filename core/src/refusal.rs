@@ -126,7 +126,8 @@ mod tests {
 
     #[test]
     fn several_attempts_and_no_log() {
-        let record = FailureRecord { attempts: 3, log: String::new(), ..record() };
+        let mut record = FailureRecord { log: String::new(), ..record() };
+        record.attempts = 3;
         let text =
             refusal(&record.believed(0), record.last_failure, &Wording { database: Some(Path::new("/db")), ..WORDING });
         assert!(text.contains("it failed just now\n") && text.contains("(3 attempts)\nIt logged nothing\n"), "{text}");
@@ -155,7 +156,8 @@ mod tests {
 
     #[test]
     fn of_an_older_attempt_less_is_known() {
-        let mut record = FailureRecord { attempts: 2, class: Class::Timeout, exit_code: None, ..record() };
+        let mut record = record();
+        (record.attempts, record.class, record.exit_code) = (2, Class::Timeout, None);
         let later = Timestamp::from_second(1_000_120).unwrap();
         record.last_failure = later;
         record.history.insert(0, Attempt { time: later, failure: None });

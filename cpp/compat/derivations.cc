@@ -210,7 +210,11 @@ std::map<std::string, DrvOutput> realisationsOf(Store & store, const Derivation 
 DrvOutput parseRealisation(const std::string & text)
 {
 #if NIX_AT_LEAST(2, 35)
-    return DrvOutput::from_string(text);
+    /* `DrvOutput::from_string` is declared, but in no library. */
+    auto separator = text.rfind('^');
+    if (separator == text.npos)
+        throw Error("'%s' names no output of a derivation", text);
+    return DrvOutput{StorePath(text.substr(0, separator)), text.substr(separator + 1)};
 #else
     return DrvOutput::parse(text);
 #endif

@@ -96,7 +96,7 @@ fn after_a_success_nothing_is_known_but_the_history_stays() {
     assert!(database.is_empty().unwrap());
     assert!(database.known(&outputs(&["out"])).unwrap().is_empty());
     let ends = |database: &Database| {
-        let history = only_record(database).history;
+        let history = only_record(database).summary.history;
         history.iter().map(|attempt| (attempt.time.as_second(), attempt.failure.is_some())).collect::<Vec<_>>()
     };
     assert_eq!(ends(&database), [(12, false), (10, true)]);
@@ -232,7 +232,7 @@ fn records_are_listed_newest_first_and_survive_reopening() {
     let path = database.path.clone();
     drop(database);
     let database = Database::open(&path).unwrap().unwrap();
-    let names: Vec<String> = database.records().unwrap().into_iter().map(|record| record.name).collect();
+    let names: Vec<String> = database.records().unwrap().into_iter().map(|record| record.summary.name).collect();
     assert_eq!(names, ["b", "c", "a"]);
 }
 

@@ -9,7 +9,7 @@ use nix_negative_cache_core::belief::{Attempt, Belief, FailedAttempt};
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::environment::Environment;
 use nix_negative_cache_core::explanation::explain;
-use nix_negative_cache_core::record::FailureRecord;
+use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
 use nix_negative_cache_core::refusal::{Retry, Wording, refusal, warning};
 use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_fuzz::{assert_plain, log_tail, take};
@@ -21,24 +21,26 @@ fuzz_target!(|data: &[u8]| {
     let (time, now) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
     let failure = FailedAttempt { class: Class::Builder, exit_code: Some(1), environment: Environment::default() };
     let record = FailureRecord {
-        derivation: "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv".into(),
+        summary: FailureSummary {
+            derivation: "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv".into(),
+            name: "x".to_owned(),
+            class: Class::Builder,
+            exit_code: Some(1),
+            last_failure: time,
+            attempts: 1,
+            history: vec![Attempt { time, failure: Some(failure) }],
+            retries: Vec::new(),
+            duration_ms: 1,
+        },
         outputs: Vec::new(),
         store_dir: "/nix/store".to_owned(),
-        name: "x".to_owned(),
         system: "x86_64-linux".to_owned(),
-        class: Class::Builder,
-        exit_code: Some(1),
         message: String::new(),
         log: log_tail(log),
         first_failure: time,
-        last_failure: time,
-        attempts: 1,
-        history: vec![Attempt { time, failure: Some(failure) }],
-        duration_ms: 1,
         host: "host".to_owned(),
         nix_version: "2.8.0".to_owned(),
         plugin_version: "0".to_owned(),
-        retries: Vec::new(),
     };
     let believed = record.believed(0);
     let wording = Wording {
