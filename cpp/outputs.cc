@@ -40,7 +40,9 @@ bool isValid(Store & store, const core::Output & key)
     std::string name(key.path);
     if (auto output = store.maybeParseStorePath(name))
         return store.isValidPath(*output);
-    return bool(store.queryRealisation(compat::parseRealisation(name)));
+    /* Since 2.35 realisations outlive their outputs. */
+    auto realisation = store.queryRealisation(compat::parseRealisation(name));
+    return realisation && store.isValidPath(realisation->outPath);
 }
 
 bool areBuilt(Store & store, const rust::Vec<core::Output> & keys)

@@ -80,8 +80,11 @@ void SecondLook::look(const std::string & key)
     if (!answer.yes)
         return;
     auto goal = goalOf(key);
+    if (!goal || !compat::KeptFromOtherMachines::possible(*goal))
+        return;
     /* Nix asks for each output. */
-    if (!goal || refusals.count(goal) || !compat::KeptFromOtherMachines::possible(*goal))
+    auto planned = plans.find(goal);
+    if (planned != plans.end() && planned->second.kept)
         return;
     auto & derivation = *compat::derivationOf(*goal);
     if (!compat::wantsNegativeCache(derivation))
@@ -97,16 +100,22 @@ void SecondLook::look(const std::string & key)
     alreadySaid(keys);
     if (!refusal)
         return;
-    auto kept = std::make_shared<compat::KeptFromOtherMachines>(*goal);
+    auto & plan = plans.insert_or_assign(goal, Plan{*refusal, keys, nullptr, nullptr}).first->second;
+    plan.kept = std::make_unique<compat::KeptFromOtherMachines>(*goal);
     /* Not here, where the goal is at work. */
-    auto refuse = [kept, goal = std::weak_ptr(goal), refusal = *refusal]() mutable {
-        kept.reset();
-        if (auto about = goal.lock(); about && compat::isAboutToBuild(*about))
-            compat::refuse(*about, refusal);
-    };
-    auto errand = std::make_shared<compat::Errand>(worker, *goal, refuse);
-    refusals.emplace(goal, errand);
-    worker.wakeUp(errand);
+    plan.errand = std::make_shared<compat::Errand>(
+        worker, *goal, [this, &plan, goal = WeakGoal(goal)] { carryOut(plan, goal); });
+    worker.wakeUp(plan.errand);
+}
+
+void SecondLook::carryOut(Plan & plan, const WeakGoal & weak)
+{
+    plan.kept.reset();
+    if (auto goal = weak.lock(); goal && compat::isAboutToBuild(*goal))
+        compat::refuse(*goal, plan.refusal);
+    else
+        for (auto & key : plan.keys)
+            said.erase(std::string(key));
 }
 
 void SecondLook::missing(Store & asked, const std::string & key)

@@ -24,12 +24,24 @@ class SecondLook
     bool looking = false;
 
     using WeakGoal = std::weak_ptr<compat::BuildingGoal>;
-    /* By the goal that is refused, what makes it fail. */
-    std::map<WeakGoal, std::shared_ptr<compat::Errand>, std::owner_less<WeakGoal>> refusals;
+
+    /* A goal that is to fail when it rests. */
+    struct Plan
+    {
+        compat::Refusal refusal;
+        rust::Vec<rust::String> keys;
+        /* Gone when the goal was made to fail, or could not be: since 2.31 it may have given back its locks, of which it
+           gets new ones later. */
+        std::unique_ptr<compat::KeptFromOtherMachines> kept;
+        std::shared_ptr<compat::Errand> errand;
+    };
+
+    std::map<WeakGoal, Plan, std::owner_less<WeakGoal>> plans;
 
     std::shared_ptr<compat::BuildingGoal> goalOf(const std::string & key);
     std::optional<compat::Refusal> refusalOfKnown(const nix::StorePath & path, const rust::Vec<rust::String> & keys);
     void look(const std::string & key);
+    void carryOut(Plan & plan, const WeakGoal & goal);
 
 public:
     SecondLook(nix::Store & store, nix::Worker & worker, nix::BuildMode mode, const core::Policy & policy);

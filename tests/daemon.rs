@@ -34,7 +34,7 @@ fn however_the_daemon_is_started() {
         let nix = Scratch::new();
         nix.expression(r#"{ bad = fail "bad"; }"#);
         let ran = nix.run(&format!(
-            "export NIX_DAEMON_SOCKET_PATH=$PWD/../socket; mkdir -p ../var; {start} > ../daemon-log 2>&1 & daemon=$!; \
+            "export NIX_DAEMON_SOCKET_PATH=$PWD/../socket; mkdir -p ../var ../store; {start} > ../daemon-log 2>&1 & daemon=$!; \
              trap 'kill $daemon; wait $daemon' EXIT; {wait}; {CLIENT}; nix-build; nix-build; \
              export HOME=$PWD/../home-games; mkdir $HOME; chown games $HOME; chmod 755 ..; chmod 666 ../socket; cp $COMPANION ../companion; \
              as() {{ setpriv --reuid games --regid games --clear-groups \"$@\"; }}; \

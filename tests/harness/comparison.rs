@@ -186,13 +186,15 @@ impl Scenario {
                 (ran.status, normalised(&ran.stdout), normalised(&ran.stderr))
             })
             .collect();
-        // The table of realisations is there if the experimental feature is on, in all of them.
+        // The table of realisations is there if the experimental feature is on, in all of them. Since 2.35 it has another name.
         let inventory = [
             (
                 "valid paths",
-                "sqlite3 -cmd '.timeout 20000' ../var/db/db.sqlite 'select path, hash, narSize, deriver, sigs, ca from ValidPaths order by path; \
+                "ask() { sqlite3 -cmd '.timeout 20000' ../var/db/db.sqlite \"$1\"; }; \
+                 ask 'select path, hash, narSize, deriver, sigs, ca from ValidPaths order by path; \
                  select a.path, b.path from Refs join ValidPaths a on a.id = referrer join ValidPaths b on b.id = reference \
-                 order by 1, 2; select drvPath, outputName from Realisations order by 1, 2;'",
+                 order by 1, 2;' && table=$(ask .tables | grep -owE 'Realisations|BuildTraceV[0-9]+') && \
+                 ask \"select drvPath, outputName from $table order by 1, 2;\"",
             ),
             ("store", "ls -A ../store"),
             ("logs", "mkdir -p ../log; cd ../log; find . -type f | sort | while read f; do echo $f; bzcat $f; done"),

@@ -396,9 +396,10 @@ pub fn among_users_of_a_stock_daemon(nix: &Scratch, line: &str) -> Ran {
 
 /// A line of shell that does so.
 pub fn beside_a_daemon(line: &str) -> String {
-    // A daemon that finds no state directory, but a socket, takes it for that of another daemon.
+    // A daemon that finds no state directory, but a socket, takes it for that of another daemon. Clients since 2.35 open the
+    // folder of the store.
     format!(
-        "export NIX_DAEMON_SOCKET_PATH=$PWD/../socket; mkdir -p ../var; rm -f ../socket; \
+        "export NIX_DAEMON_SOCKET_PATH=$PWD/../socket; mkdir -p ../var ../store; rm -f ../socket; \
          nix-daemon > ../daemon-log 2>&1 & daemon=$!; trap 'kill $daemon; wait $daemon' EXIT; \
          for i in $(seq 100); do [ -S ../socket ] && break; sleep 0.05; done; {line}"
     )

@@ -46,6 +46,7 @@ let
 
     # Packages.
     isDerivation = value: value.type or null == "derivation";
+    getBin = package: package.bin or package.out or package;
     getMan = package: package.man or package.out or package;
     hiPrio = package: package // { meta = package.meta or { } // { priority = -10; }; };
     licenses.lgpl21Plus = {
