@@ -293,10 +293,12 @@ fn run() {
 
 #[test]
 fn flake_check() {
-    let flake = r#"{ outputs = { self }: with import ./lib.nix; { checks.x86_64-linux = { good = ok "good"; bad = fail "bad"; }; }; }"#;
+    let flake = r#"{ outputs = { self }: with import ./lib.nix; { checks.x86_64-linux =
+        { good = drv "good" "sleep 0.3; echo > $out" { }; bad = fail "bad"; }; }; }"#;
     for options in ["--max-jobs 1", "--max-jobs 1 --keep-going"] {
         scenario("null")
             .file("flake/flake.nix", flake)
+            .cut_off("good")
             .run(&format!("cp lib.nix flake; nix flake check --impure path:$PWD/flake {options}"))
             .run("nix build --impure path:$PWD/flake#checks.x86_64-linux.good --out-link good")
             .again()

@@ -580,8 +580,9 @@ fn a_clock_that_jumps_during_a_build() {
             .says("failed with exit code 3")
             .does_not_say("warning:");
         let record = &nix.records()[0];
+        // Not all of the 200 ms: the builder starts a little before its goal says so.
         let duration = record["durationMs"].as_i64().unwrap();
-        assert!((200..60_000).contains(&duration), "{record}");
+        assert!((100..60_000).contains(&duration), "{record}");
         assert!((record["lastFailure"].as_i64().unwrap() - start - passed).abs() < 60, "{record}");
     }
 }
