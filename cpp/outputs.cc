@@ -41,7 +41,7 @@ bool isValid(Store & store, const core::Output & key)
     if (auto output = store.maybeParseStorePath(name))
         return store.isValidPath(*output);
     /* Since 2.35 realisations outlive their outputs. */
-    auto realisation = store.queryRealisation(compat::parseRealisation(name));
+    auto realisation = store.queryRealisation(compat::parseRealisation(store, name));
     return realisation && store.isValidPath(realisation->outPath);
 }
 
@@ -81,7 +81,7 @@ bool canBeHad(Store & store, const BasicDerivation & derivation, const core::Out
         auto missing = compat::queryMissing(store, {DerivedPath::Opaque{*output}});
         return missing.unknown.empty();
     }
-    return isValid(store, key) || (substitutes && canBeSubstituted(compat::parseRealisation(name)));
+    return isValid(store, key) || (substitutes && canBeSubstituted(compat::parseRealisation(store, name)));
 }
 
 KeptLocks::KeptLocks(const compat::BuildingGoal & goal)

@@ -11,6 +11,7 @@ use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::place::Audience;
 use nix_negative_cache_core::database::{Database, DatabaseError};
+use nix_negative_cache_core::environment::Comparison;
 use nix_negative_cache_core::judgement::{self, Evidence, Judgement, Reason};
 use nix_negative_cache_core::log_tail::{beginning, printable};
 use nix_negative_cache_core::record::{self, Failure, FailureRecord};
@@ -260,9 +261,8 @@ pub fn known_failure(policy: &Policy, paths: &[String]) -> Result<Option<Failure
         let record = record.filter(|record| record.counts_for(paths.iter().map(String::as_str)));
         let Some(record) = record.map(|record| seen(policy, record)) else { continue };
         // A wish to see it tried again does not make it one that works.
-        if let Belief::Fails { attempt, until } =
-            believe(&record.history, policy.environment(), policy.settings()?, now)
-        {
+        let here = Comparison::with(policy.environment());
+        if let Belief::Fails { attempt, until } = believe(&record.history, &here, policy.settings()?, now) {
             return Ok(Some(attributes(record, attempt, until)));
         }
     }

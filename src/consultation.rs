@@ -1,5 +1,6 @@
 //! What is known to fail of a request, and what is done about that.
 
+use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::path::PathBuf;
 
@@ -7,6 +8,7 @@ use jiff::Timestamp;
 use nix_negative_cache_core::belief::Belief;
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::FailureId;
+use nix_negative_cache_core::environment::Comparison;
 use nix_negative_cache_core::record::{self, Believed, FailureRecord};
 use nix_negative_cache_core::store_path::OutputPath;
 use nix_negative_cache_core::{refusal, verdict};
@@ -62,13 +64,14 @@ impl Consultation {
         derivations: &[String],
     ) -> Result<Vec<FailedRequest>, String> {
         let mut failed = Vec::new();
+        let here = LazyCell::new(|| Comparison::with(policy.environment()));
         for path in policy.consulted() {
             let records = consulting(policy, path, |database| database.known_derivations(derivations))?;
             for (id, record) in records {
                 let place = derivations.iter().position(|derivation| derivation == record.derivation.as_str());
                 let Some(place) = place.filter(|place| !self.known.contains_key(place)) else { continue };
                 let record = seen(policy, record);
-                let belief = record.belief(policy.user, policy.environment(), policy.settings()?, self.now);
+                let belief = record.belief(policy.user, &here, policy.settings()?, self.now);
                 if let (Belief::Fails { attempt, .. }, false) = (belief, record.class == Class::Fetch) {
                     let output =
                         |output: &record::Output| Output { name: output.name.clone(), path: output.path.to_string() };
@@ -83,6 +86,7 @@ impl Consultation {
     /// Looks up what is known of `missing`. Of a fetch, only what happened to the same one counts: the output of a fetch is
     /// the same however it is made, so that everybody can make up one that fails.
     pub fn look(&mut self, policy: &Policy, missing: &[MissingDerivation]) -> Result<(), String> {
+        let here = LazyCell::new(|| Comparison::with(policy.environment()));
         for path in policy.consulted() {
             let keys: Vec<Vec<OutputPath>> = missing
                 .iter()
@@ -104,7 +108,7 @@ impl Consultation {
                     continue;
                 }
                 let record = seen(policy, record.clone());
-                match record.belief(policy.user, policy.environment(), policy.settings()?, self.now) {
+                match record.belief(policy.user, &here, policy.settings()?, self.now) {
                     Belief::Fails { attempt, .. } => {
                         let known = Known { database: path.to_owned(), id: *id, record, attempt };
                         self.known.entry(missing.place).or_insert(known);

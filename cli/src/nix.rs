@@ -11,7 +11,7 @@ use std::thread;
 
 use jiff::Timestamp;
 use nix_negative_cache_core::belief::{Attempt, Belief};
-use nix_negative_cache_core::environment::Environment;
+use nix_negative_cache_core::environment::{Comparison, Environment};
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::record::Summarised;
 use nix_negative_cache_core::settings::Settings;
@@ -59,22 +59,22 @@ struct Environments {
     values: BTreeMap<String, String>,
     version: String,
     state_dir: PathBuf,
-    here: OnceCell<Environment>,
-    daemons: OnceCell<Environment>,
+    here: OnceCell<Comparison>,
+    daemons: OnceCell<Comparison>,
 }
 
 impl Environments {
-    fn of(&self, builder: Builder) -> &Environment {
+    fn of(&self, builder: Builder) -> &Comparison {
         let environment = |version: &str| {
             let build_dir = machine::build_dir(&self.values, &self.state_dir, version);
             Environment::new(&self.values, machine::factors(&self.values, &build_dir, version))
         };
         match builder {
-            Builder::Here => self.here.get_or_init(|| environment(&self.version)),
+            Builder::Here => self.here.get_or_init(|| Comparison::with(&environment(&self.version))),
             Builder::Daemon => self.daemons.get_or_init(|| {
                 let version = store(&[]).ok().and_then(|store| store.version);
                 // As far as its users can see.
-                environment(version.as_ref().unwrap_or(&self.version)).as_clients_see()
+                Comparison::with(&environment(version.as_ref().unwrap_or(&self.version)).as_clients_see())
             }),
         }
     }
@@ -112,14 +112,14 @@ impl Circumstances {
             attempts.iter().find_map(|attempt| Some(attempt.failure.as_ref()?.environment.clone())).unwrap_or_default()
         };
         let assumed;
-        let environment = match &self.environments {
+        let here = match &self.environments {
             Some(environments) => environments.of(*by),
             None => {
-                assumed = last(&record.history);
+                assumed = Comparison::with(&last(&record.history));
                 &assumed
             }
         };
-        record.belief(self.user, environment, &self.settings, now)
+        record.belief(self.user, here, &self.settings, now)
     }
 }
 

@@ -6,7 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::class::Class;
-use crate::environment::{Difference, Environment};
+use crate::environment::{Comparison, Difference, Environment};
 use crate::settings::Settings;
 use crate::time_text::{as_seconds, period};
 
@@ -85,14 +85,14 @@ pub fn is_flaky(attempts: &[Attempt]) -> bool {
     attempts.iter().any(|attempt| attempt.failure.is_none())
 }
 
-/// What `attempts`, the newest first, say of a new one in `environment`.
-pub fn believe(attempts: &[Attempt], environment: &Environment, settings: &Settings, now: Timestamp) -> Belief {
+/// What `attempts`, the newest first, say of a new one `here`.
+pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now: Timestamp) -> Belief {
     let in_a_row = attempts.iter().map_while(|attempt| Some((attempt.time, attempt.failure.as_ref()?)));
     let latest = now.saturating_add(SignedDuration::from_secs(CLOCK_TOLERANCE)).unwrap_or(Timestamp::MAX);
     let mut counting: Vec<(usize, Timestamp)> = Vec::new();
     let mut doubt = Doubt::Succeeded;
     for (place, (time, failure)) in in_a_row.enumerate() {
-        let differences = failure.environment.differences(environment, failure.class);
+        let differences = here.differences(&failure.environment, failure.class);
         let of_this_one = if !settings.records(failure.class) {
             Doubt::Unwanted(failure.class)
         } else if !differences.is_empty() {
@@ -190,7 +190,7 @@ mod tests {
     fn with(attempts: &[Attempt], change: impl Fn(&mut Settings)) -> Belief {
         let mut settings = Settings::default();
         change(&mut settings);
-        believe(attempts, &somewhere("true"), &settings, at(NOW))
+        believe(attempts, &Comparison::with(&somewhere("true")), &settings, at(NOW))
     }
 
     fn until(second: i64) -> Belief {

@@ -1,5 +1,6 @@
 //! Where a failure happened: what can change the outcome of a build without changing its derivation.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
@@ -254,6 +255,34 @@ impl Environment {
     }
 }
 
+/// The environment that there is now, to compare others with. Failures of one list share a few of them.
+#[derive(Debug)]
+pub struct Comparison {
+    now: Environment,
+    last: RefCell<Option<(Environment, Class, Vec<Difference>)>>,
+}
+
+impl Comparison {
+    /// With this environment.
+    pub fn with(now: &Environment) -> Comparison {
+        Comparison { now: now.clone(), last: RefCell::new(None) }
+    }
+
+    /// As [`Environment::differences`] says.
+    pub fn differences(&self, environment: &Environment, class: Class) -> Vec<Difference> {
+        let mut last = self.last.borrow_mut();
+        if let Some((compared, of, differences)) = &*last
+            && Arc::ptr_eq(&compared.0, &environment.0)
+            && *of == class
+        {
+            return differences.clone();
+        }
+        let differences = environment.differences(&self.now, class);
+        *last = Some((environment.clone(), class, differences.clone()));
+        differences
+    }
+}
+
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let say = |value: &Option<String>| match value.as_deref() {
@@ -295,6 +324,22 @@ mod tests {
             assert_eq!(recorded.differences(&with(now), Class::Builder).is_empty(), counts, "{machine} {now}");
         }
         assert!(with(both).differences(&with(""), Class::Builder).is_empty(), "it was built here");
+    }
+
+    #[test]
+    fn the_same_comparison_gives_the_same_answer() {
+        let comparison = Comparison::with(&environment(&[("sandbox", "true"), ("timeout", "10")]));
+        let (same, other) =
+            (environment(&[("sandbox", "true"), ("timeout", "5")]), environment(&[("sandbox", "false")]));
+        for _ in 0..2 {
+            for (environment, class) in
+                [(&same, Class::Builder), (&same, Class::Builder), (&same, Class::Timeout), (&other, Class::Builder)]
+            {
+                let expected = environment.differences(&comparison.now, class);
+                assert_eq!(comparison.differences(environment, class), expected);
+                assert_eq!(expected.is_empty(), std::ptr::eq(environment, &same) && class == Class::Builder);
+            }
+        }
     }
 
     #[test]

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::belief::{Attempt, Belief, Doubt, believe, is_flaky};
 use crate::class::Class;
-use crate::environment::Environment;
+use crate::environment::{Comparison, Environment};
 use crate::settings::Settings;
 use crate::store_path::{DerivationPath, OutputPath};
 use crate::time_text::as_seconds;
@@ -172,11 +172,11 @@ impl FailureSummary {
         }
     }
 
-    /// What the attempts say of a new one that `user` would make in `environment`.
-    pub fn belief(&self, user: u32, environment: &Environment, settings: &Settings, now: Timestamp) -> Belief {
+    /// What the attempts say of a new one that `user` would make `here`.
+    pub fn belief(&self, user: u32, here: &Comparison, settings: &Settings, now: Timestamp) -> Belief {
         match self.retry_requested(user) {
             Some(time) => Belief::Open(Doubt::RetryRequested(time)),
-            None => believe(&self.history, environment, settings, now),
+            None => believe(&self.history, here, settings, now),
         }
     }
 

@@ -207,14 +207,11 @@ std::map<std::string, DrvOutput> realisationsOf(Store & store, const Derivation 
     return realisations;
 }
 
-DrvOutput parseRealisation(const std::string & text)
+DrvOutput parseRealisation([[maybe_unused]] const Store & store, const std::string & text)
 {
 #if NIX_AT_LEAST(2, 35)
-    /* `DrvOutput::from_string` is declared, but in no library. */
-    auto separator = text.rfind('^');
-    if (separator == text.npos)
-        throw Error("'%s' names no output of a derivation", text);
-    return DrvOutput{StorePath(text.substr(0, separator)), text.substr(separator + 1)};
+    /* `from_string` is declared, but in no library. */
+    return DrvOutput::parse(store, store.storeDir + "/" + text);
 #else
     return DrvOutput::parse(text);
 #endif

@@ -50,6 +50,6 @@ nix::DerivedPath inputRequest(const nix::Derivation & derivation, const nix::Sto
 std::map<std::string, nix::DrvOutput> realisationsOf(nix::Store & store, const nix::Derivation & derivation);
 
 /* The realisation that `to_string` of its identity names. */
-nix::DrvOutput parseRealisation(const std::string & text);
+nix::DrvOutput parseRealisation(const nix::Store & store, const std::string & text);
 
 } // namespace negative_cache::compat

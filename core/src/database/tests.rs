@@ -8,6 +8,7 @@ use tempfile::TempDir;
 use super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::*;
 use crate::belief::Belief;
+use crate::environment::Comparison;
 use crate::settings::Settings;
 
 fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
@@ -461,7 +462,8 @@ fn a_request_to_retry_counts_for_its_user_until_the_next_attempt() {
     assert!(database.find_by_hash_part("/gnu/store", hash).unwrap().is_empty());
     let settings = Settings { ttl: None, ..Settings::default() };
     let believed = |database: &Database, user| {
-        let belief = only_record(database).belief(user, &Environment::default(), &settings, second(100));
+        let belief =
+            only_record(database).belief(user, &Comparison::with(&Environment::default()), &settings, second(100));
         matches!(belief, Belief::Fails { .. })
     };
     assert_eq!(database.request_retry(&found, 1000, second(9)).unwrap(), 1);
