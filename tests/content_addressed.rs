@@ -31,8 +31,14 @@ fn with_a_dependency_it_is_refused_before_anything_is_built() {
     assert_eq!((nix.runs("bad"), nix.runs("part")), (1, if nix.nix_is_at_least(2, 35) { 1 } else { 2 }));
     let aa = nix.runs("aa");
     nix.run("nix-store --delete $(nix-build -E '(import ./lib.nix).ok \"aa\"' --no-out-link)").exits(0);
-    nix.run("nix-build").exits(100).says_times(REFUSED, 1).does_not_say("building '").does_not_say("missing");
-    assert_eq!((nix.runs("bad"), nix.runs("aa")), (1, aa));
+    let ran = nix.run("nix-build").exits(100).says_times(REFUSED, 1).does_not_say("missing");
+    if nix.nix_is_at_least(2, 35) {
+        // As `part` is still not there, it is when Nix resolves `bad` that it becomes clear.
+        assert_eq!(nix.runs("bad"), 1, "{ran}");
+    } else {
+        ran.does_not_say("building '");
+        assert_eq!((nix.runs("bad"), nix.runs("aa")), (1, aa));
+    }
 }
 
 #[test]

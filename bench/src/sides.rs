@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use nix_negative_cache_core::belief::Belief;
 use nix_negative_cache_core::database::Database;
 use nix_negative_cache_core::database::place::Audience;
+use nix_negative_cache_core::environment::Comparison;
 use nix_negative_cache_core::record::FailureRecord;
 use nix_negative_cache_core::settings::Settings;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -125,7 +126,7 @@ fn believed(database: &Database, paths: &[(String, String)]) -> Result<usize> {
     let believed = records.values().filter(|record| {
         let here = record.history.first().and_then(|attempt| attempt.failure.as_ref());
         let here = here.map(|failure| failure.environment.clone()).unwrap_or_default();
-        matches!(record.belief(0, &here, &settings, now), Belief::Fails { .. })
+        matches!(record.belief(0, &Comparison::with(&here), &settings, now), Belief::Fails { .. })
     });
     Ok(believed.count())
 }
