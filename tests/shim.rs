@@ -222,6 +222,13 @@ fn arguments_pass_byte_for_byte() {
     with("nix --option negative-cache-retry true build", "<nix><PLUGIN><--option><negative-cache-retry><true><build>");
 }
 
+#[test]
+fn other_plugins_stay() {
+    let configured = "export NIX_CONFIG=$'plugin-files = /one.so\\nextra-plugin-files = /two.so'";
+    let ran = with_fake(&format!("{configured}; nix build --negative-cache | shown")).exits(42);
+    assert!(ran.stdout.starts_with("<nix><--option><plugin-files></one.so /two.so /"), "{ran}");
+}
+
 /// The first lines of a script are Nix's to read, and its arguments the script's.
 #[test]
 fn scripts_keep_their_arguments() {

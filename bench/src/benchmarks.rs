@@ -108,7 +108,7 @@ impl Bench<'_> {
 
 /// Why targets are missed where they are. Numbers of instructions are those of the process on Nix 2.8, counted by callgrind;
 /// docs/performance.md has them by component.
-pub const REASONS: [(&str, &str); 13] = [
+pub const REASONS: [(&str, &str); 12] = [
     ("load", "1.0 of 64 M instructions, 0.9 M of them the loader's, which binds virtual functions of Nix's stores"),
     ("nothing to do", "3.5 of 352 M instructions, 3.3 M of them the loader's, and SQLite's to open the database"),
     ("nothing known", "0.15 of 7 M instructions of Nix for each build; more than that is the machine"),
@@ -125,7 +125,6 @@ pub const REASONS: [(&str, &str); 13] = [
     ("refusal over", "on a Nix without optimisation 0.74 M instructions, 0.2 M of them for the plugin"),
     ("deep refusal", "2 % more instructions than a dry run; more is the machine"),
     ("refusal,", "as many questions to the daemon as a dry run; more is the machine"),
-    ("companion, list", "3.7 G instructions beside 2.1 G: what is read is judged as well, and put into words"),
     ("companion", "Nix is started, twice at once, to ask it for its settings and its version"),
     ("consult", "reading pages of a database that was just opened"),
 ];

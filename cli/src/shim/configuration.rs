@@ -125,6 +125,14 @@ mod tests {
     }
 
     #[test]
+    fn other_plugins_are_found() {
+        let mut configuration = Configuration::default();
+        let text = b"plugin-files = /x\nplugin-files = /a  /b # /y\nextra-plugin-files = /c";
+        configuration.read_text(text, Path::new("/"), DEPTH);
+        assert_eq!(configuration.in_force, ["/a", "/b", "/c"]);
+    }
+
+    #[test]
     fn settings_are_found_as_nix_finds_them() {
         let plugin = format!("/a/{}", plugin_name());
         for (text, expected) in [
