@@ -111,7 +111,10 @@ impl Bench<'_> {
 pub const REASONS: [(&str, &str); 12] = [
     ("load", "1.0 of 64 M instructions, 0.9 M of them the loader's, which binds virtual functions of Nix's stores"),
     ("nothing to do", "3.5 of 352 M instructions, 3.3 M of them the loader's, and SQLite's to open the database"),
-    ("nothing known", "0.15 of 7 M instructions of Nix for each build, for the second look at outputs that are not there"),
+    (
+        "nothing known",
+        "0.15 of 7 M instructions of Nix for each build, for the second look at outputs that are not there",
+    ),
     (
         "large request",
         "3.5 M instructions at the start, and one question less to all that follows; more is the machine",
