@@ -24,7 +24,9 @@ impl Daemon {
         command.env("NIX_DAEMON_SOCKET_PATH", &socket).args(&line[1..]);
         let daemon = Daemon(command.arg("nix-daemon").stderr(Stdio::null()).spawn()?);
         for _ in 0..200 {
-            if UnixStream::connect(&socket).is_ok() {
+            // Only when it has answered has its process for this connection opened the store: before, nobody could tell when
+            // the store is left alone again.
+            if Connection::open(&socket).is_ok() {
                 return Ok(daemon);
             }
             sleep(Duration::from_millis(50));

@@ -152,7 +152,10 @@ pub fn reset(root: &Path) -> Result<()> {
     }
     let database = root.join("var/db/db.sqlite");
     alone(&database)?;
-    fs::copy(root.join("kept.sqlite"), database)?;
+    // At once, so that nobody can find half a database.
+    let copy = database.with_extension("copy");
+    fs::copy(root.join("kept.sqlite"), &copy)?;
+    fs::rename(copy, database)?;
     let _ = fs::remove_dir_all(root.join("var/negative-cache"));
     Ok(())
 }

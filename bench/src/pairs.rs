@@ -109,7 +109,9 @@ pub fn measure(pair: &Pair, effort: Effort, environment: impl Fn(&mut Command)) 
         let export = folder.path().join("times.json");
         let mut command = Command::new("hyperfine");
         environment(&mut command);
-        command.args(["--shell=none", "--ignore-failure", "--style=none", "--runs=1", "--export-json"]).arg(&export);
+        // What the commands print is told if they fail.
+        command.args(["--shell=none", "--ignore-failure", "--style=none", "--output=inherit", "--runs=1", "--export-json"]);
+        command.arg(&export);
         if let Some(prepare) = &pair.prepare {
             command.args(["--prepare", prepare]);
         }
@@ -117,7 +119,7 @@ pub fn measure(pair: &Pair, effort: Effort, environment: impl Fn(&mut Command)) 
         if !output.status.success() {
             return Err(format!("hyperfine: {}", String::from_utf8_lossy(&output.stderr)).into());
         }
-        times(&export, pair)
+        times(&export, pair).map_err(|error| format!("{error}\n{}", String::from_utf8_lossy(&output.stderr)).into())
     };
     let mut samples = Samples::default();
     // Another round before, which fills caches.
