@@ -50,9 +50,7 @@ static compat::Ending ending(core::Status status)
 
 static compat::Refusal refusal(const Store & store, const StorePath & path, const core::KnownFailure & failure)
 {
-    return {
-        Error("'%s' %s", store.printStorePath(path), compat::plain(std::string(failure.text))),
-        ending(failure.status)};
+    return {compat::notBuilt(store.printStorePath(path), std::string(failure.text)), ending(failure.status)};
 }
 
 /* Looks up what is known of some of the derivations that a request would build. */

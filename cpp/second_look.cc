@@ -66,7 +66,7 @@ std::optional<compat::Refusal> SecondLook::refusalOfKnown(const StorePath & path
     auto refusal = refusalOf(store, policy, path, keys);
     bool saidBefore = std::any_of(keys.begin(), keys.end(), [&](auto & key) { return said.count(std::string(key)); });
     if (refusal && saidBefore)
-        refusal->error = Error("'%s' is not built again: it failed in this run", store.printStorePath(path));
+        refusal->error = compat::notBuilt(store.printStorePath(path), "is not built again: it failed in this run");
     return refusal;
 }
 

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::OnceLock;
 
-use nix_negative_cache_tests::{REFUSED, Ran, Scratch, among_users_of_a_stock_daemon, exists};
+use nix_negative_cache_tests::{REFUSED, Ran, Scratch, among_users_of_a_stock_daemon, exists, to_preload};
 
 /// A failing derivation, one that needs it, and two that can be built.
 const EXPRESSION: &str = r#"{ bad = fail "bad"; top = needs "top" [ (fail "bad") ]; ok = ok "ok"; ok2 = ok "ok2"; }"#;
@@ -92,12 +92,8 @@ fn is_healed(nix: &Scratch) {
 }
 
 /// A library to preload into Nix, which has the fault that a variable asks for: see there.
-fn shim(nix: &Scratch) -> String {
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/harness/shim.c");
-    let library = nix.path("shim.so");
-    let compiled = Command::new("gcc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
-    assert!(compiled.expect("gcc").success());
-    format!("LD_PRELOAD=$LD_PRELOAD:{}", library.display())
+fn faults(nix: &Scratch) -> String {
+    format!("LD_PRELOAD=$LD_PRELOAD:{}", to_preload("faults", &nix.path("")).display())
 }
 
 fn with_mode(path: &Path, mode: u32) {
@@ -395,7 +391,7 @@ fn a_file_system_without_locks() {
         if known {
             nix.run("nix-build -A bad").exits(100);
         }
-        builds_as_stock_with(&nix, &format!("NO_LOCKS=1 {} BUILD", shim(&nix)), "database is locked");
+        builds_as_stock_with(&nix, &format!("NO_LOCKS=1 {} BUILD", faults(&nix)), "database is locked");
         if !known {
             is_healed(&nix);
         }
@@ -545,7 +541,7 @@ const TEN_YEARS: &str = "315360000";
 #[test]
 fn a_clock_that_was_ahead() {
     let nix = with_expressions();
-    let ahead = format!("echo {TEN_YEARS} > clock; CLOCK=clock {} nix-build -A bad", shim(&nix));
+    let ahead = format!("echo {TEN_YEARS} > clock; CLOCK=clock {} nix-build -A bad", faults(&nix));
     nix.run(&ahead).exits(100).does_not_say("warning:");
     nix.run(&ahead).exits(100).does_not_say("warning:").says(REFUSED);
     let recorded = |key| nix.records()[0][key].as_i64().unwrap();
@@ -559,7 +555,7 @@ fn a_clock_that_was_ahead() {
 fn a_clock_that_is_behind() {
     let nix = with_expressions();
     nix.run("nix-build -A bad").exits(100);
-    let behind = format!("echo -{TEN_YEARS} > clock; CLOCK=clock {} nix-build -A bad", shim(&nix));
+    let behind = format!("echo -{TEN_YEARS} > clock; CLOCK=clock {} nix-build -A bad", faults(&nix));
     nix.run(&behind).exits(100).does_not_say("warning:").does_not_say(REFUSED);
     nix.run(&behind).exits(100).does_not_say("warning:").says(REFUSED);
     // What happened then is long ago now.
@@ -575,7 +571,7 @@ fn a_clock_that_jumps_during_a_build() {
             nix.path("work/clock").display()
         ));
         let start = nix.run("date +%s").stdout.trim().parse::<i64>().unwrap();
-        nix.run(&format!("CLOCK=clock {} nix-build", shim(&nix)))
+        nix.run(&format!("CLOCK=clock {} nix-build", faults(&nix)))
             .exits(100)
             .says("failed with exit code 3")
             .does_not_say("warning:");

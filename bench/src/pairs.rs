@@ -110,7 +110,14 @@ pub fn measure(pair: &Pair, effort: Effort, environment: impl Fn(&mut Command)) 
         let mut command = Command::new("hyperfine");
         environment(&mut command);
         // What the commands print is told if they fail.
-        command.args(["--shell=none", "--ignore-failure", "--style=none", "--output=inherit", "--runs=1", "--export-json"]);
+        command.args([
+            "--shell=none",
+            "--ignore-failure",
+            "--style=none",
+            "--output=inherit",
+            "--runs=1",
+            "--export-json",
+        ]);
         command.arg(&export);
         if let Some(prepare) = &pair.prepare {
             command.args(["--prepare", prepare]);

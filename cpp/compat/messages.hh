@@ -15,6 +15,17 @@ inline auto plain(const std::string & text)
 #endif
 }
 
+/* The error for a derivation that is not built, and why: `why` continues a sentence that begins with its path. It begins as
+   that of a real failure does, which is what programs look for that read what Nix prints. */
+inline nix::Error notBuilt(const std::string & path, const std::string & why)
+{
+#if NIX_AT_LEAST(2, 31)
+    return nix::Error("Cannot build '%s'.\nIt %s", nix::Magenta(path), plain(why));
+#else
+    return nix::Error("'%s' %s", path, plain(why));
+#endif
+}
+
 /* How the list of the last log lines of a failed build begins (`DerivationGoal::buildDone` and, since 2.29 or so,
    `DerivationBuildingGoal::fixupBuilderFailureErrorMessage`). */
 #if NIX_AT_LEAST(2, 31)

@@ -9,7 +9,7 @@ use std::sync::LazyLock;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::{Plugin, Ran, Scratch, temporary_folder};
+use crate::{Plugin, Ran, Scratch, temporary_folder, to_preload};
 
 /// Commands to run in fresh installations.
 #[derive(Clone, Debug)]
@@ -177,7 +177,11 @@ impl Scenario {
 
     fn look(&self, nix: &Scratch) -> Seen {
         let temporary = nix.path("tmp");
-        let variables = [("TMPDIR", &*temporary.to_string_lossy())];
+        let mut variables = vec![("TMPDIR", temporary.to_string_lossy().into_owned())];
+        if nix.nix_is_at_least(2, 35) {
+            variables.push(("LD_PRELOAD", to_preload("addresses", &nix.path("")).to_string_lossy().into_owned()));
+        }
+        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
         let commands = self
             .commands
             .iter()

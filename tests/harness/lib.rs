@@ -352,10 +352,11 @@ impl Ran {
 
 /// With the words that Nix up to 2.28 has for the end of a build.
 pub fn in_older_words(text: &str) -> String {
-    static WORDS: LazyLock<[(Regex, &str); 4]> = LazyLock::new(|| {
+    static WORDS: LazyLock<[(Regex, &str); 5]> = LazyLock::new(|| {
         let words = |pattern: &str| Regex::new(pattern).expect("a pattern of the test");
         [
             (words(r"Cannot build '([^']*)'\.\s+Reason: builder ([^\n]*)\."), "builder for '$1' $2"),
+            (words(r"Cannot build '([^']*)'\.\s+It is "), "'$1' is "),
             (
                 words(r"Cannot build '([^']*)'\.\s+Reason: (\d+) dependenc(?:y|ies) failed\."),
                 "$2 dependencies of derivation '$1' failed to build",
@@ -371,6 +372,15 @@ impl std::fmt::Display for Ran {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "$ {}\n{}{}(exit status {})", self.line, self.stderr, self.stdout, self.status)
     }
+}
+
+/// A library to preload, made in a folder of what is in `preloaded`.
+pub fn to_preload(name: &str, folder: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/preloaded").join(format!("{name}.c"));
+    let library = folder.join(format!("{name}.so"));
+    let compiled = Command::new("gcc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
+    assert!(compiled.expect("gcc").success());
+    library
 }
 
 /// Whether there is anything at `path`.
