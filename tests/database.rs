@@ -4,7 +4,6 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
 use std::sync::OnceLock;
 
 use nix_negative_cache_tests::{REFUSED, Ran, Scratch, among_users_of_a_stock_daemon, exists, to_preload};
