@@ -12,8 +12,12 @@ fn main() {
     for variable in ["PKG_CONFIG", "PKG_CONFIG_PATH", "PKG_CONFIG_LIBDIR", "PKG_CONFIG_SYSROOT_DIR"] {
         println!("cargo::rerun-if-env-changed={variable}");
     }
-    // Functions are looked up when they are first called: of Nix's, few are in most processes.
-    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,lazy");
+    if env::var("CARGO_CFG_TARGET_VENDOR").is_ok_and(|vendor| vendor != "apple") {
+        // Functions are looked up when they are first called: of Nix's, few are in most processes.
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-z,lazy");
+        // The bridge's own functions are not looked up in all libraries of the process, nor found in another plugin.
+        println!("cargo::rustc-cdylib-link-arg=-Wl,-Bsymbolic-functions");
+    }
     println!("cargo::rerun-if-changed=cpp");
     if let Err(message) = build() {
         println!("cargo::error={message}");
