@@ -70,8 +70,13 @@ std::optional<compat::Refusal> SecondLook::refusalOfKnown(const StorePath & path
     return refusal;
 }
 
-void SecondLook::look(const std::string & key)
+void SecondLook::look(const std::function<std::string()> & keyOf)
 {
+    auto any = core::has_database(policy);
+    report(any.trouble);
+    if (!any.yes)
+        return;
+    auto key = keyOf();
     /* After a warning, it is built. */
     if (policy.warns() && said.count(key))
         return;
@@ -118,13 +123,13 @@ void SecondLook::carryOut(Plan & plan, const WeakGoal & weak)
             said.erase(std::string(key));
 }
 
-void SecondLook::missing(Store & asked, const std::string & key)
+void SecondLook::missing(Store & asked, const std::function<std::string()> & keyOf)
 {
     if (looking || &asked != &store)
         return;
     looking = true;
     Finally done([&] { looking = false; });
-    harmless([&] { look(key); });
+    harmless([&] { look(keyOf); });
 }
 
 } // namespace negative_cache

@@ -40,7 +40,7 @@ class SecondLook
 
     std::shared_ptr<compat::BuildingGoal> goalOf(const std::string & key);
     std::optional<compat::Refusal> refusalOfKnown(const nix::StorePath & path, const rust::Vec<rust::String> & keys);
-    void look(const std::string & key);
+    void look(const std::function<std::string()> & keyOf);
     void carryOut(Plan & plan, const WeakGoal & goal);
 
 public:
@@ -57,9 +57,9 @@ public:
     /* The user knows that what has these keys failed. */
     void alreadySaid(const rust::Vec<rust::String> & keys);
 
-    /* Nix has just asked a store for an output that is known by `key` (see `outputKeys`). It is not there, unless it is
-       a realisation. */
-    void missing(nix::Store & asked, const std::string & key);
+    /* Nix has just asked a store for an output that is known by what `keyOf` returns (see `outputKeys`). It is not there,
+       unless it is a realisation. While others are built, Nix asks again and again for all that wait for their turn. */
+    void missing(nix::Store & asked, const std::function<std::string()> & keyOf);
 };
 
 } // namespace negative_cache

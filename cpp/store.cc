@@ -126,7 +126,7 @@ bool negative_cache::LocalStore::isValidPath(nix::LocalStore & store, const Stor
         return core::is_greeting(name);
     }
     if (auto secondLook = SecondLook::current())
-        secondLook->missing(store, store.printStorePath(path));
+        secondLook->missing(store, [&] { return store.printStorePath(path); });
     return valid;
 }
 
@@ -134,7 +134,7 @@ void negative_cache::LocalStore::askedForRealisation(nix::LocalStore & store, co
 {
     if (auto secondLook = SecondLook::current())
         try {
-            secondLook->missing(store, id.to_string());
+            secondLook->missing(store, [&] { return id.to_string(); });
         } catch (...) {
             /* Nix finds out by itself: it was interrupted, or nobody reads its messages any more. */
         }

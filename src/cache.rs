@@ -1,9 +1,9 @@
 //! The cache of this process: turns what C++ sends into the core's types, and keeps the database open.
 
-use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::process;
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{LazyLock, Mutex, PoisonError};
 
 use jiff::Timestamp;
 use nix_negative_cache_core::belief::{Belief, believe};
@@ -23,14 +23,33 @@ use crate::policy::Policy;
 use crate::running_build::RunningBuild;
 use crate::{EndedBuild, FailureAttributes, Status};
 
-/// The open databases by path, and the process that opened them: nix-daemon forks for each connection, and a
+/// The open databases by path, one or two, and the process that opened them: nix-daemon forks for each connection, and a
 /// connection to SQLite must not be used after a fork (sqlite.org/howtocorrupt.html, 2.6).
 struct Databases {
     process: u32,
-    open: HashMap<PathBuf, Database>,
+    open: Vec<(PathBuf, Database)>,
+}
+
+impl Databases {
+    fn at(&mut self, path: &Path) -> Option<&mut Database> {
+        // Byte by byte: comparing paths by their components takes longer than all else that most questions need.
+        self.open.iter_mut().find(|(open, _)| open.as_os_str() == path.as_os_str()).map(|(_, database)| database)
+    }
 }
 
 static DATABASES: Mutex<Option<Databases>> = Mutex::new(None);
+
+/// What tells this process from those that it was forked from and that are forked from it: how many forks there are
+/// between it and the one that loaded the plugin. Asking for its id is a system call.
+fn this_process() -> u32 {
+    static FORKS: AtomicU32 = AtomicU32::new(0);
+    extern "C" fn in_child() {
+        FORKS.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: the handler does nothing that is not safe after a fork.
+    static COUNTS: LazyLock<bool> = LazyLock::new(|| unsafe { libc::pthread_atfork(None, None, Some(in_child)) } == 0);
+    if *COUNTS { FORKS.load(Ordering::Relaxed) } else { process::id() }
+}
 
 /// What is to be done with a database.
 enum Access {
@@ -50,22 +69,23 @@ fn with_database<T>(
 ) -> Result<T, DatabaseError> {
     fault_point();
     let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(inherited) = databases.take_if(|databases| databases.process != process::id()) {
+    let process = this_process();
+    if let Some(inherited) = databases.take_if(|databases| databases.process != process) {
         // Closing it here could release the parent's locks.
         std::mem::forget(inherited);
     }
-    let databases = databases.get_or_insert_with(|| Databases { process: process::id(), open: HashMap::new() });
-    if !databases.open.contains_key(path) {
+    let databases = databases.get_or_insert_with(|| Databases { process, open: Vec::new() });
+    if databases.at(path).is_none() {
         let database = match access {
             Access::Make(audience) => Some(Database::open_or_create(path, audience)?),
             Access::Write => Database::open(path)?,
             Access::Read => Database::open_readonly(path)?,
         };
         if let Some(database) = database {
-            databases.open.insert(path.to_owned(), database);
+            databases.open.push((path.to_owned(), database));
         }
     }
-    work(databases.open.get_mut(path))
+    work(databases.at(path))
 }
 
 /// Calls `work` with the database that this process writes to, if it is there; made if `create`.
@@ -108,6 +128,11 @@ fn any_database(
         }
     }
     Ok(false)
+}
+
+/// Whether there is a database to be asked about anything.
+pub fn has_database(policy: &Policy) -> Result<bool, String> {
+    any_database(policy, |_| Ok(true))
 }
 
 /// Whether any failure is known that could stand in the way.

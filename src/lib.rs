@@ -269,6 +269,8 @@ mod ffi {
             missing: &MissingDerivations,
         ) -> Verdict;
 
+        /// Whether there is a database to be asked about anything. Costs less than to make the key of an output.
+        fn has_database(policy: &Policy) -> Answer;
         /// Whether the output `key` failed when it was last built, by a path or otherwise.
         fn is_known_failure(policy: &Policy, key: &CxxString) -> Answer;
         /// Records how a build ended.
@@ -378,6 +380,10 @@ fn has_known_failures(policy: &Policy) -> Answer {
 
 fn has_records(policy: &Policy) -> Answer {
     boundary::guarded(|| cache::has_records(policy)).into()
+}
+
+fn has_database(policy: &Policy) -> Answer {
+    boundary::guarded(|| cache::has_database(policy)).into()
 }
 
 fn is_known_failure(policy: &Policy, key: &CxxString) -> Answer {
