@@ -26,16 +26,21 @@ static size_t exportedSize(const void * address, std::string_view name)
     dl_find_object object;
     if (_dl_find_object(const_cast<void *>(address), &object) != 0)
         return 0;
+    auto library = object.dlfo_link_map;
     const uint32_t * table = nullptr;
     const ElfW(Sym) * symbols = nullptr;
     const char * names = nullptr;
-    for (auto entry = object.dlfo_link_map->l_ld; entry->d_tag != DT_NULL; ++entry)
+    for (auto entry = library->l_ld; entry->d_tag != DT_NULL; ++entry) {
+        /* glibc puts addresses there, but not on all architectures. */
+        auto value = entry->d_un.d_ptr;
+        auto start = value < library->l_addr ? library->l_addr + value : value;
         if (entry->d_tag == DT_GNU_HASH)
-            table = reinterpret_cast<const uint32_t *>(entry->d_un.d_ptr);
+            table = reinterpret_cast<const uint32_t *>(start);
         else if (entry->d_tag == DT_SYMTAB)
-            symbols = reinterpret_cast<const ElfW(Sym) *>(entry->d_un.d_ptr);
+            symbols = reinterpret_cast<const ElfW(Sym) *>(start);
         else if (entry->d_tag == DT_STRTAB)
-            names = reinterpret_cast<const char *>(entry->d_un.d_ptr);
+            names = reinterpret_cast<const char *>(start);
+    }
     if (!table || !symbols || !names || table[0] == 0)
         return 0;
     uint32_t hash = 5381;
