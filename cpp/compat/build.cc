@@ -18,22 +18,17 @@ static constexpr bool collectsGarbage = true;
 static constexpr bool collectsGarbage = false;
 #endif
 
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
-/* How large the variable is that a library exports by this name, at this address; 0 if it can't be told. Found by its hash
-   (DT_GNU_HASH), while `dladdr1` looks at all that the library exports: half a million instructions for Nix's. */
-static size_t exportedSize(const void * address, std::string_view name)
+#ifdef __GLIBC__
+/* What the library at `base` exports by this name, found by its hash (DT_GNU_HASH); null if nothing. */
+static const ElfW(Sym) * exported(ElfW(Addr) base, const ElfW(Dyn) * entry, std::string_view name)
 {
-    dl_find_object object;
-    if (_dl_find_object(const_cast<void *>(address), &object) != 0)
-        return 0;
-    auto library = object.dlfo_link_map;
     const uint32_t * table = nullptr;
     const ElfW(Sym) * symbols = nullptr;
     const char * names = nullptr;
-    for (auto entry = library->l_ld; entry->d_tag != DT_NULL; ++entry) {
+    for (; entry->d_tag != DT_NULL; ++entry) {
         /* glibc puts addresses there, but not on all architectures. */
         auto value = entry->d_un.d_ptr;
-        auto start = value < library->l_addr ? library->l_addr + value : value;
+        auto start = value < base ? base + value : value;
         if (entry->d_tag == DT_GNU_HASH)
             table = reinterpret_cast<const uint32_t *>(start);
         else if (entry->d_tag == DT_SYMTAB)
@@ -42,7 +37,7 @@ static size_t exportedSize(const void * address, std::string_view name)
             names = reinterpret_cast<const char *>(start);
     }
     if (!table || !symbols || !names || table[0] == 0)
-        return 0;
+        return nullptr;
     uint32_t hash = 5381;
     for (unsigned char c : name)
         hash = hash * 33 + c;
@@ -51,15 +46,43 @@ static size_t exportedSize(const void * address, std::string_view name)
     auto hashes = buckets + count;
     auto place = buckets[hash % count];
     if (place < first)
-        return 0;
+        return nullptr;
     /* The lowest bit says that it is the last one of its bucket. */
     for (;; ++place) {
         auto found = hashes[place - first];
         if ((found | 1) == (hash | 1) && name == names + symbols[place].st_name)
-            return symbols[place].st_size;
+            return symbols + place;
         if (found & 1)
-            return 0;
+            return nullptr;
     }
+}
+
+/* How large the variable is that a library exports by this name, at this address; 0 if it can't be told. `dladdr1` would
+   tell as well, but looks at all that the library exports: half a million instructions for Nix's. */
+static size_t exportedSize(const void * variable, std::string_view name)
+{
+    struct Wanted
+    {
+        ElfW(Addr) address;
+        std::string_view name;
+        size_t size = 0;
+    } wanted{reinterpret_cast<ElfW(Addr)>(variable), name};
+    auto look = [](dl_phdr_info * library, size_t, void * data) {
+        auto & wanted = *static_cast<Wanted *>(data);
+        auto base = library->dlpi_addr;
+        for (auto header = library->dlpi_phdr; header != library->dlpi_phdr + library->dlpi_phnum; ++header) {
+            if (header->p_type != PT_DYNAMIC)
+                continue;
+            auto symbol = exported(base, reinterpret_cast<const ElfW(Dyn) *>(base + header->p_vaddr), wanted.name);
+            if (symbol && base + symbol->st_value == wanted.address) {
+                wanted.size = symbol->st_size;
+                return 1;
+            }
+        }
+        return 0;
+    };
+    dl_iterate_phdr(look, &wanted);
+    return wanted.size;
 }
 #endif
 
@@ -67,7 +90,7 @@ bool isSameBuild()
 {
     if ((dlsym(RTLD_DEFAULT, "GC_malloc") != nullptr) != collectsGarbage)
         return false;
-#if defined(__GLIBC__) && __GLIBC_PREREQ(2, 35)
+#ifdef __GLIBC__
     /* Who changes Nix adds settings, mostly. */
     auto size = exportedSize(&settings, "_ZN3nix8settingsE");
     if (size != 0 && size != sizeof(settings))
