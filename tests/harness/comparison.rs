@@ -165,23 +165,23 @@ impl Scenario {
             nix = nix.config(&line.replace("@ROOT@", &root.to_string_lossy()));
         }
         nix.expression(&self.expression);
-        let first = self.look(&nix);
+        let preloaded = nix.nix_is_at_least(2, 35).then(|| to_preload("addresses", root));
+        let first = self.look(&nix, preloaded.as_deref());
         let has_database = nix.path("var/negative-cache").exists();
         assert!(setup == Setup::On || !has_database, "{setup:?}: there is a database");
         let recorded = if has_database { nix.recorded() } else { Vec::new() };
-        let second = self.again.map(|_| self.look(&nix));
+        let second = self.again.map(|_| self.look(&nix, preloaded.as_deref()));
         drop(nix);
         fs::remove_dir_all(root).expect("the installation can be removed");
         Played { first, second, recorded }
     }
 
-    fn look(&self, nix: &Scratch) -> Seen {
+    fn look(&self, nix: &Scratch, preloaded: Option<&Path>) -> Seen {
         let temporary = nix.path("tmp");
-        let mut variables = vec![("TMPDIR", temporary.to_string_lossy().into_owned())];
-        if nix.nix_is_at_least(2, 35) {
-            variables.push(("LD_PRELOAD", to_preload("addresses", &nix.path("")).to_string_lossy().into_owned()));
-        }
-        let variables: Vec<_> = variables.iter().map(|(name, value)| (*name, &**value)).collect();
+        let temporary = temporary.to_string_lossy();
+        let mut variables = vec![("TMPDIR", &*temporary)];
+        let preloaded = preloaded.map(Path::to_string_lossy);
+        variables.extend(preloaded.as_deref().map(|library| ("LD_PRELOAD", library)));
         let commands = self
             .commands
             .iter()

@@ -9,7 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::LazyLock;
+use std::sync::{LazyLock, OnceLock};
 
 use regex::Regex;
 use serde_json::Value;
@@ -264,10 +264,15 @@ impl Scratch {
 
     /// Whether the Nix under test is at least this version.
     pub fn nix_is_at_least(&self, major: u32, minor: u32) -> bool {
-        let version = self.run("nix --version").exits(0).stdout;
-        let numbers = version.rsplit(' ').next().unwrap_or("").trim();
-        let mut numbers = numbers.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-        (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
+        // The same one for all tests of a process.
+        static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
+        let version = VERSION.get_or_init(|| {
+            let version = self.run("nix --version").exits(0).stdout;
+            let numbers = version.rsplit(' ').next().unwrap_or("").trim();
+            let mut numbers = numbers.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
+            (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+        });
+        *version >= (major, minor)
     }
 
     /// The database of a user of [`TWO_USERS`].
