@@ -3,11 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::process::{Resource, getrlimit};
+use rustix::process::{Pid, Resource, getrlimit};
 
 use crate::environment::{BUILD_DISK, BUILDERS, CORES, KERNEL, LIMITS, MEMORY, NAMESPACES, NIX};
 
@@ -210,17 +209,24 @@ fn file_system(_folder: &Path) -> String {
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn can_make_namespaces() -> bool {
-    use std::os::unix::process::CommandExt;
-    use std::process::Command;
-
+    use rustix::io::Errno;
+    use rustix::process::{WaitOptions, waitpid};
     use rustix::thread::{UnshareFlags, unshare_unsafe};
 
     let allowed = |flags: UnshareFlags| {
-        let mut command = Command::new("/no/such/program");
-        // SAFETY: between fork and exec it makes one system call and nothing else; the child ends right away, as there is
-        // no such program.
-        unsafe { command.pre_exec(move || Ok(unshare_unsafe(flags)?)) };
-        command.spawn().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+        // Not with `Command`, for which the loader would look up thirty functions in each process.
+        // SAFETY: the child makes two system calls and nothing else.
+        let child = match unsafe { libc::fork() } {
+            0 => unsafe { libc::_exit(unshare_unsafe(flags).is_err().into()) },
+            child => (child > 0).then(|| Pid::from_raw(child)).flatten(),
+        };
+        let end = |child| loop {
+            match waitpid(Some(child), WaitOptions::empty()) {
+                Err(Errno::INTR) => (),
+                end => break end,
+            }
+        };
+        child.is_some_and(|child| matches!(end(child), Ok(Some((_, status))) if status.exit_status() == Some(0)))
     };
     let flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
     allowed(flags | UnshareFlags::NEWUSER) || allowed(flags)
