@@ -15,6 +15,13 @@ static bool hasKnownFailures(const core::Policy & policy)
     return answer.yes;
 }
 
+static bool mustOpenDatabase(const core::Policy & policy)
+{
+    auto answer = core::has_unopened_database(policy);
+    report(answer.trouble);
+    return answer.yes;
+}
+
 static bool isKnown(const core::Policy & policy, const rust::Vec<core::Output> & keys)
 {
     for (auto & key : keys) {
@@ -150,6 +157,22 @@ static std::optional<Consultation> consult(
     return consultation;
 }
 
+/* Whether all that is requested is there already, as far as the names of the outputs tell. */
+static bool areThere(Store & store, const std::vector<DerivedPath> & requests)
+{
+    return std::all_of(requests.begin(), requests.end(), [&](auto & request) {
+        auto path = compat::requestedDerivation(request);
+        if (!path || !store.isValidPath(*path))
+            return false;
+        auto derivation = store.readDerivation(*path);
+        auto outputs = derivation.outputsAndOptPaths(store);
+        return derivation.type().hasKnownOutputPaths() && std::all_of(outputs.begin(), outputs.end(), [&](auto & output) {
+            auto & [name, is] = output;
+            return !compat::requests(request, name) || store.isValidPath(*is.second);
+        });
+    });
+}
+
 /* Whether any output that a request wants is neither there nor can be substituted. */
 static bool hasToBeBuilt(Store & store, const DerivedPath & request, const rust::Vec<core::Output> & outputs)
 {
@@ -207,10 +230,12 @@ Consultation consult(Store & store, const core::Policy & policy, const std::vect
 {
     auto remembering = dynamic_cast<Remembering *>(&store);
     auto remembered = remembering ? remembering->lastAnswer.take(store, requests) : std::nullopt;
-    if (!hasKnownFailures(policy)) {
-        Consultation nothingKnown;
-        nothingKnown.asked = bool(remembered);
-        return nothingKnown;
+    /* Where nothing is to be built, nobody need know what failed, and the database need not be opened. */
+    bool nothingToBuild = remembered ? remembered->empty() : mustOpenDatabase(policy) && areThere(store, requests);
+    if (nothingToBuild || !hasKnownFailures(policy)) {
+        Consultation nothingInTheWay;
+        nothingInTheWay.asked = bool(remembered);
+        return nothingInTheWay;
     }
     if (!policy.warns())
         if (auto consultation = consultRequested(store, policy, requests))

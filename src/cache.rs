@@ -1,9 +1,10 @@
 //! The cache of this process: turns what C++ sends into the core's types, and keeps the database open.
 
+use std::mem;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{LazyLock, Mutex, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use jiff::Timestamp;
 use nix_negative_cache_core::belief::{Belief, believe};
@@ -37,7 +38,18 @@ impl Databases {
     }
 }
 
-static DATABASES: Mutex<Option<Databases>> = Mutex::new(None);
+static DATABASES: Mutex<Databases> = Mutex::new(Databases { process: 0, open: Vec::new() });
+
+/// The databases that this process has opened.
+fn databases() -> MutexGuard<'static, Databases> {
+    let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
+    let process = this_process();
+    if databases.process != process {
+        // Closing those of another one here could release its locks.
+        mem::forget(mem::replace(&mut *databases, Databases { process, open: Vec::new() }));
+    }
+    databases
+}
 
 /// What tells this process from those that it was forked from and that are forked from it: how many forks there are
 /// between it and the one that loaded the plugin. Asking for its id is a system call.
@@ -68,13 +80,7 @@ fn with_database<T>(
     work: impl FnOnce(Option<&mut Database>) -> Result<T, DatabaseError>,
 ) -> Result<T, DatabaseError> {
     fault_point();
-    let mut databases = DATABASES.lock().unwrap_or_else(PoisonError::into_inner);
-    let process = this_process();
-    if let Some(inherited) = databases.take_if(|databases| databases.process != process) {
-        // Closing it here could release the parent's locks.
-        std::mem::forget(inherited);
-    }
-    let databases = databases.get_or_insert_with(|| Databases { process, open: Vec::new() });
+    let mut databases = databases();
     if databases.at(path).is_none() {
         let database = match access {
             Access::Make(audience) => Some(Database::open_or_create(path, audience)?),
@@ -128,6 +134,15 @@ fn any_database(
         }
     }
     Ok(false)
+}
+
+/// Whether there is a database that would have to be opened first to be asked, which takes about a millisecond.
+pub fn has_unopened_database(policy: &Policy) -> Result<bool, String> {
+    if !policy.settings()?.consults() {
+        return Ok(false);
+    }
+    let mut databases = databases();
+    Ok(policy.consulted().any(|path| databases.at(path).is_none() && path.exists()))
 }
 
 /// Whether there is a database to be asked about anything.

@@ -238,6 +238,8 @@ mod ffi {
         /// A line of its log, without its end.
         fn log_line(build: &mut RunningBuild, line: &[u8]);
 
+        /// Whether a database would have to be opened first to be consulted.
+        fn has_unopened_database(policy: &Policy) -> Answer;
         /// Whether there is anything to consult: if not, Nix need not be asked what is missing.
         fn has_known_failures(policy: &Policy) -> Answer;
         /// Whether any failure is recorded that a success would lift.
@@ -372,6 +374,10 @@ impl From<Result<bool, String>> for Answer {
             Err(trouble) => Answer { trouble, yes: false },
         }
     }
+}
+
+fn has_unopened_database(policy: &Policy) -> Answer {
+    boundary::guarded(|| cache::has_unopened_database(policy)).into()
 }
 
 fn has_known_failures(policy: &Policy) -> Answer {
