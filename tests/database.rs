@@ -120,6 +120,23 @@ fn garbage() {
     is_healed(&nix);
 }
 
+/// Opening it takes a while, and nobody asks what failed of what is there. With content-addressed derivations, Nix does.
+#[test]
+fn what_is_there_already_needs_no_database() {
+    let nix = with_expressions();
+    nix.run("nix-build -A ok").exits(0);
+    fs::create_dir_all(nix.path("var/negative-cache")).unwrap();
+    fs::write(nix.database(), "garbage ".repeat(1000)).unwrap();
+    let features = "export NIX_CONFIG=\"$NIX_CONFIG\"$'\\n'experimental-features\\ =\\ nix-command";
+    // Some of them ask Nix first what there is to do.
+    let build = "nix build --no-link -f .";
+    let realise = "nix-store --realise $(nix-instantiate -A ok)";
+    let ran = nix.run(&format!("{features}; nix-build -A ok && {realise} && {build} ok"));
+    ran.exits(0).does_not_say("failure database");
+    assert!(fs::read_to_string(nix.database()).unwrap().starts_with("garbage"));
+    nix.run(&format!("{features}; {build} ok ok2")).exits(0).says("failure database").says("is broken");
+}
+
 #[test]
 fn garbage_in_a_place_that_was_chosen_is_left_alone() {
     let nix = with_expressions();
