@@ -1,12 +1,7 @@
 //! Compiles the C++ side against the Nix that pkg-config finds.
 
 use std::env;
-use std::fs;
-use std::iter;
-use std::path::Path;
 use std::process::Command;
-
-use object::Object;
 
 /// The releases of Nix that the C++ side has been compiled against and tested with.
 const SUPPORTED: [(u32, u32); 6] = [(2, 8), (2, 26), (2, 28), (2, 31), (2, 34), (2, 35)];
@@ -82,7 +77,6 @@ fn build() -> Result<(), String> {
     let number = major * 1_000_000 + minor * 1_000 + patch;
     compiler.define("NIX_NEGATIVE_CACHE_NIX_VERSION", number.to_string().as_str());
     compiler.define("NIX_NEGATIVE_CACHE_NIX_VERSION_STRING", format!("\"{version}\"").as_str());
-    compiler.define("NIX_NEGATIVE_CACHE_BUILD_IDS", format!("\"{}\"", build_ids()?.unwrap_or_default()).as_str());
     // Older C++ standards know designated initialisers as an extension, which Nix uses as well.
     compiler.flag_if_supported("-Wno-pedantic");
     compiler.flag_if_supported("-Wno-missing-field-initializers");
@@ -106,32 +100,6 @@ fn nix_flags(flags: &[String]) -> Vec<String> {
         }
     }
     result
-}
-
-/// The build IDs of Nix's libraries, as a string literal of C: each after a byte that says how long it is. Nothing where one
-/// of them can't be told from another build of it.
-fn build_ids() -> Result<Option<String>, String> {
-    let flags = pkg_config("--libs", &PACKAGES)?;
-    let folders = pkg_config("--variable=libdir", &PACKAGES)?;
-    let flags: Vec<&str> = flags.split_whitespace().collect();
-    let folders: Vec<&str> =
-        flags.iter().filter_map(|flag| flag.strip_prefix("-L")).chain(folders.split_whitespace()).collect();
-    let names = flags.iter().filter_map(|flag| flag.strip_prefix("-l")).filter(|name| name.starts_with("nix"));
-    let path = |name: &str| {
-        let file = format!("lib{name}.so");
-        folders.iter().map(|folder| Path::new(folder).join(&file)).find(|path| path.exists())
-    };
-    Ok(names.map(|name| build_id(&path(name)?)).collect())
-}
-
-/// The build ID of a library.
-fn build_id(path: &Path) -> Option<String> {
-    println!("cargo::rerun-if-changed={}", path.display());
-    let data = fs::read(path).ok()?;
-    let file = object::File::parse(&*data).ok()?;
-    let id = file.build_id().ok()??;
-    let bytes = iter::once(u8::try_from(id.len()).ok()?).chain(id.iter().copied());
-    Some(bytes.map(|byte| format!("\\x{byte:02x}")).collect())
 }
 
 fn pkg_config(question: &str, packages: &[&str]) -> Result<String, String> {

@@ -9,17 +9,15 @@
 
 namespace negative_cache {
 
-/* A note in the file of this library, where the loader finds what it was built for before anything of it runs: a version
-   of Nix, and the build IDs of its libraries, each after its length. */
+/* A note in the file of this library, where the loader finds what it was built for before anything of it runs. */
 #ifdef __ELF__
 [[gnu::section(".note.nix-negative-cache")]]
 #endif
 alignas(4) static constexpr struct
 {
-    uint32_t nameSize = sizeof name, descriptionSize = sizeof version + sizeof buildIds, type = 1;
+    uint32_t nameSize = sizeof name, descriptionSize = sizeof version, type = 1;
     char name[20] = "nix-negative-cache";
     char version[sizeof NIX_NEGATIVE_CACHE_NIX_VERSION_STRING] = NIX_NEGATIVE_CACHE_NIX_VERSION_STRING;
-    char buildIds[sizeof NIX_NEGATIVE_CACHE_BUILD_IDS] = NIX_NEGATIVE_CACHE_BUILD_IDS;
 } builtFor{};
 
 void enter() noexcept

@@ -36,7 +36,6 @@ rustPlatform.buildRustPackage {
 
   # Not all that the plugin can call is in every process that loads it: functions are looked up when they are called.
   hardeningDisable = [ "bindnow" ];
-  env.RUSTFLAGS = "-C relro-level=partial";
 
   # The version is that which the plugin was compiled for, whatever the package says of itself.
   postInstall = ''

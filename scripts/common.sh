@@ -93,8 +93,6 @@ build_plugin() {
         if [ -d "$prefix/tools" ]; then
             export NNC_PROJECT=$project PKG_CONFIG=$prefix/tools/pkg-config CXX=$prefix/tools/g++
         fi
-        # Like those of C++, functions of other libraries are looked up when they are called.
-        export RUSTFLAGS="-C relro-level=partial ${RUSTFLAGS:-}"
         [ -e "$folder/release/libnix_negative_cache.so" ] || say "Building the plugin for Nix $1${2:+ with $2}"
         CARGO_TARGET_DIR=$folder cargo build --quiet --locked --release -p nix-negative-cache-plugin ${2:+--features "$2"}
         install_build "$installed${2:+-$2}" "$(nix_version "$1")" "$folder/release/libnix_negative_cache.so"

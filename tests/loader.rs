@@ -121,35 +121,6 @@ fn with_a_plugin_that_this_build_of_nix_lacks_something_for() {
     is_as_stock_but_says(&imitation("int unused;"), "is incomplete: ");
 }
 
-/// Nix's libraries are told by their build IDs. In those that the plugin was built for, it is opened without a look at what is
-/// called later, if ever; in others it is not.
-#[test]
-fn in_the_build_that_it_was_built_for() {
-    let nix = with_expression();
-    let code = r#"
-        __asm__(".section .note.nix-negative-cache,\"a\",%note\n.incbin \"../note\"\n.previous");
-        void nix_has_none(void);
-        void nix_plugin_entry(void) { }
-        void unused(void) { nix_has_none(); }
-    "#;
-    nix.write("imitation.c", code);
-    // The first byte of the first ID comes after the header, two names and a length.
-    let line = "objcopy --dump-section .note.nix-negative-cache=../note $DIRECT ../copy
-         imitate() { cc -shared -fPIC -o $THE ../imitation.c; with $LOADER nix-instantiate --eval -E '6 * 7'; }
-         rm $THE; imitate; at=$((12 + 20 + ${#VERSION} + 2)); byte=$(od -An -tu1 -j$at -N1 ../note)
-         printf \\\\$(printf %o $((byte ^ 1))) | dd status=none of=../note bs=1 seek=$at conv=notrunc; imitate";
-    let ran = nix.run(&commands(line)).exits(0).prints("42\n42").says_times(DOES_NOTHING, 1);
-    ran.says("can't be opened: ").says("undefined symbol: nix_has_none");
-}
-
-/// Otherwise Nix would end when it is called.
-#[test]
-fn all_that_the_plugin_needs_is_there() {
-    let nix = with_expression();
-    let line = "with $LOADER env LD_BIND_NOW=1 nix-instantiate --eval -E 'builtins ? knownFailure'";
-    nix.run(&commands(line)).exits(0).does_not_say("warning:").prints("true");
-}
-
 /// Opening a library that was cut off would end Nix.
 #[test]
 fn with_a_plugin_that_was_cut_off() {

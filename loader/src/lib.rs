@@ -16,7 +16,7 @@ use std::panic;
 use std::path::PathBuf;
 use std::sync::Once;
 
-use dynamic_linker::{Binding, Library};
+use dynamic_linker::Library;
 use installation::Installation;
 
 /// Runs when the loader is opened (but not its own tests). Older Nix does nothing else with plugins; a newer one goes on to
@@ -85,18 +85,10 @@ fn load() -> Result<(), String> {
         format!("nix-negative-cache does nothing in Nix {version}: the plugin '{plugin}' {why}. Install it again")
     };
     // Apple's systems refuse by themselves to open what was cut off.
-    #[cfg(target_vendor = "apple")]
-    let is_same_build = false;
     #[cfg(not(target_vendor = "apple"))]
-    let is_same_build = {
-        let build_ids = plugin_file::check(&plugin, version.as_str()).map_err(unusable)?.build_ids;
-        !build_ids.is_empty() && dynamic_linker::are_loaded(&build_ids)
-    };
-    // Where all that the plugin needs is known to be there, the tenth of a millisecond is spared that it takes to look.
-    let binding = if is_same_build { Binding::Lazy } else { Binding::Now };
+    plugin_file::check(&plugin, version.as_str()).map_err(unusable)?;
     // SAFETY: the file is a whole library, of this project and for this Nix.
-    let library =
-        unsafe { Library::open(&plugin, binding) }.map_err(|why| unusable(format!("can't be opened: {why}")))?;
+    let library = unsafe { Library::open(&plugin) }.map_err(|why| unusable(format!("can't be opened: {why}")))?;
     let entry = library.symbol(c"nix_plugin_entry").map_err(|why| unusable(format!("is incomplete: {why}")))?;
     // SAFETY: `src/lib.rs` of the plugin has it so, and the library stays open.
     let entry = unsafe { std::mem::transmute::<*const c_void, extern "C" fn()>(entry) };

@@ -14,24 +14,15 @@ use object::read::{ReadCache, ReadRef};
 
 type Header = object::elf::FileHeader64<Endianness>;
 
-/// The name of the note in which a plugin says what it was built for (`cpp/entry.cc`).
+/// The name of the note in which a plugin says which Nix it was built for (`cpp/entry.cc`).
 const NOTE: &[u8] = b"nix-negative-cache";
 
 const NO_LIBRARY: &str = "is no shared library for this machine";
 const CUT_OFF: &str = "is cut off";
 const FOREIGN: &str = "is no plugin of nix-negative-cache";
 
-/// What a plugin says that it was built for.
-#[derive(Debug, PartialEq, Eq)]
-pub struct BuiltFor {
-    /// The version of Nix.
-    version: String,
-    /// The build IDs of its libraries; none if they are not known.
-    pub build_ids: Vec<Vec<u8>>,
-}
-
-/// What the plugin was built for, which is this version of Nix; the error says what is wrong with it.
-pub fn check(path: &Path, version: &str) -> Result<BuiltFor, String> {
+/// Checks the plugin for this version of Nix; the error says what is wrong with it.
+pub fn check(path: &Path, version: &str) -> Result<(), String> {
     let unreadable = |error| format!("can't be read: {error}");
     // Opening a pipe would otherwise wait for somebody to write to it.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
@@ -41,11 +32,15 @@ pub fn check(path: &Path, version: &str) -> Result<BuiltFor, String> {
     }
     let data = ReadCache::new(file);
     let built_for = examine(&data, found.len())?;
-    if built_for.version == version { Ok(built_for) } else { Err(format!("was built for Nix {}", built_for.version)) }
+    if built_for == version.as_bytes() {
+        Ok(())
+    } else {
+        Err(format!("was built for Nix {}", String::from_utf8_lossy(built_for)))
+    }
 }
 
-/// What a plugin was built for, if all of it is in a file of this size.
-fn examine<'data>(data: impl ReadRef<'data>, size: u64) -> Result<BuiltFor, &'static str> {
+/// The version of Nix that a plugin was built for, if all of it is in a file of this size.
+fn examine<'data>(data: impl ReadRef<'data>, size: u64) -> Result<&'data [u8], &'static str> {
     let header = Header::parse(data).map_err(|_| NO_LIBRARY)?;
     let endian = header.endian().map_err(|_| NO_LIBRARY)?;
     if header.e_type(endian) != ET_DYN {
@@ -65,22 +60,9 @@ fn examine<'data>(data: impl ReadRef<'data>, size: u64) -> Result<BuiltFor, &'st
         let mut notes = segment.notes(endian, data).ok().flatten();
         while let Some(Ok(Some(note))) = notes.as_mut().map(|notes| notes.next()) {
             if note.name() == NOTE {
-                let mut parts = note.desc().splitn(2, |byte| *byte == 0);
-                let version = String::from_utf8_lossy(parts.next().unwrap_or_default()).into_owned();
-                return Ok(BuiltFor { version, build_ids: build_ids(parts.next().unwrap_or_default()) });
+                return Ok(note.desc().split(|byte| *byte == 0).next().unwrap_or_default());
             }
         }
     }
     Err(FOREIGN)
-}
-
-/// Build IDs, each after a byte that says how long it is, up to one of no length.
-fn build_ids(mut data: &[u8]) -> Vec<Vec<u8>> {
-    let mut ids = Vec::new();
-    while let Some((length, rest)) = data.split_first() {
-        let Some((id, rest)) = rest.split_at_checked((*length).into()).filter(|(id, _)| !id.is_empty()) else { break };
-        ids.push(id.to_owned());
-        data = rest;
-    }
-    ids
 }
