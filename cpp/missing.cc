@@ -96,9 +96,13 @@ bool Unanswered::isAsked()
 }
 
 void Remembering::answeredMissing(
-    Store & store, const std::vector<DerivedPath> & targets, const StorePathSet & willBuild)
+    Store & store,
+    const std::vector<DerivedPath> & targets,
+    const StorePathSet & willBuild,
+    const StorePathSet & unknown)
 {
-    if (settings().enable)
+    /* Of a derivation that is not there yet, Nix does not know what it needs. */
+    if (settings().enable && unknown.empty())
         lastAnswer.remember(store, targets, willBuild);
 }
 

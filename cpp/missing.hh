@@ -91,7 +91,10 @@ struct Remembering
     }
 
     void answeredMissing(
-        nix::Store & store, const std::vector<nix::DerivedPath> & targets, const nix::StorePathSet & willBuild);
+        nix::Store & store,
+        const std::vector<nix::DerivedPath> & targets,
+        const nix::StorePathSet & willBuild,
+        const nix::StorePathSet & unknown);
 };
 
 } // namespace negative_cache

@@ -3,6 +3,7 @@
 #include "trouble.hh"
 
 #include <algorithm>
+#include <atomic>
 
 namespace negative_cache {
 
@@ -157,6 +158,9 @@ static std::optional<Consultation> consult(
     return consultation;
 }
 
+/* More, and it can take longer to see whether they are there than to open a database. */
+static constexpr size_t aFew = 8;
+
 /* Whether all that is requested is there already, as far as the names of the outputs tell. */
 static bool areThere(Store & store, const std::vector<DerivedPath> & requests)
 {
@@ -230,8 +234,13 @@ Consultation consult(Store & store, const core::Policy & policy, const std::vect
 {
     auto remembering = dynamic_cast<Remembering *>(&store);
     auto remembered = remembering ? remembering->lastAnswer.take(store, requests) : std::nullopt;
-    /* Where nothing is to be built, nobody need know what failed, and the database need not be opened. */
-    bool nothingToBuild = remembered ? remembered->empty() : mustOpenDatabase(policy) && areThere(store, requests);
+    /* Where nothing is to be built, nobody need know what failed, and the database need not be opened. Who comes back is
+       better off with an open one. */
+    static std::atomic<bool> cameBefore = false;
+    bool isFirst = !cameBefore.exchange(true);
+    bool nothingToBuild = remembered ? remembered->empty()
+                                     : isFirst && requests.size() <= aFew && mustOpenDatabase(policy)
+                                         && areThere(store, requests);
     if (nothingToBuild || !hasKnownFailures(policy)) {
         Consultation nothingInTheWay;
         nothingInTheWay.asked = bool(remembered);

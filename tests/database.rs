@@ -123,18 +123,30 @@ fn garbage() {
 /// Opening it takes a while, and nobody asks what failed of what is there. With content-addressed derivations, Nix does.
 #[test]
 fn what_is_there_already_needs_no_database() {
-    let nix = with_expressions();
-    nix.run("nix-build -A ok").exits(0);
+    let nix = Scratch::new();
+    nix.expression(
+        r#"rec { ok = drv "ok" "echo > $out" { }; near = drv "near" "echo > $out" { };
+                 bad = drv "bad" "echo it is broken; exit 3" { inputs = [ near ]; }; }"#,
+    );
+    nix.run("nix-build --no-out-link -A ok").exits(0);
     fs::create_dir_all(nix.path("var/negative-cache")).unwrap();
     fs::write(nix.database(), "garbage ".repeat(1000)).unwrap();
     let features = "export NIX_CONFIG=\"$NIX_CONFIG\"$'\\n'experimental-features\\ =\\ nix-command";
-    // Some of them ask Nix first what there is to do.
+    // Some of them ask Nix first what there is to do: which, depends on its version.
     let build = "nix build --no-link -f .";
     let realise = "nix-store --realise $(nix-instantiate -A ok)";
-    let ran = nix.run(&format!("{features}; nix-build -A ok && {realise} && {build} ok"));
-    ran.exits(0).does_not_say("failure database");
+    let import = |paths| format!("nix-instantiate --eval -E 'with import ./.; builtins.readFile \"{paths}\"'");
+    let each = format!("nix-build --no-out-link -A ok && {realise} && {build} ok && {}", import("${ok}"));
+    nix.run(&format!("{features}; {each}")).exits(0).does_not_say("failure database");
     assert!(fs::read_to_string(nix.database()).unwrap().starts_with("garbage"));
-    nix.run(&format!("{features}; {build} ok ok2")).exits(0).says("failure database").says("is broken");
+
+    // Together with what is not there, it makes no difference: what that needs is not built to see it refused.
+    nix.run("nix-build --no-out-link -A bad").exits(100).says("is broken (");
+    nix.run("nix-build --no-out-link -A bad; nix-store --delete $(nix-build --no-out-link -A near)");
+    for request in [format!("{build} ok bad"), import("${ok}${bad}")] {
+        nix.run(&format!("{features}; {request}")).says(REFUSED);
+    }
+    assert_eq!((nix.runs("bad"), nix.runs("near")), (2, 1));
 }
 
 #[test]

@@ -46,7 +46,7 @@ using RealisationCallback = nix::Callback<std::shared_ptr<const nix::Realisation
           if (behaviour::leavesOutMissing()) \
               return {}; \
           auto missing = Nixs::queryMissing(targets); \
-          behaviour::answeredMissing(*this, targets, missing.willBuild); \
+          behaviour::answeredMissing(*this, targets, missing.willBuild, missing.unknown); \
           return missing; \
       }
 #else
@@ -63,7 +63,7 @@ using RealisationCallback = nix::Callback<std::shared_ptr<const nix::Realisation
           if (behaviour::leavesOutMissing()) \
               return; \
           Nixs::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize); \
-          behaviour::answeredMissing(*this, targets, willBuild); \
+          behaviour::answeredMissing(*this, targets, willBuild, unknown); \
       }
 #endif
 
