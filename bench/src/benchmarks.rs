@@ -111,19 +111,22 @@ impl Bench<'_> {
 pub const REASONS: [(&str, &str); 12] = [
     (
         "load",
-        "1.1 of 64 M instructions, 0.8 M of them the dynamic linker's, which binds virtual functions of Nix's stores",
+        "1.4 of 64 M instructions, 1.1 M of them the dynamic linker's, which binds virtual functions of Nix's stores",
     ),
-    ("nothing to do", "2.1 of 344 M instructions, half of them to load"),
+    ("nothing to do", "2.4 of 344 M instructions, more than half of them to load"),
     (
         "nothing known",
         "0.1 of 7 M instructions of Nix for each build, for second looks at outputs that are not there, and as many spared",
     ),
-    ("large request", "2 M instructions at the start, and one question less to all that follows; more is the machine"),
+    (
+        "large request",
+        "2.4 M instructions at the start, and one question less to all that follows; more is the machine",
+    ),
     ("refusal, closure of 1,", "3.5 M instructions more than a dry run, in hundreds of them; more is the machine"),
     ("refusal, closure of 10,", "3.5 M instructions more than a dry run, in thousands of them; more is the machine"),
     (
         "refusal, closure of 1",
-        "3.2 of 66 M instructions: 0.9 M the dynamic linker's, 1.0 M SQLite's, 1.0 M throwing and freeing",
+        "3.5 of 66 M instructions: 1.1 M the dynamic linker's, 1.0 M SQLite's, 1.0 M throwing and freeing",
     ),
     ("refusal over", "on a Nix without optimisation 0.74 M instructions, 0.2 M of them for the plugin"),
     ("deep refusal", "1 % more instructions than a dry run; more is the machine"),
