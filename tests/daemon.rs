@@ -71,6 +71,20 @@ fn however_the_daemon_is_reached() {
 }
 
 /// What a builder machine is asked for comes without its dependencies (`Store::buildDerivation`).
+/// Clients that evaluate in another store copy derivations to the daemon when they have asked what is missing, which nobody
+/// knew until then.
+#[test]
+fn of_derivations_that_come_from_another_store() {
+    let nix = Scratch::new();
+    nix.expression(r#"rec { near = ok "near"; bad = drv "bad" "echo it is broken; exit 3" { inputs = [ near ]; }; }"#);
+    let evaluating = "local?real=$PWD/../other/store&state=$PWD/../other/var&log=$PWD/../other/log";
+    let build = format!("nix build --eval-store \"{evaluating}\" --no-link -f . bad");
+    let forget = "nix-store --delete $PWD/../store/*-bad.drv $PWD/../store/*-near";
+    let ran = with_daemon(&nix, &format!("{CLIENT}; {build}; {forget} || exit 99; {build}"));
+    let ran = ran.says_times("-bad.drv' failed with exit code 3", 1).says_times(REFUSED, 1);
+    assert_eq!((ran.status, nix.runs("bad"), nix.runs("near")), (1, 1, 1), "{ran}");
+}
+
 #[test]
 fn a_builder_machine_with_the_plugin_refuses() {
     for attributes in ["{ }", "floating"] {
