@@ -78,11 +78,10 @@ void DaemonObserver::settle()
         builds.clear();
     if (builds.empty())
         return;
-    auto known = core::has_records(policy);
-    report(known.trouble);
+    bool known = isYes(core::has_records(policy));
     bool recorded = false;
     for (auto & [path, build] : builds)
-        harmless([&] { recorded |= settle(path, build, known.yes); });
+        harmless([&] { recorded |= settle(path, build, known); });
     builds.clear();
     if (recorded)
         report(core::tidy(policy));

@@ -9,29 +9,11 @@ namespace negative_cache {
 
 using namespace nix;
 
-static bool hasKnownFailures(const core::Policy & policy)
-{
-    auto answer = core::has_known_failures(policy);
-    report(answer.trouble);
-    return answer.yes;
-}
-
-static bool mustOpenDatabase(const core::Policy & policy)
-{
-    auto answer = core::has_unopened_database(policy);
-    report(answer.trouble);
-    return answer.yes;
-}
-
 static bool isKnown(const core::Policy & policy, const rust::Vec<core::Output> & keys)
 {
-    for (auto & key : keys) {
-        auto answer = core::is_known_failure(policy, std::string(key.path));
-        report(answer.trouble);
-        if (answer.yes)
-            return true;
-    }
-    return false;
+    return std::any_of(keys.begin(), keys.end(), [&](auto & key) {
+        return isYes(core::is_known_failure(policy, std::string(key.path)));
+    });
 }
 
 /* Says what does not stand in the way. */
@@ -169,10 +151,11 @@ static bool areThere(Store & store, const std::vector<DerivedPath> & requests)
         if (!path || !store.isValidPath(*path))
             return false;
         auto derivation = store.readDerivation(*path);
+        if (!derivation.type().hasKnownOutputPaths())
+            return false;
         auto outputs = derivation.outputsAndOptPaths(store);
-        return derivation.type().hasKnownOutputPaths() && std::all_of(outputs.begin(), outputs.end(), [&](auto & output) {
-            auto & [name, is] = output;
-            return !compat::requests(request, name) || store.isValidPath(*is.second);
+        return std::all_of(outputs.begin(), outputs.end(), [&](auto & output) {
+            return !compat::requests(request, output.first) || store.isValidPath(*output.second.second);
         });
     });
 }
@@ -239,9 +222,9 @@ Consultation consult(Store & store, const core::Policy & policy, const std::vect
     static std::atomic<bool> cameBefore = false;
     bool isFirst = !cameBefore.exchange(true);
     bool nothingToBuild = remembered ? remembered->empty()
-                                     : isFirst && requests.size() <= aFew && mustOpenDatabase(policy)
+                                     : isFirst && requests.size() <= aFew && isYes(core::has_unopened_database(policy))
                                          && areThere(store, requests);
-    if (nothingToBuild || !hasKnownFailures(policy)) {
+    if (nothingToBuild || !isYes(core::has_known_failures(policy))) {
         Consultation nothingInTheWay;
         nothingInTheWay.asked = bool(remembered);
         return nothingInTheWay;
@@ -261,7 +244,7 @@ Consultation consult(Store & store, const core::Policy & policy, const std::vect
 std::optional<compat::Refusal> consult(
     Store & store, const core::Policy & policy, const StorePath & path, const BasicDerivation & derivation)
 {
-    if (!hasKnownFailures(policy))
+    if (!isYes(core::has_known_failures(policy)))
         return std::nullopt;
 
     auto keys = outputKeys(store, Derivation(derivation));

@@ -72,17 +72,13 @@ std::optional<compat::Refusal> SecondLook::refusalOfKnown(const StorePath & path
 
 void SecondLook::look(const std::function<std::string()> & keyOf)
 {
-    auto any = core::has_database(policy);
-    report(any.trouble);
-    if (!any.yes)
+    if (!isYes(core::has_database(policy)))
         return;
     auto key = keyOf();
     /* After a warning, it is built. */
     if (policy.warns() && said.count(key))
         return;
-    auto answer = core::is_known_failure(policy, key);
-    report(answer.trouble);
-    if (!answer.yes)
+    if (!isYes(core::is_known_failure(policy, key)))
         return;
     auto goal = goalOf(key);
     if (!goal || !compat::KeptFromOtherMachines::possible(*goal))

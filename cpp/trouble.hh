@@ -15,6 +15,13 @@ inline void report(const rust::String & trouble)
         nix::warn("%s", compat::plain(std::string(trouble)));
 }
 
+/* An answer of the core, which is no where it can't tell. */
+inline bool isYes(const core::Answer & answer)
+{
+    report(answer.trouble);
+    return answer.yes;
+}
+
 inline void warnOfFirst(const std::exception & error)
 {
     static std::atomic<bool> warned = false;

@@ -70,7 +70,6 @@ fn however_the_daemon_is_reached() {
     }
 }
 
-/// What a builder machine is asked for comes without its dependencies (`Store::buildDerivation`).
 /// Clients that evaluate in another store copy derivations to the daemon when they have asked what is missing, which nobody
 /// knew until then.
 #[test]
@@ -85,6 +84,7 @@ fn of_derivations_that_come_from_another_store() {
     assert_eq!((ran.status, nix.runs("bad"), nix.runs("near")), (1, 1, 1), "{ran}");
 }
 
+/// What a builder machine is asked for comes without its dependencies (`Store::buildDerivation`).
 #[test]
 fn a_builder_machine_with_the_plugin_refuses() {
     for attributes in ["{ }", "floating"] {

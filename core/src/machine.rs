@@ -209,24 +209,21 @@ fn file_system(_folder: &Path) -> String {
 #[cfg(target_os = "linux")]
 #[allow(unsafe_code)]
 fn can_make_namespaces() -> bool {
-    use rustix::io::Errno;
+    use rustix::io::retry_on_intr;
     use rustix::process::{WaitOptions, waitpid};
     use rustix::thread::{UnshareFlags, unshare_unsafe};
 
     let allowed = |flags: UnshareFlags| {
-        // Not with `Command`, for which the loader would look up thirty functions in each process.
+        // Not with `Command`, for which the dynamic linker would look up thirty functions in each process.
         // SAFETY: the child makes two system calls and nothing else.
         let child = match unsafe { libc::fork() } {
             0 => unsafe { libc::_exit(unshare_unsafe(flags).is_err().into()) },
-            child => (child > 0).then(|| Pid::from_raw(child)).flatten(),
+            ..0 => None,
+            child => Pid::from_raw(child),
         };
-        let end = |child| loop {
-            match waitpid(Some(child), WaitOptions::empty()) {
-                Err(Errno::INTR) => (),
-                end => break end,
-            }
-        };
-        child.is_some_and(|child| matches!(end(child), Ok(Some((_, status))) if status.exit_status() == Some(0)))
+        let Some(child) = child else { return false };
+        let end = retry_on_intr(|| waitpid(Some(child), WaitOptions::empty()));
+        matches!(end, Ok(Some((_, status))) if status.exit_status() == Some(0))
     };
     let flags = UnshareFlags::NEWNS | UnshareFlags::NEWPID;
     allowed(flags | UnshareFlags::NEWUSER) || allowed(flags)
