@@ -69,6 +69,12 @@ void LastAnswer::remember(Store & store, const std::vector<DerivedPath> & target
     time = std::chrono::steady_clock::now();
 }
 
+void LastAnswer::forget()
+{
+    std::lock_guard lock(mutex);
+    targets.clear();
+}
+
 std::optional<StorePathSet> LastAnswer::take(Store & store, const std::vector<DerivedPath> & targets)
 {
     std::lock_guard lock(mutex);
@@ -101,9 +107,13 @@ void Remembering::answeredMissing(
     const StorePathSet & willBuild,
     const StorePathSet & unknown)
 {
-    /* Of a derivation that is not there yet, Nix does not know what it needs. */
-    if (settings().enable && unknown.empty())
+    if (!settings().enable)
+        return;
+    /* Of a derivation that is not there yet, Nix does not know what it needs. That is no answer, and ends an older one. */
+    if (unknown.empty())
         lastAnswer.remember(store, targets, willBuild);
+    else
+        lastAnswer.forget();
 }
 
 } // namespace negative_cache

@@ -62,6 +62,8 @@ class LastAnswer
 public:
     void remember(nix::Store & store, const std::vector<nix::DerivedPath> & targets, const nix::StorePathSet & willBuild);
 
+    void forget();
+
     /* What was to be built, if these are the targets that were asked about last, a moment ago. An answer is given once. */
     std::optional<nix::StorePathSet> take(nix::Store & store, const std::vector<nix::DerivedPath> & targets);
 };
