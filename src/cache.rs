@@ -14,7 +14,7 @@ use nix_negative_cache_core::database::place::Audience;
 use nix_negative_cache_core::database::{Database, DatabaseError};
 use nix_negative_cache_core::environment::Comparison;
 use nix_negative_cache_core::judgement::{self, Evidence, Judgement, Reason};
-use nix_negative_cache_core::log_tail::{beginning, printable};
+use nix_negative_cache_core::log::tail::{beginning, printable};
 use nix_negative_cache_core::record::{self, Failure, FailureRecord};
 use nix_negative_cache_core::store_path::{DerivationPath, OutputPath};
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix_negative_cache_core::log_tail::LogTail;
+use nix_negative_cache_core::log::tail::LogTail;
 use nix_negative_cache_core::machine::{Counters, Shortage, full_disk};
 
 use crate::policy::Policy;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::class::Class;
-use crate::log_tail::printable;
+use crate::log::tail::printable;
 
 /// When a failure still counts although a factor has changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

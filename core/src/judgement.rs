@@ -6,8 +6,9 @@
 use std::fmt;
 
 use crate::class::Class;
-use crate::log_patterns::{self, Kind};
-use crate::log_tail::printable;
+use crate::evidence::DecidingLine;
+use crate::log::judge::{Facts, LogJudge, LogVerdict};
+use crate::log::tail::printable;
 use crate::machine::Shortage;
 use crate::settings::Settings;
 use crate::store_path::DerivationPath;
@@ -41,8 +42,10 @@ pub struct Evidence<'a> {
     /// What Nix said, colours included: of a build here the goal's error; of one on another machine also what the build
     /// hook said; of one that a daemon did, everything that could be about it.
     pub messages: &'a [String],
-    /// The end of the log.
-    pub log: &'a str,
+    /// The log.
+    pub log: &'a LogJudge,
+    /// Whether it ran in a sandbox without a network; `None` if that is not known.
+    pub sandboxed: Option<bool>,
     /// Whether the outputs' hashes are given (they may come over the network).
     pub fixed_output: bool,
     /// Whether the derivation is impure, built anew each time.
@@ -70,8 +73,9 @@ pub struct Evidence<'a> {
 pub enum Judgement {
     /// It succeeded: earlier failures of these outputs do not count any more.
     Succeeded,
-    /// It failed and is recorded, with the builder's exit code if it exited.
-    Record(Class, Option<i32>),
+    /// It failed and is recorded, with the builder's exit code if it exited. What makes the failure doubtful, if anything does: then
+    /// it counts once it has come twice in a row.
+    Record(Class, Option<i32>, Option<DecidingLine>),
     /// It failed and is not recorded.
     Ignore(Class, Reason),
 }
@@ -93,8 +97,8 @@ pub enum Reason {
     ExitCode(i32),
     /// The machine is to blame.
     Shortage(Shortage),
-    /// The log says what is to blame, in this line.
-    Log(&'static str, String),
+    /// The log says what is to blame.
+    Log(DecidingLine),
     /// A fetch depends on what is outside.
     Fetch,
     /// An impure derivation is built anew each time.
@@ -131,7 +135,7 @@ impl fmt::Display for Reason {
             Reason::Shortage(Shortage::Disk(folder)) => {
                 return write!(f, "the file system of '{}' is full", folder.display());
             }
-            Reason::Log(cause, line) => return write!(f, "the log tells of {cause}: {line}"),
+            Reason::Log(line) => return write!(f, "the log tells of {}", line.text()),
             Reason::Fetch => "it is a fetch",
             Reason::Impure => "the derivation is impure",
             Reason::OutputsUnknown => "its output paths are not known before the build",
@@ -150,22 +154,44 @@ pub fn judge(evidence: &Evidence<'_>, settings: &Settings) -> Judgement {
     if evidence.status == Status::Built {
         return Judgement::Succeeded;
     }
-    let (class, reason, exit_code) = classify(evidence, &settings.transient_exit_codes);
+    let Failed { class, reason, exit_code, doubtful } = classify(evidence, &settings.transient_exit_codes);
     match reason {
         Some(reason) if !settings.records(class) => Judgement::Ignore(class, reason),
-        _ => Judgement::Record(class, exit_code),
+        _ => Judgement::Record(class, exit_code, doubtful),
     }
 }
 
-/// The class of a failure, why it would not be recorded (nothing of a class that always is), and the exit code. The order of the rules is from the general
-/// to the particular, so that the reason given is the one a person would give.
-fn classify(evidence: &Evidence<'_>, transient_exit_codes: &[i32]) -> (Class, Option<Reason>, Option<i32>) {
-    let transient = |reason| (Class::Transient, Some(reason), None);
-    let other = |reason| (Class::NotTheBuilder, Some(reason), None);
+/// A failure by its class.
+struct Failed {
+    class: Class,
+    /// Why it would not be recorded: nothing, if its class always is.
+    reason: Option<Reason>,
+    exit_code: Option<i32>,
+    /// The line of the log that makes it doubtful.
+    doubtful: Option<DecidingLine>,
+}
+
+impl Failed {
+    fn not_recorded(class: Class, reason: Reason) -> Failed {
+        Failed { class, reason: Some(reason), exit_code: None, doubtful: None }
+    }
+
+    fn transient(reason: Reason) -> Failed {
+        Failed::not_recorded(Class::Transient, reason)
+    }
+
+    fn other(reason: Reason) -> Failed {
+        Failed::not_recorded(Class::NotTheBuilder, reason)
+    }
+}
+
+/// Sorts a failure. The order of the rules is from the general to the particular, so that the reason given is the one a person would
+/// give.
+fn classify(evidence: &Evidence<'_>, transient_exit_codes: &[i32]) -> Failed {
     let fetch = evidence.fixed_output || evidence.builtin;
     // What the builder did on another machine, Nix takes for a failure of the build hook.
     if evidence.status == Status::Other && (evidence.machine.is_none() || telling(evidence).is_none()) {
-        return other(Reason::NotTheBuilder);
+        return Failed::other(Reason::NotTheBuilder);
     }
     let disk_full = evidence.messages.iter().any(|message| message.contains(DISK_FULL));
     let conditions = [
@@ -177,19 +203,19 @@ fn classify(evidence: &Evidence<'_>, transient_exit_codes: &[i32]) -> (Class, Op
         (evidence.recursive, Reason::Recursive),
     ];
     if let Some((_, reason)) = conditions.into_iter().find(|(holds, _)| *holds) {
-        return other(reason);
+        return Failed::other(reason);
     }
     match evidence.status {
         Status::TimedOut | Status::LogLimitExceeded => classify_limit(evidence, fetch),
         // Nix says so of each fixed-output derivation, and of others if the disk is full, which it notes.
-        _ if disk_full => transient(Reason::Transient),
-        Status::TransientFailure if !fetch => transient(Reason::Transient),
+        _ if disk_full => Failed::transient(Reason::Transient),
+        Status::TransientFailure if !fetch => Failed::transient(Reason::Transient),
         _ => classify_end(evidence, transient_exit_codes, fetch),
     }
 }
 
-/// The class of a failure that a limit made of a build.
-fn classify_limit(evidence: &Evidence<'_>, fetch: bool) -> (Class, Option<Reason>, Option<i32>) {
+/// Sorts a failure that a limit made of a build.
+fn classify_limit(evidence: &Evidence<'_>, fetch: bool) -> Failed {
     let (class, reason) = match evidence.status {
         Status::LogLimitExceeded => (Class::LogLimit, Reason::LogLimit),
         // `Worker::waitForInput` has two messages: "timed out after 5 seconds", and "… of silence".
@@ -200,51 +226,54 @@ fn classify_limit(evidence: &Evidence<'_>, fetch: bool) -> (Class, Option<Reason
     };
     // How long a fetch takes is up to the network. What is short of memory, or lost a process, may wait for ever.
     match passing_cause(evidence, fetch) {
-        Some(cause) => (Class::Transient, Some(cause), None),
-        None if fetch => (Class::Transient, Some(reason), None),
-        None => (class, Some(reason), None),
+        Err(cause) => Failed::transient(cause),
+        Ok(_) if fetch => Failed::transient(reason),
+        Ok(doubtful) => Failed { class, reason: Some(reason), exit_code: None, doubtful },
     }
 }
 
-/// What the machine or the log have to say against the derivation's being to blame.
-fn passing_cause(evidence: &Evidence<'_>, fetch: bool) -> Option<Reason> {
+/// What the machine or the log have to say against the derivation's being to blame: an error if that is sure, the line of the log if it
+/// is not.
+fn passing_cause(evidence: &Evidence<'_>, fetch: bool) -> Result<Option<DecidingLine>, Reason> {
     if let Some(shortage) = &evidence.shortage {
-        return Some(Reason::Shortage(shortage.clone()));
+        return Err(Reason::Shortage(shortage.clone()));
     }
-    let found = log_patterns::find(evidence.log)?;
-    // What a server says to a fetch is what the fetch is about.
-    let about_the_fetch = fetch && found.kind == Kind::Answer;
-    (!about_the_fetch).then(|| Reason::Log(found.cause, found.line.to_owned()))
+    match evidence.log.verdict(Facts { sandboxed: evidence.sandboxed, fixed_output: fetch }) {
+        LogVerdict::Transient(line) => Err(Reason::Log(line)),
+        LogVerdict::Doubtful(line) => Ok(Some(line)),
+        LogVerdict::Clear => Ok(None),
+    }
 }
 
 /// Nix's note that the disk is full (`DerivationGoal::buildDone`).
 const DISK_FULL: &str = "note: build failure may have been caused by lack of free disk space";
 
-/// The class of a failure of the builder.
-fn classify_end(
-    evidence: &Evidence<'_>,
-    transient_exit_codes: &[i32],
-    fetch: bool,
-) -> (Class, Option<Reason>, Option<i32>) {
-    let transient = |reason| (Class::Transient, Some(reason), None);
+/// Whether a shell says with this exit code that a signal from outside ended what it ran. A shell exits with 128 + N for signal N (POSIX,
+/// Shell Command Language, 2.8.2); there are 64 signals (signal(7)). A program raises some of them by faults of its own: SIGILL, SIGTRAP,
+/// SIGABRT, SIGFPE, SIGSEGV and SIGSYS. SIGBUS is also raised by a full disk.
+fn is_signal_from_outside(code: i32) -> bool {
+    (129..=192).contains(&code) && !matches!(code - 128, 4 | 5 | 6 | 8 | 11 | 31)
+}
+
+/// Sorts a failure of the builder.
+fn classify_end(evidence: &Evidence<'_>, transient_exit_codes: &[i32], fetch: bool) -> Failed {
     let code = match telling(evidence).map(|(_, end)| end) {
-        None => return (Class::NotTheBuilder, Some(Reason::NoExitCode), None),
-        Some(BuilderEnd::Signal) => return transient(Reason::Signal),
-        // A shell exits with 128 + N when what it ran was killed by signal N (POSIX, Shell Command Language, 2.8.2);
-        // there are 64 signals (signal(7)).
-        Some(BuilderEnd::ExitCode(129..=192)) => return transient(Reason::Signal),
+        None => return Failed::other(Reason::NoExitCode),
+        Some(BuilderEnd::Signal) => return Failed::transient(Reason::Signal),
+        Some(BuilderEnd::ExitCode(code)) if is_signal_from_outside(code) => return Failed::transient(Reason::Signal),
         Some(BuilderEnd::ExitCode(code)) => code,
     };
     if transient_exit_codes.contains(&code) {
-        return transient(Reason::ExitCode(code));
+        return Failed::transient(Reason::ExitCode(code));
     }
-    if could_not_be_started(evidence.log) {
-        return transient(Reason::NotStarted);
+    if could_not_be_started(&evidence.log.tail().text()) {
+        return Failed::transient(Reason::NotStarted);
     }
-    if let Some(cause) = passing_cause(evidence, fetch) {
-        return transient(cause);
+    let (class, reason) = if fetch { (Class::Fetch, Some(Reason::Fetch)) } else { (Class::Builder, None) };
+    match passing_cause(evidence, fetch) {
+        Err(cause) => Failed::transient(cause),
+        Ok(doubtful) => Failed { class, reason, exit_code: Some(code), doubtful },
     }
-    if fetch { (Class::Fetch, Some(Reason::Fetch), Some(code)) } else { (Class::Builder, None, Some(code)) }
 }
 
 /// Whether the log ends with the failure of `execve` that Nix reports from the builder's process (`runChild`) as exit
@@ -334,10 +363,23 @@ mod tests {
             recursive: false,
             opted_out: false,
             shortage: None,
-            log: "",
+            log: &LogJudge::default(),
+            sandboxed: None,
         };
         change(&mut evidence);
         judge(&evidence, &Settings::default())
+    }
+
+    /// A log with these lines, which lives as long as the test.
+    fn log(text: &str) -> &'static LogJudge {
+        let mut log = LogJudge::default();
+        text.lines().for_each(|line| log.line(line.as_bytes()));
+        Box::leak(Box::new(log))
+    }
+
+    /// The only line of a log, which tells of a cause.
+    fn told(cause: &str, line: &str) -> Reason {
+        Reason::Log(DecidingLine { cause: cause.to_owned(), line: line.to_owned(), number: 1, of: 1, against: None })
     }
 
     fn message(end: &str) -> String {
@@ -345,7 +387,7 @@ mod tests {
     }
 
     fn record(code: i32) -> Judgement {
-        Judgement::Record(Class::Builder, Some(code))
+        Judgement::Record(Class::Builder, Some(code), None)
     }
 
     fn transient(reason: Reason) -> Judgement {
@@ -391,6 +433,11 @@ mod tests {
             (message("failed with exit code 75"), transient(Reason::ExitCode(75))),
             (message("failed with exit code 128"), record(128)),
             (message("failed with exit code 137"), transient(Reason::Signal)),
+            (message("failed with exit code 143"), transient(Reason::Signal)),
+            (message("failed with exit code 135"), transient(Reason::Signal)),
+            (message("failed with exit code 132"), record(132)),
+            (message("failed with exit code 134"), record(134)),
+            (message("failed with exit code 139"), record(139)),
             (message("failed with exit code 192"), transient(Reason::Signal)),
             (message("failed with exit code 255"), record(255)),
             (message("failed due to signal 9 (Killed)"), transient(Reason::Signal)),
@@ -441,16 +488,16 @@ mod tests {
                 transient(Reason::Shortage(Shortage::Disk("/x".into()))),
             ),
             (
-                |e| e.log = "cp: error writing 'x': No space left on device\n",
-                transient(Reason::Log("no space left", full.to_owned())),
+                |e| e.log = log("cp: error writing 'x': No space left on device\n"),
+                transient(told("no space left", full)),
             ),
-            (|e| e.log = "PASS: No space left on device\n", record(1)),
-            (|e| e.log = "error: executing '/bin/sh': Cannot allocate memory\n", transient(Reason::NotStarted)),
-            (|e| e.log = "error: executing 'x': Exec format error\n", transient(Reason::NotStarted)),
-            (|e| e.log = "error: executing 'y': No such file or directory\n", record(1)),
+            (|e| e.log = log("PASS: No space left on device\n"), record(1)),
+            (|e| e.log = log("error: executing '/bin/sh': Cannot allocate memory\n"), transient(Reason::NotStarted)),
+            (|e| e.log = log("error: executing 'x': Exec format error\n"), transient(Reason::NotStarted)),
+            (|e| e.log = log("error: executing 'y': No such file or directory\n"), record(1)),
             (
-                |e| (e.fixed_output, e.log) = (true, "curl: (6) Could not resolve host: x"),
-                transient(Reason::Log("a name that did not resolve", "curl: (6) Could not resolve host: x".to_owned())),
+                |e| (e.fixed_output, e.log) = (true, log("curl: (6) Could not resolve host: x")),
+                transient(told("a network that could not be reached", "curl: (6) Could not resolve host: x")),
             ),
         ];
         for (change, expected) in table {
@@ -464,23 +511,23 @@ mod tests {
         let failed = message("failed with exit code 22");
         let answer = "curl: (22) The requested URL returned error: 404\n";
         type Change = fn(&mut Evidence<'_>);
-        let builder: Change = |e| (e.fixed_output, e.log) = (false, "working\n");
+        let builder: Change = |e| (e.fixed_output, e.log) = (false, log("working\n"));
         let timeout = "building of 'x' timed out after 5 seconds";
         let table: [(Status, &str, Change, Judgement); 9] = [
-            (Status::TimedOut, timeout, builder, Judgement::Record(Class::Timeout, None)),
+            (Status::TimedOut, timeout, builder, Judgement::Record(Class::Timeout, None, None)),
             (
                 Status::TimedOut,
                 "building of 'x' timed out after 5 seconds of silence",
                 builder,
-                Judgement::Record(Class::Silence, None),
+                Judgement::Record(Class::Silence, None, None),
             ),
-            (Status::LogLimitExceeded, "killed", builder, Judgement::Record(Class::LogLimit, None)),
+            (Status::LogLimitExceeded, "killed", builder, Judgement::Record(Class::LogLimit, None, None)),
             (Status::TimedOut, timeout, |_| (), transient(Reason::Timeout)),
             (
                 Status::TimedOut,
                 timeout,
-                |e| (e.fixed_output, e.log) = (false, "Killed\n"),
-                transient(Reason::Log("something it ran was killed", "Killed".to_owned())),
+                |e| (e.fixed_output, e.log) = (false, log("Killed\n")),
+                transient(told("something it ran was killed", "Killed")),
             ),
             (
                 Status::TimedOut,
@@ -488,18 +535,18 @@ mod tests {
                 |e| e.shortage = Some(Shortage::OutOfMemory),
                 transient(Reason::Shortage(Shortage::OutOfMemory)),
             ),
-            (Status::TransientFailure, &failed, |_| (), Judgement::Record(Class::Fetch, Some(22))),
+            (Status::TransientFailure, &failed, |_| (), Judgement::Record(Class::Fetch, Some(22), None)),
             (Status::TransientFailure, &failed, |e| e.interrupted = true, other(Reason::Interrupted)),
             (
                 Status::TransientFailure,
                 &failed,
-                |e| e.log = "curl: (7) Failed to connect",
-                transient(Reason::Log("a connection that failed", "curl: (7) Failed to connect".to_owned())),
+                |e| e.log = log("curl: (7) Failed to connect"),
+                transient(told("a network that could not be reached", "curl: (7) Failed to connect")),
             ),
         ];
         for (status, message, change, expected) in table {
             let changed = |evidence: &mut Evidence<'_>| {
-                (evidence.fixed_output, evidence.log) = (true, answer);
+                (evidence.fixed_output, evidence.log) = (true, log(answer));
                 change(evidence);
             };
             let mut judgement = None;

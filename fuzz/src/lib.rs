@@ -1,6 +1,6 @@
 //! What the fuzz targets share.
 
-use nix_negative_cache_core::log_tail::{LogTail, turns_text};
+use nix_negative_cache_core::log::tail::{LogTail, turns_text};
 
 /// Takes `N` bytes from the start, zeros where there are none.
 pub fn take<const N: usize>(data: &mut &[u8]) -> [u8; N] {

@@ -6,6 +6,8 @@ use anstream::adapter::strip_bytes;
 
 /// How many lines a record keeps.
 pub const MAX_LINES: usize = 25;
+/// How many of the last lines are kept to be looked at when the build has failed.
+const RECENT: usize = 256;
 /// How many bytes a record keeps at most, line ends included.
 pub const MAX_BYTES: usize = 8 * 1024;
 
@@ -19,14 +21,19 @@ impl LogTail {
     /// Adds a line, without its line end, in whatever encoding the builder chose.
     pub fn push(&mut self, line: &[u8]) {
         let mut room =
-            if self.lines.len() == MAX_LINES { self.lines.pop_front().unwrap_or_default() } else { Vec::new() };
+            if self.lines.len() == RECENT { self.lines.pop_front().unwrap_or_default() } else { Vec::new() };
         room.clear();
         // Of a line longer than a record, its end says more than its start.
         room.extend_from_slice(&line[line.len().saturating_sub(MAX_BYTES)..]);
         self.lines.push_back(room);
     }
 
-    /// The kept lines as text: valid UTF-8, without escape sequences or other control characters than tab,
+    /// The last lines, the last one first.
+    pub fn recent(&self) -> impl Iterator<Item = &[u8]> {
+        self.lines.iter().rev().map(Vec::as_slice)
+    }
+
+    /// The lines of a record as text: valid UTF-8, without escape sequences or other control characters than tab,
     /// at most [`MAX_LINES`] lines and [`MAX_BYTES`] bytes, each line ended by a newline.
     pub fn text(&self) -> String {
         let printed = |line: &Vec<u8>| {
@@ -34,7 +41,8 @@ impl LogTail {
             // An empty line is the builder's wish; one of control characters alone says nothing.
             (line.is_empty() || !text.is_empty()).then_some(text)
         };
-        let lines: Vec<String> = self.lines.iter().filter_map(printed).collect();
+        let first = self.lines.len().saturating_sub(MAX_LINES);
+        let lines: Vec<String> = self.lines.range(first..).filter_map(printed).collect();
         let mut text = String::new();
         let mut first = lines.len();
         let mut size = 0;

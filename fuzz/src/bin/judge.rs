@@ -6,7 +6,7 @@
 use libfuzzer_sys::fuzz_target;
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::judgement::{Evidence, Judgement, Status, judge};
-use nix_negative_cache_core::log_tail::printable;
+use nix_negative_cache_core::log::tail::printable;
 use nix_negative_cache_core::machine::Shortage;
 use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_core::store_path::DerivationPath;

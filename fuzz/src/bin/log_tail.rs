@@ -3,7 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use nix_negative_cache_core::log_tail::{MAX_BYTES, MAX_LINES, printable, turns_text};
+use nix_negative_cache_core::log::tail::{MAX_BYTES, MAX_LINES, printable, turns_text};
 use nix_negative_cache_fuzz::{assert_plain, log_tail};
 
 fuzz_target!(|log: &[u8]| {
