@@ -252,6 +252,7 @@ mod tests {
         assert_eq!(with(&[elsewhere[0].clone(), failed(NOW - DAY)], |_| ()), older);
         for (class, with_timeouts, with_fetches) in [
             (Class::Builder, true, true),
+            (Class::Output, true, true),
             (Class::Timeout, true, false),
             (Class::Silence, true, false),
             (Class::LogLimit, true, false),
@@ -265,7 +266,7 @@ mod tests {
                     with(&attempts, |settings| (settings.timeouts, settings.fixed_output) = (timeouts, fixed_output));
                 matches!(belief, Belief::Fails { .. })
             };
-            assert_eq!(fails(false, false), class == Class::Builder, "{class}");
+            assert_eq!(fails(false, false), matches!(class, Class::Builder | Class::Output), "{class}");
             assert_eq!((fails(true, false), fails(false, true)), (with_timeouts, with_fetches), "{class}");
         }
     }

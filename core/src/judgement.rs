@@ -25,6 +25,8 @@ pub enum Status {
     LogLimitExceeded,
     /// Nix suspects that a new attempt could succeed: disk full, or a derivation with network access.
     TransientFailure,
+    /// The builder ended well, and Nix did not accept its outputs.
+    OutputRejected,
     /// Every other end: dependencies, substitution, hash mismatch, missing features, interruption.
     Other,
     /// It did not succeed, and only the messages tell how it ended.
@@ -164,7 +166,9 @@ fn classify(evidence: &Evidence<'_>, transient_exit_codes: &[i32]) -> (Class, Op
     let other = |reason| (Class::NotTheBuilder, Some(reason), None);
     let fetch = evidence.fixed_output || evidence.builtin;
     // What the builder did on another machine, Nix takes for a failure of the build hook.
-    if evidence.status == Status::Other && (evidence.machine.is_none() || telling(evidence).is_none()) {
+    if matches!(evidence.status, Status::Other | Status::OutputRejected)
+        && (evidence.machine.is_none() || telling(evidence).is_none())
+    {
         return other(Reason::NotTheBuilder);
     }
     let disk_full = evidence.messages.iter().any(|message| message.contains(DISK_FULL));

@@ -244,6 +244,7 @@ fn reason(class: Class, exit_code: Option<i32>) -> String {
         (Class::Timeout, _) => "it took too long ('timeout')".to_owned(),
         (Class::Silence, _) => "it was silent for too long ('max-silent-time')".to_owned(),
         (Class::LogLimit, _) => "it logged too much ('max-build-log-size')".to_owned(),
+        (Class::Output, _) => "the builder succeeded, but an output is missing or was rejected".to_owned(),
         (_, Some(code)) => format!("builder failed with exit code {code}"),
         (class, None) => format!("failure of the class '{class}'"),
     }
@@ -294,5 +295,6 @@ pub(crate) mod tests {
         let of = |class| reason(class, None);
         assert_eq!(of(Class::Timeout), "it took too long ('timeout')");
         assert_eq!(of(Class::LogLimit), "it logged too much ('max-build-log-size')");
+        assert_eq!(of(Class::Output), "the builder succeeded, but an output is missing or was rejected");
     }
 }
