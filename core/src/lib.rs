@@ -9,6 +9,7 @@ pub mod channel;
 pub mod class;
 pub mod database;
 pub mod environment;
+pub mod evidence;
 pub mod explanation;
 pub mod judgement;
 pub mod log_patterns;
