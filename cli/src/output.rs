@@ -31,6 +31,8 @@ pub struct Judged<R = FailureRecord> {
 struct Json<'a> {
     #[serde(flatten)]
     record: &'a FailureRecord,
+    /// Whether the last failure is a doubtful one.
+    doubtful: bool,
     /// Whether the failure is believed.
     believed: bool,
     /// Until when, in seconds since 1970; nothing if it is not, or for ever.
@@ -64,6 +66,7 @@ impl Judged {
     fn json(&self, settings: &Settings) -> Json<'_> {
         Json {
             record: &self.record,
+            doubtful: self.record.is_doubtful(),
             believed: self.is_believed(),
             believed_until: match self.belief {
                 Belief::Fails { until, .. } => until.map(|until| until.as_second()),
@@ -158,6 +161,9 @@ pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io
         line("System", &record.system)?;
         line("Reason", &format!("{}, after {}", record.reason(), span(record.duration_ms)))?;
         line("Class", &record.class_in_lists())?;
+        if let Some(evidence) = &record.evidence {
+            line("Decided by", &evidence.text())?;
+        }
         line("Attempts", &record.attempts.to_string())?;
         line("First failure", &when(record.first_failure))?;
         line("Last failure", &when(record.last_failure))?;
