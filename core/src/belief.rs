@@ -141,14 +141,12 @@ pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now
     };
     let mut clear = counting.iter().filter(|counting| counting.failure.doubtful.is_none());
     let by_clear_ones = clear.next().map(|newest| judge(newest, 1 + clear.count()));
-    match (counting.first(), by_clear_ones) {
-        (Some(newest), by_clear_ones) if newest.failure.doubtful.is_some() => {
-            match (judge(newest, repetitions(&counting)), by_clear_ones) {
-                (Belief::Open(_), Some(fails @ Belief::Fails { .. })) => fails,
-                (belief, _) => belief,
-            }
-        }
-        (_, by_clear_ones) => by_clear_ones.unwrap_or(Belief::Open(Doubt::Succeeded)),
+    let doubtful = counting.first().filter(|newest| newest.failure.doubtful.is_some());
+    let by_doubtful_ones = doubtful.map(|newest| judge(newest, repetitions(&counting)));
+    match (by_doubtful_ones, by_clear_ones) {
+        (Some(Belief::Open(_)), Some(fails @ Belief::Fails { .. })) => fails,
+        (Some(belief), _) | (None, Some(belief)) => belief,
+        (None, None) => Belief::Open(Doubt::Succeeded),
     }
 }
 
