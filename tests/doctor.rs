@@ -178,7 +178,7 @@ fn schemas() {
                  create index attempt_failure on attempt (failure); \
                  drop index failure_name; create index failure_stands on failure (id) where stands; \
                  drop index output_failure; create index output_failure on output (failure); \
-                 drop index failure_used; alter table failure drop column used; drop table retry; \
+                 drop index failure_used; alter table failure drop column used; alter table failure drop column evidence; drop table retry; \
                  create index failure_last_failure on failure (last_failure); pragma user_version = 2";
     is_repaired(&nix, &format!("{SQLITE} '{older}'"), "was written by an older version, or is empty");
     assert_eq!(nix.recorded(), ["bad"]);

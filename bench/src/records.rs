@@ -43,6 +43,7 @@ pub fn made_up() -> FailureRecord {
         class: Class::Builder,
         exit_code: Some(1),
         environment: Environment::new(&BTreeMap::new(), factors),
+        doubtful: None,
     };
     FailureRecord {
         summary: FailureSummary {
@@ -52,7 +53,7 @@ pub fn made_up() -> FailureRecord {
             exit_code: Some(1),
             last_failure: time,
             attempts: 1,
-            history: vec![Attempt { time, failure: Some(failed) }],
+            history: vec![Attempt { asked: time, time, failure: Some(failed) }],
             retries: Vec::new(),
             duration_ms: 1000,
         },
@@ -61,6 +62,7 @@ pub fn made_up() -> FailureRecord {
         system: "x86_64-linux".to_owned(),
         message: "builder failed with exit code 1".to_owned(),
         log: "a line of the log\n".repeat(20),
+        evidence: None,
         first_failure: time,
         host: "host".to_owned(),
         nix_version: "2.8.0".to_owned(),
@@ -88,7 +90,10 @@ pub fn failure(template: &FailureRecord, derivation: &str, output: &str) -> Fail
         environment: attempt.map(|attempt| attempt.environment).unwrap_or_default(),
         message: template.message.clone(),
         log: template.log.clone(),
+        asked: Timestamp::now(),
         time: Timestamp::now(),
+        doubtful: None,
+        evidence: None,
         duration_ms: template.duration_ms,
         host: template.host.clone(),
         nix_version: template.nix_version.clone(),
@@ -140,7 +145,7 @@ fn fill(path: &Path, others: u32) -> Result<()> {
         connection.execute_batch(
             "INSERT INTO output (path, failure, name)
                  SELECT store_dir || '/' || lower(hex(randomblob(16))) || '-' || name, id, 'out' FROM failure WHERE id > (SELECT max(failure) FROM output);
-             INSERT INTO attempt SELECT NULL, failure.id, attempt.time, attempt.class, attempt.exit_code, environment
+             INSERT INTO attempt (failure, time, class, exit_code, environment) SELECT failure.id, attempt.time, attempt.class, attempt.exit_code, environment
                  FROM failure, (SELECT * FROM attempt ORDER BY id LIMIT 1) AS attempt
                  WHERE failure.id > (SELECT max(failure) FROM attempt);",
         )?;

@@ -31,6 +31,8 @@ pub struct Judged<R = FailureRecord> {
 struct Json<'a> {
     #[serde(flatten)]
     record: &'a FailureRecord,
+    /// Whether the last failure is a doubtful one.
+    doubtful: bool,
     /// Whether the failure is believed.
     believed: bool,
     /// Until when, in seconds since 1970; nothing if it is not, or for ever.
@@ -64,6 +66,7 @@ impl Judged {
     fn json(&self, settings: &Settings) -> Json<'_> {
         Json {
             record: &self.record,
+            doubtful: self.record.is_doubtful(),
             believed: self.is_believed(),
             believed_until: match self.belief {
                 Belief::Fails { until, .. } => until.map(|until| until.as_second()),
@@ -158,6 +161,9 @@ pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io
         line("System", &record.system)?;
         line("Reason", &format!("{}, after {}", record.reason(), span(record.duration_ms)))?;
         line("Class", &record.class_in_lists())?;
+        if let Some(evidence) = &record.evidence {
+            line("Decided by", &evidence.text())?;
+        }
         line("Attempts", &record.attempts.to_string())?;
         line("First failure", &when(record.first_failure))?;
         line("Last failure", &when(record.last_failure))?;
@@ -213,4 +219,87 @@ pub fn obstacles(known: &[Judged], out: &mut impl Write) -> io::Result<()> {
 
 fn when(time: Timestamp) -> String {
     format!("{} ({})", moment(time, &zone()), ago(time, Timestamp::now()))
+}
+
+#[cfg(test)]
+mod tests {
+    use nix_negative_cache_core::belief::{Attempt, Doubt, FailedAttempt};
+    use nix_negative_cache_core::class::Class;
+    use nix_negative_cache_core::environment::Environment;
+    use nix_negative_cache_core::evidence::DecidingLine;
+
+    use super::*;
+
+    fn doubtful() -> Judged {
+        let time = Timestamp::UNIX_EPOCH;
+        let failure = FailedAttempt {
+            class: Class::Builder,
+            exit_code: Some(1),
+            environment: Environment::default(),
+            doubtful: Some(7),
+        };
+        let record = FailureRecord {
+            summary: FailureSummary {
+                derivation: "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv".into(),
+                name: "x".to_owned(),
+                class: Class::Builder,
+                exit_code: Some(1),
+                last_failure: time,
+                attempts: 1,
+                history: vec![Attempt { asked: time, time, failure: Some(failure) }],
+                retries: Vec::new(),
+                duration_ms: 1_000,
+            },
+            outputs: Vec::new(),
+            store_dir: "/nix/store".to_owned(),
+            system: "x86_64-linux".to_owned(),
+            message: String::new(),
+            log: String::new(),
+            evidence: Some(DecidingLine {
+                cause: "out of memory".to_owned(),
+                line: "cc1plus: out of memory".to_owned(),
+                number: 120,
+                of: 180,
+                against: Some("a test expects it".to_owned()),
+            }),
+            first_failure: time,
+            host: "host".to_owned(),
+            nix_version: "2.8.0".to_owned(),
+            plugin_version: "0".to_owned(),
+        };
+        let doubt = Doubt::TooFew { failures: 1, needed: 2, flaky: false, doubtful: true };
+        Judged { record, belief: Belief::Open(doubt) }
+    }
+
+    fn printed(print: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
+        let mut out = Vec::new();
+        print(&mut out).unwrap();
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn lists_and_records_say_that_a_failure_is_doubtful() {
+        let Judged { record, belief } = doubtful();
+        let list = printed(|out| table(&[Judged { record: record.summary.clone(), belief: belief.clone() }], out));
+        assert!(list.contains("builder (1), doubtful") && list.contains("not now: doubtful"), "{list}");
+        let shown = printed(|out| full(&[Judged { record, belief }], &Settings::default(), out));
+        for line in [
+            "Class:          builder (1), doubtful",
+            "Decided by:     out of memory, in line 120 of 180: cc1plus: out of memory; against it: a test expects it",
+            "Believed until: not now: doubtful",
+            "Because:        the failure is doubtful: it counts once it has come twice in a row",
+        ] {
+            assert!(shown.contains(line), "{line}: {shown}");
+        }
+    }
+
+    #[test]
+    fn json_says_that_a_failure_is_doubtful() {
+        let text = printed(|out| json(&[doubtful()], &Settings::default(), out));
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read[0]["doubtful"], true);
+        assert_eq!(read[0]["history"][0]["failure"]["doubtful"], true);
+        assert_eq!(read[0]["evidence"]["against"], "a test expects it");
+        assert_eq!(read[0]["believed"], false);
+    }
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::Serialize;
+use serde::{Serialize, Serializer};
 
 use crate::class::Class;
 use crate::environment::{Comparison, Difference, Environment};
@@ -17,11 +17,14 @@ pub const MAX_ATTEMPTS: u32 = 32;
 /// wrote that was far ahead must not be believed until that time comes.
 pub const CLOCK_TOLERANCE: i64 = 300;
 
-/// How one attempt to build ended.
+/// One attempt to build, and how it ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Attempt {
-    /// When; in JSON, seconds since 1970.
+    /// When the request for it was made; if that is not known, when it ended. In JSON, seconds since 1970.
+    #[serde(serialize_with = "as_seconds")]
+    pub asked: Timestamp,
+    /// When it ended; in JSON, seconds since 1970.
     #[serde(serialize_with = "as_seconds")]
     pub time: Timestamp,
     /// What failed, or nothing if it succeeded.
@@ -38,6 +41,23 @@ pub struct FailedAttempt {
     pub exit_code: Option<i32>,
     /// Where it happened.
     pub environment: Environment,
+    /// For a doubtful failure, its identity, which two failures share if the telling last lines of their logs are the
+    /// same. Such a failure counts only when it has come twice in a row. A clear one, which counts by itself, has none. In
+    /// JSON, whether it is doubtful.
+    #[serde(serialize_with = "is_there")]
+    pub doubtful: Option<u64>,
+}
+
+impl FailedAttempt {
+    /// Whether it is the same failure as another one, as far as that can be told.
+    fn is_same(&self, other: &FailedAttempt) -> bool {
+        let essence = |failure: &FailedAttempt| (failure.class, failure.exit_code, failure.doubtful);
+        essence(self) == essence(other)
+    }
+}
+
+fn is_there<S: Serializer>(identity: &Option<u64>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_bool(identity.is_some())
 }
 
 /// What earlier attempts say of a new one.
@@ -73,6 +93,8 @@ pub enum Doubt {
         needed: u32,
         /// Whether that is because it has succeeded before.
         flaky: bool,
+        /// Whether that is because the failure is doubtful.
+        doubtful: bool,
     },
     /// It was believed until then.
     Expired(Timestamp),
@@ -85,22 +107,70 @@ pub fn is_flaky(attempts: &[Attempt]) -> bool {
     attempts.iter().any(|attempt| attempt.failure.is_none())
 }
 
+/// An attempt that failed and counts: its class is wanted, it happened in this environment, and its time can be right.
+struct Counting<'a> {
+    place: usize,
+    attempt: &'a Attempt,
+    failure: &'a FailedAttempt,
+}
+
 /// What `attempts`, the newest first, say of a new one `here`.
+///
+/// Clear failures count together. A doubtful one counts only with others that are the same, and only if no other failure
+/// came between them: see [`repetitions`]. If the newest failure is doubtful and has not come often enough, older clear
+/// ones still count by themselves.
 pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now: Timestamp) -> Belief {
-    let in_a_row = attempts.iter().map_while(|attempt| Some((attempt.time, attempt.failure.as_ref()?)));
+    let counting = match counting(attempts, here, settings, now) {
+        Ok(counting) => counting,
+        Err(doubt) => return Belief::Open(doubt),
+    };
+    let flaky = is_flaky(attempts);
+    let judge = |newest: &Counting<'_>, failures: usize| {
+        let doubtful = newest.failure.doubtful.is_some();
+        let needed = settings.min_failures.max(if flaky || doubtful { 2 } else { 1 });
+        let failures = u32::try_from(failures).unwrap_or(u32::MAX);
+        if failures < needed {
+            return Belief::Open(Doubt::TooFew { failures, needed, flaky, doubtful });
+        }
+        let lifetime = settings.lifetime(failures - needed);
+        let until = lifetime.map(|lifetime| newest.attempt.time.saturating_add(lifetime).unwrap_or(Timestamp::MAX));
+        match until {
+            Some(until) if until <= now => Belief::Open(Doubt::Expired(until)),
+            until => Belief::Fails { attempt: newest.place, until },
+        }
+    };
+    let mut clear = counting.iter().filter(|counting| counting.failure.doubtful.is_none());
+    let by_clear_ones = clear.next().map(|newest| judge(newest, 1 + clear.count()));
+    let doubtful = counting.first().filter(|newest| newest.failure.doubtful.is_some());
+    let by_doubtful_ones = doubtful.map(|newest| judge(newest, repetitions(&counting)));
+    match (by_doubtful_ones, by_clear_ones) {
+        (Some(Belief::Open(_)), Some(fails @ Belief::Fails { .. })) => fails,
+        (Some(belief), _) | (None, Some(belief)) => belief,
+        (None, None) => Belief::Open(Doubt::Succeeded),
+    }
+}
+
+/// The failures since the last success that count now, the newest first; or, if there are none, why not.
+fn counting<'a>(
+    attempts: &'a [Attempt],
+    here: &Comparison,
+    settings: &Settings,
+    now: Timestamp,
+) -> Result<Vec<Counting<'a>>, Doubt> {
+    let in_a_row = attempts.iter().map_while(|attempt| Some((attempt, attempt.failure.as_ref()?)));
     let latest = now.saturating_add(SignedDuration::from_secs(CLOCK_TOLERANCE)).unwrap_or(Timestamp::MAX);
-    let mut counting: Vec<(usize, Timestamp)> = Vec::new();
+    let mut counting = Vec::new();
     let mut doubt = Doubt::Succeeded;
-    for (place, (time, failure)) in in_a_row.enumerate() {
+    for (place, (attempt, failure)) in in_a_row.enumerate() {
         let differences = here.differences(&failure.environment, failure.class);
         let of_this_one = if !settings.records(failure.class) {
             Doubt::Unwanted(failure.class)
         } else if !differences.is_empty() {
             Doubt::Elsewhere(differences)
-        } else if settings.ttl.is_some() && time > latest {
-            Doubt::Future(time)
+        } else if settings.ttl.is_some() && attempt.time > latest {
+            Doubt::Future(attempt.time)
         } else {
-            counting.push((place, time));
+            counting.push(Counting { place, attempt, failure });
             continue;
         };
         // What there is to say of the newest is what a person wants to know.
@@ -108,19 +178,31 @@ pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now
             doubt = of_this_one;
         }
     }
-    let Some(&(attempt, newest)) = counting.first() else { return Belief::Open(doubt) };
-    let flaky = is_flaky(attempts);
-    let needed = settings.min_failures.max(if flaky { 2 } else { 1 });
-    let failures = u32::try_from(counting.len()).unwrap_or(u32::MAX);
-    if failures < needed {
-        return Belief::Open(Doubt::TooFew { failures, needed, flaky });
+    if counting.is_empty() { Err(doubt) } else { Ok(counting) }
+}
+
+/// How often the newest failure has come in a row, exactly the same each time.
+///
+/// Attempts of the same time count once. A process that waited while another one built shares the state of the machine
+/// with it, so its own failure after that one proves nothing new.
+fn repetitions(counting: &[Counting<'_>]) -> usize {
+    let Some(newest) = counting.first() else { return 0 };
+    let row: Vec<&Attempt> = counting
+        .iter()
+        .take_while(|older| older.failure.is_same(newest.failure))
+        .map(|counting| counting.attempt)
+        .collect();
+    // From the oldest on, which lets as many count as can.
+    let mut count = 0;
+    let mut last_end = None;
+    for attempt in row.into_iter().rev() {
+        // If the clock was set back during the attempt, it began before what it then said.
+        if last_end.is_none_or(|end| attempt.asked.min(attempt.time) > end) {
+            count += 1;
+            last_end = Some(attempt.time);
+        }
     }
-    let until =
-        settings.lifetime(failures - needed).map(|lifetime| newest.saturating_add(lifetime).unwrap_or(Timestamp::MAX));
-    match until {
-        Some(until) if until <= now => Belief::Open(Doubt::Expired(until)),
-        until => Belief::Fails { attempt, until },
-    }
+    count
 }
 
 impl fmt::Display for Doubt {
@@ -137,7 +219,16 @@ impl fmt::Display for Doubt {
             Doubt::Future(time) => {
                 write!(f, "it is said to have failed at {time}, which is yet to come: a clock was wrong")
             }
-            Doubt::TooFew { failures, needed, flaky } => {
+            Doubt::TooFew { failures, needed, doubtful: true, .. } => {
+                let times = if *needed == 2 { "twice".to_owned() } else { format!("{needed} times") };
+                write!(
+                    f,
+                    "the failure is doubtful: it counts once it has come {times} in a row with the same exit code and the \
+                     same last lines"
+                )?;
+                if *failures > 1 { write!(f, ", and has come {failures} times so far") } else { Ok(()) }
+            }
+            Doubt::TooFew { failures, needed, flaky, .. } => {
                 let why = if *flaky { " as it has succeeded after a failure before" } else { "" };
                 let times = if *failures == 1 { "once".to_owned() } else { format!("{failures} times") };
                 write!(f, "it failed only {times} in a row, and {needed} times are needed{why}")
@@ -177,14 +268,26 @@ mod tests {
     }
 
     fn failed_of(class: Class, sandbox: &str, second: i64) -> Attempt {
-        Attempt {
-            time: at(second),
-            failure: Some(FailedAttempt { class, exit_code: Some(1), environment: somewhere(sandbox) }),
-        }
+        let environment = somewhere(sandbox);
+        let failure = FailedAttempt { class, exit_code: Some(1), environment, doubtful: None };
+        Attempt { asked: at(second), time: at(second), failure: Some(failure) }
+    }
+
+    fn changed(mut attempt: Attempt, change: impl Fn(&mut FailedAttempt)) -> Attempt {
+        attempt.failure.iter_mut().for_each(change);
+        attempt
+    }
+
+    fn doubtful(identity: u64, second: i64) -> Attempt {
+        changed(failed(second), |failure| failure.doubtful = Some(identity))
+    }
+
+    fn asked(second: i64, attempt: Attempt) -> Attempt {
+        Attempt { asked: at(second), ..attempt }
     }
 
     fn succeeded(second: i64) -> Attempt {
-        Attempt { time: at(second), failure: None }
+        Attempt { asked: at(second), time: at(second), failure: None }
     }
 
     fn with(attempts: &[Attempt], change: impl Fn(&mut Settings)) -> Belief {
@@ -224,7 +327,8 @@ mod tests {
 
     #[test]
     fn what_came_before_matters() {
-        let too_few = |failures, needed, flaky| Belief::Open(Doubt::TooFew { failures, needed, flaky });
+        let too_few =
+            |failures, needed, flaky| Belief::Open(Doubt::TooFew { failures, needed, flaky, doubtful: false });
         let week = |second| until(second + 7 * DAY);
         let table: [(&[Attempt], u32, Belief); 8] = [
             (&[], 1, Belief::Open(Doubt::Succeeded)),
@@ -252,6 +356,7 @@ mod tests {
         assert_eq!(with(&[elsewhere[0].clone(), failed(NOW - DAY)], |_| ()), older);
         for (class, with_timeouts, with_fetches) in [
             (Class::Builder, true, true),
+            (Class::Output, true, true),
             (Class::Timeout, true, false),
             (Class::Silence, true, false),
             (Class::LogLimit, true, false),
@@ -265,19 +370,117 @@ mod tests {
                     with(&attempts, |settings| (settings.timeouts, settings.fixed_output) = (timeouts, fixed_output));
                 matches!(belief, Belief::Fails { .. })
             };
-            assert_eq!(fails(false, false), class == Class::Builder, "{class}");
+            assert_eq!(fails(false, false), matches!(class, Class::Builder | Class::Output), "{class}");
             assert_eq!((fails(true, false), fails(false, true)), (with_timeouts, with_fetches), "{class}");
         }
     }
 
+    #[test]
+    fn doubtful_failures_count_when_they_come_twice() {
+        let few = |failures, needed, flaky| Belief::Open(Doubt::TooFew { failures, needed, flaky, doubtful: true });
+        let week = |second| until(second + 7 * DAY);
+        let fortnight = |second| until(second + 14 * DAY);
+        let older = |attempt, second: i64| Belief::Fails { attempt, until: Some(at(second + 7 * DAY)) };
+        let exit_code = |code, attempt| changed(attempt, |failure| failure.exit_code = Some(code));
+        let (d, f) = (doubtful, failed);
+        let table: [(&str, &[Attempt], u32, Belief); 22] = [
+            ("once", &[d(1, NOW)], 1, few(1, 2, false)),
+            ("twice", &[d(1, NOW), d(1, NOW - 9)], 1, week(NOW)),
+            ("three times", &[d(1, NOW), d(1, NOW - 5), d(1, NOW - 9)], 1, fortnight(NOW)),
+            ("other last lines", &[d(2, NOW), d(1, NOW - 9)], 1, few(1, 2, false)),
+            ("another exit code", &[exit_code(2, d(1, NOW)), d(1, NOW - 9)], 1, few(1, 2, false)),
+            ("not in a row", &[d(1, NOW), d(2, NOW - 5), d(1, NOW - 9)], 1, few(1, 2, false)),
+            ("only the newest row", &[d(2, NOW), d(1, NOW - 5), d(1, NOW - 9)], 1, few(1, 2, false)),
+            ("the row ends at another", &[d(1, NOW), d(1, NOW - 5), d(2, NOW - 9)], 1, week(NOW)),
+            ("a success between", &[d(1, NOW), succeeded(NOW - 5), d(1, NOW - 9)], 1, few(1, 2, true)),
+            ("twice after a success", &[d(1, NOW), d(1, NOW - 5), succeeded(NOW - 9), f(NOW - 10)], 1, week(NOW)),
+            ("three are wanted", &[d(1, NOW), d(1, NOW - 5)], 3, few(2, 3, false)),
+            ("three of three", &[d(1, NOW), d(1, NOW - 5), d(1, NOW - 9)], 3, week(NOW)),
+            ("a clear one before", &[d(1, NOW), f(NOW - 9)], 1, older(1, NOW - 9)),
+            ("a clear one between", &[d(1, NOW), f(NOW - 5), d(1, NOW - 9)], 1, older(1, NOW - 5)),
+            ("a clear one before the row", &[d(1, NOW), d(1, NOW - 5), f(NOW - 9)], 1, week(NOW)),
+            ("a clear one that is over", &[d(1, NOW), f(NOW - 8 * DAY)], 1, few(1, 2, false)),
+            ("a clear one before a success", &[d(1, NOW), succeeded(NOW - 5), f(NOW - 9)], 1, few(1, 2, true)),
+            ("one clear one is too few", &[d(1, NOW), f(NOW - 9)], 2, few(1, 2, false)),
+            ("two clear ones", &[d(1, NOW), f(NOW - 5), f(NOW - 9)], 2, older(1, NOW - 5)),
+            ("a clear one after", &[f(NOW), d(1, NOW - 9)], 1, week(NOW)),
+            (
+                "does not help a clear one",
+                &[f(NOW), d(1, NOW - 5), d(1, NOW - 9)],
+                2,
+                Belief::Open(Doubt::TooFew { failures: 1, needed: 2, flaky: false, doubtful: false }),
+            ),
+            ("over", &[d(1, NOW - 7 * DAY), d(1, NOW - 8 * DAY)], 1, Belief::Open(Doubt::Expired(at(NOW)))),
+        ];
+        for (name, attempts, min_failures, expected) in table {
+            assert_eq!(with(attempts, |settings| settings.min_failures = min_failures), expected, "{name}");
+        }
+        // What does not count here is neither in a row nor between.
+        let elsewhere = changed(doubtful(1, NOW - 5), |failure| failure.environment = somewhere("false"));
+        assert_eq!(with(&[d(1, NOW), elsewhere.clone()], |_| ()), few(1, 2, false));
+        assert_eq!(with(&[d(1, NOW), elsewhere, d(1, NOW - 9)], |_| ()), week(NOW));
+    }
+
+    #[test]
+    fn attempts_of_the_same_time_are_one() {
+        let few = Belief::Open(Doubt::TooFew { failures: 1, needed: 2, flaky: false, doubtful: true });
+        let d = |began: i64, ended: i64| asked(NOW + began, doubtful(1, NOW + ended));
+        let week = |ended: i64| until(NOW + ended + 7 * DAY);
+        let table: [(&str, &[Attempt], Belief); 8] = [
+            ("one after the other", &[d(-40, -30), d(-60, -50)], week(-30)),
+            ("asked for meanwhile", &[d(-55, -30), d(-60, -50)], few.clone()),
+            ("asked for in the same moment", &[d(-50, -30), d(-60, -50)], few.clone()),
+            ("it waited for two", &[d(-60, -10), d(-60, -30), d(-60, -50)], few.clone()),
+            ("a third one later", &[d(-20, -10), d(-55, -30), d(-60, -50)], week(-10)),
+            ("the newest was asked for before all others", &[d(-90, -10), d(-40, -30), d(-60, -50)], week(-10)),
+            ("the clock was set back", &[d(-20, -50), d(-60, -40)], few.clone()),
+            ("before anything can be known", &[asked(-NOW, d(0, -10)), d(-60, -50)], few),
+        ];
+        for (name, attempts, expected) in table {
+            assert_eq!(with(attempts, |_| ()), expected, "{name}");
+        }
+        // Clear failures are proof by themselves.
+        let clear = [asked(NOW - 60, failed(NOW - 30)), asked(NOW - 60, failed(NOW - 50))];
+        assert_eq!(with(&clear, |settings| settings.min_failures = 2), week(-30));
+    }
+
+    #[test]
+    fn what_is_said_of_too_few_failures() {
+        let said = |failures, needed, flaky, doubtful| Doubt::TooFew { failures, needed, flaky, doubtful }.to_string();
+        assert_eq!(said(1, 2, false, false), "it failed only once in a row, and 2 times are needed");
+        assert!(said(2, 3, true, false).ends_with("3 times are needed as it has succeeded after a failure before"));
+        let twice = "the failure is doubtful: it counts once it has come twice in a row with the same exit code and the same \
+                     last lines";
+        assert_eq!((said(1, 2, false, true), said(1, 2, true, true)), (twice.to_owned(), twice.to_owned()));
+        let three_times = twice.replace("twice", "3 times");
+        assert_eq!(said(2, 3, false, true), format!("{three_times}, and has come 2 times so far"));
+    }
+
     fn any_attempt() -> impl Strategy<Value = Attempt> {
-        (0..5u8, prop::sample::select(&["true", "false"][..]), -20..20i64).prop_map(
-            |(kind, sandbox, days)| match kind {
-                0 => succeeded(NOW + days * DAY),
-                1 => failed_of(Class::Timeout, sandbox, NOW + days * DAY),
-                _ => failed_of(Class::Builder, sandbox, NOW + days * DAY),
+        (0..8u8, prop::sample::select(&["true", "false"][..]), -20..20i64, 0..4i64).prop_map(
+            |(kind, sandbox, days, before)| {
+                let second = NOW + days * DAY;
+                let attempt = match kind {
+                    0 => succeeded(second),
+                    1 => failed_of(Class::Timeout, sandbox, second),
+                    2..5 => failed_of(Class::Builder, sandbox, second),
+                    5 | 6 => doubtful(1, second),
+                    _ => doubtful(2, second),
+                };
+                asked(second - before * DAY, attempt)
             },
         )
+    }
+
+    /// Whether so many of `attempts`, the newest first, came one after the other.
+    fn came_apart(attempts: &[&Attempt], number: usize) -> bool {
+        let some = |chosen: u32| {
+            let places = (0..attempts.len()).filter(|place| chosen & (1 << place) != 0);
+            places.map(|place| attempts[place]).collect::<Vec<_>>()
+        };
+        (0..1 << attempts.len())
+            .map(some)
+            .any(|chosen| chosen.len() == number && chosen.windows(2).all(|pair| pair[0].asked > pair[1].time))
     }
 
     proptest! {
@@ -292,19 +495,47 @@ mod tests {
                 settings.min_failures = min_failures;
             });
             if let Belief::Fails { attempt, until } = belief {
-                prop_assert_eq!(attempts[attempt].failure.as_ref().map(|failed| failed.class), Some(Class::Builder));
+                let believed = &attempts[attempt];
+                let failure = believed.failure.as_ref().unwrap();
+                prop_assert_eq!(failure.class, Class::Builder);
                 let until = until.unwrap();
                 prop_assert!(until > at(NOW) && until <= at(NOW + CLOCK_TOLERANCE + max * DAY));
                 let counting: Vec<&Attempt> = attempts
                     .iter()
                     .take_while(|attempt| attempt.failure.is_some())
-                    .filter(|a| **a == failed(a.time.as_second()) && a.time <= at(NOW + CLOCK_TOLERANCE))
+                    .filter(|a| a.time <= at(NOW + CLOCK_TOLERANCE))
+                    .filter(|a| a.failure.as_ref().is_some_and(|f| f.class == Class::Builder && f.environment == somewhere("true")))
                     .collect();
-                prop_assert!(counting.len() >= min_failures as usize);
-                prop_assert!(!is_flaky(&attempts) || counting.len() >= 2);
-                let longest = (ttl << (counting.len() - 1)).min(max) * DAY;
-                prop_assert!(until <= at(counting[0].time.as_second() + longest));
+                let same = |other: &&&Attempt| other.failure.as_ref().is_some_and(|f| f.doubtful == failure.doubtful);
+                let mut supporting: Vec<&Attempt> = counting.iter().filter(same).copied().collect();
+                let mut needed = min_failures as usize;
+                if failure.doubtful.is_some() {
+                    needed = needed.max(2);
+                    prop_assert!(std::ptr::eq(counting[0], believed), "only the newest row counts");
+                    supporting = counting.iter().take_while(same).copied().collect();
+                    prop_assert!(came_apart(&supporting, needed));
+                }
+                prop_assert!(std::ptr::eq(supporting[0], believed), "an older one than there is");
+                prop_assert!(supporting.len() >= needed);
+                prop_assert!(!is_flaky(&attempts) || supporting.len() >= 2);
+                let longest = (ttl << (supporting.len() - 1)).min(max) * DAY;
+                prop_assert!(until <= at(believed.time.as_second() + longest));
             }
+        }
+
+        #[test]
+        fn a_doubtful_failure_counts_from_its_second_time_on(
+            identities in prop::collection::vec(1..3u64, 1..8), between in 0..3i64,
+        ) {
+            // One after the other, the newest first, each asked for a second or more after the one before it ended.
+            let attempts: Vec<Attempt> = identities
+                .iter()
+                .zip(0..)
+                .map(|(identity, place)| asked(NOW - 10 * place - between, doubtful(*identity, NOW - 10 * place)))
+                .collect();
+            let row = identities.iter().take_while(|identity| **identity == identities[0]).count();
+            let belief = with(&attempts, |settings| settings.ttl = None);
+            prop_assert_eq!(matches!(belief, Belief::Fails { attempt: 0, .. }), row >= 2, "{:?}", belief);
         }
 
         #[test]

@@ -9,6 +9,8 @@ use serde::{Serialize, Serializer};
 pub enum Class {
     /// The builder ran and exited by itself with a code.
     Builder,
+    /// The builder ran to its end, and Nix did not accept what it made.
+    Output,
     /// Something that passes: a signal, a full disk, lack of memory, the network.
     Transient,
     /// `timeout`.
@@ -36,8 +38,9 @@ pub struct Description {
 
 impl Class {
     /// All classes, in the order of the manual.
-    pub const ALL: [Class; 7] = [
+    pub const ALL: [Class; 8] = [
         Class::Builder,
+        Class::Output,
         Class::Transient,
         Class::Timeout,
         Class::Silence,
@@ -50,6 +53,7 @@ impl Class {
     pub fn name(self) -> &'static str {
         match self {
             Class::Builder => "builder",
+            Class::Output => "output",
             Class::Transient => "transient",
             Class::Timeout => "timeout",
             Class::Silence => "silence",
@@ -70,6 +74,11 @@ impl Class {
             Class::Builder => (
                 "The builder ran, here or on another machine, and exited by itself with a code.",
                 "`PermanentFailure` and \"failed with exit code N\" (`DerivationGoal::buildDone`)",
+                "yes",
+            ),
+            Class::Output => (
+                "The builder ran to its end, but an output is missing, refers to what it may not, or is too large.",
+                "`OutputRejected` (`DerivationGoal::buildDone`)",
                 "yes",
             ),
             Class::Transient => (

@@ -26,6 +26,7 @@ use rusqlite::{
 use crate::belief::{Attempt, FailedAttempt, MAX_ATTEMPTS};
 use crate::class::Class;
 use crate::environment::Environment;
+use crate::evidence::DecidingLine;
 use crate::record::{Failure, FailureRecord, FailureSummary, Output, PLUGIN_VERSION, RetryRequest, Summarised};
 use crate::store_path::{DerivationPath, OutputPath};
 
@@ -487,7 +488,7 @@ impl Database {
             &mut records,
             wanted,
             "attempt",
-            "failure, time, class, exit_code, environment",
+            "failure, time, class, exit_code, environment, asked, doubtful",
             |row, record| {
                 let failure = match row.get_ref(2)? {
                     ValueRef::Null => None,
@@ -495,9 +496,14 @@ impl Database {
                         class: class(row, 2)?,
                         exit_code: row.get(3)?,
                         environment: self.environment(connection, &mut environments, row.get(4)?)?,
+                        doubtful: row.get::<_, Option<i64>>(6)?.map(i64::cast_unsigned),
                     }),
                 };
-                record.summary_mut().history.push(Attempt { time: time(row, 1)?, failure });
+                let asked = match row.get_ref(5)? {
+                    ValueRef::Null => time(row, 1)?,
+                    _ => time(row, 5)?,
+                };
+                record.summary_mut().history.push(Attempt { asked, time: time(row, 1)?, failure });
                 Ok(())
             },
         )?;
@@ -556,11 +562,13 @@ impl Database {
                 .query_row([&earlier], |row| Ok((row.get(0)?, row.get(1)?)))?;
             transaction.prepare_cached("DELETE FROM output WHERE failure IN rarray(?1)")?.execute([&earlier])?;
             let time = failure.time.as_millisecond();
+            let evidence = failure.evidence.as_ref().map(serde_json::to_string).transpose();
+            let evidence = evidence.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
             transaction
                 .prepare_cached(
                     "INSERT INTO failure (drv_path, store_dir, name, system, class, exit_code, message, log,
-                         first_failure, last_failure, used, attempts, duration_ms, host, nix_version, plugin_version)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12, ?13, ?14, ?15)",
+                         first_failure, last_failure, used, attempts, duration_ms, host, nix_version, plugin_version, evidence)
+                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
                 )?
                 .execute(params![
                     failure.derivation.as_str(),
@@ -578,6 +586,7 @@ impl Database {
                     failure.host,
                     failure.nix_version,
                     PLUGIN_VERSION,
+                    evidence,
                 ])?;
             let id = transaction.last_insert_rowid();
             let mut statement =
@@ -599,8 +608,9 @@ impl Database {
                 class: failure.class,
                 exit_code: failure.exit_code,
                 environment: failure.environment.clone(),
+                doubtful: failure.doubtful,
             };
-            add_attempt(transaction, id, time, Some(&failed))
+            add_attempt(transaction, id, &Attempt { asked: failure.asked, time: failure.time, failure: Some(failed) })
         };
         self.writes += 1;
         for output in &failure.outputs {
@@ -624,11 +634,10 @@ impl Database {
         let succeed = |transaction: &Transaction<'_>| {
             let standing: HashSet<FailureId> = standing(transaction, &outputs)?.into_values().collect();
             for FailureId(id) in &standing {
-                let time = time.as_millisecond();
                 transaction
                     .prepare_cached("UPDATE failure SET stands = 0, used = ?2 WHERE id = ?1")?
-                    .execute(params![id, time])?;
-                add_attempt(transaction, *id, time, None)?;
+                    .execute(params![id, time.as_millisecond()])?;
+                add_attempt(transaction, *id, &Attempt { asked: time, time, failure: None })?;
             }
             Ok(standing.len())
         };
@@ -813,7 +822,8 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<FailureSummary> {
 }
 
 /// The others, behind those.
-const DETAILS: &str = "store_dir, system, message, log, first_failure, host, nix_version, plugin_version";
+const DETAILS: &str = "store_dir, system, message, log, first_failure, host, nix_version, plugin_version,
+     evidence";
 
 fn record_of_one_table(row: &Row<'_>) -> rusqlite::Result<FailureRecord> {
     Ok(FailureRecord {
@@ -827,6 +837,7 @@ fn record_of_one_table(row: &Row<'_>) -> rusqlite::Result<FailureRecord> {
         host: row.get(13)?,
         nix_version: row.get(14)?,
         plugin_version: row.get(15)?,
+        evidence: evidence(row, 16)?,
     })
 }
 
@@ -890,17 +901,21 @@ fn class(row: &Row<'_>, column: usize) -> rusqlite::Result<Class> {
     Class::named(name).ok_or_else(|| unreadable(column, format!("there is no class '{name}'")))
 }
 
-/// Adds an attempt that failed, or a success, and drops the oldest ones that nobody will ask for any more.
-fn add_attempt(
-    transaction: &Transaction<'_>,
-    failure: i64,
-    time: i64,
-    failed: Option<&FailedAttempt>,
-) -> rusqlite::Result<()> {
+/// The line that decided. It is for people only, so one that can't be read is as good as none.
+fn evidence(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<DecidingLine>> {
+    let json = row.get_ref(column)?.as_str_or_null()?;
+    Ok(json.and_then(|json| serde_json::from_str(json).ok()))
+}
+
+/// Adds an attempt and drops the oldest ones that nobody will ask for any more.
+fn add_attempt(transaction: &Transaction<'_>, failure: i64, attempt: &Attempt) -> rusqlite::Result<()> {
+    let failed = attempt.failure.as_ref();
     let environment = failed.map(|failed| serde_json::to_string(&failed.environment)).transpose();
     let environment = environment.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let class = failed.map(|failed| failed.class.name());
     let exit_code = failed.and_then(|failed| failed.exit_code);
+    let doubtful = failed.and_then(|failed| failed.doubtful).map(u64::cast_signed);
+    let (asked, time) = (attempt.asked.as_millisecond(), attempt.time.as_millisecond());
     if let Some(environment) = &environment {
         transaction
             .prepare_cached("INSERT INTO environment (factors) VALUES (?1) ON CONFLICT DO NOTHING")?
@@ -908,10 +923,10 @@ fn add_attempt(
     }
     transaction
         .prepare_cached(
-            "INSERT INTO attempt (failure, time, class, exit_code, environment)
-             VALUES (?1, ?2, ?3, ?4, (SELECT id FROM environment WHERE factors = ?5))",
+            "INSERT INTO attempt (failure, time, class, exit_code, environment, asked, doubtful)
+             VALUES (?1, ?2, ?3, ?4, (SELECT id FROM environment WHERE factors = ?5), ?6, ?7)",
         )?
-        .execute(params![failure, time, class, exit_code, environment])?;
+        .execute(params![failure, time, class, exit_code, environment, asked, doubtful])?;
     transaction
         .prepare_cached(
             "DELETE FROM attempt WHERE failure = ?1 AND id NOT IN

@@ -19,6 +19,7 @@ pub fn believed_until(belief: &Belief, zone: &TimeZone) -> String {
                 Doubt::Unwanted(_) => "not wanted",
                 Doubt::Elsewhere(_) => "other environment",
                 Doubt::Future(_) => "clock was wrong",
+                Doubt::TooFew { doubtful: true, .. } => "doubtful",
                 Doubt::TooFew { .. } => "too few failures",
                 Doubt::Expired(_) => "expired",
                 Doubt::RetryRequested(_) => "retry asked for",
@@ -47,6 +48,15 @@ pub fn lifts(record: &FailureRecord, settings: &Settings, belief: &Belief) -> Ve
     lifts
 }
 
+/// What would settle a doubt that the next attempts can settle.
+fn settles(doubt: &Doubt) -> Option<String> {
+    let Doubt::TooFew { failures, needed, doubtful: true, .. } = doubt else { return None };
+    Some(match needed.saturating_sub(*failures) {
+        0 | 1 => "Another failure like it makes it count; a success lifts it.".to_owned(),
+        more => format!("{more} more failures like it in a row make it count; a success lifts it."),
+    })
+}
+
 /// Why the derivation of a record would be refused or built now.
 pub fn explain(
     record: &FailureRecord,
@@ -56,14 +66,18 @@ pub fn explain(
     zone: &TimeZone,
 ) -> Vec<String> {
     let times = if record.attempts == 1 { "once".to_owned() } else { format!("{} times", record.attempts) };
+    let doubtful = if record.is_doubtful() { ", and a doubtful one" } else { "" };
     let mut sentences = vec![format!(
-        "It failed {times}, last {} on {}: {}, after {}. That is a failure of the class '{}'.",
+        "It failed {times}, last {} on {}: {}, after {}. That is a failure of the class '{}'{doubtful}.",
         ago(record.last_failure, now),
         record.host,
         record.reason(),
         span(record.duration_ms),
         record.class
     )];
+    if let Some(evidence) = &record.evidence {
+        sentences.push(format!("What decided is in its log: {}", evidence.text()));
+    }
     if let Belief::Fails { attempt: attempt @ 1.., .. } = belief {
         let believed = record.believed(*attempt);
         sentences.push(format!(
@@ -73,7 +87,10 @@ pub fn explain(
         ));
     }
     match belief {
-        Belief::Open(doubt) => sentences.push(format!("This does not count now: {doubt}.")),
+        Belief::Open(doubt) => {
+            sentences.push(format!("This does not count now: {doubt}."));
+            sentences.extend(settles(doubt));
+        }
         Belief::Fails { until: None, .. } => sentences.push("It is believed for ever.".to_owned()),
         Belief::Fails { until: Some(until), .. } => {
             sentences.push(format!("It is believed until {}.", moment(*until, zone)))
@@ -94,6 +111,7 @@ pub fn explain(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::evidence::DecidingLine;
     use crate::record::tests::record;
 
     fn explained(change: impl Fn(&mut Settings), belief: &Belief) -> Vec<String> {
@@ -128,6 +146,44 @@ mod tests {
             explained(|_| (), &expired)[1],
             "This does not count now: the failure was believed until 1970-01-19T13:46:40Z."
         );
+    }
+
+    #[test]
+    fn what_settles_a_doubtful_failure() {
+        let mut record = record();
+        if let Some(failure) = &mut record.history[0].failure {
+            failure.doubtful = Some(1);
+        }
+        record.evidence = Some(DecidingLine {
+            cause: "out of memory".to_owned(),
+            line: "cc1plus: out of memory".to_owned(),
+            number: 120,
+            of: 180,
+            against: None,
+        });
+        let settings = Settings { enabled: true, ..Settings::default() };
+        let now = Timestamp::from_second(1_000_240).unwrap();
+        let explained = |belief: &Belief| explain(&record, &settings, belief, now, &TimeZone::UTC);
+        let too_few = |needed| Belief::Open(Doubt::TooFew { failures: 1, needed, flaky: false, doubtful: true });
+        assert_eq!(
+            explained(&too_few(2)),
+            [
+                "It failed once, last 4 minutes ago on h: builder failed with exit code 1, after 12 s. That is a failure of \
+                 the class 'builder', and a doubtful one.",
+                "What decided is in its log: out of memory, in line 120 of 180: cc1plus: out of memory",
+                "This does not count now: the failure is doubtful: it counts once it has come twice in a row with the same \
+                 exit code and the same last lines.",
+                "Another failure like it makes it count; a success lifts it.",
+                "So it would be built."
+            ]
+        );
+        assert_eq!(believed_until(&too_few(2), &TimeZone::UTC), "not now: doubtful");
+        assert_eq!(explained(&too_few(4))[3], "3 more failures like it in a row make it count; a success lifts it.");
+        let fails = Belief::Fails { attempt: 0, until: None };
+        assert_eq!(explained(&fails)[2..], ["It is believed for ever.", "So it would be refused."]);
+        let of_others = Belief::Open(Doubt::TooFew { failures: 1, needed: 2, flaky: true, doubtful: false });
+        assert_eq!(believed_until(&of_others, &TimeZone::UTC), "not now: too few failures");
+        assert!(!explained(&of_others).iter().any(|sentence| sentence.contains("lifts")));
     }
 
     #[test]

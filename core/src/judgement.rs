@@ -26,6 +26,8 @@ pub enum Status {
     LogLimitExceeded,
     /// Nix suspects that a new attempt could succeed: disk full, or a derivation with network access.
     TransientFailure,
+    /// The builder ended well, and Nix did not accept its outputs.
+    OutputRejected,
     /// Every other end: dependencies, substitution, hash mismatch, missing features, interruption.
     Other,
     /// It did not succeed, and only the messages tell how it ended.

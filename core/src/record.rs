@@ -8,6 +8,7 @@ use serde::Serialize;
 use crate::belief::{Attempt, Belief, Doubt, believe, is_flaky};
 use crate::class::Class;
 use crate::environment::{Comparison, Environment};
+use crate::evidence::DecidingLine;
 use crate::settings::Settings;
 use crate::store_path::{DerivationPath, OutputPath};
 use crate::time_text::as_seconds;
@@ -47,8 +48,14 @@ pub struct Failure {
     pub message: String,
     /// The last lines of the log, see [`crate::log_tail`].
     pub log: String,
+    /// When the build was asked for.
+    pub asked: Timestamp,
     /// When the build ended.
     pub time: Timestamp,
+    /// For a doubtful failure, its identity; see [`crate::belief::FailedAttempt::doubtful`].
+    pub doubtful: Option<u64>,
+    /// The line of the log that decided what this failure is, if one did.
+    pub evidence: Option<DecidingLine>,
     /// How long the builder ran, in milliseconds.
     pub duration_ms: i64,
     /// The machine that Nix ran on.
@@ -100,6 +107,8 @@ pub struct FailureRecord {
     pub message: String,
     /// The last lines of the log.
     pub log: String,
+    /// The line of the log that decided what the last failure is, if one did.
+    pub evidence: Option<DecidingLine>,
     /// When these outputs failed first; in JSON, seconds since 1970.
     #[serde(serialize_with = "as_seconds")]
     pub first_failure: Timestamp,
@@ -198,11 +207,18 @@ impl FailureSummary {
         request.map(|retry| retry.time)
     }
 
-    /// The class in lists, with the exit code, and whether it failed and succeeded by turns.
+    /// Whether the last failure is a doubtful one. It stays one when it has come often enough to count.
+    pub fn is_doubtful(&self) -> bool {
+        let last = self.history.iter().find_map(|attempt| attempt.failure.as_ref());
+        last.is_some_and(|failure| failure.doubtful.is_some())
+    }
+
+    /// The class in lists, with the exit code, whether it failed and succeeded by turns, and whether it is doubtful.
     pub fn class_in_lists(&self) -> String {
         let code = self.exit_code.map(|code| format!(" ({code})")).unwrap_or_default();
         let flaky = if is_flaky(&self.history) { ", flaky" } else { "" };
-        format!("{}{code}{flaky}", self.class)
+        let doubtful = if self.is_doubtful() { ", doubtful" } else { "" };
+        format!("{}{code}{flaky}{doubtful}", self.class)
     }
 
     /// Whether the last attempt failed.
@@ -215,7 +231,7 @@ impl FailureRecord {
     /// The failure that a belief rests on.
     pub fn believed(&self, attempt: usize) -> Believed<'_> {
         let (time, class, exit_code) = match self.history.get(attempt) {
-            Some(Attempt { time, failure: Some(failed) }) => (*time, failed.class, failed.exit_code),
+            Some(Attempt { time, failure: Some(failed), .. }) => (*time, failed.class, failed.exit_code),
             _ => (self.last_failure, self.class, self.exit_code),
         };
         Believed { record: self, time, class, exit_code, reason: reason(class, exit_code), is_last: attempt == 0 }
@@ -244,6 +260,7 @@ fn reason(class: Class, exit_code: Option<i32>) -> String {
         (Class::Timeout, _) => "it took too long ('timeout')".to_owned(),
         (Class::Silence, _) => "it was silent for too long ('max-silent-time')".to_owned(),
         (Class::LogLimit, _) => "it logged too much ('max-build-log-size')".to_owned(),
+        (Class::Output, _) => "the builder succeeded, but an output is missing or was rejected".to_owned(),
         (_, Some(code)) => format!("builder failed with exit code {code}"),
         (class, None) => format!("failure of the class '{class}'"),
     }
@@ -266,11 +283,13 @@ pub(crate) mod tests {
                 last_failure: time,
                 attempts: 1,
                 history: vec![Attempt {
+                    asked: time,
                     time,
                     failure: Some(FailedAttempt {
                         class: Class::Builder,
                         exit_code: Some(1),
                         environment: Environment::default(),
+                        doubtful: None,
                     }),
                 }],
                 retries: Vec::new(),
@@ -281,6 +300,7 @@ pub(crate) mod tests {
             system: "x86_64-linux".to_owned(),
             message: String::new(),
             log: "executing 'y': No such file or directory\n".to_owned(),
+            evidence: None,
             first_failure: time,
             host: "h".to_owned(),
             nix_version: "2.8.0".to_owned(),
@@ -294,5 +314,40 @@ pub(crate) mod tests {
         let of = |class| reason(class, None);
         assert_eq!(of(Class::Timeout), "it took too long ('timeout')");
         assert_eq!(of(Class::LogLimit), "it logged too much ('max-build-log-size')");
+        assert_eq!(of(Class::Output), "the builder succeeded, but an output is missing or was rejected");
+    }
+
+    #[test]
+    fn lists_say_what_is_flaky_or_doubtful() {
+        let mut record = record();
+        assert_eq!((record.is_doubtful(), record.class_in_lists()), (false, "builder (1)".to_owned()));
+        if let Some(failure) = &mut record.history[0].failure {
+            failure.doubtful = Some(7);
+        }
+        assert_eq!((record.is_doubtful(), record.class_in_lists()), (true, "builder (1), doubtful".to_owned()));
+        let time = record.last_failure;
+        record.history.insert(0, Attempt { asked: time, time, failure: None });
+        assert_eq!(record.class_in_lists(), "builder (1), flaky, doubtful");
+    }
+
+    #[test]
+    fn programs_read_whether_each_failure_is_doubtful() {
+        let mut record = record();
+        let json = |record: &FailureRecord| serde_json::to_value(record).unwrap();
+        let read = json(&record);
+        assert_eq!((&read["history"][0]["failure"]["doubtful"], &read["evidence"]), (&false.into(), &().into()));
+        if let Some(failure) = &mut record.history[0].failure {
+            failure.doubtful = Some(u64::MAX);
+        }
+        record.evidence = Some(DecidingLine {
+            cause: "out of memory".to_owned(),
+            line: "cc1plus: out of memory".to_owned(),
+            number: 12,
+            of: 18,
+            against: None,
+        });
+        let read = json(&record);
+        assert_eq!(read["history"][0]["failure"]["doubtful"], true);
+        assert_eq!((&read["evidence"]["number"], &read["evidence"]["cause"]), (&12.into(), &"out of memory".into()));
     }
 }

@@ -160,7 +160,7 @@ mod tests {
         (record.attempts, record.class, record.exit_code) = (2, Class::Timeout, None);
         let later = Timestamp::from_second(1_000_120).unwrap();
         record.last_failure = later;
-        record.history.insert(0, Attempt { time: later, failure: None });
+        record.history.insert(0, Attempt { asked: later, time: later, failure: None });
         let text = refusal(&record.believed(1), Timestamp::from_second(1_000_240).unwrap(), &WORDING);
         assert!(
             text.starts_with(

@@ -97,6 +97,14 @@ pub(super) const MIGRATIONS: &[&str] = &[
     DROP INDEX output_failure;
     CREATE INDEX output_failure ON output (failure, name);
 ",
+    "
+    -- When the build was asked for, in milliseconds since 1970; NULL if that is not known.
+    ALTER TABLE attempt ADD COLUMN asked INTEGER;
+    -- The identity of a doubtful failure, the 64 bits as a signed number; NULL for a clear failure or a success.
+    ALTER TABLE attempt ADD COLUMN doubtful INTEGER;
+    -- The line of the log that decided what the failure is, as JSON; NULL if none did.
+    ALTER TABLE failure ADD COLUMN evidence TEXT;
+",
 ];
 
 /// Brings the schema up to date.

@@ -24,7 +24,10 @@ fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
         environment: Environment::default(),
         message: "builder failed".to_owned(),
         log: "line\n".to_owned(),
+        asked: Timestamp::from_second(second).unwrap(),
         time: Timestamp::from_second(second).unwrap(),
+        doubtful: None,
+        evidence: None,
         duration_ms: 1500,
         host: "host".to_owned(),
         nix_version: "2.8.0".to_owned(),
@@ -189,7 +192,107 @@ fn attempts_have_their_class_and_environment() {
     database.insert(&timeout).unwrap();
     let record = only_record(&database);
     assert_eq!((record.class, record.exit_code), (Class::Timeout, None));
-    assert_eq!(record.history[0].failure, Some(FailedAttempt { class: Class::Timeout, exit_code: None, environment }));
+    assert_eq!(
+        record.history[0].failure,
+        Some(FailedAttempt { class: Class::Timeout, exit_code: None, environment, doubtful: None })
+    );
+}
+
+#[test]
+fn doubtful_failures_are_kept_as_they_were_recorded() {
+    let (_folder, mut database) = database();
+    let line = DecidingLine {
+        cause: "out of memory".to_owned(),
+        line: "cc1plus: out of memory".to_owned(),
+        number: 120,
+        of: 180,
+        against: Some("a test expects it".to_owned()),
+    };
+    // The largest number is none that SQLite has.
+    let doubtful = Failure {
+        asked: second(7),
+        doubtful: Some(u64::MAX),
+        evidence: Some(line.clone()),
+        ..failure("x", &["out"], 10)
+    };
+    database.insert(&doubtful).unwrap();
+    let last = |database: &Database| {
+        let record = only_record(database);
+        let attempt = record.history[0].clone();
+        (
+            attempt.asked,
+            attempt.time,
+            attempt.failure.and_then(|failure| failure.doubtful),
+            record.summary,
+            record.evidence,
+        )
+    };
+    let (asked, time, identity, summary, evidence) = last(&database);
+    assert_eq!((asked, time, identity, evidence), (second(7), second(10), Some(u64::MAX), Some(line)));
+    assert!(summary.is_doubtful() && database.summaries().unwrap()[0].is_doubtful());
+    database.insert(&failure("x", &["out"], 20)).unwrap();
+    let (asked, time, identity, summary, evidence) = last(&database);
+    assert_eq!((asked, time, identity, evidence), (second(20), second(20), None, None), "that was the earlier one's");
+    assert_eq!((summary.is_doubtful(), summary.history.len()), (false, 2));
+    assert_eq!(summary.history[1].failure.as_ref().unwrap().doubtful, Some(u64::MAX));
+    database.succeed(&outputs(&["out"]), second(30)).unwrap();
+    assert_eq!(last(&database).0, second(30));
+}
+
+#[test]
+fn a_deciding_line_that_cannot_be_read_is_none() {
+    let (_folder, mut database) = database();
+    database.insert(&failure("x", &["out"], 10)).unwrap();
+    database.connection.execute("UPDATE failure SET evidence = '{'", []).unwrap();
+    assert_eq!(only_record(&database).evidence, None);
+}
+
+#[test]
+fn doubtful_failures_count_when_they_come_again() {
+    let (_folder, mut database) = database();
+    let doubtful = |asked, ended| Failure { asked: second(asked), doubtful: Some(1), ..failure("x", &["out"], ended) };
+    let believed = |database: &Database| {
+        let here = Comparison::with(&Environment::default());
+        let settings = Settings { ttl: None, ..Settings::default() };
+        matches!(only_record(database).belief(0, &here, &settings, second(100)), Belief::Fails { .. })
+    };
+    database.insert(&doubtful(1, 10)).unwrap();
+    assert!(!believed(&database) && database.is_known(&outputs(&["out"])[0]).unwrap());
+    database.insert(&doubtful(2, 20)).unwrap();
+    assert!(!believed(&database), "it was asked for before the first one ended");
+    database.insert(&doubtful(21, 30)).unwrap();
+    assert!(believed(&database));
+}
+
+#[test]
+fn attempts_of_the_version_before_doubts_were_asked_for_when_they_ended() {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("failures.sqlite");
+    let old = Connection::open(&path).unwrap();
+    for migration in &MIGRATIONS[..4] {
+        old.execute_batch(migration).unwrap();
+    }
+    old.execute_batch(
+        "INSERT INTO failure (id, drv_path, store_dir, name, system, class, exit_code, message, log, first_failure,
+             last_failure, attempts, duration_ms, host, nix_version, plugin_version)
+             VALUES (7, '/nix/store/x.drv', '/nix/store', 'x', 's', 'builder', 3, 'm', 'l', 1000, 2000, 2, 5, 'h', 'n', 'p');
+         INSERT INTO output VALUES ('/nix/store/out', 7, 'out');
+         INSERT INTO environment VALUES (1, '{}');
+         INSERT INTO attempt (failure, time, class, exit_code, environment) VALUES (7, 1000, NULL, NULL, NULL);
+         INSERT INTO attempt (failure, time, class, exit_code, environment) VALUES (7, 2000, 'builder', 3, 1);",
+    )
+    .unwrap();
+    old.pragma_update(None, "application_id", APPLICATION_ID).unwrap();
+    old.pragma_update(None, "user_version", 4).unwrap();
+    drop(old);
+    assert!(matches!(Database::open_readonly(&path), Err(DatabaseError::OlderSchema { .. })));
+    let mut database = Database::open(&path).unwrap().unwrap();
+    let record = only_record(&database);
+    let times: Vec<_> = record.history.iter().map(|attempt| (attempt.asked, attempt.time)).collect();
+    assert_eq!(times, [(second(2), second(2)), (second(1), second(1))]);
+    assert!(!record.is_doubtful() && record.evidence.is_none());
+    database.insert(&Failure { doubtful: Some(3), ..failure("x", &["out"], 30) }).unwrap();
+    assert_eq!((only_record(&database).is_doubtful(), only_record(&database).attempts), (true, 3));
 }
 
 #[test]
@@ -221,6 +324,7 @@ fn records_of_the_first_version_are_kept() {
     let record = only_record(&database);
     assert_eq!((record.exit_code, record.class, record.attempts), (Some(3), Class::Builder, 4));
     assert!(record.stands() && record.history[0].time == second(2));
+    assert_eq!((record.history[0].asked, record.is_doubtful(), &record.evidence), (second(2), false, &None));
     assert_eq!(database.known(&outputs(&["out"])).unwrap().len(), 1);
 }
 

@@ -19,7 +19,12 @@ fuzz_target!(|data: &[u8]| {
     let [log_lines] = take(&mut log);
     let log_lines = usize::from(log_lines);
     let (time, now) = (Timestamp::UNIX_EPOCH, Timestamp::MAX);
-    let failure = FailedAttempt { class: Class::Builder, exit_code: Some(1), environment: Environment::default() };
+    let failure = FailedAttempt {
+        class: Class::Builder,
+        exit_code: Some(1),
+        environment: Environment::default(),
+        doubtful: Some(1),
+    };
     let record = FailureRecord {
         summary: FailureSummary {
             derivation: "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv".into(),
@@ -28,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
             exit_code: Some(1),
             last_failure: time,
             attempts: 1,
-            history: vec![Attempt { time, failure: Some(failure) }],
+            history: vec![Attempt { asked: time, time, failure: Some(failure) }],
             retries: Vec::new(),
             duration_ms: 1,
         },
@@ -37,6 +42,7 @@ fuzz_target!(|data: &[u8]| {
         system: "x86_64-linux".to_owned(),
         message: String::new(),
         log: log_tail(log),
+        evidence: None,
         first_failure: time,
         host: "host".to_owned(),
         nix_version: "2.8.0".to_owned(),
