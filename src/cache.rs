@@ -202,6 +202,7 @@ pub fn build_ended(
     // Most builds succeed, and nobody reads their logs.
     let log = if build.status == Status::Built { String::new() } else { running.log.text() };
     let derivation = DerivationPath::from(build.derivation.as_str());
+    let outputs: Vec<OutputPath> = build.outputs.iter().map(|output| output.path.as_str().into()).collect();
     let evidence = Evidence {
         derivation: &derivation,
         status: build.status.for_core(),
@@ -211,14 +212,13 @@ pub fn build_ended(
         impure: build.impure,
         builtin: build.builtin,
         machine: (!build.machine.is_empty()).then_some(build.machine.as_str()),
-        outputs_known: !build.outputs.is_empty(),
+        outputs: &outputs,
         normal_mode: build.normal_mode,
         interrupted: build.interrupted,
         recursive: build.recursive,
         opted_out: build.opted_out,
         shortage: if settled { None } else { running.shortage() },
     };
-    let outputs: Vec<OutputPath> = build.outputs.iter().map(|output| output.path.as_str().into()).collect();
     match judgement::judge(&evidence, settings) {
         Judgement::Ignore(class, reason) => Ok(Some((class, reason))),
         Judgement::Succeeded => with_own(policy, false, |database| {

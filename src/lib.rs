@@ -130,6 +130,7 @@ mod ffi {
         TimedOut,
         LogLimitExceeded,
         TransientFailure,
+        OutputRejected,
         Other,
         /// Not a success; the messages tell.
         Reported,
@@ -491,6 +492,7 @@ impl Status {
             Status::TimedOut => judgement::Status::TimedOut,
             Status::LogLimitExceeded => judgement::Status::LogLimitExceeded,
             Status::TransientFailure => judgement::Status::TransientFailure,
+            Status::OutputRejected => judgement::Status::OutputRejected,
             Status::Reported => judgement::Status::Reported,
             _ => judgement::Status::Other,
         }
@@ -504,6 +506,7 @@ impl From<Class> for Status {
             Class::Timeout | Class::Silence => Status::TimedOut,
             Class::LogLimit => Status::LogLimitExceeded,
             Class::Fetch => Status::TransientFailure,
+            Class::Output => Status::OutputRejected,
             Class::Transient | Class::NotTheBuilder => Status::Other,
         }
     }

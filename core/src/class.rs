@@ -19,6 +19,8 @@ pub enum Class {
     LogLimit,
     /// The builder of a fixed-output derivation, or one that is part of Nix.
     Fetch,
+    /// The builder ran to its end, but an output is missing, refers to what it may not, or is too large.
+    Output,
     /// Everything else that Nix reports.
     NotTheBuilder,
 }
@@ -36,13 +38,14 @@ pub struct Description {
 
 impl Class {
     /// All classes, in the order of the manual.
-    pub const ALL: [Class; 7] = [
+    pub const ALL: [Class; 8] = [
         Class::Builder,
         Class::Transient,
         Class::Timeout,
         Class::Silence,
         Class::LogLimit,
         Class::Fetch,
+        Class::Output,
         Class::NotTheBuilder,
     ];
 
@@ -55,6 +58,7 @@ impl Class {
             Class::Silence => "silence",
             Class::LogLimit => "limit",
             Class::Fetch => "fetch",
+            Class::Output => "output",
             Class::NotTheBuilder => "other",
         }
     }
@@ -101,6 +105,12 @@ impl Class {
                 "The builder of a fixed-output derivation, or a `builtin:` one, exited by itself with a code.",
                 "`TransientFailure` (`DerivationGoal::buildDone`); `BasicDerivation::isBuiltin`",
                 "with `negative-cache-fixed-output`",
+            ),
+            Class::Output => (
+                "The builder ran to its end, but an output is missing, refers to what it may not, or is too large; not of \
+                 fixed-output derivations and `builtin:` builders.",
+                "`OutputRejected` (`DerivationGoal::buildDone`, `LocalDerivationGoal::registerOutputs`)",
+                "yes",
             ),
             Class::NotTheBuilder => (
                 "Everything else: features, system, dependencies, substitutes, hash mismatches, no free build user, \

@@ -10,7 +10,7 @@ use crate::log_patterns::{self, Kind};
 use crate::log_tail::printable;
 use crate::machine::Shortage;
 use crate::settings::Settings;
-use crate::store_path::DerivationPath;
+use crate::store_path::{DerivationPath, OutputPath};
 
 /// How Nix says a build ended (`BuildResult::Status` in build-result.hh), as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,6 +25,9 @@ pub enum Status {
     LogLimitExceeded,
     /// Nix suspects that a new attempt could succeed: disk full, or a derivation with network access.
     TransientFailure,
+    /// The builder ran to its end, but what it made is not what its derivation asks for. Nix up to 2.33 says so of hash
+    /// mismatches as well.
+    OutputRejected,
     /// Every other end: dependencies, substitution, hash mismatch, missing features, interruption.
     Other,
     /// It did not succeed, and only the messages tell how it ended.
@@ -51,8 +54,9 @@ pub struct Evidence<'a> {
     pub builtin: bool,
     /// The machine that built it, if it was not this one.
     pub machine: Option<&'a str>,
-    /// Whether all output paths are known before the build.
-    pub outputs_known: bool,
+    /// What the outputs are known by: their paths, if they are known before the build. Nothing if there is no key to
+    /// record them under.
+    pub outputs: &'a [OutputPath],
     /// Whether this is a build for its own sake, not a check or a repair of valid outputs.
     pub normal_mode: bool,
     /// Whether this process was told to stop before the build ended.
@@ -173,7 +177,7 @@ fn classify(evidence: &Evidence<'_>, transient_exit_codes: &[i32]) -> (Class, Op
         (!evidence.normal_mode, Reason::CheckOrRepair),
         (evidence.opted_out, Reason::OptedOut),
         (evidence.impure, Reason::Impure),
-        (!evidence.outputs_known, Reason::OutputsUnknown),
+        (evidence.outputs.is_empty(), Reason::OutputsUnknown),
         (evidence.recursive, Reason::Recursive),
     ];
     if let Some((_, reason)) = conditions.into_iter().find(|(holds, _)| *holds) {
@@ -181,6 +185,7 @@ fn classify(evidence: &Evidence<'_>, transient_exit_codes: &[i32]) -> (Class, Op
     }
     match evidence.status {
         Status::TimedOut | Status::LogLimitExceeded => classify_limit(evidence, fetch),
+        Status::OutputRejected => classify_rejected_output(evidence, fetch),
         // Nix says so of each fixed-output derivation, and of others if the disk is full, which it notes.
         _ if disk_full => transient(Reason::Transient),
         Status::TransientFailure if !fetch => transient(Reason::Transient),
@@ -203,6 +208,19 @@ fn classify_limit(evidence: &Evidence<'_>, fetch: bool) -> (Class, Option<Reason
         Some(cause) => (Class::Transient, Some(cause), None),
         None if fetch => (Class::Transient, Some(reason), None),
         None => (class, Some(reason), None),
+    }
+}
+
+/// The class of a build whose builder exited with 0, but whose outputs were rejected.
+fn classify_rejected_output(evidence: &Evidence<'_>, fetch: bool) -> (Class, Option<Reason>, Option<i32>) {
+    // A fetch gets what is outside, and its hash mismatch is rejected in the same way.
+    if fetch {
+        return (Class::NotTheBuilder, Some(Reason::NotTheBuilder), None);
+    }
+    // A builder that does not check for errors exits with 0 although a shortage kept it from making its output.
+    match passing_cause(evidence, fetch) {
+        Some(cause) => (Class::Transient, Some(cause), None),
+        None => (Class::Output, None, None),
     }
 }
 
@@ -229,6 +247,7 @@ fn classify_end(
     let transient = |reason| (Class::Transient, Some(reason), None);
     let code = match telling(evidence).map(|(_, end)| end) {
         None => return (Class::NotTheBuilder, Some(Reason::NoExitCode), None),
+        Some(BuilderEnd::OutputRejected) => return classify_rejected_output(evidence, fetch),
         Some(BuilderEnd::Signal) => return transient(Reason::Signal),
         // A shell exits with 128 + N when what it ran was killed by signal N (POSIX, Shell Command Language, 2.8.2);
         // there are 64 signals (signal(7)).
@@ -269,6 +288,8 @@ fn could_not_be_started(log: &str) -> bool {
 enum BuilderEnd {
     ExitCode(i32),
     Signal,
+    /// It exited with 0, but an output of it was rejected.
+    OutputRejected,
 }
 
 /// The message that tells how the builder ended.
@@ -294,6 +315,9 @@ fn builder_end(evidence: &Evidence<'_>, message: &str) -> Option<BuilderEnd> {
     let first = first.strip_prefix("error: ").unwrap_or(first);
     let of_hook = || first.strip_prefix(&format!("build of '{derivation}' on '{}' failed: ", evidence.machine?));
     let first = of_hook().unwrap_or(first);
+    if says_output_rejected(evidence, first) {
+        return Some(BuilderEnd::OutputRejected);
+    }
     let end = match first.strip_prefix(&format!("builder for '{derivation}' ")) {
         Some(end) => end,
         None if first == format!("Cannot build '{derivation}'.") => {
@@ -309,6 +333,30 @@ fn builder_end(evidence: &Evidence<'_>, message: &str) -> Option<BuilderEnd> {
     code.parse().ok().filter(|code| (1..=255).contains(code)).map(BuilderEnd::ExitCode)
 }
 
+/// Whether a sentence of Nix's rejects an output of this derivation (`registerOutputs` and `checkOutputs` in
+/// local-derivation-goal.cc, later derivation-builder.cc and derivation-check.cc). Some name the derivation, others only the
+/// output.
+fn says_output_rejected(evidence: &Evidence<'_>, sentence: &str) -> bool {
+    const OF_THE_DERIVATION: [(&str, &str); 2] = [
+        ("builder for '", "' failed to produce output path for output '"),
+        ("cycle detected in build of '", "' in the references of output '"),
+    ];
+    const OF_AN_OUTPUT: [(&str, &str); 3] = [
+        ("output '", "' is not allowed to refer to the following paths:"),
+        ("path '", "' is too large at "),
+        ("closure of path '", "' is too large at "),
+    ];
+    let about = |(before, after): &(&str, &str)| {
+        let (path, _) = sentence.strip_prefix(before)?.split_once(after)?;
+        Some(path)
+    };
+    OF_THE_DERIVATION.iter().filter_map(about).any(|path| path == evidence.derivation.as_str())
+        || OF_AN_OUTPUT
+            .iter()
+            .filter_map(about)
+            .any(|path| evidence.outputs.iter().any(|output| output.as_str() == path))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -316,10 +364,12 @@ mod tests {
     use super::*;
 
     const DRV: &str = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
+    const OUT: &str = "/nix/store/2bkmr3zjd3xq9pgnhmsp2s4j2ndyk3dj-x";
 
     fn judged(status: Status, message: &str, change: impl FnOnce(&mut Evidence<'_>)) -> Judgement {
         let derivation = DerivationPath::from(DRV);
         let messages = [message.to_owned()];
+        let outputs = [OUT.into()];
         let mut evidence = Evidence {
             derivation: &derivation,
             status,
@@ -328,7 +378,7 @@ mod tests {
             impure: false,
             builtin: false,
             machine: None,
-            outputs_known: true,
+            outputs: &outputs,
             normal_mode: true,
             interrupted: false,
             recursive: false,
@@ -410,6 +460,52 @@ mod tests {
     }
 
     #[test]
+    fn outputs_that_are_rejected() {
+        let recorded = Judgement::Record(Class::Output, None);
+        let missing = format!("builder for '{DRV}' failed to produce output path for output 'out' at '{OUT}'");
+        let sentences = [
+            missing.clone(),
+            format!("\x1b[31;1merror:\x1b[0m {missing}"),
+            format!("cycle detected in build of '{DRV}' in the references of output 'a' from output 'b'"),
+            format!("output '\x1b[35;1m{OUT}\x1b[0m' is not allowed to refer to the following paths:\n  /nix/store/y"),
+            format!("path '{OUT}' is too large at 5 bytes; limit is 1 bytes"),
+            format!("closure of path '{OUT}' is too large at 5 bytes; limit is 1 bytes"),
+        ];
+        for sentence in &sentences {
+            assert_eq!(judged(Status::OutputRejected, sentence, |_| ()), recorded, "{sentence}");
+            assert_eq!(judged(Status::Reported, sentence, |_| ()), recorded, "{sentence}");
+            let plain = sentence.trim_start_matches("\x1b[31;1merror:\x1b[0m ");
+            let hook = format!("error: build of '{DRV}' on 'ssh://b' failed: {plain}");
+            for status in [Status::Other, Status::Reported] {
+                assert_eq!(judged(status, &hook, |e| e.machine = Some("ssh://b")), recorded, "{hook}");
+            }
+            // The same of another derivation.
+            let of_another = sentence.replace("-x", "-y");
+            assert_eq!(judged(Status::Reported, &of_another, |_| ()), other(Reason::NoExitCode), "{of_another}");
+        }
+        // Of a build in this process, Nix's status is enough.
+        assert_eq!(judged(Status::OutputRejected, "suspicious ownership", |_| ()), recorded);
+        let full = "cp: error writing 'x': No space left on device";
+        type Change = fn(&mut Evidence<'_>);
+        let table: [(Change, Judgement); 6] = [
+            (|e| e.fixed_output = true, other(Reason::NotTheBuilder)),
+            (|e| e.builtin = true, other(Reason::NotTheBuilder)),
+            (|e| e.impure = true, other(Reason::Impure)),
+            (|e| e.normal_mode = false, other(Reason::CheckOrRepair)),
+            (
+                |e| e.log = "cp: error writing 'x': No space left on device\n",
+                transient(Reason::Log("no space left", full.to_owned())),
+            ),
+            (|e| e.shortage = Some(Shortage::OutOfMemory), transient(Reason::Shortage(Shortage::OutOfMemory))),
+        ];
+        for (change, expected) in table {
+            for status in [Status::OutputRejected, Status::Reported] {
+                assert_eq!(judged(status, &missing, change), expected);
+            }
+        }
+    }
+
+    #[test]
     fn only_a_permanent_failure_of_a_plain_derivation_counts() {
         let failed = message("failed with exit code 1");
         let ignored = |class, reason| Judgement::Ignore(class, reason);
@@ -433,7 +529,7 @@ mod tests {
             (|e| (e.interrupted, e.status) = (true, Status::TimedOut), other(Reason::Interrupted)),
             (|e| e.recursive = true, other(Reason::Recursive)),
             (|e| e.opted_out = true, other(Reason::OptedOut)),
-            (|e| e.outputs_known = false, other(Reason::OutputsUnknown)),
+            (|e| e.outputs = &[], other(Reason::OutputsUnknown)),
             (|e| e.shortage = Some(Shortage::OutOfMemory), transient(Reason::Shortage(Shortage::OutOfMemory))),
             (|e| e.shortage = Some(Shortage::MemoryPressure), transient(Reason::Shortage(Shortage::MemoryPressure))),
             (

@@ -208,7 +208,7 @@ impl Settings {
     /// Whether failures of a class are recorded, and believed.
     pub fn records(&self, class: Class) -> bool {
         match class {
-            Class::Builder => true,
+            Class::Builder | Class::Output => true,
             Class::Timeout | Class::Silence | Class::LogLimit => self.timeouts,
             Class::Fetch => self.fixed_output,
             Class::Transient | Class::NotTheBuilder => false,
