@@ -269,13 +269,15 @@ fn classify_end(
 /// Whether the log ends with the failure of `execve` that Nix reports from the builder's process (`runChild`) as exit
 /// code 1, unless what is wrong is the derivation's fault and stays so.
 fn could_not_be_started(log: &str) -> bool {
-    // Not "Exec format error": an emulator may be registered by then.
-    const LASTING: [&str; 5] = [
+    // An "Exec format error" stays as well, unless somebody registers an emulator. `extra-platforms`, which mostly changes
+    // with that, is part of the environment.
+    const LASTING: [&str; 6] = [
         "No such file or directory",
         "Permission denied",
         "Not a directory",
         "Argument list too long",
         "Too many levels of symbolic links",
+        "Exec format error",
     ];
     let last = log.lines().rfind(|line| !line.is_empty()).unwrap_or("");
     match last.split_once("executing '").and_then(|(_, rest)| rest.rsplit_once("': ")) {
@@ -542,7 +544,7 @@ mod tests {
             ),
             (|e| e.log = "PASS: No space left on device\n", record(1)),
             (|e| e.log = "error: executing '/bin/sh': Cannot allocate memory\n", transient(Reason::NotStarted)),
-            (|e| e.log = "error: executing 'x': Exec format error\n", transient(Reason::NotStarted)),
+            (|e| e.log = "error: executing 'x': Exec format error\n", record(1)),
             (|e| e.log = "error: executing 'y': No such file or directory\n", record(1)),
             (
                 |e| (e.fixed_output, e.log) = (true, "curl: (6) Could not resolve host: x"),

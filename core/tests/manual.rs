@@ -50,13 +50,14 @@ struct Literal {
 }
 
 /// What looks like a message and is none.
-const NO_MESSAGES: [&str; 30] = [
+const NO_MESSAGES: [&str; 31] = [
     // What others print.
     "No such file or directory",
     "Permission denied",
     "Not a directory",
     "Argument list too long",
     "Too many levels of symbolic links",
+    "Exec format error",
     "note: build failure may have been caused by lack of free disk space",
     "build of '…' on '…' failed: ",
     "builder for '",
