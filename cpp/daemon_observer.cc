@@ -43,9 +43,11 @@ void DaemonObserver::activityResult(ActivityId activity, ResultType type, const 
 
 void DaemonObserver::errorLogged(std::string_view text)
 {
-    auto has = [&](const char * part) { return text.find(part) != text.npos; };
-    bool ofAnOutput = has("is not allowed to refer to the following paths:") || has("' is too large at ");
-    if (!ofAnOutput && !has("builder for '") && !has("Cannot build '") && !has("cycle detected in build of '"))
+    bool ofAnOutput = text.find("' is not allowed to refer to the following paths:") != text.npos
+        || text.find("' is too large at ") != text.npos;
+    bool ofADerivation = text.find("builder for '") != text.npos || text.find("Cannot build '") != text.npos
+        || text.find("cycle detected in build of '") != text.npos;
+    if (!ofAnOutput && !ofADerivation)
         return;
     /* More than that is not what Nix says, but what builders say in its name. */
     constexpr size_t most = 16 * 1024 * 1024;

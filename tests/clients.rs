@@ -45,13 +45,14 @@ fn a_client_remembers_outputs_that_a_stock_daemon_rejects() {
     nix.expression(
         r#"rec { used = builtins.toFile "used" "text"; missing = drv "missing" "true" { };
              refers = drv "refers" "echo $used > $out" { inherit used; disallowedReferences = [ used ]; };
-             mismatch = fetch "true"; }"#,
+             mismatch = fetch "echo other > $out; exit 0"; }"#,
     );
     let ran = among_users_of_a_stock_daemon(
         &nix,
         "as news nix-build -A missing; stock=$?; export NIX_CONFIG=$WITH; \
          for i in 1 2; do for name in missing refers mismatch; do \
-             as games nix-build -A $name; [ $name = mismatch ] || [ $? = $stock ] || echo other status; done; done; \
+             as games nix-build -A $name; status=$?; \
+             [ $name = mismatch ] || [ $status = $stock ] || echo other status; done; done; \
          as games $COMPANION list --json > listed",
     )
     .exits(0)

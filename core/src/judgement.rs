@@ -308,15 +308,19 @@ fn telling<'a>(evidence: &Evidence<'a>) -> Option<(&'a str, BuilderEnd)> {
 ///
 /// The message also quotes the log, which the builder controls, so only its beginning counts:
 /// `builder for '…' failed with exit code N` up to Nix 2.30 (derivation-goal.cc),
-/// `Cannot build '…'.` and `Reason: builder failed with exit code N.` since (derivation-building-goal.cc). The build hook
-/// says `build of '…' on 'MACHINE' failed: ` before that (build-remote.cc), and loggers `error: ` before anything.
+/// `Cannot build '…'.` and `Reason: builder failed with exit code N.` since (derivation-building-goal.cc). Of a build on
+/// another machine only the build hook knows, which says `build of '…' on 'MACHINE' failed: ` before that (build-remote.cc).
+/// Loggers say `error: ` before anything.
 fn builder_end(evidence: &Evidence<'_>, message: &str) -> Option<BuilderEnd> {
     let derivation = evidence.derivation;
     let plain: Vec<String> = message.lines().take(2).map(|line| printable(line.as_bytes())).collect();
     let first = plain.first()?;
     let first = first.strip_prefix("error: ").unwrap_or(first);
-    let of_hook = || first.strip_prefix(&format!("build of '{derivation}' on '{}' failed: ", evidence.machine?));
-    let first = of_hook().unwrap_or(first);
+    let first = match evidence.machine {
+        // The goal's own message says with what exit code the build hook ended, in the words for a builder's.
+        Some(machine) => first.strip_prefix(&format!("build of '{derivation}' on '{machine}' failed: "))?,
+        None => first,
+    };
     if says_output_rejected(evidence, first) {
         return Some(BuilderEnd::OutputRejected);
     }
@@ -421,6 +425,9 @@ mod tests {
         assert_eq!(judged(Status::Other, remote, &hook("ssh://b")), record(3));
         assert_eq!(judged(Status::Reported, remote, &hook("ssh://b")), record(3));
         assert_eq!(judged(Status::Other, remote, &hook("ssh://c")), other(Reason::NotTheBuilder));
+        // What the build hook exits with says nothing of the builder.
+        assert_eq!(judged(Status::Other, remote, &builder), other(Reason::NotTheBuilder));
+        assert_eq!(judged(Status::Reported, remote, &builder), other(Reason::NoExitCode));
         assert_eq!(judged(Status::Other, None, &hook("ssh://b")), other(Reason::NotTheBuilder));
         assert_eq!(judged(Status::Reported, None, &format!("error: {builder}")), record(3));
         assert_eq!(judged(Status::Reported, None, "error: unexpected EOF"), other(Reason::NoExitCode));
@@ -524,7 +531,7 @@ mod tests {
             (|e| (e.fixed_output, e.status) = (true, Status::TransientFailure), ignored(Class::Fetch, Reason::Fetch)),
             (|e| e.builtin = true, ignored(Class::Fetch, Reason::Fetch)),
             (|e| e.impure = true, other(Reason::Impure)),
-            (|e| (e.machine, e.status) = (Some("ssh://b"), Status::Other), record(1)),
+            (|e| (e.machine, e.status) = (Some("ssh://b"), Status::Other), other(Reason::NotTheBuilder)),
             (|e| e.status = Status::Reported, record(1)),
             (|e| e.normal_mode = false, other(Reason::CheckOrRepair)),
             (|e| e.interrupted = true, other(Reason::Interrupted)),
