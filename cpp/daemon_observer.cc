@@ -43,7 +43,11 @@ void DaemonObserver::activityResult(ActivityId activity, ResultType type, const 
 
 void DaemonObserver::errorLogged(std::string_view text)
 {
-    if (text.find("builder for '") == text.npos && text.find("Cannot build '") == text.npos)
+    bool ofAnOutput = text.find("' is not allowed to refer to the following paths:") != text.npos
+        || text.find("' is too large at ") != text.npos;
+    bool ofADerivation = text.find("builder for '") != text.npos || text.find("Cannot build '") != text.npos
+        || text.find("cycle detected in build of '") != text.npos;
+    if (!ofAnOutput && !ofADerivation)
         return;
     /* More than that is not what Nix says, but what builders say in its name. */
     constexpr size_t most = 16 * 1024 * 1024;
@@ -51,19 +55,33 @@ void DaemonObserver::errorLogged(std::string_view text)
         return;
     sizeOfErrors += text.size();
     errors.emplace_back(text);
+    namesOutputs |= ofAnOutput;
+}
+
+rust::Vec<rust::String> DaemonObserver::errorsAbout(const StringSet & names) const
+{
+    rust::Vec<rust::String> found;
+    for (auto & error : errors)
+        if (std::any_of(names.begin(), names.end(), [&](auto & name) { return error.find(name) != error.npos; }))
+            found.push_back(rust::String::lossy(error));
+    return found;
 }
 
 bool DaemonObserver::settle(const StorePath & path, const Build & build, bool successesMatter)
 {
-    rust::Vec<rust::String> messages;
-    auto name = path.to_string();
-    for (auto & error : errors)
-        if (error.find(name) != error.npos)
-            messages.push_back(rust::String::lossy(error));
+    StringSet names{std::string(path.to_string())};
+    auto messages = errorsAbout(names);
     /* Most builds succeed, and were never known to fail. */
-    if (messages.empty() && !successesMatter)
+    if (messages.empty() && !namesOutputs && !successesMatter)
         return false;
     auto ended = evidence(store, path, store.readDerivation(path));
+    if (namesOutputs) {
+        for (auto & output : ended.outputs)
+            names.insert(std::string(output.path));
+        messages = errorsAbout(names);
+        if (messages.empty() && !successesMatter)
+            return false;
+    }
     ended.status = areBuilt(store, ended.outputs) ? core::Status::Built : core::Status::Reported;
     ended.messages = std::move(messages);
     ended.machine = build.machine;

@@ -27,9 +27,13 @@ class DaemonObserver : public Listener
     /* Which build the log lines of an activity are of. */
     std::map<nix::ActivityId, nix::StorePath> activities;
     std::vector<std::string> errors;
+    /* Whether one of them may name an output in the place of a derivation. */
+    bool namesOutputs = false;
     size_t sizeOfErrors = 0;
     Eavesdropping eavesdropping;
 
+    /* The errors that name any of these. */
+    rust::Vec<rust::String> errorsAbout(const nix::StringSet & names) const;
     /* Returns whether there is a new record. */
     bool settle(const nix::StorePath & path, const Build & build, bool successesMatter);
 

@@ -52,6 +52,11 @@ bool sayRecorded(const core::EndedBuild & ended, const core::Recorded & recorded
             "negative cache: the failure of '%s' is not recorded: %s",
             std::string(ended.derivation),
             compat::plain(std::string(recorded.reason)));
+    if (!recorded.doubtful.empty())
+        printTalkative(
+            "negative cache: the failure of '%s' is doubtful, so it counts once the same has come twice in a row: the log tells of %s",
+            std::string(ended.derivation),
+            compat::plain(std::string(recorded.doubtful)));
     return recorded.trouble.empty() && recorded.reason.empty() && ended.status != core::Status::Built;
 }
 

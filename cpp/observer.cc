@@ -84,6 +84,8 @@ static core::Status coreStatus(compat::Ending ending)
         return core::Status::LogLimitExceeded;
     case compat::Ending::TransientFailure:
         return core::Status::TransientFailure;
+    case compat::Ending::OutputRejected:
+        return core::Status::OutputRejected;
     case compat::Ending::Other:
         return core::Status::Other;
     }
@@ -141,7 +143,8 @@ void Observer::ended(Build & build, const compat::BuildingGoal * goal, core::Sta
     ended.machine = build.machine;
     ended.normal_mode = mode == bmNormal && !build.again;
     ended.without_sandbox = goal && compat::fellBackToNoSandbox(*goal);
-    if (auto secondLook = SecondLook::current(); secondLook && status == core::Status::PermanentFailure)
+    bool failed = status == core::Status::PermanentFailure || status == core::Status::OutputRejected;
+    if (auto secondLook = SecondLook::current(); secondLook && failed)
         secondLook->alreadySaid(plainKeys(ended.outputs));
     auto outcome = core::build_ended(policy, ended, *build.running);
     build.locks.reset();

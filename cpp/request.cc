@@ -33,6 +33,8 @@ static compat::Ending ending(core::Status status)
         return compat::Ending::PermanentFailure;
     case core::Status::TimedOut:
         return compat::Ending::TimedOut;
+    case core::Status::OutputRejected:
+        return compat::Ending::OutputRejected;
     default:
         return compat::Ending::Other;
     }

@@ -13,6 +13,7 @@ use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::place::Audience;
 use nix_negative_cache_core::database::{Database, DatabaseError};
 use nix_negative_cache_core::environment::Comparison;
+use nix_negative_cache_core::evidence::DecidingLine;
 use nix_negative_cache_core::judgement::{self, Evidence, Judgement, Reason};
 use nix_negative_cache_core::log::tail::{beginning, printable};
 use nix_negative_cache_core::record::{self, Failure, FailureRecord};
@@ -191,46 +192,51 @@ fn daemon_recorded(policy: &Policy, outputs: &[OutputPath]) -> Result<bool, Stri
     })
 }
 
-/// Records how `build` ended. Returns the class of a failure that is not recorded, and why it is not.
-pub fn build_ended(
-    policy: &Policy,
-    build: &EndedBuild,
-    running: &RunningBuild,
-) -> Result<Option<(Class, Reason)>, String> {
+/// What became of the end of a build.
+pub enum Outcome {
+    /// There is nothing to say of it.
+    Silent,
+    /// It is recorded, but doubtful.
+    Doubtful(DecidingLine),
+    /// Its failure is not recorded.
+    NotRecorded(Class, Reason),
+}
+
+/// Records how `build` ended.
+pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> Result<Outcome, String> {
     let settings = policy.configured()?;
     let settled = build.status == Status::Built || build.status == Status::Other;
-    // Most builds succeed, and nobody reads their logs.
-    let log = if build.status == Status::Built { String::new() } else { running.log.text() };
     let derivation = DerivationPath::from(build.derivation.as_str());
+    let outputs: Vec<OutputPath> = build.outputs.iter().map(|output| output.path.as_str().into()).collect();
     let evidence = Evidence {
         derivation: &derivation,
         status: build.status.for_core(),
         messages: &build.messages,
-        log: &log,
+        log: &running.log,
+        sandboxed: None,
         fixed_output: build.fixed_output,
         impure: build.impure,
         builtin: build.builtin,
         machine: (!build.machine.is_empty()).then_some(build.machine.as_str()),
-        outputs_known: !build.outputs.is_empty(),
+        outputs: &outputs,
         normal_mode: build.normal_mode,
         interrupted: build.interrupted,
         recursive: build.recursive,
         opted_out: build.opted_out,
         shortage: if settled { None } else { running.shortage() },
     };
-    let outputs: Vec<OutputPath> = build.outputs.iter().map(|output| output.path.as_str().into()).collect();
     match judgement::judge(&evidence, settings) {
-        Judgement::Ignore(class, reason) => Ok(Some((class, reason))),
+        Judgement::Ignore(class, reason) => Ok(Outcome::NotRecorded(class, reason)),
         Judgement::Succeeded => with_own(policy, false, |database| {
-            let Some(database) = database else { return Ok(None) };
-            database.succeed(&outputs, Timestamp::now()).map(|_| None)
+            let Some(database) = database else { return Ok(Outcome::Silent) };
+            database.succeed(&outputs, Timestamp::now()).map(|_| Outcome::Silent)
         }),
-        Judgement::Record(class, exit_code) => {
+        Judgement::Record(class, exit_code, doubtful) => {
             let environment = policy.environment().clone();
             let environment = if build.without_sandbox { environment.without_sandbox() } else { environment };
             let environment = if build.machine.is_empty() { environment } else { environment.on(&build.machine) };
             if daemon_recorded(policy, &outputs)? {
-                return Ok(None);
+                return Ok(Outcome::Silent);
             }
             let message = judgement::telling_message(&evidence).or(build.messages.first().map(String::as_str));
             let message = message.unwrap_or_default();
@@ -249,18 +255,20 @@ pub fn build_ended(
                 exit_code,
                 environment,
                 message: beginning(message),
-                log,
+                log: running.log.tail().text(),
                 asked: policy.made,
                 time: Timestamp::now(),
-                doubtful: None,
-                evidence: None,
+                doubtful: doubtful.is_some().then(|| running.log.identity()),
+                evidence: doubtful.clone(),
                 duration_ms: i64::try_from(running.duration().as_millis()).unwrap_or(i64::MAX),
                 host: if build.machine.is_empty() { here() } else { printable(build.machine.as_bytes()) },
                 nix_version: policy.nix_version.clone(),
             };
             with_own(policy, true, |database| match database {
-                Some(database) => database.insert(&failure).map(|()| None),
-                None => Ok(None),
+                Some(database) => {
+                    database.insert(&failure).map(|()| doubtful.map_or(Outcome::Silent, Outcome::Doubtful))
+                }
+                None => Ok(Outcome::Silent),
             })
         }
     }

@@ -18,6 +18,7 @@ use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::judgement;
 use nix_negative_cache_core::settings;
 
+use cache::Outcome;
 use consultation::Consultation;
 use cxx::CxxString;
 use ffi::*;
@@ -166,11 +167,14 @@ mod ffi {
     }
 
     /// What became of an ended build.
+    #[derive(Default)]
     struct Recorded {
         /// What to warn of, if not empty.
         trouble: String,
         /// Why its failure is not recorded, if not empty.
         reason: String,
+        /// Why its failure is recorded but doubtful, if not empty.
+        doubtful: String,
     }
 
     /// A yes or no, or trouble.
@@ -280,6 +284,174 @@ mod ffi {
         fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> Recorded;
         /// Does without a few of the records that are too many or too old, if there are any. Returns what to warn of.
         fn tidy(policy: &Policy) -> String;
+
+        /// Whether the last part of a store path is a message of a client, see `core/src/channel.rs`.
+        fn is_message(base_name: &str) -> bool;
+        /// Whether it asks if the plugin is there.
+        fn is_greeting(base_name: &str) -> bool;
+        /// Does what it says. Returns what to warn of.
+        fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> String;
+        /// What a client asks a daemon first, likewise: whether the plugin is there.
+        fn greeting() -> String;
+        /// What a client says to a daemon, if anything: the last parts of the store paths to ask for.
+        fn settings_to_tell(policy: &Policy) -> Vec<String>;
+
+        /// The failure known by any of `paths`.
+        fn known_failure(policy: &Policy, paths: &Vec<String>) -> LookedUp;
+    }
+
+    #[namespace = "negative_cache"]
+    unsafe extern "C++" {
+        include!("entry.hh");
+        include!("missing.hh");
+
+        /// Registers the plugin with Nix; never throws.
+        fn enter();
+
+        /// The derivations that a request would build, by their places.
+        type MissingDerivations;
+
+        /// The places of those that need the one at `place`; never throws.
+        fn users(self: &MissingDerivations, place: usize) -> Vec<usize>;
+    }
+}
+
+/// What Nix calls once the plugin is loaded (`initPlugins` in plugin.cc, since Nix 2.22).
+// SAFETY: the name is Nix's, and each plugin has its own: Nix looks it up in this library's handle.
+#[unsafe(no_mangle)]
+pub extern "C" fn nix_plugin_entry() {
+    enter();
+}
+
+fn default_ttl() -> u64 {
+    settings::DEFAULT_TTL
+}
+
+fn default_max_ttl() -> u64 {
+    settings::DEFAULT_MAX_TTL
+}
+
+fn default_transient_exit_codes() -> &'static str {
+    settings::DEFAULT_TRANSIENT_EXIT_CODES
+}
+
+fn default_max_records() -> u64 {
+    settings::DEFAULT_MAX_RECORDS
+}
+
+fn problem_with_min_failures(value: &str) -> String {
+    settings::min_failures(value).err().unwrap_or_default()
+}
+
+fn problem_with_exit_codes(value: &str) -> String {
+    settings::exit_codes(value).err().unwrap_or_default()
+}
+
+fn new_policy(circumstances: &Circumstances) -> Box<Policy> {
+    let policy = boundary::guarded(|| Ok(Policy::new(circumstances)));
+    Box::new(policy.unwrap_or_else(Policy::broken))
+}
+
+fn renewed_policy(policy: &Policy) -> Box<Policy> {
+    let policy = boundary::guarded(|| Ok(policy.renewed()));
+    Box::new(policy.unwrap_or_else(Policy::broken))
+}
+
+fn settings_of_nix() -> Vec<String> {
+    Policy::settings_of_nix().into_iter().map(str::to_owned).collect()
+}
+
+fn start_build(policy: &Policy) -> Box<RunningBuild> {
+    Box::new(boundary::guarded(|| Ok(RunningBuild::start(policy))).unwrap_or_default())
+}
+
+fn log_line(build: &mut RunningBuild, line: &[u8]) {
+    let _ = boundary::guarded(|| {
+        build.log_line(line);
+        Ok(())
+    });
+}
+
+impl From<Result<bool, String>> for Answer {
+    fn from(answer: Result<bool, String>) -> Self {
+        match answer {
+            Ok(yes) => Answer { trouble: String::new(), yes },
+            Err(trouble) => Answer { trouble, yes: false },
+        }
+    }
+}
+
+fn has_unopened_database(policy: &Policy) -> Answer {
+    boundary::guarded(|| cache::has_unopened_database(policy)).into()
+}
+
+fn has_known_failures(policy: &Policy) -> Answer {
+    boundary::guarded(|| cache::has_known_failures(policy)).into()
+}
+
+fn has_records(policy: &Policy) -> Answer {
+    boundary::guarded(|| cache::has_records(policy)).into()
+}
+
+fn has_database(policy: &Policy) -> Answer {
+    boundary::guarded(|| cache::has_database(policy)).into()
+}
+
+fn is_known_failure(policy: &Policy, key: &CxxString) -> Answer {
+    // Asked for each output that is not there, and as a rule nothing but ASCII, which is quick to check.
+    let key = key.to_str().map_or_else(|_| key.to_string_lossy(), Cow::Borrowed);
+    boundary::guarded(|| cache::is_known_failure(policy, &key)).into()
+}
+
+fn candidates(policy: &Policy, names: &[&str]) -> Places {
+    match boundary::guarded(|| Consultation::candidates(policy, names)) {
+        Ok(places) => Places { trouble: String::new(), places },
+        Err(trouble) => Places { trouble, places: Vec::new() },
+    }
+}
+
+fn new_consultation() -> Box<Consultation> {
+    Box::new(Consultation::new())
+}
+
+#[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
+fn look_by_derivation(consultation: &mut Consultation, policy: &Policy, derivations: &Vec<String>) -> FailedRequests {
+    match boundary::guarded(|| consultation.look_by_derivation(policy, derivations)) {
+        Ok(requests) => FailedRequests { trouble: String::new(), requests },
+        Err(trouble) => FailedRequests { trouble, requests: Vec::new() },
+    }
+}
+
+#[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
+fn look(consultation: &mut Consultation, policy: &Policy, missing: &Vec<MissingDerivation>) -> String {
+    boundary::guarded(|| consultation.look(policy, missing)).err().unwrap_or_default()
+}
+
+fn verdict(
+    consultation: &mut Consultation,
+    policy: &Policy,
+    requested: &[usize],
+    keep_going: bool,
+    missing: &MissingDerivations,
+) -> Verdict {
+    match boundary::guarded(|| consultation.verdict(policy, requested, keep_going, missing)) {
+        Ok(verdict) => verdict,
+        Err(trouble) => Verdict { trouble, ..Verdict::default() },
+    }
+}
+
+fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> Recorded {
+    let mut recorded = Recorded::default();
+    match boundary::guarded(|| cache::build_ended(policy, build, running)) {
+        Ok(Outcome::Silent) => {}
+        Ok(Outcome::Doubtful(line)) => recorded.doubtful = line.text(),
+        Ok(Outcome::NotRecorded(class, reason)) => recorded.reason = format!("{reason} (class '{class}')"),
+        Err(trouble) => recorded.trouble = trouble,
+    }
+    recorded
+}
+
+fn tidy(policy: &Policy) -> String;
 
         /// Whether the last part of a store path is a message of a client, see `core/src/channel.rs`.
         fn is_message(base_name: &str) -> bool;

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use nix_negative_cache_core::log::tail::LogTail;
+use nix_negative_cache_core::log::judge::LogJudge;
 use nix_negative_cache_core::machine::{Counters, Shortage, full_disk};
 
 use crate::policy::Policy;
@@ -34,8 +34,8 @@ fn counters() -> Counters {
 pub struct RunningBuild {
     started: Option<Instant>,
     counters: Counters,
-    /// The end of its log so far.
-    pub log: LogTail,
+    /// Its log so far.
+    pub log: LogJudge,
     /// The folders that it fills.
     folders: Vec<PathBuf>,
     looked_at_disk: Option<Instant>,
@@ -55,7 +55,7 @@ impl RunningBuild {
 
     /// A line of its log.
     pub fn log_line(&mut self, line: &[u8]) {
-        self.log.push(line);
+        self.log.line(line);
         // What a builder complains of may be over when it ends: others fill and free the disk as well.
         let now = Instant::now();
         if self.looked_at_disk.is_none_or(|last| now.duration_since(last) >= LOOK_AT_DISK) {

@@ -261,8 +261,32 @@ fn rows() -> Vec<Row> {
             status: 102,
             ..ROW
         },
+        // ---- outputs ----
+        Row { name: "no output", expected: Refused("output"), builder: "exit 0", status: 1, ..ROW },
+        Row {
+            name: "a reference that is not allowed",
+            expected: Refused("output"),
+            builder: "echo $used > $out; exit 0",
+            attributes: r#"rec { used = builtins.toFile "used" "text"; disallowedReferences = [ used ]; }"#,
+            status: 1,
+            ..ROW
+        },
+        Row {
+            name: "an output that is too large",
+            expected: Refused("output"),
+            builder: r#"out=$(sed 's/.*"outputs":{"out":"\([^"]*\)".*/\1/' .attrs.json); seq 1000 > $out; exit 0"#,
+            attributes: "{ __structuredAttrs = true; outputChecks.out.maxSize = 1000; }",
+            status: 1,
+            ..ROW
+        },
+        Row {
+            name: "no output, and a child was killed",
+            expected: Built("transient"),
+            builder: "/bin/sh -c 'kill -9 $$'; exit 0",
+            status: 1,
+            ..ROW
+        },
         // ---- not the builder's ----
-        Row { name: "no output", expected: Built("other"), builder: "exit 0", status: 1, ..ROW },
         Row {
             name: "negativeCache = false",
             expected: Built("other"),

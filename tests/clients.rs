@@ -40,6 +40,32 @@ fn a_client_remembers_what_a_stock_daemon_does_not() {
 }
 
 #[test]
+fn a_client_remembers_outputs_that_a_stock_daemon_rejects() {
+    let nix = Scratch::new();
+    nix.expression(
+        r#"rec { used = builtins.toFile "used" "text"; missing = drv "missing" "true" { };
+             refers = drv "refers" "echo $used > $out" { inherit used; disallowedReferences = [ used ]; };
+             mismatch = fetch "echo other > $out; exit 0"; }"#,
+    );
+    let ran = among_users_of_a_stock_daemon(
+        &nix,
+        "as news nix-build -A missing; stock=$?; export NIX_CONFIG=$WITH; \
+         for i in 1 2; do for name in missing refers mismatch; do \
+             as games nix-build -A $name; status=$?; \
+             [ $name = mismatch ] || [ $status = $stock ] || echo other status; done; done; \
+         as games $COMPANION list --json > listed",
+    )
+    .exits(0)
+    .prints("")
+    .says_times(REFUSED, 2);
+    assert_eq!((nix.runs("missing"), nix.runs("refers"), nix.runs("fetched")), (2, 1, 2), "{ran}");
+    let listed: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(nix.path("work/listed")).unwrap()).unwrap();
+    let classes: Vec<_> = listed.as_array().unwrap().iter().map(|record| &record["class"]).collect();
+    assert_eq!(classes, ["output", "output"]);
+}
+
+#[test]
 fn with_keep_going_a_client_has_the_rest_built() {
     let nix = Scratch::new();
     nix.expression(

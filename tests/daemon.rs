@@ -154,6 +154,32 @@ fn failures_of_other_machines_are_recorded_here() {
     }
 }
 
+/// The build hook exits with 1 whatever went wrong, which says nothing of the builder.
+#[test]
+fn other_ends_on_another_machine() {
+    let nix = Scratch::new();
+    nix.expression(
+        r#"{ missing = drv "missing" "true" { }; mismatch = fetch "echo other > $out; exit 0";
+             gone = drv "gone" "echo $$ > @; exec /bin/sleep 60" { }; }"#
+            .replace('@', &nix.path("pid").display().to_string())
+            .as_str(),
+    );
+    let ask = "NIX_CONFIG=$ASKING nix-build --store $PWD/../asking --no-out-link -j0 \
+               --builders \"unix://$PWD/../socket x86_64-linux - 1 1\"";
+    let list =
+        "NIX_CONFIG=$ASKING $COMPANION list --json --database ../asking/nix/var/nix/negative-cache/failures.sqlite";
+    let line = format!(
+        "{ask} -A missing; {ask} -A missing; {ask} -A mismatch --option negative-cache-fixed-output true; \
+         {{ until [ -s ../pid ]; do sleep 0.05; done; pkill -KILL -P $daemon; kill -KILL $(cat ../pid); }} & \
+         {ask} -A gone; {list}"
+    );
+    let ran = nix.run(&format!("export ASKING=$NIX_CONFIG NIX_CONFIG='substituters ='; {}", beside_a_daemon(&line)));
+    let ran = ran.exits(0).says_times(REFUSED, 1);
+    let records: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let recorded: Vec<_> = records.as_array().unwrap().iter().map(|it| (&it["name"], &it["class"])).collect();
+    assert_eq!(recorded, [(&"missing".into(), &"output".into())], "{ran}");
+}
+
 /// The build hook does not know of the command line of the Nix that started it, so it keeps out.
 #[test]
 fn off_is_off_in_the_build_hook() {

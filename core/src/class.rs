@@ -9,7 +9,7 @@ use serde::{Serialize, Serializer};
 pub enum Class {
     /// The builder ran and exited by itself with a code.
     Builder,
-    /// The builder ran to its end, and Nix did not accept what it made.
+    /// The builder ran to its end, but an output is missing, refers to what it may not, or is too large.
     Output,
     /// Something that passes: a signal, a full disk, lack of memory, the network.
     Transient,
@@ -77,18 +77,19 @@ impl Class {
                 "yes",
             ),
             Class::Output => (
-                "The builder ran to its end, but an output is missing, refers to what it may not, or is too large.",
-                "`OutputRejected` (`DerivationGoal::buildDone`)",
+                "The builder ran to its end, but an output is missing, refers to what it may not, or is too large; not of \
+                 fixed-output derivations and `builtin:` builders.",
+                "`OutputRejected` (`DerivationGoal::buildDone`, `LocalDerivationGoal::registerOutputs`)",
                 "yes",
             ),
             Class::Transient => (
-                "Killed by a signal, or a shell says so with 129 to 192; an exit code of \
-                 `negative-cache-transient-exit-codes`; the builder could not be started; the disk was full, or is; a \
-                 process was killed for lack of memory, or the machine was short of it; one of the last lines of the \
-                 log is a tool's complaint about memory, disk, processes, files or network.",
+                "Killed by a signal, or a shell says so with 129 to 192, unless programs raise that signal themselves (132, 133, \
+                 134, 136, 139, 159); an exit code of `negative-cache-transient-exit-codes`; the builder could not be started; the \
+                 disk was full, or is; a process was killed for lack of memory, or the machine was short of it; the log has strong \
+                 evidence of a shortage, a kill or a passing fault, and nothing against it.",
                 "signal(7); POSIX, Shell Command Language, 2.8.2; sysexits.h; \
-                 `LocalDerivationGoal::cleanupDecideWhetherDiskFull`; /proc/vmstat `oom_kill`; /proc/pressure/memory; \
-                 `core/src/log_patterns.toml`",
+                 `LocalDerivationGoal::cleanupDecideWhetherDiskFull`; /proc/vmstat `oom_kill`, or `memory.events` with `use-cgroups`; \
+                 /proc/pressure/memory; `core/src/log`",
                 "never",
             ),
             Class::Timeout => (

@@ -11,7 +11,7 @@ use crate::log::judge::{Facts, LogJudge, LogVerdict};
 use crate::log::tail::printable;
 use crate::machine::Shortage;
 use crate::settings::Settings;
-use crate::store_path::DerivationPath;
+use crate::store_path::{DerivationPath, OutputPath};
 
 /// How Nix says a build ended (`BuildResult::Status` in build-result.hh), as far as it matters here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +26,8 @@ pub enum Status {
     LogLimitExceeded,
     /// Nix suspects that a new attempt could succeed: disk full, or a derivation with network access.
     TransientFailure,
-    /// The builder ended well, and Nix did not accept its outputs.
+    /// The builder ran to its end, but what it made is not what its derivation asks for. Nix up to 2.33 says so of hash
+    /// mismatches as well.
     OutputRejected,
     /// Every other end: dependencies, substitution, hash mismatch, missing features, interruption.
     Other,
@@ -56,8 +57,9 @@ pub struct Evidence<'a> {
     pub builtin: bool,
     /// The machine that built it, if it was not this one.
     pub machine: Option<&'a str>,
-    /// Whether all output paths are known before the build.
-    pub outputs_known: bool,
+    /// What the outputs are known by: their paths, if they are known before the build. Nothing if there is no key to
+    /// record them under.
+    pub outputs: &'a [OutputPath],
     /// Whether this is a build for its own sake, not a check or a repair of valid outputs.
     pub normal_mode: bool,
     /// Whether this process was told to stop before the build ended.
@@ -201,7 +203,7 @@ fn classify(evidence: &Evidence<'_>, transient_exit_codes: &[i32]) -> Failed {
         (!evidence.normal_mode, Reason::CheckOrRepair),
         (evidence.opted_out, Reason::OptedOut),
         (evidence.impure, Reason::Impure),
-        (!evidence.outputs_known, Reason::OutputsUnknown),
+        (evidence.outputs.is_empty(), Reason::OutputsUnknown),
         (evidence.recursive, Reason::Recursive),
     ];
     if let Some((_, reason)) = conditions.into_iter().find(|(holds, _)| *holds) {
@@ -209,6 +211,7 @@ fn classify(evidence: &Evidence<'_>, transient_exit_codes: &[i32]) -> Failed {
     }
     match evidence.status {
         Status::TimedOut | Status::LogLimitExceeded => classify_limit(evidence, fetch),
+        Status::OutputRejected => classify_rejected_output(evidence, fetch),
         // Nix says so of each fixed-output derivation, and of others if the disk is full, which it notes.
         _ if disk_full => Failed::transient(Reason::Transient),
         Status::TransientFailure if !fetch => Failed::transient(Reason::Transient),
@@ -231,6 +234,19 @@ fn classify_limit(evidence: &Evidence<'_>, fetch: bool) -> Failed {
         Err(cause) => Failed::transient(cause),
         Ok(_) if fetch => Failed::transient(reason),
         Ok(doubtful) => Failed { class, reason: Some(reason), exit_code: None, doubtful },
+    }
+}
+
+/// Sorts a build whose builder exited with 0, but whose outputs were rejected.
+fn classify_rejected_output(evidence: &Evidence<'_>, fetch: bool) -> Failed {
+    // A fetch gets what is outside, and its hash mismatch is rejected in the same way.
+    if fetch {
+        return Failed::other(Reason::NotTheBuilder);
+    }
+    // A builder that does not check for errors exits with 0 although a shortage kept it from making its output.
+    match passing_cause(evidence, fetch) {
+        Err(cause) => Failed::transient(cause),
+        Ok(doubtful) => Failed { class: Class::Output, reason: None, exit_code: None, doubtful },
     }
 }
 
@@ -261,6 +277,7 @@ fn is_signal_from_outside(code: i32) -> bool {
 fn classify_end(evidence: &Evidence<'_>, transient_exit_codes: &[i32], fetch: bool) -> Failed {
     let code = match telling(evidence).map(|(_, end)| end) {
         None => return Failed::other(Reason::NoExitCode),
+        Some(BuilderEnd::OutputRejected) => return classify_rejected_output(evidence, fetch),
         Some(BuilderEnd::Signal) => return Failed::transient(Reason::Signal),
         Some(BuilderEnd::ExitCode(code)) if is_signal_from_outside(code) => return Failed::transient(Reason::Signal),
         Some(BuilderEnd::ExitCode(code)) => code,
@@ -281,13 +298,15 @@ fn classify_end(evidence: &Evidence<'_>, transient_exit_codes: &[i32], fetch: bo
 /// Whether the log ends with the failure of `execve` that Nix reports from the builder's process (`runChild`) as exit
 /// code 1, unless what is wrong is the derivation's fault and stays so.
 fn could_not_be_started(log: &str) -> bool {
-    // Not "Exec format error": an emulator may be registered by then.
-    const LASTING: [&str; 5] = [
+    // An "Exec format error" stays as well, unless somebody registers an emulator. `extra-platforms`, which mostly changes
+    // with that, is part of the environment.
+    const LASTING: [&str; 6] = [
         "No such file or directory",
         "Permission denied",
         "Not a directory",
         "Argument list too long",
         "Too many levels of symbolic links",
+        "Exec format error",
     ];
     let last = log.lines().rfind(|line| !line.is_empty()).unwrap_or("");
     match last.split_once("executing '").and_then(|(_, rest)| rest.rsplit_once("': ")) {
@@ -300,6 +319,8 @@ fn could_not_be_started(log: &str) -> bool {
 enum BuilderEnd {
     ExitCode(i32),
     Signal,
+    /// It exited with 0, but an output of it was rejected.
+    OutputRejected,
 }
 
 /// The message that tells how the builder ended.
@@ -316,15 +337,22 @@ fn telling<'a>(evidence: &Evidence<'a>) -> Option<(&'a str, BuilderEnd)> {
 ///
 /// The message also quotes the log, which the builder controls, so only its beginning counts:
 /// `builder for '…' failed with exit code N` up to Nix 2.30 (derivation-goal.cc),
-/// `Cannot build '…'.` and `Reason: builder failed with exit code N.` since (derivation-building-goal.cc). The build hook
-/// says `build of '…' on 'MACHINE' failed: ` before that (build-remote.cc), and loggers `error: ` before anything.
+/// `Cannot build '…'.` and `Reason: builder failed with exit code N.` since (derivation-building-goal.cc). Of a build on
+/// another machine only the build hook knows, which says `build of '…' on 'MACHINE' failed: ` before that (build-remote.cc).
+/// Loggers say `error: ` before anything.
 fn builder_end(evidence: &Evidence<'_>, message: &str) -> Option<BuilderEnd> {
     let derivation = evidence.derivation;
     let plain: Vec<String> = message.lines().take(2).map(|line| printable(line.as_bytes())).collect();
     let first = plain.first()?;
     let first = first.strip_prefix("error: ").unwrap_or(first);
-    let of_hook = || first.strip_prefix(&format!("build of '{derivation}' on '{}' failed: ", evidence.machine?));
-    let first = of_hook().unwrap_or(first);
+    let first = match evidence.machine {
+        // The goal's own message says with what exit code the build hook ended, in the words for a builder's.
+        Some(machine) => first.strip_prefix(&format!("build of '{derivation}' on '{machine}' failed: "))?,
+        None => first,
+    };
+    if says_output_rejected(evidence, first) {
+        return Some(BuilderEnd::OutputRejected);
+    }
     let end = match first.strip_prefix(&format!("builder for '{derivation}' ")) {
         Some(end) => end,
         None if first == format!("Cannot build '{derivation}'.") => {
@@ -340,6 +368,30 @@ fn builder_end(evidence: &Evidence<'_>, message: &str) -> Option<BuilderEnd> {
     code.parse().ok().filter(|code| (1..=255).contains(code)).map(BuilderEnd::ExitCode)
 }
 
+/// Whether a sentence of Nix's rejects an output of this derivation (`registerOutputs` and `checkOutputs` in
+/// local-derivation-goal.cc, later derivation-builder.cc and derivation-check.cc). Some name the derivation, others only the
+/// output.
+fn says_output_rejected(evidence: &Evidence<'_>, sentence: &str) -> bool {
+    const OF_THE_DERIVATION: [(&str, &str); 2] = [
+        ("builder for '", "' failed to produce output path for output '"),
+        ("cycle detected in build of '", "' in the references of output '"),
+    ];
+    const OF_AN_OUTPUT: [(&str, &str); 3] = [
+        ("output '", "' is not allowed to refer to the following paths:"),
+        ("path '", "' is too large at "),
+        ("closure of path '", "' is too large at "),
+    ];
+    let about = |(before, after): &(&str, &str)| {
+        let (path, _) = sentence.strip_prefix(before)?.split_once(after)?;
+        Some(path)
+    };
+    OF_THE_DERIVATION.iter().filter_map(about).any(|path| path == evidence.derivation.as_str())
+        || OF_AN_OUTPUT
+            .iter()
+            .filter_map(about)
+            .any(|path| evidence.outputs.iter().any(|output| output.as_str() == path))
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -347,10 +399,12 @@ mod tests {
     use super::*;
 
     const DRV: &str = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
+    const OUT: &str = "/nix/store/2bkmr3zjd3xq9pgnhmsp2s4j2ndyk3dj-x";
 
     fn judged(status: Status, message: &str, change: impl FnOnce(&mut Evidence<'_>)) -> Judgement {
         let derivation = DerivationPath::from(DRV);
         let messages = [message.to_owned()];
+        let outputs = [OUT.into()];
         let mut evidence = Evidence {
             derivation: &derivation,
             status,
@@ -359,7 +413,7 @@ mod tests {
             impure: false,
             builtin: false,
             machine: None,
-            outputs_known: true,
+            outputs: &outputs,
             normal_mode: true,
             interrupted: false,
             recursive: false,
@@ -413,6 +467,9 @@ mod tests {
         assert_eq!(judged(Status::Other, remote, &hook("ssh://b")), record(3));
         assert_eq!(judged(Status::Reported, remote, &hook("ssh://b")), record(3));
         assert_eq!(judged(Status::Other, remote, &hook("ssh://c")), other(Reason::NotTheBuilder));
+        // What the build hook exits with says nothing of the builder.
+        assert_eq!(judged(Status::Other, remote, &builder), other(Reason::NotTheBuilder));
+        assert_eq!(judged(Status::Reported, remote, &builder), other(Reason::NoExitCode));
         assert_eq!(judged(Status::Other, None, &hook("ssh://b")), other(Reason::NotTheBuilder));
         assert_eq!(judged(Status::Reported, None, &format!("error: {builder}")), record(3));
         assert_eq!(judged(Status::Reported, None, "error: unexpected EOF"), other(Reason::NoExitCode));
@@ -459,6 +516,52 @@ mod tests {
     }
 
     #[test]
+    fn outputs_that_are_rejected() {
+        let recorded = Judgement::Record(Class::Output, None, None);
+        let missing = format!("builder for '{DRV}' failed to produce output path for output 'out' at '{OUT}'");
+        let sentences = [
+            missing.clone(),
+            format!("\x1b[31;1merror:\x1b[0m {missing}"),
+            format!("cycle detected in build of '{DRV}' in the references of output 'a' from output 'b'"),
+            format!("output '\x1b[35;1m{OUT}\x1b[0m' is not allowed to refer to the following paths:\n  /nix/store/y"),
+            format!("path '{OUT}' is too large at 5 bytes; limit is 1 bytes"),
+            format!("closure of path '{OUT}' is too large at 5 bytes; limit is 1 bytes"),
+        ];
+        for sentence in &sentences {
+            assert_eq!(judged(Status::OutputRejected, sentence, |_| ()), recorded, "{sentence}");
+            assert_eq!(judged(Status::Reported, sentence, |_| ()), recorded, "{sentence}");
+            let plain = sentence.trim_start_matches("\x1b[31;1merror:\x1b[0m ");
+            let hook = format!("error: build of '{DRV}' on 'ssh://b' failed: {plain}");
+            for status in [Status::Other, Status::Reported] {
+                assert_eq!(judged(status, &hook, |e| e.machine = Some("ssh://b")), recorded, "{hook}");
+            }
+            // The same of another derivation.
+            let of_another = sentence.replace("-x", "-y");
+            assert_eq!(judged(Status::Reported, &of_another, |_| ()), other(Reason::NoExitCode), "{of_another}");
+        }
+        // Of a build in this process, Nix's status is enough.
+        assert_eq!(judged(Status::OutputRejected, "suspicious ownership", |_| ()), recorded);
+        let full = "cp: error writing 'x': No space left on device";
+        type Change = fn(&mut Evidence<'_>);
+        let table: [(Change, Judgement); 6] = [
+            (|e| e.fixed_output = true, other(Reason::NotTheBuilder)),
+            (|e| e.builtin = true, other(Reason::NotTheBuilder)),
+            (|e| e.impure = true, other(Reason::Impure)),
+            (|e| e.normal_mode = false, other(Reason::CheckOrRepair)),
+            (
+                |e| e.log = log("cp: error writing 'x': No space left on device\n"),
+                transient(told("no space left", full)),
+            ),
+            (|e| e.shortage = Some(Shortage::OutOfMemory), transient(Reason::Shortage(Shortage::OutOfMemory))),
+        ];
+        for (change, expected) in table {
+            for status in [Status::OutputRejected, Status::Reported] {
+                assert_eq!(judged(status, &missing, change), expected);
+            }
+        }
+    }
+
+    #[test]
     fn only_a_permanent_failure_of_a_plain_derivation_counts() {
         let failed = message("failed with exit code 1");
         let ignored = |class, reason| Judgement::Ignore(class, reason);
@@ -475,14 +578,14 @@ mod tests {
             (|e| (e.fixed_output, e.status) = (true, Status::TransientFailure), ignored(Class::Fetch, Reason::Fetch)),
             (|e| e.builtin = true, ignored(Class::Fetch, Reason::Fetch)),
             (|e| e.impure = true, other(Reason::Impure)),
-            (|e| (e.machine, e.status) = (Some("ssh://b"), Status::Other), record(1)),
+            (|e| (e.machine, e.status) = (Some("ssh://b"), Status::Other), other(Reason::NotTheBuilder)),
             (|e| e.status = Status::Reported, record(1)),
             (|e| e.normal_mode = false, other(Reason::CheckOrRepair)),
             (|e| e.interrupted = true, other(Reason::Interrupted)),
             (|e| (e.interrupted, e.status) = (true, Status::TimedOut), other(Reason::Interrupted)),
             (|e| e.recursive = true, other(Reason::Recursive)),
             (|e| e.opted_out = true, other(Reason::OptedOut)),
-            (|e| e.outputs_known = false, other(Reason::OutputsUnknown)),
+            (|e| e.outputs = &[], other(Reason::OutputsUnknown)),
             (|e| e.shortage = Some(Shortage::OutOfMemory), transient(Reason::Shortage(Shortage::OutOfMemory))),
             (|e| e.shortage = Some(Shortage::MemoryPressure), transient(Reason::Shortage(Shortage::MemoryPressure))),
             (
@@ -495,7 +598,7 @@ mod tests {
             ),
             (|e| e.log = log("PASS: No space left on device\n"), record(1)),
             (|e| e.log = log("error: executing '/bin/sh': Cannot allocate memory\n"), transient(Reason::NotStarted)),
-            (|e| e.log = log("error: executing 'x': Exec format error\n"), transient(Reason::NotStarted)),
+            (|e| e.log = log("error: executing 'x': Exec format error\n"), record(1)),
             (|e| e.log = log("error: executing 'y': No such file or directory\n"), record(1)),
             (
                 |e| (e.fixed_output, e.log) = (true, log("curl: (6) Could not resolve host: x")),

@@ -56,6 +56,7 @@ impl Log {
     /// Judges it as a build with these `facts` would be, or with those that are not known where `with_facts` is false.
     fn judge(&self, with_facts: bool) -> Judged {
         let derivation = DerivationPath::from("/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv");
+        let outputs = ["/nix/store/2bkmr3zjd3xq9pgnhmsp2s4j2ndyk3dj-x".into()];
         let exit = &self.meta["exit"][0];
         let messages = [format!("builder for '{}' failed with exit code {exit}", derivation.as_str())];
         let (mut log, mut lines) = (LogJudge::default(), Lines::default());
@@ -71,7 +72,7 @@ impl Log {
             impure: false,
             builtin: false,
             machine: None,
-            outputs_known: true,
+            outputs: &outputs,
             normal_mode: true,
             interrupted: false,
             recursive: false,

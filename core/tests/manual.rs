@@ -50,15 +50,23 @@ struct Literal {
 }
 
 /// What looks like a message and is none.
-const NO_MESSAGES: [&str; 23] = [
+const NO_MESSAGES: [&str; 31] = [
     // What others print.
     "No such file or directory",
     "Permission denied",
     "Not a directory",
     "Argument list too long",
     "Too many levels of symbolic links",
+    "Exec format error",
     "note: build failure may have been caused by lack of free disk space",
     "build of '…' on '…' failed: ",
+    "builder for '",
+    "' failed to produce output path for output '",
+    "cycle detected in build of '",
+    "' in the references of output '",
+    "' is not allowed to refer to the following paths:",
+    "' is too large at ",
+    "closure of path '",
     // Nix's own errors, said in its place.
     "… dependencies of derivation '…' failed to build",
     "Cannot build '…'.…Reason: ",

@@ -306,7 +306,8 @@ bool fellBackToNoSandbox(const BuildingGoal & goal)
 
 /* ---- Goals that fail ---- */
 
-/* As what a refused goal counts for the exit status. */
+/* Which exit status a refused goal contributes. An output that was rejected contributes none, like all other ends
+   (`DerivationGoal::done`; since 2.34 `ExitStatusFlags::updateFromStatus`). */
 static void count(Worker & worker, const Refusal & refusal)
 {
 #if NIX_AT_LEAST(2, 34)

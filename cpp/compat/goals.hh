@@ -10,7 +10,7 @@
 namespace negative_cache::compat {
 
 /* How a build that was started ended, as far as that matters. */
-enum class Ending { Built, PermanentFailure, TimedOut, LogLimitExceeded, TransientFailure, Other };
+enum class Ending { Built, PermanentFailure, TimedOut, LogLimitExceeded, TransientFailure, OutputRejected, Other };
 
 /* ---- All goals ---- */
 

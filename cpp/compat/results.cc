@@ -52,6 +52,8 @@ Ending ending(const BuildResult & result)
         return Ending::LogLimitExceeded;
     case Status::TransientFailure:
         return Ending::TransientFailure;
+    case Status::OutputRejected:
+        return Ending::OutputRejected;
     default:
         return Ending::Other;
     }
