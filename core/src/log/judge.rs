@@ -23,13 +23,16 @@ use crate::evidence::DecidingLine;
 const LAST: usize = 20;
 
 /// How many lines before and after a piece of evidence are looked at for what speaks against it.
-const NEAR: u64 = 6;
+const NEAR: u64 = 8;
 
 /// How many tests have to pass after a piece of evidence for the build to have gone on as if nothing had happened.
 const WENT_ON: u64 = 3;
 
 /// How much of a line is kept, in bytes.
 const KEPT: usize = 300;
+
+/// How many lines that speak against evidence are kept.
+const OBJECTIONS: usize = 12;
 
 /// How many pieces of evidence are kept from the beginning, and as many from the end.
 const PIECES: usize = 8;
@@ -61,10 +64,33 @@ struct Piece {
     weak: bool,
     line: String,
     number: u64,
-    /// What speaks against it, from the lines around it.
-    against: Option<String>,
+    /// What speaks against it, and in which line that is.
+    against: Option<(u64, String)>,
+    /// Whether nothing is left of it.
+    void: bool,
     /// How many tests had passed before it.
     passed: u64,
+}
+
+impl Piece {
+    /// Takes note of a line that speaks against it. Nothing is left of it if that line is about the same, as a test is that wants it; or
+    /// if the build went on to fail for a cause of its own.
+    fn object(&mut self, objection: &Objection) {
+        // Its own limits and signals are no matter of the network.
+        if self.tells.is_network() && objection.own_doing() {
+            return;
+        }
+        if objection.about.contains(&self.tells) {
+            self.void = true;
+        } else if objection.named {
+            // A test that is about something else.
+            return;
+        }
+        match self.against {
+            None => self.against = Some((objection.number, objection.text.clone())),
+            Some((first, _)) => self.void |= objection.cause && objection.number > first.max(self.number) + NEAR,
+        }
+    }
 }
 
 /// A line that speaks against evidence.
@@ -72,6 +98,18 @@ struct Piece {
 struct Objection {
     number: u64,
     text: String,
+    /// What it is about.
+    about: Vec<Tells>,
+    /// Whether it is the name of a test.
+    named: bool,
+    /// Whether it is a definite cause.
+    cause: bool,
+}
+
+impl Objection {
+    fn own_doing(&self) -> bool {
+        self.text.starts_with(OWN_LIMIT) || self.text.starts_with(OWN_SIGNAL)
+    }
 }
 
 /// A log that is being read.
@@ -82,10 +120,8 @@ pub struct LogJudge {
     number: u64,
     first: Vec<Piece>,
     last: VecDeque<Piece>,
-    /// The last line by which a test says what it wants.
-    expectation: Option<Objection>,
-    /// The last line that tells of a limit that the build has set itself, or of a signal that it sends.
-    own_doing: Option<Objection>,
+    /// The last lines by which tests say what they want or are about, or the build what limits it sets and which signals it sends.
+    objections: VecDeque<Objection>,
     /// The last line that names a definite cause.
     cause: Option<Objection>,
     /// How many tests passed.
@@ -128,25 +164,32 @@ impl LogJudge {
     fn read(&mut self, line: &[u8]) {
         let line = shorten(line);
         let reading = read(&line);
-        match reading.shape {
-            Shape::Passed => {
-                self.passed += 1;
-                return;
+        self.passed += u64::from(reading.shape == Shape::Passed);
+        if matches!(reading.shape, Shape::Passed | Shape::Failed) {
+            let about = mentioned(&reading.line);
+            if !about.is_empty() {
+                let text = format!("a test is about it: {}", reading.line);
+                let objection = Objection { number: self.number, text, about, named: true, cause: false };
+                self.near(objection);
             }
-            Shape::Noise => {
-                if let Some(why) = reading.objection {
-                    self.object(&reading.line, why);
-                }
-                return;
-            }
-            Shape::Message => {}
+            return;
         }
         if let Some(why) = reading.objection {
-            self.object(&reading.line, why);
+            let about = match why {
+                OWN_SIGNAL => vec![Tells::Killed],
+                // A limit is no test of what happens beyond it.
+                OWN_LIMIT => Vec::new(),
+                _ => mentioned(&reading.line),
+            };
+            let text = format!("{why}: {}", reading.line);
+            self.near(Objection { number: self.number, text, about, named: false, cause: false });
+        }
+        if reading.shape == Shape::Noise {
+            return;
         }
         if reading.cause {
             let text = format!("{}: {}", Tells::Cause.cause(), reading.line);
-            self.cause = Some(Objection { number: self.number, text });
+            self.cause = Some(Objection { number: self.number, text, about: Vec::new(), named: false, cause: true });
         }
         let (tells, weak) = match (reading.strong, reading.weak) {
             (Some(tells), _) => (tells, false),
@@ -156,18 +199,10 @@ impl LogJudge {
         if tells.is_network() {
             return;
         }
-        let objections = [self.expectation.as_ref(), self.own_doing.as_ref(), self.cause.as_ref()];
-        let near = objections.into_iter().flatten().find(|objection| self.number - objection.number <= NEAR);
         let watched = tells == Tells::Killed && ["timeout", "TIMEOUT", "timed out"].iter().any(|word| reading.line.contains(word));
-        let watched = watched.then(|| format!("{}: {}", Tells::OwnLimit.cause(), reading.line));
-        let piece = Piece {
-            tells,
-            weak,
-            line: reading.line,
-            number: self.number,
-            against: near.map(|objection| objection.text.clone()).or(watched),
-            passed: self.passed,
-        };
+        let against = watched.then(|| (self.number, format!("{}: {}", OWN_LIMIT, reading.line)));
+        let mut piece = Piece { tells, weak, line: reading.line, number: self.number, against, void: false, passed: self.passed };
+        self.consider_neighbours(&mut piece);
         if self.first.len() < PIECES {
             self.first.push(piece);
         } else {
@@ -178,17 +213,23 @@ impl LogJudge {
         }
     }
 
-    fn object(&mut self, line: &str, why: &str) {
-        let text = format!("{why}: {line}");
-        for piece in self.first.iter_mut().chain(&mut self.last).filter(|piece| self.number - piece.number <= NEAR) {
-            piece.against.get_or_insert_with(|| text.clone());
+    /// Adds what speaks against a piece of evidence in the lines around it that were read so far.
+    fn consider_neighbours(&self, piece: &mut Piece) {
+        for objection in self.objections.iter().chain(&self.cause) {
+            if piece.number.abs_diff(objection.number) <= NEAR && piece.number != objection.number {
+                piece.object(objection);
+            }
         }
-        let objection = Some(Objection { number: self.number, text });
-        if why == Tells::Expectation.cause() {
-            self.expectation = objection;
-        } else {
-            self.own_doing = objection;
+    }
+
+    /// Adds an objection to the evidence before it, and keeps it for that which follows.
+    fn near(&mut self, objection: Objection) {
+        let pieces = self.first.iter_mut().chain(&mut self.last);
+        pieces.filter(|piece| objection.number - piece.number <= NEAR).for_each(|piece| piece.object(&objection));
+        if self.objections.len() == OBJECTIONS {
+            self.objections.pop_front();
         }
+        self.objections.push_back(objection);
     }
 
     /// What the log says, if this was all of it.
@@ -198,10 +239,11 @@ impl LogJudge {
         let mut transient: Option<Piece> = None;
         for mut piece in pieces {
             self.weigh(&mut piece, facts);
-            if !piece.weak && piece.against.is_none() {
-                transient = Some(piece);
-            } else if !(piece.weak && piece.against.is_some()) {
-                doubtful = Some(piece);
+            match (piece.weak, &piece.against) {
+                _ if piece.void => {}
+                (true, Some(_)) => {}
+                (false, None) => transient = Some(piece),
+                _ => doubtful = Some(piece),
             }
         }
         let deciding = |piece: Piece| DecidingLine {
@@ -209,7 +251,7 @@ impl LogJudge {
             line: piece.line,
             number: piece.number,
             of: self.number,
-            against: piece.against,
+            against: piece.against.map(|(_, text)| text),
         };
         match (transient, doubtful) {
             (Some(piece), _) => LogVerdict::Transient(deciding(piece)),
@@ -220,18 +262,17 @@ impl LogJudge {
 
     /// Adds what speaks against a piece of evidence from the rest of the log.
     fn weigh(&self, piece: &mut Piece, facts: Facts) {
+        let number = piece.number;
         if piece.tells == Tells::Port && facts.sandboxed == Some(true) {
-            piece.against.get_or_insert_with(|| "in a sandbox, no other process uses its addresses".to_owned());
+            piece.against.get_or_insert_with(|| (number, "in a sandbox, no other process uses its addresses".to_owned()));
         }
-        if let Some(cause) = self.cause.as_ref().filter(|cause| cause.number > piece.number) {
-            // Two that speak against it leave nothing of it.
-            piece.weak |= piece.against.is_some();
-            piece.against.get_or_insert_with(|| cause.text.clone());
+        if let Some(cause) = self.cause.as_ref().filter(|cause| cause.number > number) {
+            piece.object(cause);
         }
         // What runs tests side by side goes on when one of them is killed.
         let alone = !piece.tells.is_network() && !matches!(piece.tells, Tells::Killed | Tells::Busy);
-        if piece.against.is_none() && alone && self.passed - piece.passed >= WENT_ON {
-            piece.against = Some("the tests went on after it".to_owned());
+        if alone && self.passed - piece.passed >= WENT_ON {
+            piece.against.get_or_insert_with(|| (number, "the tests went on after it".to_owned()));
         }
     }
 
@@ -239,6 +280,9 @@ impl LogJudge {
     /// over as they stream by.
     fn of_last_lines(&self, facts: Facts) -> Vec<Piece> {
         let mut pieces = Vec::new();
+        // A server that answered is there: what else is said of the download says no more.
+        let answered = |(_, reading): (u64, Reading)| reading.strong == Some(Tells::Answer);
+        let answered = facts.fixed_output && self.recent_messages().take(LAST).any(answered);
         for (place, (number, reading)) in self.recent_messages().enumerate() {
             let (Some(tells), weak) = (reading.strong.or(reading.weak), reading.strong.is_none()) else { continue };
             let known = self.first.iter().chain(&self.last).any(|piece| piece.number == number);
@@ -248,15 +292,15 @@ impl LogJudge {
                 Tells::Faltered | Tells::Unreachable | Tells::Answer if facts.sandboxed == Some(true) && !facts.fixed_output => continue,
                 Tells::Faltered => weak,
                 // What a server says to a download is what the download is about.
+                Tells::Answer | Tells::Unreachable if answered => continue,
                 Tells::Answer if facts.fixed_output => continue,
                 Tells::Unreachable => !facts.fixed_output,
                 Tells::Answer => true,
                 _ => weak,
             };
-            let own_doing = self.own_doing.as_ref().filter(|_| !tells.is_network());
-            let near = self.expectation.as_ref().into_iter().chain(own_doing).find(|objection| number.abs_diff(objection.number) <= NEAR);
-            let against = near.map(|objection| objection.text.clone());
-            pieces.push(Piece { tells, weak, line: reading.line, number, against, passed: self.passed });
+            let mut piece = Piece { tells, weak, line: reading.line, number, against: None, void: false, passed: self.passed };
+            self.consider_neighbours(&mut piece);
+            pieces.push(piece);
         }
         pieces.reverse();
         pieces
@@ -276,21 +320,48 @@ impl LogJudge {
     }
 }
 
+/// Why a shortage is no evidence.
+const OWN_LIMIT: &str = "it has a limit of its own";
+
+/// Why a signal is no evidence.
+const OWN_SIGNAL: &str = "it sends the signal itself";
+
+/// What a text has words of, in whatever sentence.
+fn mentioned(text: &str) -> Vec<Tells> {
+    const WORDS: [(Tells, &[&str]); 9] = [
+        (Tells::Memory, &["memory", "oom", "alloc", "enomem", "heap"]),
+        (Tells::Killed, &["kill", "signal", "sigterm", "terminat"]),
+        (Tells::Disk, &["space", "/dev/full", "quota", "disk", "storagefull", "enospc", "edquot"]),
+        (Tells::InputOutput, &["i/o", "input/output", "eio", "read-only", "readonly", "erofs", "stale"]),
+        (Tells::Processes, &["fork", "thread", "process"]),
+        (Tells::Files, &["open files", "emfile", "enfile", "descriptor"]),
+        (Tells::Port, &["in use", "inuse", "port", "bind", "listen"]),
+        (Tells::Faltered, &["connection", "timeout", "timed", "reset", "refused", "retry", "backoff", "pipe", "network", "http", "50"]),
+        (Tells::Unreachable, &["connection", "refused", "network", "connect", "resolve", "dns", "unreachable", "http"]),
+    ];
+    let text = text.to_lowercase();
+    WORDS.iter().filter(|(_, words)| words.iter().any(|word| text.contains(word))).map(|(tells, _)| *tells).collect()
+}
+
 /// Reads one line.
 fn read(bytes: &[u8]) -> Reading {
     let line = Line::read(bytes);
     let message = line.message();
     let mut reading = Reading { shape: line.shape, strong: None, weak: None, objection: None, cause: false, line: kept(message) };
-    if reading.shape == Shape::Passed || message.is_empty() {
+    if matches!(reading.shape, Shape::Passed | Shape::Failed) {
+        reading.line = kept(&line.whole);
+        return reading;
+    }
+    if message.is_empty() {
         return reading;
     }
     let said = said(message);
     reading.objection = if said.expectation {
         Some(Tells::Expectation.cause())
     } else if said.own_limit {
-        Some(Tells::OwnLimit.cause())
+        Some(OWN_LIMIT)
     } else if signals::sends_signals(message) {
-        Some("it sends the signal itself")
+        Some(OWN_SIGNAL)
     } else {
         None
     };
@@ -300,9 +371,16 @@ fn read(bytes: &[u8]) -> Reading {
         reading.line = kept(&line.whole);
         return reading;
     }
-    reading.cause = said.cause || is_diagnostic(message);
+    // A list of the tests that failed adds nothing to what was said of each.
+    let listed = message.starts_with("FAILED ") || message.starts_with("ERROR ");
+    reading.cause = (said.cause || is_diagnostic(message)) && !listed;
     // A test that wants it, or a second try: the line says nothing of this failure.
-    if said.expectation || said.recovery || is_absurd(message) {
+    if said.strong.contains(&Tells::Answer) && said.expectation {
+        // A checksum that is another one than it should be.
+        reading.strong = Some(Tells::Answer);
+    }
+    let is_format = ["%s", "%w", "%v", "%d", "%q"].iter().any(|directive| message.contains(directive));
+    if said.expectation || said.recovery || is_format || is_absurd(message) {
         return reading;
     }
     let strong = said.strong.iter().copied().find(|tells| !tells.is_network());
@@ -313,7 +391,8 @@ fn read(bytes: &[u8]) -> Reading {
         .or_else(|| system_messages::after_process(message))
         .and_then(|found| of_system_message(message, found));
     let network = said.strong.iter().chain(&said.weak).copied().find(|tells| tells.is_network());
-    let network = of_status(message).or(network).or(by_message.map(|(tells, _)| tells).filter(|tells| tells.is_network()));
+    let answer = said.strong.contains(&Tells::Answer).then_some(Tells::Answer);
+    let network = of_status(message).or(answer).or(network).or(by_message.map(|(tells, _)| tells).filter(|tells| tells.is_network()));
     // Where only what the build started can answer, the network has no part in it.
     let network = network.filter(|_| !is_own_host(message));
     if by_signal == Some(Ended::Killed) {
@@ -326,7 +405,7 @@ fn read(bytes: &[u8]) -> Reading {
         reading.strong = network;
     }
     // Its own words for a slow network are no limit of a test.
-    if network.is_some() && reading.objection == Some(Tells::OwnLimit.cause()) {
+    if network.is_some() && reading.objection == Some(OWN_LIMIT) {
         reading.objection = None;
     }
     reading.weak = said.weak.iter().copied().find(|tells| !tells.is_network()).or(by_message.filter(|(_, weak)| *weak).map(|(tells, _)| tells));
@@ -451,7 +530,7 @@ fn is_absurd(message: &str) -> bool {
 fn is_own_host(message: &str) -> bool {
     ["localhost", "127.0.0.1", "/run/", "[::1]", "0.0.0.0", "::1", ".localdomain", "unix:/", ".sock"].iter().any(|host| message.contains(host))
         // The resolver of a machine without a network.
-        && !message.contains(":53")
+        && !message.contains(":53: ")
 }
 
 #[cfg(test)]

@@ -9,8 +9,10 @@ use super::tail::printable;
 pub enum Shape {
     /// A message of somebody, as far as the shape tells.
     Message,
-    /// A test that passed.
+    /// A test that passed, by its name.
     Passed,
+    /// A test that failed, by its name, which may be called after what it is about.
+    Failed,
     /// It says nothing of why a build failed: progress, a command, a frame of a stack, a line of source code, advice.
     Noise,
 }
@@ -179,9 +181,12 @@ fn shape(text: &str) -> Shape {
     if is_passed(text) {
         return Shape::Passed;
     }
+    if is_failed(text) {
+        return Shape::Failed;
+    }
     let noise = match first {
         b' ' => true,
-        b'[' => is_counter(text) || text.contains(":WARNING:") || text.contains(":INFO:"),
+        b'[' => is_counter(text) || ["[ RUN", "[---", "[==="].iter().any(|start| text.starts_with(start)) || text.contains(":WARNING:") || text.contains(":INFO:"),
         b'(' => is_counter(text) || text.starts_with("(/nix/store/") || text.starts_with("(finished"),
         b'0'..=b'9' => is_counter(text) || is_source_line(text) || is_item(text),
         // A command that a shell was told to print, or a line of a difference.
@@ -193,7 +198,7 @@ fn shape(text: &str) -> Shape {
         b'|' | b'^' | b'~' => true,
         b'@' => true,
         b'm' if ["msgid ", "msgstr ", "msgstr["].iter().any(|start| text.starts_with(start)) => true,
-        _ => is_command(text) || is_progress(text) || is_frame(text) || is_advice(text) || is_result(text),
+        _ => is_command(text) || is_progress(text) || is_frame(text) || is_advice(text),
     };
     if noise { Shape::Noise } else { Shape::Message }
 }
@@ -230,9 +235,8 @@ fn is_passed(text: &str) -> bool {
         || text.contains("  OK  ")
 }
 
-/// The name of a test that failed, which may be called after what it is about.
-fn is_result(text: &str) -> bool {
-    ["FAIL: ", "FAIL ", "--- FAIL", "FAILED:", "not ok ", "[FAIL]", "[  FAILED", "XPASS"].iter().any(|start| text.starts_with(start))
+fn is_failed(text: &str) -> bool {
+    ["___", "● ", "FAIL: ", "FAIL ", "--- FAIL", "FAILED:", "not ok ", "[FAIL]", "[  FAILED", "XPASS"].iter().any(|start| text.starts_with(start))
         && !text.starts_with("FAILED: [code=")
         || text.contains(" ... ") && [" FAIL", " FAILED", " ERROR"].iter().any(|end| text.ends_with(end))
 }

@@ -237,7 +237,7 @@ mod tests {
             };
             for sample in &sentence.samples {
                 assert!(finds(sample), "{:?}: {sample}", sentence.tells);
-                assert!(sentence.tells.is_network() || is_worth_reading(sample.as_bytes()), "passed over: {sample}");
+                assert!(sentence.tells.is_network() || matches!(sentence.tells, Tells::Recovery | Tells::Answer) || is_worth_reading(sample.as_bytes()), "passed over: {sample}");
             }
             for line in &sentence.innocent {
                 assert!(!finds(line), "{:?}: {line}", sentence.tells);
@@ -247,9 +247,9 @@ mod tests {
 
     #[test]
     fn each_text_that_counts_wherever_it_stands_is_worth_reading() {
-        let sentences = SENTENCES.as_ref().unwrap().sentences.iter().filter(|sentence| !sentence.tells.is_network());
+        let sentences = SENTENCES.as_ref().unwrap().sentences.iter().filter(|sentence| !sentence.tells.is_network() && sentence.tells != Tells::Recovery);
         let texts = sentences.flat_map(|sentence| sentence.texts.iter());
         let passed_over: Vec<&String> = texts.filter(|text| !is_worth_reading(text.as_bytes())).collect();
-        assert!(passed_over.is_empty(), "{passed_over:?}");
+        assert_eq!(passed_over, Vec::<&String>::new());
     }
 }
