@@ -217,6 +217,7 @@ pub fn build_ended(
         interrupted: build.interrupted,
         recursive: build.recursive,
         opted_out: build.opted_out,
+        sandboxed: policy.sandboxed(build),
         shortage: if settled { None } else { running.shortage() },
     };
     match judgement::judge(&evidence, settings) {

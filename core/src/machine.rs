@@ -93,7 +93,7 @@ pub fn full_disk<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Option<Shor
 }
 
 /// The settings of Nix that the functions of this module look at.
-pub const SETTINGS: [&str; 4] = ["build-dir", "builders", "cores", "sandbox"];
+pub const SETTINGS: [&str; 5] = ["build-dir", "builders", "cores", "sandbox", "use-cgroups"];
 
 /// Where a Nix of this version, such as `2.34.1`, makes the directories that builds run in, for who has only its settings:
 /// those of the store are not among them (`LocalBuildStoreConfig::getBuildDir`; before 2.30, `defaultTempDir`).
