@@ -188,6 +188,14 @@ impl Policy {
         })
     }
 
+    /// The control group that all builds of this process run below, if they have groups of their own.
+    pub fn group_of_builds(&self) -> Option<PathBuf> {
+        if self.asks_daemon() {
+            return None;
+        }
+        machine::group_of_builds(&self.nix_settings, Path::new("/proc/self/cgroup"), Path::new("/proc/mounts"))
+    }
+
     /// The folders that a build fills.
     pub fn folders(&self) -> [PathBuf; 2] {
         [self.build_dir.clone(), self.real_store_dir.clone()]
