@@ -22,10 +22,10 @@ void DaemonObserver::activityStarted(ActivityId activity, ActivityType type, con
     if (type != actBuild || !derivation)
         return;
     harmless([&] {
-        auto path = store.parseStorePath(*derivation);
+        auto path = store.parseStorePath(std::string(*derivation));
         /* A second one is what another machine says of its own build, or another round. */
-        auto & build = builds.try_emplace(path, Build{textField(fields, 1).value_or(""), false, core::start_build(policy)})
-                           .first->second;
+        std::string machine(textField(fields, 1).value_or(""));
+        auto & build = builds.try_emplace(path, Build{machine, false, core::start_build(policy)}).first->second;
         if (fields.size() > 2 && fields[2].type == Logger::Field::tInt && fields[2].i > 1)
             build.again = true;
         activities.insert_or_assign(activity, path);
@@ -41,8 +41,9 @@ void DaemonObserver::activityResult(ActivityId activity, ResultType type, const 
             *builds.at(build->second).running, {reinterpret_cast<const uint8_t *>(line->data()), line->size()});
 }
 
-void DaemonObserver::errorLogged(std::string_view text)
+void DaemonObserver::errorLogged(std::string_view whole)
 {
+    auto text = compat::excerpt(whole);
     bool ofAnOutput = text.find("' is not allowed to refer to the following paths:") != text.npos
         || text.find("' is too large at ") != text.npos;
     bool ofADerivation = text.find("builder for '") != text.npos || text.find("Cannot build '") != text.npos
@@ -54,7 +55,7 @@ void DaemonObserver::errorLogged(std::string_view text)
     if (sizeOfErrors + text.size() > most)
         return;
     sizeOfErrors += text.size();
-    errors.emplace_back(text);
+    errors.push_back(std::move(text));
     namesOutputs |= ofAnOutput;
 }
 

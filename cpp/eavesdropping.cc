@@ -36,7 +36,7 @@ Unannounced::~Unannounced()
     unannounced = outer;
 }
 
-std::optional<std::string> textField(const Logger::Fields & fields, size_t place)
+std::optional<std::string_view> textField(const Logger::Fields & fields, size_t place)
 {
     if (fields.size() <= place || fields[place].type != Logger::Field::tString)
         return std::nullopt;

@@ -25,8 +25,8 @@ public:
     virtual void errorLogged(std::string_view text) = 0;
 };
 
-/* A field of an activity or a result that is text. */
-std::optional<std::string> textField(const nix::Logger::Fields & fields, size_t place);
+/* A field of an activity or a result that is text, for as long as the fields are there. */
+std::optional<std::string_view> textField(const nix::Logger::Fields & fields, size_t place);
 
 /* Puts a logger that tells this thread's listener in front of Nix's, for as long as it lives. */
 class Eavesdropping

@@ -41,6 +41,7 @@ core::EndedBuild evidence(Store & store, const StorePath & path, const Derivatio
         .recursive = compat::usesRecursiveNix(derivation),
         .opted_out = !compat::wantsNegativeCache(derivation),
         .without_sandbox = false,
+        .no_chroot = compat::refusesSandbox(derivation),
     };
 }
 

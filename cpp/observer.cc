@@ -40,7 +40,7 @@ void Observer::activityStarted(
     if (type != actBuild || !derivation)
         return;
     harmless([&] {
-        auto path = store.parseStorePath(*derivation);
+        auto path = store.parseStorePath(std::string(*derivation));
         /* What another machine says of its own builds comes as children of the worker's activity. */
         if (parent == worker.act.id) {
             for (auto & build : running)
@@ -60,7 +60,7 @@ void Observer::activityStarted(
             {goal,
              path,
              *derivation,
-             textField(fields, 1).value_or(""),
+             std::string(textField(fields, 1).value_or("")),
              {activity},
              core::start_build(policy),
              {},
@@ -97,7 +97,7 @@ void Observer::settleEnded()
     for (auto build = running.begin(); build != running.end();)
         if (auto goal = build->goal.lock(); goal && compat::buildEnded(*goal)) {
             harmless([&] {
-                ended(*build, goal.get(), coreStatus(compat::ending(compat::buildResult(*goal, build->path))));
+                ended(*build, goal.get(), coreStatus(compat::ending(compat::resultOf(*goal))));
             });
             build = running.erase(build);
         } else
@@ -107,12 +107,12 @@ void Observer::settleEnded()
 void Observer::activityResult(ActivityId activity, ResultType type, const Logger::Fields & fields)
 {
     if (type == resBuildLogLine) {
-        if (fields.empty() || fields[0].type != Logger::Field::tString)
+        auto line = textField(fields, 0);
+        if (!line)
             return;
-        auto & line = fields[0].s;
         for (auto & build : running)
             if (build.activities.count(activity))
-                core::log_line(*build.running, {reinterpret_cast<const uint8_t *>(line.data()), line.size()});
+                core::log_line(*build.running, {reinterpret_cast<const uint8_t *>(line->data()), line->size()});
     } else if (type == resProgress && activity == worker.actDerivations.id)
         settleEnded();
 }
@@ -128,9 +128,16 @@ void Observer::errorLogged(std::string_view text)
 {
     /* The build hook says here what became of the builder on the other machine; the goal's own error only has what
        became of the hook. */
-    for (auto & build : running)
-        if (!build.machine.empty() && text.find(build.path.to_string()) != text.npos)
-            build.saidByHook.push_back(rust::String::lossy(std::string(text)));
+    constexpr size_t enough = 1000;
+    std::optional<std::string> excerpt;
+    for (auto & build : running) {
+        if (build.machine.empty() || build.saidByHook.size() >= enough)
+            continue;
+        if (!excerpt)
+            excerpt = compat::excerpt(text);
+        if (excerpt->find(build.path.to_string()) != excerpt->npos)
+            build.saidByHook.push_back(rust::String::lossy(*excerpt));
+    }
 }
 
 void Observer::ended(Build & build, const compat::BuildingGoal * goal, core::Status status)
@@ -139,7 +146,7 @@ void Observer::ended(Build & build, const compat::BuildingGoal * goal, core::Sta
     ended.status = status;
     ended.messages = std::move(build.saidByHook);
     if (goal)
-        ended.messages.push_back(rust::String::lossy(compat::errorMessage(compat::buildResult(*goal, build.path))));
+        ended.messages.push_back(rust::String::lossy(compat::errorExcerpt(compat::resultOf(*goal))));
     ended.machine = build.machine;
     ended.normal_mode = mode == bmNormal && !build.again;
     ended.without_sandbox = goal && compat::fellBackToNoSandbox(*goal);

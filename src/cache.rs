@@ -223,6 +223,7 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
         interrupted: build.interrupted,
         recursive: build.recursive,
         opted_out: build.opted_out,
+        sandboxed: policy.sandboxed(build),
         shortage: if settled { None } else { running.shortage() },
     };
     match judgement::judge(&evidence, settings) {

@@ -164,6 +164,8 @@ mod ffi {
         opted_out: bool,
         /// Whether there should have been a sandbox, and Nix could make none.
         without_sandbox: bool,
+        /// Whether the derivation has `__noChroot`.
+        no_chroot: bool,
     }
 
     /// What became of an ended build.

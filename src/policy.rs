@@ -10,16 +10,19 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix_negative_cache_core::database::place::{Audience, default_path, personal_path};
-use nix_negative_cache_core::environment::{Environment, FACTORS};
+use nix_negative_cache_core::environment::{Environment, FACTORS, SandboxFacts, sandboxed};
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::refusal;
 use nix_negative_cache_core::settings::{self, Settings};
 
 use crate::client;
-use crate::{Circumstances, Wording};
+use crate::{Circumstances, EndedBuild, Wording};
 
 /// For how long the state of the machine is taken to be what it was, from one request to the next.
 const UNCHANGED: Duration = Duration::from_secs(1);
+
+/// The setting that names programs which start builders in the place of Nix.
+const EXTERNAL_BUILDERS: &str = "external-builders";
 
 /// What is to be done in some circumstances.
 #[derive(Clone)]
@@ -103,7 +106,7 @@ impl Policy {
     /// The settings of Nix that [`Policy::new`] wants to know, besides the plugin's own.
     pub fn settings_of_nix() -> Vec<&'static str> {
         let factors = FACTORS.iter().filter(|factor| factor.setting).map(|factor| factor.name);
-        factors.chain(settings::OF_NIX.iter().copied()).chain(machine::SETTINGS.iter().copied()).collect()
+        factors.chain(settings::OF_NIX.iter().copied()).chain(machine::SETTINGS).chain([EXTERNAL_BUILDERS]).collect()
     }
 
     /// Where there can be none.
@@ -167,6 +170,30 @@ impl Policy {
             (Instant::now(), if self.asks_daemon() { environment.as_clients_see() } else { environment })
         });
         environment
+    }
+
+    /// Whether the builder of `build` ran in a sandbox without network. Only of a build in this process that is known.
+    pub fn sandboxed(&self, build: &EndedBuild) -> Option<bool> {
+        if self.asks_daemon() || !build.machine.is_empty() {
+            return None;
+        }
+        let setting = |name: &str| self.nix_settings.get(name).map_or("", String::as_str);
+        sandboxed(&SandboxFacts {
+            setting: setting("sandbox"),
+            external_builders: setting(EXTERNAL_BUILDERS),
+            no_chroot: build.no_chroot,
+            uses_network: build.fixed_output || build.impure,
+            fell_back: build.without_sandbox,
+            store_is_elsewhere: self.real_store_dir != Path::new(&build.store_dir),
+        })
+    }
+
+    /// The control group that all builds of this process run below, if they have groups of their own.
+    pub fn group_of_builds(&self) -> Option<PathBuf> {
+        if self.asks_daemon() {
+            return None;
+        }
+        machine::group_of_builds(&self.nix_settings, Path::new("/proc/self/cgroup"), Path::new("/proc/mounts"))
     }
 
     /// The folders that a build fills.

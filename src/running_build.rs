@@ -1,6 +1,6 @@
 //! A build that runs: what has to be kept of it until it ends.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,15 +15,15 @@ const LOOK_AT_DISK: Duration = Duration::from_millis(5);
 /// For how long what was counted lately will do for builds that start. A shortage in that time counts for them as well.
 const LATELY: Duration = Duration::from_millis(250);
 
-/// What the machine has counted when a build starts.
-fn counters() -> Counters {
-    static LAST: Mutex<Option<(Instant, Counters)>> = Mutex::new(None);
+/// What the machine and the control group of builds have counted when a build starts.
+fn counters(group: Option<&Path>) -> Counters {
+    static LAST: Mutex<Option<(Instant, Option<PathBuf>, Counters)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
-    match *last {
-        Some((when, counters)) if when.elapsed() < LATELY => counters,
+    match &*last {
+        Some((when, of, counters)) if when.elapsed() < LATELY && of.as_deref() == group => *counters,
         _ => {
-            let counters = Counters::read();
-            *last = Some((Instant::now(), counters));
+            let counters = Counters::read(group);
+            *last = Some((Instant::now(), group.map(Path::to_owned), counters));
             counters
         }
     }
@@ -33,6 +33,9 @@ fn counters() -> Counters {
 #[derive(Default)]
 pub struct RunningBuild {
     started: Option<Instant>,
+    /// The control group that builds run below, if they have groups of their own. That of this build is gone when its end is
+    /// heard of.
+    group: Option<PathBuf>,
     counters: Counters,
     /// Its log so far.
     pub log: LogJudge,
@@ -45,9 +48,11 @@ pub struct RunningBuild {
 impl RunningBuild {
     /// A build that starts now.
     pub fn start(policy: &Policy) -> RunningBuild {
+        let group = policy.group_of_builds();
         RunningBuild {
             started: Some(Instant::now()),
-            counters: counters(),
+            counters: counters(group.as_deref()),
+            group,
             folders: policy.folders().into(),
             ..RunningBuild::default()
         }
@@ -75,7 +80,7 @@ impl RunningBuild {
 
     /// What was wrong with the machine meanwhile, if it ends now.
     pub fn shortage(&self) -> Option<Shortage> {
-        let of_memory = || self.counters.shortage(&Counters::read(), self.duration());
+        let of_memory = || self.counters.shortage(&Counters::read(self.group.as_deref()), self.duration());
         self.disk.clone().or_else(|| self.disk_shortage()).or_else(of_memory)
     }
 }

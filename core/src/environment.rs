@@ -295,6 +295,43 @@ impl fmt::Display for Difference {
     }
 }
 
+/// What decides whether a builder that this process started ran in a sandbox, and whether that had a network
+/// (`LocalDerivationGoal::tryLocalBuild` and `startBuilder`; since 2.30 or so `makeDerivationBuilder`).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SandboxFacts<'a> {
+    /// The setting `sandbox`.
+    pub setting: &'a str,
+    /// The setting `external-builders`: programs that start builders in their own way, if there are any.
+    pub external_builders: &'a str,
+    /// Whether the derivation has `__noChroot`.
+    pub no_chroot: bool,
+    /// Whether it is fixed-output or impure, so that a sandbox lets it use the network.
+    pub uses_network: bool,
+    /// Whether Nix could make no sandbox and went on without one (`sandbox-fallback`).
+    pub fell_back: bool,
+    /// Whether the files of the store are elsewhere than its paths say, so that Linux needs a sandbox to build.
+    pub store_is_elsewhere: bool,
+}
+
+/// Whether a builder ran in a sandbox without network, as far as that is known.
+pub fn sandboxed(facts: &SandboxFacts<'_>) -> Option<bool> {
+    if facts.uses_network || facts.fell_back {
+        return Some(false);
+    }
+    if !matches!(facts.external_builders, "" | "[]") {
+        return None;
+    }
+    if facts.store_is_elsewhere && cfg!(target_os = "linux") {
+        return Some(true);
+    }
+    match facts.setting {
+        "true" => Some(true),
+        "relaxed" => Some(!facts.no_chroot),
+        "false" => Some(false),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -304,6 +341,31 @@ mod tests {
     fn environment(factors: &[(&str, &str)]) -> Environment {
         let factors = factors.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Environment(Arc::new(factors.collect()))
+    }
+
+    #[test]
+    fn which_builders_run_in_a_sandbox() {
+        let facts = SandboxFacts { setting: "true", external_builders: "[]", ..SandboxFacts::default() };
+        type Change = fn(&mut SandboxFacts<'_>);
+        let table: [(Change, Option<bool>); 12] = [
+            (|_| (), Some(true)),
+            (|f| f.external_builders = "", Some(true)),
+            (|f| f.setting = "false", Some(false)),
+            (|f| f.setting = "relaxed", Some(true)),
+            (|f| (f.setting, f.no_chroot) = ("relaxed", true), Some(false)),
+            (|f| f.setting = "", None),
+            (|f| f.uses_network = true, Some(false)),
+            (|f| f.fell_back = true, Some(false)),
+            (|f| f.external_builders = "[{}]", None),
+            (|f| (f.external_builders, f.uses_network) = ("[{}]", true), Some(false)),
+            (|f| (f.setting, f.store_is_elsewhere) = ("false", true), Some(cfg!(target_os = "linux"))),
+            (|f| (f.store_is_elsewhere, f.uses_network) = (true, true), Some(false)),
+        ];
+        for (change, expected) in table {
+            let mut facts = facts;
+            change(&mut facts);
+            assert_eq!(sandboxed(&facts), expected, "{facts:?}");
+        }
     }
 
     #[test]

@@ -68,6 +68,8 @@ pub struct Evidence<'a> {
     pub recursive: bool,
     /// Whether the derivation wants to be kept out (`negativeCache = false`).
     pub opted_out: bool,
+    /// Whether the builder ran in a sandbox without network, if this process knows that.
+    pub sandboxed: Option<bool>,
     /// What was wrong with the machine.
     pub shortage: Option<Shortage>,
 }
@@ -418,6 +420,7 @@ mod tests {
             interrupted: false,
             recursive: false,
             opted_out: false,
+            sandboxed: None,
             shortage: None,
             log: &LogJudge::default(),
             sandboxed: None,

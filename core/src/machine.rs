@@ -28,6 +28,8 @@ const SHORT_OF_MEMORY_IN_ALL: Duration = Duration::from_secs(10);
 pub struct Counters {
     /// How many processes the kernel killed for lack of memory, in all control groups (`oom_kill` in /proc/vmstat).
     oom_kills: Option<u64>,
+    /// The same in one control group and those below it (`oom_kill` in `memory.events`, cgroup-v2.rst).
+    oom_kills_in_group: Option<u64>,
     /// For how long all processes waited for memory, in microseconds (`full` in /proc/pressure/memory, psi.rst).
     memory_stall: Option<u64>,
 }
@@ -44,15 +46,20 @@ pub enum Shortage {
 }
 
 impl Counters {
-    /// Reads the counters.
-    pub fn read() -> Counters {
-        let number = |path: &str, find: fn(&str) -> Option<&str>| {
+    /// Reads the counters. Where all builds run below the control group `group`, see [`group_of_builds`], kills elsewhere do not
+    /// matter.
+    pub fn read(group: Option<&Path>) -> Counters {
+        fn kills(line: &str) -> Option<&str> {
+            line.strip_prefix("oom_kill ")
+        }
+        let number = |path: &Path, find: fn(&str) -> Option<&str>| {
             let text = fs::read_to_string(path).ok()?;
             text.lines().find_map(find)?.trim().parse().ok()
         };
         Counters {
-            oom_kills: number("/proc/vmstat", |line| line.strip_prefix("oom_kill ")),
-            memory_stall: number("/proc/pressure/memory", |line| {
+            oom_kills: number(Path::new("/proc/vmstat"), kills),
+            oom_kills_in_group: group.and_then(|group| number(&group.join("memory.events"), kills)),
+            memory_stall: number(Path::new("/proc/pressure/memory"), |line| {
                 line.strip_prefix("full ")?.split_once("total=").map(|(_, total)| total)
             }),
         }
@@ -61,13 +68,41 @@ impl Counters {
     /// What was wrong between `self` and `later`, which is `elapsed` after it.
     pub fn shortage(&self, later: &Counters, elapsed: Duration) -> Option<Shortage> {
         let grown = |before: Option<u64>, after: Option<u64>| after?.checked_sub(before?);
-        if grown(self.oom_kills, later.oom_kills).is_some_and(|kills| kills > 0) {
+        // A group that could not be read both times tells nothing.
+        let kills = grown(self.oom_kills_in_group, later.oom_kills_in_group);
+        if kills.or_else(|| grown(self.oom_kills, later.oom_kills)).is_some_and(|kills| kills > 0) {
             return Some(Shortage::OutOfMemory);
         }
         let stalled = Duration::from_micros(grown(self.memory_stall, later.memory_stall).unwrap_or(0));
         let too_long = elapsed.mul_f64(SHORT_OF_MEMORY).clamp(Duration::from_secs(1), SHORT_OF_MEMORY_IN_ALL);
         (stalled >= too_long).then_some(Shortage::MemoryPressure)
     }
+}
+
+/// The control group below which Nix makes one for each build, if `use-cgroups` has it do so (`getRootCgroup`, cgroup.cc; not
+/// before 2.12): the one that this process was in when it started. nix-daemon has then gone into a child of it, `nix-daemon`
+/// (daemon.cc). `own` is this process's /proc/self/cgroup, `mounts` its /proc/mounts. None if nothing there counts what
+/// happens in the groups below.
+pub fn group_of_builds(settings: &BTreeMap<String, String>, own: &Path, mounts: &Path) -> Option<PathBuf> {
+    if settings.get("use-cgroups").is_none_or(|setting| setting != "true") {
+        return None;
+    }
+    let mounts = fs::read_to_string(mounts).ok()?;
+    let mut mounted = mounts.lines().filter_map(|line| {
+        let mut fields = line.split(' ').skip(1);
+        let (folder, kind, options) = (fields.next()?, fields.next()?, fields.next()?);
+        (kind == "cgroup2").then_some((folder, options))
+    });
+    let (hierarchy, options) = mounted.next()?;
+    // With this option, a group counts only what happens in itself.
+    if options.split(',').any(|option| option == "memory_localevents") {
+        return None;
+    }
+    let own = fs::read_to_string(own).ok()?;
+    let group = Path::new(own.lines().find_map(|line| line.strip_prefix("0::/"))?);
+    let group = if group.ends_with("nix-daemon") { group.parent()? } else { group };
+    let group = Path::new(hierarchy).join(group);
+    group.join("memory.events").is_file().then_some(group)
 }
 
 /// The user whose rights this process has, as the system numbers them.
@@ -93,7 +128,7 @@ pub fn full_disk<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Option<Shor
 }
 
 /// The settings of Nix that the functions of this module look at.
-pub const SETTINGS: [&str; 4] = ["build-dir", "builders", "cores", "sandbox"];
+pub const SETTINGS: [&str; 5] = ["build-dir", "builders", "cores", "sandbox", "use-cgroups"];
 
 /// Where a Nix of this version, such as `2.34.1`, makes the directories that builds run in, for who has only its settings:
 /// those of the store are not among them (`LocalBuildStoreConfig::getBuildDir`; before 2.30, `defaultTempDir`).
@@ -240,7 +275,7 @@ mod tests {
 
     #[test]
     fn what_the_counters_say() {
-        let counters = |oom_kills, memory_stall| Counters { oom_kills, memory_stall };
+        let counters = |oom_kills, memory_stall| Counters { oom_kills, memory_stall, ..Counters::default() };
         let table = [
             (counters(Some(3), Some(0)), counters(Some(3), Some(900_000)), None),
             (counters(Some(3), Some(0)), counters(Some(4), Some(0)), Some(Shortage::OutOfMemory)),
@@ -260,9 +295,56 @@ mod tests {
     }
 
     #[test]
+    fn kills_in_the_group_of_builds() {
+        let folder = tempfile::TempDir::new().unwrap();
+        let path = |name: &str| folder.path().join(name);
+        let group = path("fs/system.slice/nix-daemon.service");
+        fs::create_dir_all(group.join("nix-daemon")).unwrap();
+        let mount = |options: &str| {
+            let root = path("fs");
+            let line = format!("cgroup2 {} cgroup2 rw,nosuid{options} 0 0\n", root.display());
+            fs::write(path("mounts"), format!("proc /proc proc rw 0 0\n{line}")).unwrap();
+        };
+        let own = |group: &str| fs::write(path("own"), format!("1:name=systemd:/x\n0::{group}\n")).unwrap();
+        let found = |setting: &str| {
+            let settings = BTreeMap::from([("use-cgroups".to_owned(), setting.to_owned())]);
+            group_of_builds(&settings, &path("own"), &path("mounts"))
+        };
+        mount(",nsdelegate");
+        own("/system.slice/nix-daemon.service");
+        assert_eq!(found("true"), None, "there is no memory controller");
+        let kills = |number: u64| {
+            fs::write(group.join("memory.events"), format!("oom 9\noom_kill {number}\noom_group_kill 0\n"))
+        };
+        kills(3).unwrap();
+        assert_eq!((found("true"), found("false")), (Some(group.clone()), None));
+        own("/system.slice/nix-daemon.service/nix-daemon");
+        assert_eq!(found("true"), Some(group.clone()));
+        own("/");
+        assert_eq!(found("true"), None, "the root counts nothing");
+        own("/system.slice/nix-daemon.service");
+        mount(",memory_localevents");
+        assert_eq!(found("true"), None);
+        fs::remove_file(path("own")).unwrap();
+        assert_eq!(found("true"), None);
+
+        let read = || Counters { oom_kills: None, memory_stall: None, ..Counters::read(Some(&group)) };
+        let before = read();
+        assert_eq!(before.oom_kills_in_group, Some(3));
+        let elsewhere = |counters: Counters, oom_kills| Counters { oom_kills: Some(oom_kills), ..counters };
+        let shortage = |before: Counters, after: &Counters| before.shortage(after, Duration::from_secs(10));
+        assert_eq!(shortage(elsewhere(before, 1), &elsewhere(read(), 2)), None);
+        kills(4).unwrap();
+        assert_eq!(shortage(elsewhere(before, 1), &elsewhere(read(), 1)), Some(Shortage::OutOfMemory));
+        // Gone meanwhile: what the machine counts is all that is left.
+        fs::remove_dir_all(&group).unwrap();
+        assert_eq!(shortage(elsewhere(before, 1), &elsewhere(read(), 2)), Some(Shortage::OutOfMemory));
+    }
+
+    #[test]
     fn this_machine_can_be_read() {
         #[cfg(target_os = "linux")]
-        assert!(Counters::read().oom_kills.is_some());
+        assert!(Counters::read(None).oom_kills.is_some());
         assert_eq!(full_disk([Path::new("/no/such/folder")]), None);
         let settings = BTreeMap::from([
             ("cores".to_owned(), "0".to_owned()),

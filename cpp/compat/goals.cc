@@ -145,6 +145,24 @@ static bool isBuilding(const BuildingGoal & goal)
 #endif
 }
 
+#if NIX_AT_LEAST(2, 26) && !NIX_AT_LEAST(2, 31)
+struct ResultOfGoal
+{
+    friend auto memberOf(ResultOfGoal);
+};
+
+template struct PrivateMember<ResultOfGoal, &Goal::buildResult>;
+#endif
+
+const BuildResult & resultOf(const BuildingGoal & goal)
+{
+#if NIX_AT_LEAST(2, 26) && !NIX_AT_LEAST(2, 31)
+    return goal.*memberOf(ResultOfGoal{});
+#else
+    return goal.buildResult;
+#endif
+}
+
 std::shared_ptr<BuildingGoal> startedGoal(Worker & worker, const StorePath & derivation)
 {
 #if NIX_AT_LEAST(2, 35)

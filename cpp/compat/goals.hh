@@ -59,6 +59,9 @@ inline bool willBuildAgain([[maybe_unused]] const BuildingGoal & goal)
 #endif
 }
 
+/* The result of a goal that builds, of which an error can be as long as a log. */
+const nix::BuildResult & resultOf(const BuildingGoal & goal);
+
 /* The descriptors by which a goal holds the locks on its outputs. */
 std::vector<int> lockDescriptors(const BuildingGoal & goal);
 

@@ -14,4 +14,15 @@ std::pair<std::string, std::string> fullLogs()
 #endif
 }
 
+std::string excerpt(std::string_view message)
+{
+    constexpr size_t beginning = 12 * 1024, end = 4 * 1024;
+    if (message.size() <= beginning + end)
+        return std::string(message);
+    std::string excerpt(message.substr(0, beginning));
+    /* What is put together here must not pass for one line. */
+    excerpt += '\n';
+    return excerpt += message.substr(message.size() - end);
+}
+
 } // namespace negative_cache::compat

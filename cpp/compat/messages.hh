@@ -37,6 +37,10 @@ inline constexpr auto lastLogLines = "last";
 /* What surrounds a derivation's path where Nix says how to see its whole log. */
 std::pair<std::string, std::string> fullLogs();
 
+/* The part of a message of Nix's that is looked at and kept: its beginning, and its end, where notes are. In between it quotes
+   the log, of which one line can be as long as the memory allows. */
+std::string excerpt(std::string_view message);
+
 /* Whether this process was told to stop. */
 inline bool interrupted()
 {

@@ -1,5 +1,6 @@
 #include "results.hh"
 #include "derivations.hh"
+#include "messages.hh"
 
 namespace negative_cache::compat {
 
@@ -71,6 +72,16 @@ std::string errorMessage(const BuildResult & result)
     auto success = result.status == BuildResult::Built || result.status == BuildResult::Substituted
         || result.status == BuildResult::AlreadyValid || result.status == BuildResult::ResolvesToAlreadyValid;
     return success ? "" : result.errorMsg.empty() ? "build failed" : result.errorMsg;
+#endif
+}
+
+std::string errorExcerpt(const BuildResult & result)
+{
+#if NIX_AT_LEAST(2, 34)
+    return excerpt(errorMessage(result));
+#else
+    /* Not copied before it is cut. */
+    return excerpt(result.errorMsg.empty() ? errorMessage(result) : std::string_view(result.errorMsg));
 #endif
 }
 

@@ -12,6 +12,9 @@ Ending ending(const nix::BuildResult & result);
 /* What a result says of a failure; empty if it is a success. */
 std::string errorMessage(const nix::BuildResult & result);
 
+/* The same, as an excerpt (`excerpt` in messages.hh). */
+std::string errorExcerpt(const nix::BuildResult & result);
+
 /* A request and its goal; no goal stands for one that was never started. */
 struct Requested
 {
