@@ -213,7 +213,6 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
         status: build.status.for_core(),
         messages: &build.messages,
         log: &running.log,
-        sandboxed: None,
         fixed_output: build.fixed_output,
         impure: build.impure,
         builtin: build.builtin,

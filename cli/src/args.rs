@@ -101,6 +101,11 @@ pub enum Command {
     Retry(RetryArguments),
     /// Say why paths would be refused or built now
     Explain(ExplainArguments),
+    /// Judge the log of a failed build, without building: would the failure pass if it were tried again?
+    ///
+    /// Prints the class, the line of the log that decided, and all that speaks for and against it. If a failure is judged wrong,
+    /// please report what this prints, with the log.
+    Judge(JudgeArguments),
     /// Tell which known failures stand in the way of derivations, without building
     Check(CheckArguments),
     /// Check Nix, the plugin, its settings and the databases, and say what to do about what is wrong
@@ -190,6 +195,25 @@ pub struct ExplainArguments {
 
     #[command(flatten)]
     pub settings: SettingsArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct JudgeArguments {
+    /// The log, as 'nix log' prints it [default: standard input]
+    #[arg(value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// The exit code of the builder
+    #[arg(long, value_name = "NUMBER", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=255))]
+    pub exit_code: i32,
+
+    /// The builder ran in a sandbox, so it had no network
+    #[arg(long, conflicts_with = "fixed_output")]
+    pub sandbox: bool,
+
+    /// The derivation is a fixed-output one: a download
+    #[arg(long)]
+    pub fixed_output: bool,
 }
 
 #[derive(Debug, Args)]

@@ -4,6 +4,7 @@
 mod args;
 mod databases;
 mod doctor;
+mod judge;
 /// What the loader finds, found in the same way. The loader itself can't be linked: it acts when it is loaded.
 #[path = "../../loader/src/installation.rs"]
 mod installation;
@@ -28,9 +29,10 @@ use nix_negative_cache_core::record::{FailureSummary, Summarised};
 use nix_negative_cache_core::settings::Settings;
 
 use args::{
-    Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, RetryArguments,
+    Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, JudgeArguments, ListArguments, RetryArguments,
     SettingsArguments, ShimCommand, ShowArguments,
 };
+use judge::judge_log;
 use databases::{Databases, Found, Known};
 use links::LinkError;
 use nix::{Circumstances, NixError};
@@ -104,6 +106,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Show(show) => show_failures(arguments, show, out),
         Command::Forget(forget) => forget_failures(arguments, forget, out),
         Command::Explain(explain) => explain_paths(arguments, explain, out),
+        Command::Judge(judge) => judge_log(judge, out),
         Command::Check(check) => check_derivations(arguments, check, out),
         Command::Retry(retry) => retry_failures(arguments, retry, out),
         Command::Doctor(doctor) => {

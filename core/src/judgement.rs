@@ -47,8 +47,6 @@ pub struct Evidence<'a> {
     pub messages: &'a [String],
     /// The log.
     pub log: &'a LogJudge,
-    /// Whether it ran in a sandbox without a network; `None` if that is not known.
-    pub sandboxed: Option<bool>,
     /// Whether the outputs' hashes are given (they may come over the network).
     pub fixed_output: bool,
     /// Whether the derivation is impure, built anew each time.
@@ -160,11 +158,7 @@ pub fn judge(evidence: &Evidence<'_>, settings: &Settings) -> Judgement {
     if evidence.status == Status::Built {
         return Judgement::Succeeded;
     }
-    let Failed { class, reason, exit_code, doubtful } = classify(evidence, &settings.transient_exit_codes);
-    match reason {
-        Some(reason) if !settings.records(class) => Judgement::Ignore(class, reason),
-        _ => Judgement::Record(class, exit_code, doubtful),
-    }
+    classify(evidence, &settings.transient_exit_codes).judgement(settings)
 }
 
 /// A failure by its class.
@@ -178,6 +172,13 @@ struct Failed {
 }
 
 impl Failed {
+    fn judgement(self, settings: &Settings) -> Judgement {
+        match self.reason {
+            Some(reason) if !settings.records(self.class) => Judgement::Ignore(self.class, reason),
+            _ => Judgement::Record(self.class, self.exit_code, self.doubtful),
+        }
+    }
+
     fn not_recorded(class: Class, reason: Reason) -> Failed {
         Failed { class, reason: Some(reason), exit_code: None, doubtful: None }
     }
@@ -255,10 +256,15 @@ fn classify_rejected_output(evidence: &Evidence<'_>, fetch: bool) -> Failed {
 /// What the machine or the log have to say against the derivation's being to blame: an error if that is sure, the line of the log if it
 /// is not.
 fn passing_cause(evidence: &Evidence<'_>, fetch: bool) -> Result<Option<DecidingLine>, Reason> {
-    if let Some(shortage) = &evidence.shortage {
-        return Err(Reason::Shortage(shortage.clone()));
+    match &evidence.shortage {
+        Some(shortage) => Err(Reason::Shortage(shortage.clone())),
+        None => told_by_log(evidence.log, Facts { sandboxed: evidence.sandboxed, fixed_output: fetch }),
     }
-    match evidence.log.verdict(Facts { sandboxed: evidence.sandboxed, fixed_output: fetch }) {
+}
+
+/// What the log has to say against it, likewise.
+fn told_by_log(log: &LogJudge, facts: Facts) -> Result<Option<DecidingLine>, Reason> {
+    match log.verdict(facts) {
         LogVerdict::Transient(line) => Err(Reason::Log(line)),
         LogVerdict::Doubtful(line) => Ok(Some(line)),
         LogVerdict::Clear => Ok(None),
@@ -277,24 +283,45 @@ fn is_signal_from_outside(code: i32) -> bool {
 
 /// Sorts a failure of the builder.
 fn classify_end(evidence: &Evidence<'_>, transient_exit_codes: &[i32], fetch: bool) -> Failed {
-    let code = match telling(evidence).map(|(_, end)| end) {
-        None => return Failed::other(Reason::NoExitCode),
-        Some(BuilderEnd::OutputRejected) => return classify_rejected_output(evidence, fetch),
-        Some(BuilderEnd::Signal) => return Failed::transient(Reason::Signal),
-        Some(BuilderEnd::ExitCode(code)) if is_signal_from_outside(code) => return Failed::transient(Reason::Signal),
-        Some(BuilderEnd::ExitCode(code)) => code,
-    };
+    match telling(evidence).map(|(_, end)| end) {
+        None => Failed::other(Reason::NoExitCode),
+        Some(BuilderEnd::OutputRejected) => classify_rejected_output(evidence, fetch),
+        Some(BuilderEnd::Signal) => Failed::transient(Reason::Signal),
+        Some(BuilderEnd::ExitCode(code)) => {
+            classify_exit(code, transient_exit_codes, evidence.log, fetch, || passing_cause(evidence, fetch))
+        }
+    }
+}
+
+/// Sorts the failure of a builder that exited with a code.
+fn classify_exit(
+    code: i32,
+    transient_exit_codes: &[i32],
+    log: &LogJudge,
+    fetch: bool,
+    passing_cause: impl FnOnce() -> Result<Option<DecidingLine>, Reason>,
+) -> Failed {
+    if is_signal_from_outside(code) {
+        return Failed::transient(Reason::Signal);
+    }
     if transient_exit_codes.contains(&code) {
         return Failed::transient(Reason::ExitCode(code));
     }
-    if could_not_be_started(&evidence.log.tail().text()) {
+    if could_not_be_started(&log.tail().text()) {
         return Failed::transient(Reason::NotStarted);
     }
     let (class, reason) = if fetch { (Class::Fetch, Some(Reason::Fetch)) } else { (Class::Builder, None) };
-    match passing_cause(evidence, fetch) {
+    match passing_cause() {
         Err(cause) => Failed::transient(cause),
         Ok(doubtful) => Failed { class, reason, exit_code: Some(code), doubtful },
     }
+}
+
+/// Judges a builder that exited with `code` by its log and these facts alone, as it would be judged in a build with nothing else to say
+/// about it.
+pub fn judge_exit(code: i32, log: &LogJudge, facts: Facts, settings: &Settings) -> Judgement {
+    let told = || told_by_log(log, facts);
+    classify_exit(code, &settings.transient_exit_codes, log, facts.fixed_output, told).judgement(settings)
 }
 
 /// Whether the log ends with the failure of `execve` that Nix reports from the builder's process (`runChild`) as exit
@@ -423,7 +450,6 @@ mod tests {
             sandboxed: None,
             shortage: None,
             log: &LogJudge::default(),
-            sandboxed: None,
         };
         change(&mut evidence);
         judge(&evidence, &Settings::default())

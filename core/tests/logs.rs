@@ -7,11 +7,10 @@ use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
 use nix_negative_cache_core::evidence::DecidingLine;
-use nix_negative_cache_core::judgement::{Evidence, Judgement, Reason, Status, judge};
-use nix_negative_cache_core::log::judge::LogJudge;
+use nix_negative_cache_core::judgement::{Judgement, Reason, judge_exit};
+use nix_negative_cache_core::log::judge::{Facts, LogJudge};
 use nix_negative_cache_core::log::lines::Lines;
 use nix_negative_cache_core::settings::Settings;
-use nix_negative_cache_core::store_path::DerivationPath;
 use siphasher::sip::SipHasher13;
 
 /// How a failure was judged.
@@ -55,32 +54,16 @@ impl Log {
 
     /// Judges it as a build with these `facts` would be, or with those that are not known where `with_facts` is false.
     fn judge(&self, with_facts: bool) -> Judged {
-        let derivation = DerivationPath::from("/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv");
-        let outputs = ["/nix/store/2bkmr3zjd3xq9pgnhmsp2s4j2ndyk3dj-x".into()];
-        let exit = &self.meta["exit"][0];
-        let messages = [format!("builder for '{}' failed with exit code {exit}", derivation.as_str())];
+        let exit = self.meta["exit"][0].parse().unwrap();
         let (mut log, mut lines) = (LogJudge::default(), Lines::default());
         lines.push(&self.text, |line| log.line(line));
         lines.finish(|line| log.line(line));
-        let evidence = Evidence {
-            derivation: &derivation,
-            status: Status::PermanentFailure,
-            messages: &messages,
-            log: &log,
+        let facts = Facts {
             sandboxed: if with_facts { self.is("sandbox", "yes").then_some(true) } else { Some(false) },
             fixed_output: with_facts && self.is("derivation", "fixed-output"),
-            impure: false,
-            builtin: false,
-            machine: None,
-            outputs: &outputs,
-            normal_mode: true,
-            interrupted: false,
-            recursive: false,
-            opted_out: false,
-            shortage: None,
         };
         let settings = Settings { fixed_output: true, ..Settings::default() };
-        match judge(&evidence, &settings) {
+        match judge_exit(exit, &log, facts, &settings) {
             Judgement::Record(_, _, None) => Judged::Clear,
             Judgement::Record(_, _, Some(line)) => Judged::Doubtful(line),
             Judgement::Ignore(_, Reason::Log(line)) => Judged::Transient(Some(line)),

@@ -57,6 +57,26 @@ pub enum LogVerdict {
     Transient(DecidingLine),
 }
 
+/// What a piece of evidence is worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    /// The failure would pass.
+    Strong,
+    /// It may pass, or not.
+    Doubtful,
+    /// What speaks against it leaves nothing of it.
+    Nothing,
+}
+
+/// A piece of evidence, and what it is worth.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Weighed {
+    /// The line, with what speaks against it.
+    pub line: DecidingLine,
+    /// What it is worth.
+    pub weight: Weight,
+}
+
 /// A piece of evidence.
 #[derive(Clone, Debug)]
 struct Piece {
@@ -82,6 +102,7 @@ impl Piece {
         }
         if objection.about.contains(&self.tells) {
             self.void = true;
+            self.against = Some((objection.number, objection.text.clone()));
         } else if objection.named {
             // A test that is about something else.
             return;
@@ -232,32 +253,42 @@ impl LogJudge {
         self.objections.push_back(objection);
     }
 
-    /// What the log says, if this was all of it.
+    /// What the log says, if this was all of it: by the last piece of evidence that nothing speaks against or, if there is none, by the
+    /// last one that is left of all.
     pub fn verdict(&self, facts: Facts) -> LogVerdict {
-        let pieces = self.first.iter().chain(&self.last).cloned().chain(self.of_last_lines(facts));
-        let mut doubtful: Option<Piece> = None;
-        let mut transient: Option<Piece> = None;
-        for mut piece in pieces {
-            self.weigh(&mut piece, facts);
-            match (piece.weak, &piece.against) {
-                _ if piece.void => {}
-                (true, Some(_)) => {}
-                (false, None) => transient = Some(piece),
-                _ => doubtful = Some(piece),
+        let mut verdict = LogVerdict::Clear;
+        for Weighed { line, weight } in self.evidence(facts) {
+            match (weight, &verdict) {
+                (Weight::Strong, _) => verdict = LogVerdict::Transient(line),
+                (Weight::Doubtful, LogVerdict::Clear | LogVerdict::Doubtful(_)) => verdict = LogVerdict::Doubtful(line),
+                _ => {}
             }
         }
-        let deciding = |piece: Piece| DecidingLine {
-            cause: piece.tells.cause().to_owned(),
-            line: piece.line,
-            number: piece.number,
-            of: self.number,
-            against: piece.against.map(|(_, text)| text),
-        };
-        match (transient, doubtful) {
-            (Some(piece), _) => LogVerdict::Transient(deciding(piece)),
-            (None, Some(piece)) => LogVerdict::Doubtful(deciding(piece)),
-            (None, None) => LogVerdict::Clear,
-        }
+        verdict
+    }
+
+    /// All evidence that is kept of the log, in its order, if this was all of it.
+    pub fn evidence(&self, facts: Facts) -> Vec<Weighed> {
+        let mut pieces: Vec<Piece> = self.first.iter().chain(&self.last).cloned().chain(self.of_last_lines(facts)).collect();
+        pieces.sort_by_key(|piece| piece.number);
+        let weighed = pieces.into_iter().map(|mut piece| {
+            self.weigh(&mut piece, facts);
+            let weight = match (piece.weak, &piece.against) {
+                _ if piece.void => Weight::Nothing,
+                (true, Some(_)) => Weight::Nothing,
+                (false, None) => Weight::Strong,
+                _ => Weight::Doubtful,
+            };
+            let line = DecidingLine {
+                cause: piece.tells.cause().to_owned(),
+                line: piece.line,
+                number: piece.number,
+                of: self.number,
+                against: piece.against.map(|(_, text)| text),
+            };
+            Weighed { line, weight }
+        });
+        weighed.collect()
     }
 
     /// Adds what speaks against a piece of evidence from the rest of the log.
