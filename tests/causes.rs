@@ -287,6 +287,7 @@ fn rows() -> Vec<Row> {
             ..ROW
         },
         // ---- not the builder's ----
+        Row { name: "a pipe as output", expected: Built("other"), builder: "mkfifo $out; exit 0", status: 1, ..ROW },
         Row {
             name: "negativeCache = false",
             expected: Built("other"),
