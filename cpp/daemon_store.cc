@@ -30,7 +30,7 @@ static auto learningFrom(Store & store, BuildMode mode, const core::Policy & pol
     try {
         auto answer = ask();
         for (auto & result : answer)
-            observer.errorLogged(compat::errorMessage(result));
+            observer.errorLogged(compat::errorExcerpt(result));
         observer.settle();
         return answer;
     } catch (Interrupted &) {

@@ -50,6 +50,13 @@ class EavesdroppingLogger : public compat::ForwardingLogger
 public:
     using ForwardingLogger::ForwardingLogger;
 
+    void logEI(const ErrorInfo & info) override
+    {
+        ForwardingLogger::logEI(info);
+        if (auto listener = Listener::current(); listener && info.level == lvlError)
+            listener->errorReported(info);
+    }
+
     void startActivity(
         ActivityId activity,
         Verbosity level,

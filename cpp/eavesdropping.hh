@@ -23,6 +23,8 @@ public:
     virtual void activityResult(nix::ActivityId activity, nix::ResultType type, const nix::Logger::Fields & fields) = 0;
     virtual void activityStopped(nix::ActivityId) {}
     virtual void errorLogged(std::string_view text) = 0;
+    /* Nix reports an error, such as that of a goal which others depend on. */
+    virtual void errorReported(const nix::ErrorInfo &) {}
 };
 
 /* A field of an activity or a result that is text, for as long as the fields are there. */

@@ -45,14 +45,16 @@ core::EndedBuild evidence(Store & store, const StorePath & path, const Derivatio
     };
 }
 
+void sayNotRecorded(const std::string & derivation, const std::string & reason)
+{
+    printTalkative("negative cache: the failure of '%s' is not recorded: %s", derivation, compat::plain(reason));
+}
+
 bool sayRecorded(const core::EndedBuild & ended, const core::Recorded & recorded)
 {
     report(recorded.trouble);
     if (!recorded.reason.empty())
-        printTalkative(
-            "negative cache: the failure of '%s' is not recorded: %s",
-            std::string(ended.derivation),
-            compat::plain(std::string(recorded.reason)));
+        sayNotRecorded(std::string(ended.derivation), std::string(recorded.reason));
     if (!recorded.doubtful.empty())
         printTalkative(
             "negative cache: the failure of '%s' is doubtful, so it counts once the same has come twice in a row: the log tells of %s",

@@ -9,6 +9,9 @@ namespace negative_cache {
 /* What the derivation and this process say of it; how it ended is for the caller to add. */
 core::EndedBuild evidence(nix::Store & store, const nix::StorePath & path, const nix::Derivation & derivation);
 
+/* Says why the failure of a derivation is not recorded. */
+void sayNotRecorded(const std::string & derivation, const std::string & reason);
+
 /* Says what there is to say of how the end of a build was recorded. Returns whether there is a new record. */
 bool sayRecorded(const core::EndedBuild & ended, const core::Recorded & recorded);
 

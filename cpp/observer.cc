@@ -140,6 +140,74 @@ void Observer::errorLogged(std::string_view text)
     }
 }
 
+void Observer::errorReported(const ErrorInfo & error)
+{
+    constexpr size_t enough = 1000;
+    if (verbosity >= lvlTalkative && reported.size() < enough)
+        reported.push_back(compat::excerpt(error.msg.str()));
+}
+
+bool Observer::explain(const std::string & error, std::optional<StorePath> path)
+{
+    auto unbuilt = core::unbuilt(error, store.storeDir);
+    if (unbuilt.reason.empty())
+        return true;
+    for (auto & derivation : unbuilt.derivations)
+        if (auto named = store.maybeParseStorePath(std::string(derivation))) {
+            if (settled.count(*named))
+                return true;
+            if (!path)
+                path = named;
+        }
+    if (!path)
+        return false;
+    if (settled.insert(*path).second)
+        sayNotRecorded(store.printStorePath(*path), std::string(unbuilt.reason));
+    return true;
+}
+
+void Observer::runEnded(const Goals & goals)
+{
+    if (verbosity < lvlTalkative)
+        return;
+    harmless([&] {
+        for (auto & error : std::exchange(reported, {}))
+            explain(error);
+        for (auto & goal : goals)
+            if (auto error = compat::errorOfRequest(*goal))
+                explain(error->second, error->first);
+    });
+}
+
+void Observer::runFailed(const BaseError & error)
+{
+    if (verbosity < lvlTalkative)
+        return;
+    harmless([&] {
+        for (auto & error : std::exchange(reported, {}))
+            explain(error);
+        auto message = compat::excerpt(error.info().msg.str());
+        if (explain(message))
+            return;
+        /* It names no derivation, but whose turn it was had started its build: the one whose output it is about, or else the
+           only one. What comes after a success, such as the post-build hook, is no failure of a build. */
+        std::vector<StorePath> builds;
+        for (auto & build : running) {
+            auto outputs = outputKeys(store, build.derivation);
+            if (areBuilt(store, outputs))
+                continue;
+            builds.push_back(build.path);
+            for (auto & output : outputs)
+                if (message.find(std::string(output.path)) != message.npos) {
+                    explain(message, build.path);
+                    return;
+                }
+        }
+        if (builds.size() == 1)
+            explain(message, builds[0]);
+    });
+}
+
 void Observer::ended(Build & build, const compat::BuildingGoal * goal, core::Status status)
 {
     auto ended = evidence(store, build.path, build.derivation);
@@ -153,6 +221,7 @@ void Observer::ended(Build & build, const compat::BuildingGoal * goal, core::Sta
     bool failed = status == core::Status::PermanentFailure || status == core::Status::OutputRejected;
     if (auto secondLook = SecondLook::current(); secondLook && failed)
         secondLook->alreadySaid(plainKeys(ended.outputs));
+    settled.insert(build.path);
     auto outcome = core::build_ended(policy, ended, *build.running);
     build.locks.reset();
     recorded |= sayRecorded(ended, outcome);

@@ -42,10 +42,17 @@ class Observer : public Listener
     };
 
     std::vector<Build> running;
+    /* Whose end was judged, or said not to be recorded. */
+    nix::StorePathSet settled;
+    /* Excerpts of the errors that goals reported, if anybody wants to know. */
+    std::vector<std::string> reported;
 
     void settleEnded();
     /* Its goal is null if Nix gave it up. */
     void ended(Build & build, const compat::BuildingGoal * goal, core::Status status);
+    /* Says why what an error is about is not recorded: `path`, or else what the error names. Once for each, and not of those
+       whose end was judged. Returns whether the error is explained. */
+    bool explain(const std::string & error, std::optional<nix::StorePath> path = std::nullopt);
 
 public:
     Observer(nix::Store & store, nix::Worker & worker, nix::BuildMode mode, const core::Policy & policy);
@@ -59,6 +66,13 @@ public:
     void activityResult(nix::ActivityId activity, nix::ResultType type, const nix::Logger::Fields & fields) override;
     void activityStopped(nix::ActivityId activity) override;
     void errorLogged(std::string_view text) override;
+    void errorReported(const nix::ErrorInfo & error) override;
+
+    /* The worker has run these goals. Says why failures are not recorded that no build had. */
+    void runEnded(const nix::Goals & goals);
+
+    /* The worker gave up because of an error, which is that of the goal whose turn it was. */
+    void runFailed(const nix::BaseError & error);
 };
 
 } // namespace negative_cache

@@ -65,7 +65,15 @@ public:
     void run(const nix::Goals & goals)
     {
         secondLook.expect(goals);
-        worker.run(goals);
+        try {
+            worker.run(goals);
+        } catch (nix::Interrupted &) {
+            throw;
+        } catch (nix::BaseError & error) {
+            observer.runFailed(error);
+            throw;
+        }
+        observer.runEnded(goals);
     }
 };
 

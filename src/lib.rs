@@ -179,6 +179,14 @@ mod ffi {
         doubtful: String,
     }
 
+    /// What Nix says of a derivation that failed and was not judged; see `Unbuilt` in the core.
+    #[derive(Default)]
+    struct Unbuilt {
+        derivations: Vec<String>,
+        /// Why its failure is not recorded; empty if there is nothing to say.
+        reason: String,
+    }
+
     /// A yes or no, or trouble.
     struct Answer {
         trouble: String,
@@ -284,6 +292,8 @@ mod ffi {
         fn is_known_failure(policy: &Policy, key: &CxxString) -> Answer;
         /// Records how a build ended.
         fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> Recorded;
+        /// Reads an error of a derivation that was not judged.
+        fn unbuilt(message: &CxxString, store_dir: &CxxString) -> Unbuilt;
         /// Does without a few of the records that are too many or too old, if there are any. Returns what to warn of.
         fn tidy(policy: &Policy) -> String;
 
@@ -442,15 +452,26 @@ fn verdict(
     }
 }
 
+/// A reason as it is said.
+fn in_full(reason: &dyn std::fmt::Display, class: Class) -> String {
+    format!("{reason} (class '{class}')")
+}
+
 fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> Recorded {
     let mut recorded = Recorded::default();
     match boundary::guarded(|| cache::build_ended(policy, build, running)) {
         Ok(Outcome::Silent) => {}
         Ok(Outcome::Doubtful(line)) => recorded.doubtful = line.text(),
-        Ok(Outcome::NotRecorded(class, reason)) => recorded.reason = format!("{reason} (class '{class}')"),
+        Ok(Outcome::NotRecorded(class, reason)) => recorded.reason = in_full(&reason, class),
         Err(trouble) => recorded.trouble = trouble,
     }
     recorded
+}
+
+fn unbuilt(message: &CxxString, store_dir: &CxxString) -> Unbuilt {
+    let read = || Ok(judgement::unbuilt(&message.to_string_lossy(), &store_dir.to_string_lossy()));
+    let judgement::Unbuilt { derivations, reason } = boundary::guarded(read).unwrap_or_default();
+    Unbuilt { derivations, reason: reason.map(|reason| in_full(&reason, Class::NotTheBuilder)).unwrap_or_default() }
 }
 
 fn tidy(policy: &Policy) -> String {

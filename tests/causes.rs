@@ -15,6 +15,8 @@ use nix_negative_cache_tests::{CLIENT, REFUSED, Scratch, beside_a_daemon};
 enum Expected {
     /// It is recorded in this class, and refused the next time.
     Refused(&'static str),
+    /// It is recorded in this class, but doubtful: it is built the next time, and refused if that fails in the same way.
+    Doubtful(&'static str),
     /// It is not recorded, for a reason of this class, and built the next time.
     Built(&'static str),
     /// It is not recorded; Nix was gone before anybody could say why.
@@ -92,6 +94,27 @@ fn rows() -> Vec<Row> {
             ..ROW
         },
         Row {
+            name: "a compiler killed from outside (SIGKILL), exit 1",
+            expected: Built("transient"),
+            builder: "echo '/bin/sleep 60 & echo $! > pid; wait $! || { seq 60; exit 1; }' > script; /bin/bash script",
+            command: "{ until [ -s ../pid ]; do sleep 0.05; done; kill -KILL $(cat ../pid); } & @",
+            ..ROW
+        },
+        Row {
+            name: "a compiler killed from outside (SIGTERM), exit 2",
+            expected: Built("transient"),
+            builder: r"printf 'all:\n\t@echo $$$$ > pid; exec /bin/sleep 60\n' > Makefile; make",
+            command: "{ until [ -s ../pid ]; do sleep 0.05; done; kill -TERM $(cat ../pid); } & @",
+            ..ROW
+        },
+        Row {
+            name: "a crash of the program under test, exit 139",
+            expected: Refused("builder"),
+            builder: "/bin/sh -c 'kill -SEGV $$'; exit 139",
+            ..ROW
+        },
+        Row { name: "exit 143", expected: Built("transient"), builder: "exit 143", ..ROW },
+        Row {
             name: "a builder that goes on after a killed child",
             expected: Refused("builder"),
             builder: "/bin/sh -c 'kill -9 $$'; seq 30; exit 1",
@@ -145,16 +168,47 @@ fn rows() -> Vec<Row> {
             builder: "ulimit -f 1; dd if=/dev/zero of=big bs=1M count=9 || exit 1",
             ..ROW
         },
+        // ---- what the log says ----
+        Row {
+            name: "a full disk, in German, with much after it",
+            expected: Built("transient"),
+            builder: "echo \"cp: Fehler beim Schreiben von 'x': Auf dem Gerät ist kein Speicherplatz mehr verfügbar\"; seq 400; exit 1",
+            ..ROW
+        },
+        Row {
+            name: "a process that was killed, in Japanese and Spanish",
+            expected: Built("transient"),
+            builder: "echo 'make: *** [Makefile:1: x] 強制終了'; echo './x.sh: línea 4: 4711 Terminado (killed)      ./gen'; seq 9; exit 1",
+            ..ROW
+        },
+        Row {
+            name: "a heap that was too small, which comes again",
+            expected: Doubtful("builder"),
+            builder: "echo \"[$$] 12:00:01 java.lang.OutOfMemoryError: Java heap space\"; exit 1",
+            ..ROW
+        },
+        Row {
+            name: "a test that talks of memory, and another one that fails",
+            expected: Doubtful("builder"),
+            builder: "echo 'tool: out of memory'; for i in 1 2 3 4; do echo \"ok $i - case $i\"; done; echo 'not ok 5 - sorts'; exit 1",
+            ..ROW
+        },
+        Row {
+            name: "a compiler's own message about a killed variable",
+            expected: Refused("builder"),
+            builder: "echo \"a.c:6:7: error: variable 'killed' set but not used [-Werror]\"; exit 1",
+            ..ROW
+        },
         // ---- network ----
         Row {
             name: "a name that does not resolve",
-            expected: Built("transient"),
+            expected: Doubtful("builder"),
             builder: "echo '< /dev/tcp/no-such-host.invalid/80' > script; /bin/bash script || exit 1",
             ..ROW
         },
         Row {
             name: "a connection that is refused",
-            expected: Built("transient"),
+            expected: Doubtful("builder"),
             builder: "echo '< /dev/tcp/127.0.0.1/1' > script; /bin/bash script || exit 1",
             ..ROW
         },
@@ -282,11 +336,12 @@ fn rows() -> Vec<Row> {
         Row {
             name: "no output, and a child was killed",
             expected: Built("transient"),
-            builder: "/bin/sh -c 'kill -9 $$'; exit 0",
+            builder: "echo 'sleep 9 & kill -9 $!; wait $!' > script; /bin/bash script; exit 0",
             status: 1,
             ..ROW
         },
         // ---- not the builder's ----
+        Row { name: "a pipe as output", expected: Built("other"), builder: "mkfifo $out; exit 0", status: 1, ..ROW },
         Row {
             name: "negativeCache = false",
             expected: Built("other"),
@@ -465,13 +520,34 @@ fn play(row: &Row) {
     let records = nix.records();
     let classes: Vec<&str> = records.iter().filter_map(|record| record["class"].as_str()).collect();
     match row.expected {
-        Refused(class) => assert_eq!(classes, [class], "recorded: {first}"),
+        Refused(class) | Doubtful(class) => {
+            assert_eq!(classes, [class], "recorded: {first}");
+            let doubtful = matches!(row.expected, Doubtful(_));
+            assert_eq!(records[0]["doubtful"], doubtful, "recorded: {first}");
+            assert_eq!(first.stderr.contains("is doubtful, so it counts once"), doubtful, "said: {first}");
+        }
         Built(class) => {
             assert!(classes.is_empty(), "recorded as {classes:?}: {first}");
             let reason = first.stderr.lines().find(|line| line.contains("is not recorded: "));
             assert!(reason.is_some_and(|line| line.contains(&format!("(class '{class}')"))), "the reason: {first}");
         }
         Unseen => assert!(classes.is_empty(), "recorded as {classes:?}: {first}"),
+    }
+
+    if let Doubtful(_) = row.expected {
+        // The same once more, and a third time.
+        let second = nix.run(&format!("{BUILD} 2>&1"));
+        assert!(!second.stdout.contains(REFUSED) && nix.runs("x") > runs, "refused after one doubtful failure: {second}");
+        let runs = nix.runs("x");
+        let third = nix.run(&format!("{BUILD} 2>&1"));
+        assert!(third.stdout.contains(REFUSED), "not refused after two: {third}");
+        assert_eq!((third.status, nix.runs("x")), (row.status, runs), "refused: {third}");
+        // A success ends it.
+        std::fs::remove_file(nix.path("runs").join(CAUSE)).expect("the cause");
+        let succeeded = nix.run(&format!("{BUILD} --option negative-cache-retry true 2>&1"));
+        assert_eq!(succeeded.status, 0, "built: {succeeded}");
+        assert!(nix.records().is_empty(), "it is history: {succeeded}");
+        return;
     }
 
     // The same once more, but what made it fail is gone.
@@ -482,7 +558,7 @@ fn play(row: &Row) {
             assert!(ran.stdout.contains(REFUSED), "not refused: {ran}");
             assert_eq!((ran.status, nix.runs("x")), (row.status, runs), "refused: {ran}");
         }
-        Built(_) | Unseen => {
+        Built(_) | Doubtful(_) | Unseen => {
             assert!(!ran.stdout.contains(REFUSED), "refused wrongly: {ran}");
             assert_eq!(ran.status, 0, "built: {ran}");
         }
@@ -752,6 +828,7 @@ impl From<Row> for Line {
     fn from(row: Row) -> Line {
         let (class, next) = match row.expected {
             Refused(class) => (class, "refused"),
+            Doubtful(class) => (class, "doubtful"),
             Built(class) => (class, "built"),
             Unseen => ("", "built"),
         };

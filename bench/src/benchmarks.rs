@@ -21,6 +21,7 @@ pub fn all(arguments: &RunArguments) -> Result<Vec<Row>> {
     load(&mut bench)?;
     nothing_to_do(&mut bench)?;
     builds(&mut bench)?;
+    logs(&mut bench)?;
     requests(&mut bench)?;
     connection(&mut bench)?;
     consult(&mut bench)?;
@@ -271,6 +272,98 @@ fn builds(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
+/// What a builder prints, for how much of it, and how much longer it may take.
+const LOGS: [(&str, &str, u32, f64); 3] = [
+    (
+        "log, 100 MB in lines of 80",
+        "/usr/bin/yes $line$line$line$line$line$line$line$line | /usr/bin/head -c @",
+        100_000_000,
+        1.02,
+    ),
+    ("log, 1 M short lines", "/usr/bin/yes line | /usr/bin/head -n @", 1_000_000, 1.10),
+    ("log, one line of 300 MB", "/usr/bin/head -c @ /dev/zero | /usr/bin/tr '\\\\0' x", 300_000_000, 1.02),
+];
+
+/// Builds that print much and then give up, which nothing is recorded of: the error quotes the last lines. With the plugin off
+/// the way and through a daemon that has it.
+fn logs(bench: &mut Bench<'_>) -> Result<()> {
+    let through = |name: &str| format!("{name}, daemon with the plugin");
+    let memory = |name: &str| format!("memory, {name}");
+    for (name, prints, size, most) in LOGS {
+        let (through, memory) =
+            (through(name), [memory(name), memory(&format!("{name}, client")), memory(&format!("{name}, daemon"))]);
+        if !bench.wants(&[name, &through, &memory[0], &memory[1], &memory[2]]) {
+            continue;
+        }
+        let size = if bench.arguments.short { size / 100 } else { size };
+        let prints = prints.replace('@', &size.to_string());
+        let script = format!("line=0123456789; {prints}; exit 75");
+        let (installation, derivations) =
+            settled(bench.arguments, "logs", &[&format!("drv \"prints-{size}\" \"{script}\" [ ]")])?;
+        // Nobody reads what is printed.
+        let realise = |with: &str| {
+            let line = format!("exec {with} nix-store --realise {} 2> /dev/null", derivations[0]);
+            format!("/bin/sh -c {}", shell_words::quote(&line))
+        };
+        let (on, stock) = (installation.with(Plugin::On, &[])?, installation.with(Plugin::Absent, &[])?);
+        if bench.wants(&[name]) {
+            let pair = Pair { statuses: [100, 100], ..pair(realise(&on), realise(&stock)) };
+            bench.compare(name, &installation, &pair, STOCK, Target::Ratio(most))?;
+        }
+        if bench.wants(&[&through]) {
+            let between = Between::start(&installation, (Plugin::On, Plugin::Absent), &[], &[])?;
+            let pair = Pair { statuses: [1, 1], ..pair(realise(&between.ours), realise(&between.theirs)) };
+            bench.compare(through, &installation, &pair, STOCK, Target::Ratio(most))?;
+        }
+        if bench.wants(&[&memory[0]]) {
+            peak(bench, &memory[0], &installation, &realise(&on), &realise(&stock))?;
+        }
+        if bench.wants(&[&memory[1], &memory[2]]) {
+            peaks_beside_a_daemon(bench, [&memory[1], &memory[2]], &installation, &derivations[0])?;
+        }
+    }
+    Ok(())
+}
+
+/// Compares the peaks of memory of a client and of a daemon, both with the plugin, with those of stock Nix.
+fn peaks_beside_a_daemon(
+    bench: &mut Bench<'_>,
+    names: [&str; 2],
+    installation: &Installation,
+    derivation: &str,
+) -> Result<()> {
+    let mebibytes = |plugin| -> Result<[f64; 2]> {
+        let with = installation.with(plugin, &[])?;
+        let time = "/usr/bin/time --quiet --format=%M --output";
+        // A daemon must not take itself for a client; what its processes took counts when it has waited for them.
+        let line = format!(
+            "rm -f socket; {time} peak-daemon {with} nix-daemon 2> /dev/null & \
+             for i in $(seq 200); do [ -S socket ] && break; sleep 0.05; done; \
+             {time} peak-client {with} NIX_REMOTE=daemon nix-store --realise {derivation} 2> /dev/null; status=$?; \
+             sleep 1; pkill -P $!; wait; [ $status = 1 ] && cat peak-client peak-daemon"
+        );
+        let peaks = installation.output(&line)?;
+        let mut kibibytes = peaks.lines().filter_map(|line| line.trim().parse::<f64>().ok());
+        match (kibibytes.next(), kibibytes.next()) {
+            (Some(client), Some(daemon)) => Ok([client / 1024.0, daemon / 1024.0]),
+            _ => Err(format!("no peaks of memory: {peaks}").into()),
+        }
+    };
+    let rounds = if bench.arguments.short { 1 } else { 5 };
+    let mut samples = [Samples::default(), Samples::default()];
+    for _ in 0..rounds {
+        let (ours, theirs) = (mebibytes(Plugin::On)?, mebibytes(Plugin::Absent)?);
+        for (place, samples) in samples.iter_mut().enumerate() {
+            samples.ours.push(ours[place]);
+            samples.theirs.push(theirs[place]);
+        }
+    }
+    for (name, samples) in names.into_iter().zip(samples) {
+        bench.push(memory_row(name, samples)?);
+    }
+    Ok(())
+}
+
 /// Requests for large closures of which nothing is built yet.
 fn requests(bench: &mut Bench<'_>) -> Result<()> {
     let first = "large request, first of 10,000 builders starts";
@@ -370,19 +463,22 @@ fn peak(bench: &mut Bench<'_>, name: &str, installation: &Installation, ours: &s
         samples.ours.push(mebibytes(ours)?);
         samples.theirs.push(mebibytes(theirs)?);
     }
-    let result = samples.difference()?;
-    let target = Target::More(4.0);
-    bench.push(Row {
+    bench.push(memory_row(name, samples)?);
+    Ok(())
+}
+
+/// A row of what was measured in MiB.
+fn memory_row(name: &str, samples: Samples) -> Result<Row> {
+    Ok(Row {
         benchmark: name.to_owned(),
         unit: "MiB",
+        rounds: samples.ours.len(),
+        result: samples.difference()?,
         measured: Estimate::of(samples.ours)?.median,
         compared: Some(Estimate::of(samples.theirs)?.median),
         with: STOCK,
-        rounds,
-        result,
-        target,
-    });
-    Ok(())
+        target: Target::More(4.0),
+    })
 }
 
 /// Requests over one open connection: the time of many, less that of one.

@@ -421,6 +421,57 @@ fn says_output_rejected(evidence: &Evidence<'_>, sentence: &str) -> bool {
             .any(|path| evidence.outputs.iter().any(|output| output.as_str() == path))
 }
 
+/// What Nix says of a derivation that failed although its builder did not: that it could not be started, or what it made
+/// could not be read.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Unbuilt {
+    /// The derivations that Nix names, as it prints them.
+    pub derivations: Vec<String>,
+    /// Why the failure is not recorded. None if another failure is to blame: that of a dependency, or a known one.
+    pub reason: Option<String>,
+}
+
+/// Reads an error that Nix reports of a derivation which was not judged. Store paths begin with `store_dir`.
+pub fn unbuilt(message: &str, store_dir: &str) -> Unbuilt {
+    let mut lines = message.lines().map(|line| printable(line.as_bytes()));
+    let first = lines.next().unwrap_or_default();
+    let first = first.strip_prefix("error: ").unwrap_or(&first);
+    let (named, sentence) = if first.starts_with("Cannot build '") {
+        let second = lines.next().unwrap_or_default();
+        let sentence = second.trim().trim_start_matches("Reason: ").to_owned();
+        (first.to_owned(), sentence)
+    } else {
+        (first.to_owned(), first.to_owned())
+    };
+    let count = sentence.trim_start_matches(|c: char| c.is_ascii_digit());
+    let dependency = count.len() < sentence.len() && count.starts_with(" dependenc");
+    let refused = sentence.contains("is not built again: it failed");
+    // A line can be as long as a log.
+    let end = sentence.floor_char_boundary(LONGEST_REASON);
+    let sentence = sentence[..end].trim_end_matches(['.', ':', ' ']);
+    let said = !sentence.is_empty() && !dependency && !refused;
+    Unbuilt {
+        derivations: derivations_in(&named, store_dir),
+        reason: said.then(|| format!("{}: {sentence}", Reason::NotTheBuilder)),
+    }
+}
+
+/// How much of what Nix says is quoted in a reason, in bytes.
+const LONGEST_REASON: usize = 300;
+
+/// The paths of derivations in a text, in their order.
+fn derivations_in(text: &str, store_dir: &str) -> Vec<String> {
+    // `checkName` (path.cc).
+    let in_name = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);
+    let start = format!("{store_dir}/");
+    let path = |(place, _): (usize, &str)| {
+        let name = &text[place + start.len()..];
+        let name = &name[..name.find(|c| !in_name(c)).unwrap_or(name.len())];
+        name.ends_with(".drv").then(|| format!("{start}{name}"))
+    };
+    text.match_indices(&start).filter_map(path).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -542,6 +593,40 @@ mod tests {
         for (message, expected) in table {
             assert_eq!(judged(Status::PermanentFailure, &message, |_| ()), expected, "{message}");
         }
+    }
+
+    #[test]
+    fn what_nix_says_of_what_it_did_not_build() {
+        let (other_system, features) = ("a 'mips-linux' with features {} is required to build", "but I am a 'x'");
+        let reason = |said: &str| Some(format!("the builder did not fail: {said}"));
+        let table = [
+            (
+                format!("{other_system} '\x1b[35;1m{DRV}\x1b[0m', {features}"),
+                1,
+                reason(&format!("{other_system} '{DRV}', {features}")),
+            ),
+            (
+                format!("error: Cannot build '{DRV}'.\n       Reason: required system or feature not available\nmore"),
+                1,
+                reason("required system or feature not available"),
+            ),
+            (
+                format!("file '{OUT}' has an unsupported type"),
+                0,
+                reason(&format!("file '{OUT}' has an unsupported type")),
+            ),
+            (format!("2 dependencies of derivation '{DRV}' failed to build"), 1, None),
+            (format!("Cannot build '{DRV}'.\nReason: 1 dependency failed."), 1, None),
+            (format!("'{DRV}' is not built again: it failed 4 minutes ago"), 1, None),
+            (format!("Cannot build '{DRV}'.\nIt is not built again: it failed just now"), 1, None),
+            (String::new(), 0, None),
+        ];
+        for (message, named, reason) in table {
+            let expected = Unbuilt { derivations: vec![DRV.to_owned(); named], reason };
+            assert_eq!(unbuilt(&message, "/nix/store"), expected, "{message}");
+        }
+        let long = unbuilt(&"é".repeat(1_000_000), "/nix/store").reason.unwrap();
+        assert!(long.len() < 400, "{long}");
     }
 
     #[test]

@@ -139,6 +139,27 @@ static auto errorOf(Goal & goal)
 #endif
 }
 
+std::optional<std::pair<StorePath, std::string>> errorOfRequest(Goal & goal)
+{
+    auto error = goal.exitCode == Goal::ecBusy ? nullptr : errorOf(goal);
+    if (!error || dynamic_cast<UnbuiltGoal *>(&goal))
+        return std::nullopt;
+    auto derivation = [&]() -> std::optional<StorePath> {
+#if NIX_AT_LEAST(2, 31)
+        if (auto request = dynamic_cast<DerivationTrampolineGoal *>(&goal))
+            if (auto path = std::get_if<SingleDerivedPath::Opaque>(&request->drvReq->raw()))
+                return path->path;
+#else
+        if (auto request = dynamic_cast<DerivationGoal *>(&goal))
+            return request->drvPath;
+#endif
+        return std::nullopt;
+    }();
+    if (!derivation)
+        return std::nullopt;
+    return std::pair(*derivation, excerpt(error->info().msg.str()));
+}
+
 std::exception_ptr failureOf(Store & store, const std::vector<Requested> & requested, unsigned int status)
 {
     /* In the order of the goals and each goal once, as in the set of goals that Nix goes through. */

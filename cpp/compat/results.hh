@@ -15,6 +15,10 @@ std::string errorMessage(const nix::BuildResult & result);
 /* The same, as an excerpt (`excerpt` in messages.hh). */
 std::string errorExcerpt(const nix::BuildResult & result);
 
+/* The derivation that the goal of a request stands for, and an excerpt of the error that it ended with. Nothing if it stands for
+   something else, has no error, or was refused. */
+std::optional<std::pair<nix::StorePath, std::string>> errorOfRequest(nix::Goal & goal);
+
 /* A request and its goal; no goal stands for one that was never started. */
 struct Requested
 {

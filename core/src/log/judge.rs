@@ -402,9 +402,11 @@ fn read(bytes: &[u8]) -> Reading {
         reading.line = kept(&line.whole);
         return reading;
     }
+    reading.cause = said.cause || is_diagnostic(message);
     // A list of the tests that failed adds nothing to what was said of each.
-    let listed = message.starts_with("FAILED ") || message.starts_with("ERROR ");
-    reading.cause = (said.cause || is_diagnostic(message)) && !listed;
+    if message.starts_with("FAILED ") || message.starts_with("ERROR ") {
+        return Reading { cause: false, objection: None, ..reading };
+    }
     // A test that wants it, or a second try: the line says nothing of this failure.
     if said.strong.contains(&Tells::Answer) && said.expectation {
         // A checksum that is another one than it should be.
