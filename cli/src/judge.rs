@@ -33,7 +33,7 @@ pub fn judge_log(arguments: &JudgeArguments, out: &mut impl Write) -> Result<(),
             writeln!(out, "decided by: {}", line.text())?;
         }
         Judgement::Ignore(class, reason) => writeln!(out, "not recorded: {reason} (class '{class}')")?,
-        Judgement::Succeeded => writeln!(out, "it succeeded")?,
+        Judgement::Succeeded => {}
     }
     for Weighed { line, weight } in log.evidence(facts) {
         let weight = match weight {

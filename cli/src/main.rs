@@ -29,7 +29,7 @@ use nix_negative_cache_core::record::{FailureSummary, Summarised};
 use nix_negative_cache_core::settings::Settings;
 
 use args::{
-    Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, JudgeArguments, ListArguments, RetryArguments,
+    Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, RetryArguments,
     SettingsArguments, ShimCommand, ShowArguments,
 };
 use judge::judge_log;
