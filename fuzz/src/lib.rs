@@ -1,5 +1,6 @@
 //! What the fuzz targets share.
 
+use nix_negative_cache_core::log::judge::LogJudge;
 use nix_negative_cache_core::log::tail::{LogTail, turns_text};
 
 /// Takes `N` bytes from the start, zeros where there are none.
@@ -22,6 +23,13 @@ pub fn log_tail(log: &[u8]) -> String {
     let mut tail = LogTail::default();
     log.split(|byte| *byte == b'\n').for_each(|line| tail.push(line));
     tail.text()
+}
+
+/// A log as it is judged.
+pub fn log_judge(log: &[u8]) -> LogJudge {
+    let mut judge = LogJudge::default();
+    log.split(|byte| *byte == b'\n').for_each(|line| judge.line(line));
+    judge
 }
 
 /// Fails if `text` has a character that a terminal could obey, other than tab and newline.

@@ -10,11 +10,12 @@ use nix_negative_cache_core::log::tail::printable;
 use nix_negative_cache_core::machine::Shortage;
 use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_core::store_path::DerivationPath;
-use nix_negative_cache_fuzz::{assert_plain, log_tail, take};
+use nix_negative_cache_core::store_path::OutputPath;
+use nix_negative_cache_fuzz::{assert_plain, log_judge, take};
 
 const DRV: &str = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
 // So that seeds can begin with a digit: '0' is the first one.
-const STATUS: [Status; 7] = [
+const STATUS: [Status; 8] = [
     Status::PermanentFailure,
     Status::Built,
     Status::TimedOut,
@@ -22,15 +23,18 @@ const STATUS: [Status; 7] = [
     Status::TransientFailure,
     Status::Other,
     Status::Reported,
+    Status::OutputRejected,
 ];
+const OUT: &str = "/nix/store/2bkmr3zjd3xq9pgnhmsp2s4j2ndyk3dj-x";
 
 fuzz_target!(|data: &[u8]| {
     let mut data = data;
     let [status, flags, more, shortage, transient] = take(&mut data);
     let mut parts: Vec<&[u8]> = data.split(|byte| *byte == 0).collect();
-    let log = log_tail(parts.pop().unwrap_or_default());
+    let log = log_judge(parts.pop().unwrap_or_default());
     let messages: Vec<String> = parts.iter().map(|part| String::from_utf8_lossy(part).replace('@', DRV)).collect();
     let derivation = DerivationPath::from(DRV);
+    let outputs = [OutputPath::from(OUT)];
     // All clear with zeros, or with the digits that seeds begin with.
     let flag = |byte: u8, bit: u8| byte & (1 << bit) != 0 && byte != b'0';
     let evidence = Evidence {
@@ -42,11 +46,12 @@ fuzz_target!(|data: &[u8]| {
         impure: flag(flags, 1),
         builtin: flag(flags, 2),
         machine: flag(flags, 3).then_some("ssh://b"),
-        outputs_known: !flag(flags, 4),
+        outputs: if flag(flags, 4) { &[] } else { &outputs },
         normal_mode: !flag(flags, 5),
         interrupted: flag(flags, 6),
         recursive: flag(flags, 7),
         opted_out: flag(more, 0),
+        sandboxed: flag(more, 3).then(|| flag(more, 4)),
         shortage: match shortage {
             1 => Some(Shortage::OutOfMemory),
             2 => Some(Shortage::MemoryPressure),
@@ -66,19 +71,21 @@ fuzz_target!(|data: &[u8]| {
     match &judgement {
         Judgement::Succeeded => (),
         Judgement::Ignore(_, reason) => assert_plain(&reason.to_string()),
-        Judgement::Record(class, code) => {
+        Judgement::Record(class, code, doubtful) => {
+            doubtful.iter().for_each(|line| assert_plain(&line.text()));
             assert!(settings.records(*class));
             assert!(evidence.status != Status::Other || evidence.machine.is_some());
+            let output = *class == Class::Output;
             assert!(evidence.shortage.is_none());
-            assert!(evidence.normal_mode && evidence.outputs_known);
+            assert!(evidence.normal_mode && !evidence.outputs.is_empty());
             let out = [evidence.interrupted, evidence.impure, evidence.recursive, evidence.opted_out];
             assert!(!out.contains(&true));
             let limit = matches!(class, Class::Timeout | Class::Silence | Class::LogLimit);
-            assert_eq!(code.is_none(), limit);
-            assert_eq!(*class == Class::Fetch, !limit && (evidence.fixed_output || evidence.builtin));
+            assert_eq!(code.is_none(), limit || output);
+            assert_eq!(*class == Class::Fetch, !limit && !output && (evidence.fixed_output || evidence.builtin));
             if let Some(code) = code {
                 // What exit(3) can say, but for success and for what a shell says of signals.
-                assert!(matches!(code, 1..=128 | 193..=255), "exit code {code}");
+                assert!(matches!(code, 1..=128 | 132..=134 | 136 | 139 | 159 | 193..=255), "exit code {code}");
                 assert_ne!(*code, i32::from(transient));
                 assert!(messages.iter().any(|message| is_code_of_the_builder(message, *code)), "{messages:?}");
             }
