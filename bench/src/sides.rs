@@ -11,6 +11,7 @@ use nix_negative_cache_core::belief::Belief;
 use nix_negative_cache_core::database::Database;
 use nix_negative_cache_core::database::place::Audience;
 use nix_negative_cache_core::environment::Comparison;
+use nix_negative_cache_core::log::judge::LogJudge;
 use nix_negative_cache_core::record::FailureRecord;
 use nix_negative_cache_core::settings::Settings;
 use rusqlite::{Connection, OptionalExtension, params};
@@ -38,6 +39,8 @@ pub enum Side {
     ConsultOnce { database: PathBuf, paths: PathBuf, times: u32 },
     /// Records so many failures in a database that is open.
     RecordTimes { database: PathBuf, times: u32 },
+    /// Judges a thousand lines of a log, so often.
+    JudgeLines { times: u32 },
     /// Asks a daemon so often for what it refuses.
     Ask { socket: PathBuf, derivation: String, times: u32 },
 }
@@ -54,6 +57,10 @@ impl Side {
             Side::Fixture { folder } => fixture(folder),
             Side::ConsultOnce { database, paths, times } => consult_open(&open(database)?, &read_paths(paths)?, *times),
             Side::RecordTimes { database, times } => record_times(&mut open(database)?, *times),
+            Side::JudgeLines { times } => {
+                judge_lines(*times);
+                Ok(())
+            }
             Side::Ask { socket, derivation, times } => daemon::ask(socket, derivation, *times),
         }
     }
@@ -141,6 +148,16 @@ fn query(database: &Path, paths: &Path, times: u32) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Judges lines of 80 characters that say nothing, as most lines of builds do.
+fn judge_lines(times: u32) {
+    const LINE: &[u8] = b"gcc -DHAVE_CONFIG_H -I. -I.. -Iinclude -g -O2 -c -o src/hqueue/x.o src/hqueue.c ";
+    let mut log = LogJudge::default();
+    for _ in 0..times * 1000 {
+        log.line(black_box(LINE));
+    }
+    black_box(&log);
 }
 
 /// A failure of its own for each number, like the first one of the database.

@@ -331,3 +331,140 @@ impl LogJudge {
         if telling.is_empty() { identity(last.iter().map(|(_, reading)| reading.line.as_str())) } else { identity(telling) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::log::lines::Lines;
+
+    fn judged(log: &str) -> LogJudge {
+        let mut judge = LogJudge::default();
+        log.lines().for_each(|line| judge.line(line.as_bytes()));
+        judge
+    }
+
+    fn word(log: &str, sandboxed: Option<bool>, fixed_output: bool) -> &'static str {
+        match judged(log).verdict(Facts { sandboxed, fixed_output }) {
+            LogVerdict::Clear => "clear",
+            LogVerdict::Doubtful(_) => "doubtful",
+            LogVerdict::Transient(_) => "transient",
+        }
+    }
+
+    #[test]
+    fn where_evidence_counts() {
+        let noise = "gcc -O2 -c -o src/x.o src/x.c\nsrc/x.c: In function 'main':\n".repeat(200);
+        let killed = "g++: fatal error: Killed signal terminated program cc1plus\n";
+        let table = [
+            (format!("{killed}{noise}make: *** [Makefile:1: all] Error 2"), "transient"),
+            (format!("{noise}{noise}tool: out of memory"), "transient"),
+            ("java.lang.OutOfMemoryError: Java heap space".to_owned(), "doubtful"),
+            (format!("{killed}{noise}x.c:3:1: error: unknown type name 'x'"), "doubtful"),
+            ("tool: out of memory\nok 1 - a\nok 2 - b\nok 3 - c\nnot ok 4 - d".to_owned(), "doubtful"),
+            ("tool: out of memory\nok 1 - out of memory is reported\nnot ok 2 - d".to_owned(), "clear"),
+            ("    kill(pid, SIGKILL);\nchild exited with signal 9\nFAIL: x".to_owned(), "clear"),
+            ("+ ulimit -n 6\nsort: open failed: Too many open files".to_owned(), "doubtful"),
+            ("memory allocation of 9223372036854775807 bytes failed".to_owned(), "clear"),
+            ("mkdir: cannot create directory '/homeless-shelter': Read-only file system".to_owned(), "clear"),
+            ("mkdir: cannot create directory 'x': Read-only file system".to_owned(), "transient"),
+            (noise.clone(), "clear"),
+            (String::new(), "clear"),
+        ];
+        for (log, expected) in table {
+            assert_eq!(word(&log, None, false), expected, "{log}");
+        }
+    }
+
+    #[test]
+    fn what_the_network_says() {
+        let reset = "curl: (56) Recv failure: Connection reset by peer";
+        let resolve = "curl: (6) Could not resolve host: example.invalid";
+        let missing = "curl: (22) The requested URL returned error: 404";
+        let local = "curl: (7) Failed to connect to localhost port 80: Connection refused";
+        let far = format!("{reset}\n{}", "linked the program\n".repeat(30));
+        // In a sandbox; without one; where it is not known; of a download.
+        for (log, expected) in [
+            (reset, ["clear", "transient", "transient", "transient"]),
+            (resolve, ["clear", "doubtful", "doubtful", "transient"]),
+            (missing, ["clear", "doubtful", "doubtful", "clear"]),
+            (local, ["clear"; 4]),
+            (far.as_str(), ["clear"; 4]),
+        ] {
+            let facts = [(Some(true), false), (Some(false), false), (None, false), (None, true)];
+            assert_eq!(facts.map(|(sandboxed, fixed_output)| word(log, sandboxed, fixed_output)), expected, "{log}");
+        }
+        let port = "server: bind: Address already in use";
+        assert_eq!([Some(true), None].map(|sandboxed| word(port, sandboxed, false)), ["doubtful", "transient"]);
+    }
+
+    #[test]
+    fn the_line_that_decides() {
+        let LogVerdict::Transient(line) = judged("working\n[12:00:01] \x1b[31mcc1: out of memory\x1b[0m\nmake: *** [all] Error 1\n")
+            .verdict(Facts::default())
+        else {
+            panic!("not transient")
+        };
+        assert_eq!(line.text(), "out of memory, in line 2 of 3: cc1: out of memory");
+        let LogVerdict::Doubtful(line) = judged("tool: out of memory\nexpected 1, got 2").verdict(Facts::default()) else {
+            panic!("not doubtful")
+        };
+        assert_eq!(line.against.as_deref(), Some("a test expects it: expected 1, got 2"));
+    }
+
+    #[test]
+    fn translations_in_the_last_lines() {
+        assert_eq!(word("cp: scrittura di 'x': Spazio esaurito sul device", None, false), "transient");
+        assert_eq!(word("make: *** [Makefile:1: x] 強制終了", None, false), "transient");
+    }
+
+    fn any_line() -> impl Strategy<Value = String> {
+        prop_oneof![
+            "[ -~]{0,60}",
+            prop::sample::select(vec![
+                "cc1: out of memory".to_owned(),
+                "Killed".to_owned(),
+                "ok 1 - killed".to_owned(),
+                "expected Killed".to_owned(),
+                "x.c:1:2: error: no".to_owned(),
+                "curl: (6) Could not resolve host: x".to_owned(),
+                "cp: Auf dem Gerät ist kein Speicherplatz mehr verfügbar".to_owned(),
+            ]),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn pieces_do_not_matter(lines in prop::collection::vec(any_line(), 0..40), size in 1..50usize) {
+            let text = lines.join("\n");
+            let (mut log, mut splitter) = (LogJudge::default(), Lines::default());
+            text.as_bytes().chunks(size).for_each(|piece| splitter.push(piece, |line| log.line(line)));
+            splitter.finish(|line| log.line(line));
+            let whole = judged(&text);
+            prop_assert_eq!(log.verdict(Facts::default()), whole.verdict(Facts::default()));
+            prop_assert_eq!(log.identity(), whole.identity());
+        }
+
+        #[test]
+        fn memory_does_not_grow(lines in prop::collection::vec(any_line(), 1..20), times in 1..200usize) {
+            let mut log = LogJudge::default();
+            for _ in 0..times {
+                lines.iter().for_each(|line| log.line(line.as_bytes()));
+            }
+            prop_assert!(log.first.len() <= PIECES && log.last.len() <= PIECES && log.objections.len() <= OBJECTIONS);
+            let kept: usize = log.first.iter().chain(&log.last).map(|piece| piece.line.len()).sum();
+            prop_assert!(kept <= 2 * PIECES * 300);
+        }
+
+        #[test]
+        fn any_bytes_can_be_judged(log in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..200), 0..40)) {
+            let mut judge = LogJudge::default();
+            log.iter().for_each(|line| judge.line(line));
+            for sandboxed in [None, Some(true)] {
+                judge.verdict(Facts { sandboxed, fixed_output: false });
+            }
+            judge.identity();
+        }
+    }
+}
