@@ -310,3 +310,58 @@ fn help_completions_and_closed_pipes() {
     nix.run("$COMPANION list | true").exits(0).does_not_say("panicked");
     nix.run("$COMPANION list --json > /dev/full").exits(1).says("cannot write the output");
 }
+
+#[test]
+fn judge_says_what_is_made_of_a_log() {
+    let nix = Scratch::new();
+    nix.write("work/killed", "working\ng++: fatal error: Killed signal terminated program cc1plus\nmake: *** [all] Error 2\n");
+    nix.run("$COMPANION judge killed").exits(0).prints(
+        "not recorded: the log tells of something it ran was killed, in line 2 of 3: g++: fatal error: Killed signal terminated \
+         program cc1plus (class 'transient')\n\
+         strong evidence: something it ran was killed, in line 2 of 3: g++: fatal error: Killed signal terminated program cc1plus",
+    );
+    nix.run("echo 'tool: out of memory\nexpected 1, got 2' | $COMPANION judge")
+        .exits(0)
+        .prints_part("doubtful: recorded with the class 'builder', and believed once the same failure has come twice in a row")
+        .prints_part("against it: a test expects it: expected 1, got 2");
+    nix.run("echo 'test 17 failed' | $COMPANION judge --exit-code 3").exits(0).prints("clear: recorded with the class 'builder', and believed at once");
+    nix.run("echo Killed | $COMPANION judge --exit-code 137").exits(0).prints_part("a signal ended the builder");
+    let resolve = "echo 'curl: (6) Could not resolve host: x' | $COMPANION judge";
+    nix.run(&format!("{resolve} --sandbox")).exits(0).prints_part("clear: ");
+    nix.run(resolve).exits(0).prints_part("doubtful: ");
+    nix.run(&format!("{resolve} --fixed-output")).exits(0).prints_part("not recorded: ");
+    nix.run("$COMPANION judge no-such-file").exits(1).says("cannot read the log 'no-such-file': ");
+    nix.run("$COMPANION judge --exit-code 0").exits(2).says("--exit-code");
+    nix.run("head -c 30M /dev/zero | tr '\\0' x | $COMPANION judge").exits(0).prints_part("clear: ");
+}
+
+#[test]
+fn what_decided_about_a_doubtful_failure() {
+    let nix = Scratch::new();
+    nix.expression(r#"drv "x" "echo working; echo 'java.lang.OutOfMemoryError: Java heap space'; exit 1" { }"#);
+    nix.run("nix-build -v").exits(100).says("is doubtful, so it counts once the same has come twice in a row: the log tells of out of memory, in line 2 of 2");
+    let drv = drv(&nix, "x");
+    let decided = "out of memory, in line 2 of 2: java.lang.OutOfMemoryError: Java heap space";
+    for command in ["explain", "show"] {
+        nix.run(&format!("$COMPANION {command} {drv}")).exits(0).prints_part(decided);
+    }
+    nix.run("$COMPANION list").exits(0).prints_part("builder (1), doubtful").prints_part("not now: doubtful");
+    nix.run(&format!("$COMPANION explain {drv}")).exits(0).prints_part("So it would be built.");
+    nix.run("nix-build").exits(100).does_not_say(nix_negative_cache_tests::REFUSED);
+    nix.run("nix-build").exits(100).says(nix_negative_cache_tests::REFUSED);
+    nix.run(&format!("$COMPANION explain {drv}")).exits(0).prints_part("So it would be refused.");
+}
+
+#[test]
+fn another_doubtful_failure_settles_nothing() {
+    let nix = Scratch::new();
+    let said = nix.path("said").display().to_string();
+    nix.expression(&format!(r#"drv "x" "cat {said}; exit 1" {{ }}"#));
+    for line in ["java.lang.OutOfMemoryError: Java heap space", "java.lang.OutOfMemoryError: Metaspace"] {
+        nix.write("said", line);
+        nix.run("nix-build").exits(100).does_not_say(nix_negative_cache_tests::REFUSED);
+    }
+    nix.run("nix-build").exits(100).does_not_say(nix_negative_cache_tests::REFUSED);
+    nix.run("nix-build").exits(100).says(nix_negative_cache_tests::REFUSED);
+    assert_eq!(nix.runs("x"), 3);
+}

@@ -116,6 +116,22 @@ fn eight_requests_build_until_there_are_enough_failures() {
     ran.prints("8 100").says_times(REFUSED, 5);
 }
 
+/// A process that was waiting when a doubtful failure happened builds it, as nobody knows whether it would fail again; but it meets the
+/// machine in the state in which the first one did, so that its failure is no second one.
+#[test]
+fn waiting_is_no_second_attempt_at_a_doubtful_failure() {
+    let nix = impatient();
+    nix.expression(r#"drv "slow" "sleep 2; echo 'java.lang.OutOfMemoryError: Java heap space'; exit 3" { }"#);
+    let ran = nix.run("nix-build --no-out-link & sleep 1; nix-build --no-out-link; wait");
+    assert_eq!(nix.runs("slow"), 2, "{ran}");
+    ran.does_not_say(REFUSED).says("waiting for lock on");
+    // The next request is a second attempt, and settles it.
+    nix.run("nix-build --no-out-link").exits(100).does_not_say(REFUSED);
+    assert_eq!(nix.runs("slow"), 3);
+    nix.run("nix-build --no-out-link").exits(100).says(REFUSED);
+    assert_eq!(nix.runs("slow"), 3);
+}
+
 /// Nobody knows why a Nix without the plugin did not build it.
 #[test]
 fn the_first_has_no_plugin() {

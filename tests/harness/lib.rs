@@ -347,6 +347,13 @@ impl Ran {
         self
     }
 
+    /// Fails unless it printed the text, among others.
+    #[track_caller]
+    pub fn prints_part(self, text: &str) -> Ran {
+        assert!(self.stdout.contains(text), "does not print {text:?}: {self}");
+        self
+    }
+
     /// Asserts what is on standard output, but for white space around it.
     #[track_caller]
     pub fn prints(self, text: &str) -> Ran {
