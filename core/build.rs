@@ -68,7 +68,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             table[(state + 1) * width + class] = column[state] * width;
         }
     }
-    let mut code = format!("const START: u16 = {width};\nstatic CLASSES: [u8; 256] = {class_of:?};\n");
+    let mut code = format!("const START: u16 = {width};\nstatic CLASSES: [u16; 256] = {class_of:?};\n");
     writeln!(code, "static STATES: [u16; {ENTRIES}] = {table:?};")?;
     fs::write(format!("{}/triggers.rs", env::var("OUT_DIR")?), code)?;
     Ok(())

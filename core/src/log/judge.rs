@@ -218,7 +218,9 @@ impl LogJudge {
     /// Adds what speaks against a piece of evidence in the lines around it that were read so far.
     fn consider_neighbours(&self, piece: &mut Piece) {
         for objection in self.objections.iter().chain(&self.cause) {
-            if piece.number.abs_diff(objection.number) <= NEAR && piece.number != objection.number {
+            // A compiler that crashes only sometimes names its crash as well.
+            let crash = piece.tells == Tells::Hardware && objection.cause;
+            if !crash && piece.number.abs_diff(objection.number) <= NEAR && piece.number != objection.number {
                 piece.object(objection);
             }
         }

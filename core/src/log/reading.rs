@@ -64,6 +64,12 @@ pub fn read(bytes: &[u8]) -> Reading {
     let mut reading = Reading { shape: line.shape, strong: None, weak: None, objection: None, cause: false, line: kept(message) };
     if matches!(reading.shape, Shape::Passed | Shape::Failed) {
         reading.line = kept(&line.whole);
+        // A test's name can be anything, but not its exit status.
+        let by_status = ["137", "143"].iter().any(|status| message.contains(status));
+        if reading.shape == Shape::Failed && by_status && signals::ended(message) == Some(Ended::Killed) {
+            reading.shape = Shape::Message;
+            reading.strong = Some(Tells::Killed);
+        }
         return reading;
     }
     if message.is_empty() {
@@ -125,7 +131,7 @@ pub fn read(bytes: &[u8]) -> Reading {
         reading.objection = None;
     }
     reading.weak = said.weak.iter().copied().find(|tells| !tells.is_network()).or(by_message.filter(|(_, weak)| *weak).map(|(tells, _)| tells));
-    if by_signal == Some(Ended::TerminatedByShell) {
+    if by_signal == Some(Ended::Terminated) {
         reading.weak = Some(Tells::Killed);
     }
     // What is evidence is no cause of its own.
@@ -150,7 +156,7 @@ fn of_system_message(line: &str, found: SystemMessage) -> Option<(Tells, bool)> 
         "EADDRINUSE" => (Tells::Port, false),
         "EAGAIN" => {
             let lower = lower();
-            let of_processes = ["fork", "thread", "clone", "spawn", "exec", "pool", "process", "make", "bash", "/sh"].iter().any(|word| lower.contains(word));
+            let of_processes = ["fork", "thread", "clone", "spawn", "exec", "pool", "process", "make", "bash", "/sh", "what():", "system_error", "worker", "libgomp"].iter().any(|word| lower.contains(word));
             (Tells::Processes, !of_processes)
         }
         "SIGKILL" | "SIGTERM" => {

@@ -37,9 +37,9 @@ const SIGNAL: [&str; 24] = [
 ];
 
 /// What comes before an exit status.
-const STATUS: [&str; 26] = [
+const STATUS: [&str; 28] = [
     "status", "code", "exit", "exited", "exitcode", "exit_code", "exitstatus", "exit_status", "exitfailure", "returned", "return", "returncode",
-    "retcode", "rc", "error", "value", "ret", "result", "with", "errorlevel", "returns", "exitvalue", "rv", "ended", "died", "failure",
+    "retcode", "rc", "error", "value", "ret", "result", "with", "errorlevel", "returns", "exitvalue", "rv", "ended", "died", "failure", "retval", "wstat",
 ];
 
 /// What happens to a process.
@@ -53,8 +53,8 @@ const FATES: [&str; 27] = [
 pub enum Ended {
     /// SIGKILL, or a tool of its own ended by SIGTERM.
     Killed,
-    /// SIGTERM in the words of a shell, as it says when a script ends what it started itself.
-    TerminatedByShell,
+    /// SIGTERM in the words of a shell or of the process itself, as when a script ends what it has started.
+    Terminated,
 }
 
 /// Whether `message` says that a process was ended so.
@@ -66,7 +66,7 @@ pub fn ended(message: &str) -> Option<Ended> {
     }
     match text {
         "killed" | "(killed" | "[killed" | "oom-killed" | "oomkilled" => return Some(Ended::Killed),
-        "terminated" => return Some(Ended::TerminatedByShell),
+        "terminated" => return Some(Ended::Terminated),
         _ => {}
     }
     let words = words(&lower);
@@ -89,7 +89,8 @@ pub fn ended(message: &str) -> Option<Ended> {
             }
             "sigkill" | "sigterm" => {
                 let fate = words.iter().any(|word| FATES.contains(&word.text) && !std::ptr::eq(word.text, words[place].text));
-                fate && !(word.text == "sigterm" && lower.contains("handler"))
+                // Some runners of tests put how one ended in front of its name.
+                (fate || place == 0) && !(word.text == "sigterm" && lower.contains("handler"))
             }
             "kill" | "term" => follows(1, &["signal"]) && !is(place + 1, &["handler", "handling"]),
             "killed" => is_killed(&lower, &words, place),
@@ -99,7 +100,10 @@ pub fn ended(message: &str) -> Option<Ended> {
             _ => false,
         };
         if found {
-            return Some(Ended::Killed);
+            // A server says so itself when a test ends it.
+            let itself = matches!(word.text, "sigterm" | "15" | "term")
+                && ["received", "caught", "handling", "graceful", "shutting", "shutdown", "exiting", "stopping"].iter().any(|said| lower.contains(said));
+            return Some(if itself { Ended::Terminated } else { Ended::Killed });
         }
     }
     None
@@ -125,7 +129,7 @@ fn is_killed(line: &str, words: &[Word<'_>], place: usize) -> bool {
                 })
         }
         (Some("was" | "been" | "got" | "is" | "process" | "child" | "subprocess" | "were" | "job" | "worker" | "compiler" | "linker" | "be"), _) => {
-            last || matches!(word.after, Some('.' | ',' | ';' | ')' | ':' | '!' | '\n')) || matches!(next, Some("because" | "due" | "or" | "in" | "before" | "while" | "unexpectedly" | "externally" | "abruptly" | "with" | "for" | "process" | "during" | "after"))
+            last || matches!(word.after, Some('.' | ',' | ';' | ')' | ':' | '!' | '*')) || matches!(next, Some("because" | "due" | "or" | "in" | "before" | "while" | "unexpectedly" | "externally" | "abruptly" | "with" | "for" | "process" | "during" | "after"))
         }
         // `*** [x] Killed`, `x: Killed`, `(Killed)`.
         // What Erlang calls a process that another one ended.
@@ -197,11 +201,17 @@ mod tests {
             "Memory cgroup out of memory: Killed process 812 (hog) total-vm:413212kB",
             "the worker was killed by the operating system",
             "exit status: 137",
+            "qemu: uncaught target signal 9 (Killed) - core dumped",
+            "SIGKILL [   9.512s] mycrate tests::x",
+            "12/60 Test  #12: big ...........Subprocess killed***Exception:   9.12 sec",
+            "xargs: sh: terminated by signal 9",
+            "The command '/bin/sh -c make' returned a non-zero code: 137",
             "signal 9",
         ] {
             assert_eq!(ended(line), Some(Ended::Killed), "{line}");
         }
-        assert_eq!(ended("Terminated"), Some(Ended::TerminatedByShell));
+        assert_eq!(ended("nginx: signal 15 (SIGTERM) received, exiting"), Some(Ended::Terminated));
+        assert_eq!(ended("Terminated"), Some(Ended::Terminated));
     }
 
     #[test]

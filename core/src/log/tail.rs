@@ -1,7 +1,5 @@
 //! The end of a build log, bounded while the build runs and made safe to show when it is over.
 
-use std::collections::VecDeque;
-
 use anstream::adapter::strip_bytes;
 
 /// How many lines a record keeps.
@@ -14,35 +12,43 @@ pub const MAX_BYTES: usize = 8 * 1024;
 /// The last lines of a log that is still being written.
 #[derive(Clone, Debug, Default)]
 pub struct LogTail {
-    lines: VecDeque<Vec<u8>>,
+    /// A ring: the oldest line is the one that is replaced next.
+    lines: Vec<Vec<u8>>,
+    next: usize,
 }
 
 impl LogTail {
     /// Adds a line, without its line end, in whatever encoding the builder chose.
     pub fn push(&mut self, line: &[u8]) {
-        let mut room =
-            if self.lines.len() == RECENT { self.lines.pop_front().unwrap_or_default() } else { Vec::new() };
-        room.clear();
         // Of a line longer than a record, its end says more than its start.
-        room.extend_from_slice(&line[line.len().saturating_sub(MAX_BYTES)..]);
-        self.lines.push_back(room);
+        let line = &line[line.len().saturating_sub(MAX_BYTES)..];
+        match self.lines.get_mut(self.next) {
+            Some(room) => {
+                room.clear();
+                room.extend_from_slice(line);
+            }
+            None => self.lines.push(line.to_vec()),
+        }
+        self.next = (self.next + 1) % RECENT;
     }
 
     /// The last lines, the last one first.
     pub fn recent(&self) -> impl Iterator<Item = &[u8]> {
-        self.lines.iter().rev().map(Vec::as_slice)
+        // Until it is full, nothing is behind the line that was added last.
+        let (newer, older) = self.lines.split_at(self.next.min(self.lines.len()));
+        newer.iter().rev().chain(older.iter().rev()).map(Vec::as_slice)
     }
 
     /// The lines of a record as text: valid UTF-8, without escape sequences or other control characters than tab,
     /// at most [`MAX_LINES`] lines and [`MAX_BYTES`] bytes, each line ended by a newline.
     pub fn text(&self) -> String {
-        let printed = |line: &Vec<u8>| {
+        let printed = |line: &[u8]| {
             let text = printable(line);
             // An empty line is the builder's wish; one of control characters alone says nothing.
             (line.is_empty() || !text.is_empty()).then_some(text)
         };
-        let first = self.lines.len().saturating_sub(MAX_LINES);
-        let lines: Vec<String> = self.lines.range(first..).filter_map(printed).collect();
+        let mut lines: Vec<String> = self.recent().take(MAX_LINES).filter_map(printed).collect();
+        lines.reverse();
         let mut text = String::new();
         let mut first = lines.len();
         let mut size = 0;
