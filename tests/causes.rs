@@ -537,7 +537,10 @@ fn play(row: &Row) {
     if let Doubtful(_) = row.expected {
         // The same once more, and a third time.
         let second = nix.run(&format!("{BUILD} 2>&1"));
-        assert!(!second.stdout.contains(REFUSED) && nix.runs("x") > runs, "refused after one doubtful failure: {second}");
+        assert!(
+            !second.stdout.contains(REFUSED) && nix.runs("x") > runs,
+            "refused after one doubtful failure: {second}"
+        );
         let runs = nix.runs("x");
         let third = nix.run(&format!("{BUILD} 2>&1"));
         assert!(third.stdout.contains(REFUSED), "not refused after two: {third}");

@@ -314,7 +314,10 @@ fn help_completions_and_closed_pipes() {
 #[test]
 fn judge_says_what_is_made_of_a_log() {
     let nix = Scratch::new();
-    nix.write("work/killed", "working\ng++: fatal error: Killed signal terminated program cc1plus\nmake: *** [all] Error 2\n");
+    nix.write(
+        "work/killed",
+        "working\ng++: fatal error: Killed signal terminated program cc1plus\nmake: *** [all] Error 2\n",
+    );
     nix.run("$COMPANION judge killed").exits(0).prints(
         "not recorded: the log tells of something it ran was killed, in line 2 of 3: g++: fatal error: Killed signal terminated \
          program cc1plus (class 'transient')\n\
@@ -322,9 +325,13 @@ fn judge_says_what_is_made_of_a_log() {
     );
     nix.run("echo 'tool: out of memory\nexpected 1, got 2' | $COMPANION judge")
         .exits(0)
-        .prints_part("doubtful: recorded with the class 'builder', and believed once the same failure has come twice in a row")
+        .prints_part(
+            "doubtful: recorded with the class 'builder', and believed once the same failure has come twice in a row",
+        )
         .prints_part("against it: a test expects it: expected 1, got 2");
-    nix.run("echo 'test 17 failed' | $COMPANION judge --exit-code 3").exits(0).prints("clear: recorded with the class 'builder', and believed at once");
+    nix.run("echo 'test 17 failed' | $COMPANION judge --exit-code 3")
+        .exits(0)
+        .prints("clear: recorded with the class 'builder', and believed at once");
     nix.run("echo Killed | $COMPANION judge --exit-code 137").exits(0).prints_part("a signal ended the builder");
     let resolve = "echo 'curl: (6) Could not resolve host: x' | $COMPANION judge";
     nix.run(&format!("{resolve} --sandbox")).exits(0).prints_part("clear: ");

@@ -49,7 +49,10 @@ fn a_tenth_of_the_corpus() {
         assert!(!doubtful.contains(name), "'{name}' would pass, and is doubtful: {first}");
     }
     for (name, ..) in &deterministic {
-        assert!(clear.contains(name) || doubtful.contains(name), "'{name}' would fail again, and is not recorded: {first}");
+        assert!(
+            clear.contains(name) || doubtful.contains(name),
+            "'{name}' would fail again, and is not recorded: {first}"
+        );
     }
     assert!(doubtful.len() <= 1, "doubtful: {doubtful:?}");
     // What is recorded of each is said, or why it is not.

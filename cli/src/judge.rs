@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read, Write};
 
 use nix_negative_cache_core::judgement::{Judgement, judge_exit};
-use nix_negative_cache_core::log::judge::{Facts, LogJudge, Weight, Weighed};
+use nix_negative_cache_core::log::judge::{Facts, LogJudge, Weighed, Weight};
 use nix_negative_cache_core::log::lines::Lines;
 use nix_negative_cache_core::settings::Settings;
 
@@ -15,7 +15,8 @@ use crate::args::JudgeArguments;
 pub fn judge_log(arguments: &JudgeArguments, out: &mut impl Write) -> Result<(), Failure> {
     let log = match &arguments.file {
         Some(path) => {
-            let unreadable = |error: io::Error| Failure::Other(format!("cannot read the log '{}': {error}", path.display()));
+            let unreadable =
+                |error: io::Error| Failure::Other(format!("cannot read the log '{}': {error}", path.display()));
             read(File::open(path).map_err(unreadable)?).map_err(unreadable)?
         }
         None => read(io::stdin().lock())
@@ -27,9 +28,14 @@ pub fn judge_log(arguments: &JudgeArguments, out: &mut impl Write) -> Result<(),
         fixed_output: arguments.fixed_output,
     };
     match judge_exit(arguments.exit_code, &log, facts, &Settings::default()) {
-        Judgement::Record(class, _, None) => writeln!(out, "clear: recorded with the class '{class}', and believed at once")?,
+        Judgement::Record(class, _, None) => {
+            writeln!(out, "clear: recorded with the class '{class}', and believed at once")?
+        }
         Judgement::Record(class, _, Some(line)) => {
-            writeln!(out, "doubtful: recorded with the class '{class}', and believed once the same failure has come twice in a row")?;
+            writeln!(
+                out,
+                "doubtful: recorded with the class '{class}', and believed once the same failure has come twice in a row"
+            )?;
             writeln!(out, "decided by: {}", line.text())?;
         }
         Judgement::Ignore(class, reason) => writeln!(out, "not recorded: {reason} (class '{class}')")?,

@@ -4,10 +4,10 @@
 mod args;
 mod databases;
 mod doctor;
-mod judge;
 /// What the loader finds, found in the same way. The loader itself can't be linked: it acts when it is loaded.
 #[path = "../../loader/src/installation.rs"]
 mod installation;
+mod judge;
 mod links;
 mod nix;
 mod output;
@@ -32,8 +32,8 @@ use args::{
     Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, RetryArguments,
     SettingsArguments, ShimCommand, ShowArguments,
 };
-use judge::judge_log;
 use databases::{Databases, Found, Known};
+use judge::judge_log;
 use links::LinkError;
 use nix::{Circumstances, NixError};
 use output::Judged;

@@ -40,7 +40,9 @@ fn hash(name: &str) -> u64 {
 impl Log {
     fn read(path: &Path) -> Log {
         let mut meta: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        for (key, value) in fs::read_to_string(path.with_extension("meta")).unwrap().lines().filter_map(|line| line.split_once('=')) {
+        for (key, value) in
+            fs::read_to_string(path.with_extension("meta")).unwrap().lines().filter_map(|line| line.split_once('='))
+        {
             meta.entry(key.to_owned()).or_default().push(value.to_owned());
         }
         let name = path.file_stem().unwrap().to_string_lossy().into_owned();
@@ -76,7 +78,8 @@ impl Log {
 fn logs(folder: &str) -> Vec<Log> {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/logs").join(folder);
     let paths = fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut paths: Vec<PathBuf> = paths.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect();
+    let mut paths: Vec<PathBuf> =
+        paths.filter(|path| path.extension().is_some_and(|extension| extension == "log")).collect();
     paths.sort();
     paths.iter().map(|path| Log::read(path)).collect()
 }
@@ -91,7 +94,12 @@ struct Count {
 }
 
 /// Judges logs and prints those that are not judged as they should be.
-fn count<'a>(what: &str, logs: impl IntoIterator<Item = &'a Log>, with_facts: bool, wanted: fn(&Judged) -> bool) -> Count {
+fn count<'a>(
+    what: &str,
+    logs: impl IntoIterator<Item = &'a Log>,
+    with_facts: bool,
+    wanted: fn(&Judged) -> bool,
+) -> Count {
     let mut count = Count::default();
     for log in logs {
         let judged = log.judge(with_facts);
@@ -106,7 +114,9 @@ fn count<'a>(what: &str, logs: impl IntoIterator<Item = &'a Log>, with_facts: bo
             let text = match &judged {
                 Judged::Clear => "clear".to_owned(),
                 Judged::Doubtful(line) => format!("doubtful: {}", line.text()),
-                Judged::Transient(line) => format!("transient: {}", line.as_ref().map(DecidingLine::text).unwrap_or_default()),
+                Judged::Transient(line) => {
+                    format!("transient: {}", line.as_ref().map(DecidingLine::text).unwrap_or_default())
+                }
             };
             println!("    {} {} ({}): {text}", log.meta["kind"][0], log.name, what);
         }
@@ -128,10 +138,14 @@ fn logs_of_the_corpus() {
     for with_facts in [true, false] {
         let facts = if with_facts { "" } else { ", without facts" };
         let transient = count(&format!("transient{facts}"), &logs("corpus/transient"), with_facts, is_transient);
-        let deterministic = count(&format!("deterministic{facts}"), &logs("corpus/deterministic"), with_facts, is_clear);
+        let deterministic =
+            count(&format!("deterministic{facts}"), &logs("corpus/deterministic"), with_facts, is_clear);
         assert_eq!((transient.all, deterministic.all), (94, 90));
         assert!(transient.clear <= 2 && transient.clear + transient.doubtful <= 3, "{transient:?}");
-        assert!(deterministic.transient <= 1 && deterministic.transient + deterministic.doubtful <= 8, "{deterministic:?}");
+        assert!(
+            deterministic.transient <= 1 && deterministic.transient + deterministic.doubtful <= 8,
+            "{deterministic:?}"
+        );
     }
 }
 
@@ -139,7 +153,8 @@ fn logs_of_the_corpus() {
 fn logs_of_the_field() {
     let (transient, deterministic) = (logs("field/transient"), logs("field/deterministic"));
     for held_out in [false, true] {
-        let chosen = |logs: &'_ [Log]| logs.iter().filter(|log| log.held_out == held_out).map(Log::clone).collect::<Vec<_>>();
+        let chosen =
+            |logs: &'_ [Log]| logs.iter().filter(|log| log.held_out == held_out).map(Log::clone).collect::<Vec<_>>();
         let what = if held_out { ", held out" } else { "" };
         let transient = count(&format!("transient{what}"), &chosen(&transient), true, is_transient);
         let deterministic = count(&format!("deterministic{what}"), &chosen(&deterministic), true, is_clear);

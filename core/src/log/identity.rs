@@ -21,7 +21,8 @@ fn constant(line: &str) -> String {
             None => word,
         };
         // A word with digits in it, such as `0x7f12`, `1.3s` or `4711`, without them; letters of hexadecimal numbers go with them.
-        let hexadecimal = word.contains("0x") || word.len() >= 8 && word.chars().filter(|c| !c.is_ascii_hexdigit()).count() <= 2;
+        let hexadecimal =
+            word.contains("0x") || word.len() >= 8 && word.chars().filter(|c| !c.is_ascii_hexdigit()).count() <= 2;
         let mut in_number = false;
         for c in word.chars() {
             let number = c.is_ascii_digit() || hexadecimal && c.is_ascii_hexdigit();
@@ -66,8 +67,16 @@ mod tests {
 
     #[test]
     fn what_is_different_each_time_does_not_matter() {
-        let first = ["worker 4711 failed after 1.32s at 0x7ffe12ab", "/tmp/nix-build-x.drv-0/a.c:12: error: no", "cannot open /build/tmp.Xy12Zw"];
-        let second = ["cannot open /build/tmp.Qq98aa", "/tmp/nix-build-x.drv-3/a.c:12: error: no", "worker 12 failed after 0.9s at 0x55aa1200"];
+        let first = [
+            "worker 4711 failed after 1.32s at 0x7ffe12ab",
+            "/tmp/nix-build-x.drv-0/a.c:12: error: no",
+            "cannot open /build/tmp.Xy12Zw",
+        ];
+        let second = [
+            "cannot open /build/tmp.Qq98aa",
+            "/tmp/nix-build-x.drv-3/a.c:12: error: no",
+            "worker 12 failed after 0.9s at 0x55aa1200",
+        ];
         assert_eq!(identity(first), identity(second));
         assert_ne!(identity(first), identity(["another message"]));
         assert_ne!(identity(["a failed"]), identity(["a failed", "b failed"]));

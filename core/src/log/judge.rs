@@ -203,7 +203,8 @@ impl LogJudge {
         }
         let watched = tells == Tells::Killed && is_watched(&reading.line);
         let against = watched.then(|| (self.number, format!("{}: {}", OWN_LIMIT, reading.line)));
-        let mut piece = Piece { tells, weak, line: reading.line, number: self.number, against, void: false, passed: self.passed };
+        let mut piece =
+            Piece { tells, weak, line: reading.line, number: self.number, against, void: false, passed: self.passed };
         self.consider_neighbours(&mut piece);
         if self.first.len() < PIECES {
             self.first.push(piece);
@@ -252,7 +253,8 @@ impl LogJudge {
 
     /// All evidence that is kept of the log, in its order, if this was all of it.
     pub fn evidence(&self, facts: Facts) -> Vec<Weighed> {
-        let mut pieces: Vec<Piece> = self.first.iter().chain(&self.last).cloned().chain(self.of_last_lines(facts)).collect();
+        let mut pieces: Vec<Piece> =
+            self.first.iter().chain(&self.last).cloned().chain(self.of_last_lines(facts)).collect();
         pieces.sort_by_key(|piece| piece.number);
         let weighed = pieces.into_iter().map(|mut piece| {
             self.weigh(&mut piece, facts);
@@ -278,7 +280,9 @@ impl LogJudge {
     fn weigh(&self, piece: &mut Piece, facts: Facts) {
         let number = piece.number;
         if piece.tells == Tells::Port && facts.sandboxed == Some(true) {
-            piece.against.get_or_insert_with(|| (number, "in a sandbox, no other process uses its addresses".to_owned()));
+            piece
+                .against
+                .get_or_insert_with(|| (number, "in a sandbox, no other process uses its addresses".to_owned()));
         }
         if let Some(cause) = self.cause.as_ref().filter(|cause| cause.number > number) {
             piece.object(cause);
@@ -303,7 +307,11 @@ impl LogJudge {
             let weak = match tells {
                 _ if known || place >= LAST && tells.is_network() => continue,
                 // There is none, so that it says nothing.
-                Tells::Faltered | Tells::Unreachable | Tells::Answer if facts.sandboxed == Some(true) && !facts.fixed_output => continue,
+                Tells::Faltered | Tells::Unreachable | Tells::Answer
+                    if facts.sandboxed == Some(true) && !facts.fixed_output =>
+                {
+                    continue;
+                }
                 Tells::Faltered => weak,
                 // What a server says to a download is what the download is about.
                 Tells::Answer | Tells::Unreachable if answered => continue,
@@ -312,7 +320,8 @@ impl LogJudge {
                 Tells::Answer => true,
                 _ => weak,
             };
-            let mut piece = Piece { tells, weak, line: reading.line, number, against: None, void: false, passed: self.passed };
+            let mut piece =
+                Piece { tells, weak, line: reading.line, number, against: None, void: false, passed: self.passed };
             self.consider_neighbours(&mut piece);
             pieces.push(piece);
         }
@@ -322,15 +331,24 @@ impl LogJudge {
 
     /// The last lines that say something, the last one first, with their numbers.
     fn recent_messages(&self) -> impl Iterator<Item = (u64, Reading)> {
-        let numbered = self.tail.recent().enumerate().map(|(back, line)| (self.number - back as u64, read(&shorten(line))));
+        let numbered =
+            self.tail.recent().enumerate().map(|(back, line)| (self.number - back as u64, read(&shorten(line))));
         numbered.filter(|(_, reading)| reading.shape == Shape::Message && !reading.line.is_empty())
     }
 
     /// What tells this failure from another one: see [`identity`].
     pub fn identity(&self) -> u64 {
         let last: Vec<(u64, Reading)> = self.recent_messages().take(LAST).collect();
-        let telling: Vec<&str> = last.iter().map(|(_, reading)| reading.line.as_str()).filter(|line| is_worth_reading(line.as_bytes())).collect();
-        if telling.is_empty() { identity(last.iter().map(|(_, reading)| reading.line.as_str())) } else { identity(telling) }
+        let telling: Vec<&str> = last
+            .iter()
+            .map(|(_, reading)| reading.line.as_str())
+            .filter(|line| is_worth_reading(line.as_bytes()))
+            .collect();
+        if telling.is_empty() {
+            identity(last.iter().map(|(_, reading)| reading.line.as_str()))
+        } else {
+            identity(telling)
+        }
     }
 }
 
@@ -403,13 +421,15 @@ mod tests {
 
     #[test]
     fn the_line_that_decides() {
-        let LogVerdict::Transient(line) = judged("working\n[12:00:01] \x1b[31mcc1: out of memory\x1b[0m\nmake: *** [all] Error 1\n")
-            .verdict(Facts::default())
+        let LogVerdict::Transient(line) =
+            judged("working\n[12:00:01] \x1b[31mcc1: out of memory\x1b[0m\nmake: *** [all] Error 1\n")
+                .verdict(Facts::default())
         else {
             panic!("not transient")
         };
         assert_eq!(line.text(), "out of memory, in line 2 of 3: cc1: out of memory");
-        let LogVerdict::Doubtful(line) = judged("tool: out of memory\nexpected 1, got 2").verdict(Facts::default()) else {
+        let LogVerdict::Doubtful(line) = judged("tool: out of memory\nexpected 1, got 2").verdict(Facts::default())
+        else {
             panic!("not doubtful")
         };
         assert_eq!(line.against.as_deref(), Some("a test expects it: expected 1, got 2"));

@@ -92,7 +92,8 @@ fn time(text: &str) -> Option<usize> {
         b'(' => (1, Some(')')),
         _ => (0, None),
     };
-    let of_time = |c: char| c.is_ascii_digit() || matches!(c, ':' | '.' | '-' | '/' | '+' | 'T' | 'Z' | ',' | 's' | ' ');
+    let of_time =
+        |c: char| c.is_ascii_digit() || matches!(c, ':' | '.' | '-' | '/' | '+' | 'T' | 'Z' | ',' | 's' | ' ');
     let inside = &text[open..];
     let end = match close {
         Some(close) => inside.find(close)?,
@@ -143,8 +144,21 @@ fn worker(text: &str) -> Option<usize> {
 fn prefixes(text: &str) -> usize {
     /// What tools call the level of a message, with what is behind it.
     const LEVELS: [&str; 15] = [
-        "error:", "fatal error:", "fatal:", "panic:", "npm err!", "npm error", "error", "note:", "e:", "err:", "severe:", "critical:",
-        "uncaught error:", "unhandled exception:", "exception:",
+        "error:",
+        "fatal error:",
+        "fatal:",
+        "panic:",
+        "npm err!",
+        "npm error",
+        "error",
+        "note:",
+        "e:",
+        "err:",
+        "severe:",
+        "critical:",
+        "uncaught error:",
+        "unhandled exception:",
+        "exception:",
     ];
     let mut start = blanks(text, 0);
     loop {
@@ -152,9 +166,11 @@ fn prefixes(text: &str) -> usize {
         let Some(first) = rest.chars().next() else { return start };
         let length = if first == '[' {
             // `[build]`, `[ERROR]`, `[+0.5s]`, but no list.
-            rest.find(']').filter(|end| *end <= 40 && !rest[..*end].contains(['"', '\'', ',']) && rest.len() > end + 1)
+            rest.find(']')
+                .filter(|end| *end <= 40 && !rest[..*end].contains(['"', '\'', ',']) && rest.len() > end + 1)
                 .map(|end| end + 1)
-        } else if matches!(first, '*' | '>' | '-' | '!' | '~' | '=' | '|' | '"' | '\'' | '`') && rest[1..].starts_with([' ', '>', '*', '!', '=', '-', '~'])
+        } else if matches!(first, '*' | '>' | '-' | '!' | '~' | '=' | '|' | '"' | '\'' | '`')
+            && rest[1..].starts_with([' ', '>', '*', '!', '=', '-', '~'])
             || matches!(first, '"' | '\'' | '`' | '✗' | '✘' | '✖' | '×' | '•' | '→' | '»' | '❌' | '│' | '└' | '├')
         {
             Some(first.len_utf8())
@@ -186,7 +202,12 @@ fn shape(text: &str) -> Shape {
     }
     let noise = match first {
         b' ' => true,
-        b'[' => is_counter(text) || ["[ RUN", "[---", "[==="].iter().any(|start| text.starts_with(start)) || text.contains(":WARNING:") || text.contains(":INFO:"),
+        b'[' => {
+            is_counter(text)
+                || ["[ RUN", "[---", "[==="].iter().any(|start| text.starts_with(start))
+                || text.contains(":WARNING:")
+                || text.contains(":INFO:")
+        }
         b'(' => is_counter(text) || text.starts_with("(/nix/store/") || text.starts_with("(finished"),
         b'0'..=b'9' => is_counter(text) || is_source_line(text) || is_item(text),
         // A command that a shell was told to print, or a line of a difference.
@@ -194,7 +215,9 @@ fn shape(text: &str) -> Shape {
         b'-' => text[1..].starts_with(|c: char| c.is_alphabetic() || matches!(c, '-' | '"' | '\'')),
         b'$' | b'%' => text[1..].starts_with(' ') || is_doing(text),
         b'/' => !text.contains([' ', ':']),
-        b'#' => text[1..].starts_with(|c: char| c.is_ascii_digit()) || text.starts_with("# ./") || text.starts_with("# /"),
+        b'#' => {
+            text[1..].starts_with(|c: char| c.is_ascii_digit()) || text.starts_with("# ./") || text.starts_with("# /")
+        }
         b'|' | b'^' | b'~' => true,
         b'@' => true,
         b'm' if ["msgid ", "msgstr ", "msgstr["].iter().any(|start| text.starts_with(start)) => true,
@@ -227,7 +250,22 @@ fn is_item(text: &str) -> bool {
 
 fn is_passed(text: &str) -> bool {
     let ends = [" ... ok", "... passed", " PASSED", " OK", " ... OK"];
-    let starts = ["ok ", "PASS:", "PASS ", "--- PASS", "[       OK", "✔ ", "✓ ", "XFAIL:", "SKIP:", "PASSED ", "ok\t", "[OK]", "[PASS]", "[ OK ]"];
+    let starts = [
+        "ok ",
+        "PASS:",
+        "PASS ",
+        "--- PASS",
+        "[       OK",
+        "✔ ",
+        "✓ ",
+        "XFAIL:",
+        "SKIP:",
+        "PASSED ",
+        "ok\t",
+        "[OK]",
+        "[PASS]",
+        "[ OK ]",
+    ];
     starts.iter().any(|start| text.starts_with(start))
         || ends.iter().any(|end| text.ends_with(end))
         || text.contains(" PASSED ")
@@ -236,7 +274,9 @@ fn is_passed(text: &str) -> bool {
 }
 
 fn is_failed(text: &str) -> bool {
-    ["___", "● ", "FAIL: ", "FAIL ", "--- FAIL", "FAILED:", "not ok ", "[FAIL]", "[  FAILED", "XPASS"].iter().any(|start| text.starts_with(start))
+    ["___", "● ", "FAIL: ", "FAIL ", "--- FAIL", "FAILED:", "not ok ", "[FAIL]", "[  FAILED", "XPASS"]
+        .iter()
+        .any(|start| text.starts_with(start))
         && !text.starts_with("FAILED: [code=")
         || text.contains(" ... ") && [" FAIL", " FAILED", " ERROR"].iter().any(|end| text.ends_with(end))
 }
@@ -248,38 +288,146 @@ fn is_command(text: &str) -> bool {
         return false;
     }
     let program = word.rsplit('/').next().unwrap_or(word);
-    let compilers = ["gcc", "g++", "cc", "c++", "clang", "clang++", "ld", "ar", "ranlib", "gfortran", "rustc", "javac", "ghc", "cpp", "as", "nvcc", "ocamlfind", "ocamlopt", "ocamlc", "install", "mkdir", "sed", "rm", "cp", "mv", "ln", "cd", "echo", "env", "python3", "python", "perl", "sh", "bash", "moc", "libtool:", "lua", "cmake", "ninja", "make", "gmake"];
-    let has_option = rest.starts_with('-') || rest.contains(" -") || rest.starts_with("/") || rest.starts_with("compile:") || rest.starts_with("link:");
-    (compilers.contains(&program) || word.contains("-gcc") || word.contains("-g++")) && has_option && !rest.contains(": ")
+    let compilers = [
+        "gcc",
+        "g++",
+        "cc",
+        "c++",
+        "clang",
+        "clang++",
+        "ld",
+        "ar",
+        "ranlib",
+        "gfortran",
+        "rustc",
+        "javac",
+        "ghc",
+        "cpp",
+        "as",
+        "nvcc",
+        "ocamlfind",
+        "ocamlopt",
+        "ocamlc",
+        "install",
+        "mkdir",
+        "sed",
+        "rm",
+        "cp",
+        "mv",
+        "ln",
+        "cd",
+        "echo",
+        "env",
+        "python3",
+        "python",
+        "perl",
+        "sh",
+        "bash",
+        "moc",
+        "libtool:",
+        "lua",
+        "cmake",
+        "ninja",
+        "make",
+        "gmake",
+    ];
+    let has_option = rest.starts_with('-')
+        || rest.contains(" -")
+        || rest.starts_with("/")
+        || rest.starts_with("compile:")
+        || rest.starts_with("link:");
+    (compilers.contains(&program) || word.contains("-gcc") || word.contains("-g++"))
+        && has_option
+        && !rest.contains(": ")
 }
 
 fn is_progress(text: &str) -> bool {
     const VERBS: [&str; 46] = [
-        "checking ", "Checking ", "Compiling ", "Building ", "Linking ", "Downloading ", "Downloaded ", "Fetching ", "Generating ", "Copying ",
-        "Installing ", "installing ", "adding ", "creating ", "copying ", "patching ", "applying ", "unpacking ", "reading ", "writing ",
-        "bundled ", "Running phase", "Finished ", "Started ", "Starting ", "starting ", "=== RUN", "--- ", "-- ", "=== ", "--> ", "Entering directory",
-        "CC ", "CXX ", "LD ", "AR ", "GEN ", "CCLD ", "COQC ", "Retrying", "retrying", "Collecting ", "Using cached ", "Progress", "Restored ", "Executed ",
+        "checking ",
+        "Checking ",
+        "Compiling ",
+        "Building ",
+        "Linking ",
+        "Downloading ",
+        "Downloaded ",
+        "Fetching ",
+        "Generating ",
+        "Copying ",
+        "Installing ",
+        "installing ",
+        "adding ",
+        "creating ",
+        "copying ",
+        "patching ",
+        "applying ",
+        "unpacking ",
+        "reading ",
+        "writing ",
+        "bundled ",
+        "Running phase",
+        "Finished ",
+        "Started ",
+        "Starting ",
+        "starting ",
+        "=== RUN",
+        "--- ",
+        "-- ",
+        "=== ",
+        "--> ",
+        "Entering directory",
+        "CC ",
+        "CXX ",
+        "LD ",
+        "AR ",
+        "GEN ",
+        "CCLD ",
+        "COQC ",
+        "Retrying",
+        "retrying",
+        "Collecting ",
+        "Using cached ",
+        "Progress",
+        "Restored ",
+        "Executed ",
     ];
     VERBS.iter().any(|verb| text.starts_with(verb))
         || is_doing(text)
-        || (text.starts_with("make") && (text.contains(": Entering directory") || text.contains(": Leaving directory") || text.contains("Waiting for unfinished")))
+        || (text.starts_with("make")
+            && (text.contains(": Entering directory")
+                || text.contains(": Leaving directory")
+                || text.contains("Waiting for unfinished")))
 }
 
 /// What a tool is about to do, or warns of.
 fn is_doing(text: &str) -> bool {
     let first = text.split([' ', ':', '[']).next().unwrap_or("");
-    let warning = ["warning", "warn", "w", "info", "debug", "%warning"].iter().any(|word| first.eq_ignore_ascii_case(word));
-    let doing = first.len() > 4 && first.ends_with("ing") && first.chars().all(char::is_alphabetic) && !text.contains(": ");
+    let warning =
+        ["warning", "warn", "w", "info", "debug", "%warning"].iter().any(|word| first.eq_ignore_ascii_case(word));
+    let doing =
+        first.len() > 4 && first.ends_with("ing") && first.chars().all(char::is_alphabetic) && !text.contains(": ");
     let lower = || text.to_lowercase();
     let warning = warning || text.starts_with("%Warning");
-    warning && (text.contains(": ") || text.contains("@")) || doing && !["fail", "error", "timed out", "killed", "giving up", "cancel"].iter().any(|word| lower().contains(word))
+    warning && (text.contains(": ") || text.contains("@"))
+        || doing
+            && !["fail", "error", "timed out", "killed", "giving up", "cancel"]
+                .iter()
+                .any(|word| lower().contains(word))
 }
 
 /// A frame of a stack, or what is said around one.
 fn is_frame(text: &str) -> bool {
     const BEGINNINGS: [&str; 11] = [
-        "at ", "File \"", "goroutine ", "created by ", "stack backtrace:", "Stack dump", "Thread model:", "PLEASE submit", "in expression starting",
-        "runtime.", "Traceback (most recent",
+        "at ",
+        "File \"",
+        "goroutine ",
+        "created by ",
+        "stack backtrace:",
+        "Stack dump",
+        "Thread model:",
+        "PLEASE submit",
+        "in expression starting",
+        "runtime.",
+        "Traceback (most recent",
     ];
     BEGINNINGS.iter().any(|begin| text.starts_with(begin))
         || (text.contains(".go:") && text.contains(" +0x"))
@@ -289,8 +437,20 @@ fn is_frame(text: &str) -> bool {
 /// What tools say to everybody whose build fails.
 fn is_advice(text: &str) -> bool {
     const BEGINNINGS: [&str; 14] = [
-        "note: run with", "See http", "See `", "For more information", "Re-run ", "To see the full", "Use --", "After correcting", "A complete log",
-        "Here are a few things", "If this ", "If you ", "Hint:", "hint:",
+        "note: run with",
+        "See http",
+        "See `",
+        "For more information",
+        "Re-run ",
+        "To see the full",
+        "Use --",
+        "After correcting",
+        "A complete log",
+        "Here are a few things",
+        "If this ",
+        "If you ",
+        "Hint:",
+        "hint:",
     ];
     BEGINNINGS.iter().any(|begin| text.starts_with(begin))
 }

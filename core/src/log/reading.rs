@@ -45,7 +45,22 @@ pub fn mentioned(text: &str) -> Vec<Tells> {
         (Tells::Processes, &["fork", "thread", "process"]),
         (Tells::Files, &["open files", "emfile", "enfile", "descriptor"]),
         (Tells::Port, &["in use", "inuse", "port", "bind", "listen"]),
-        (Tells::Faltered, &["connection", "timeout", "timed", "reset", "refused", "retry", "backoff", "pipe", "network", "http", "50"]),
+        (
+            Tells::Faltered,
+            &[
+                "connection",
+                "timeout",
+                "timed",
+                "reset",
+                "refused",
+                "retry",
+                "backoff",
+                "pipe",
+                "network",
+                "http",
+                "50",
+            ],
+        ),
         (Tells::Unreachable, &["connection", "refused", "network", "connect", "resolve", "dns", "unreachable", "http"]),
     ];
     let text = text.to_lowercase();
@@ -61,7 +76,8 @@ pub fn is_watched(line: &str) -> bool {
 pub fn read(bytes: &[u8]) -> Reading {
     let line = Line::read(bytes);
     let message = line.message();
-    let mut reading = Reading { shape: line.shape, strong: None, weak: None, objection: None, cause: false, line: kept(message) };
+    let mut reading =
+        Reading { shape: line.shape, strong: None, weak: None, objection: None, cause: false, line: kept(message) };
     if matches!(reading.shape, Shape::Passed | Shape::Failed) {
         reading.line = kept(&line.whole);
         // A test's name can be anything, but not its exit status.
@@ -108,13 +124,17 @@ pub fn read(bytes: &[u8]) -> Reading {
     let strong = said.strong.iter().copied().find(|tells| !tells.is_network());
     // A compiler quotes names and texts of the program in its messages; only what it says of itself counts.
     let strong = strong.filter(|_| !reading.cause);
-    let by_signal = signals::ended(message).filter(|_| !reading.cause || message.contains("exit") || message.contains("signal"));
+    let by_signal =
+        signals::ended(message).filter(|_| !reading.cause || message.contains("exit") || message.contains("signal"));
     let by_message = system_messages::find(message)
         .or_else(|| system_messages::after_process(message))
         .and_then(|found| of_system_message(message, found));
     let network = said.strong.iter().chain(&said.weak).copied().find(|tells| tells.is_network());
     let answer = said.strong.contains(&Tells::Answer).then_some(Tells::Answer);
-    let network = of_status(message).or(answer).or(network).or(by_message.map(|(tells, _)| tells).filter(|tells| tells.is_network()));
+    let network = of_status(message)
+        .or(answer)
+        .or(network)
+        .or(by_message.map(|(tells, _)| tells).filter(|tells| tells.is_network()));
     // Where only what the build started can answer, the network has no part in it.
     let network = network.filter(|_| !is_own_host(message));
     if by_signal == Some(Ended::Killed) {
@@ -130,7 +150,12 @@ pub fn read(bytes: &[u8]) -> Reading {
     if network.is_some() && reading.objection == Some(OWN_LIMIT) {
         reading.objection = None;
     }
-    reading.weak = said.weak.iter().copied().find(|tells| !tells.is_network()).or(by_message.filter(|(_, weak)| *weak).map(|(tells, _)| tells));
+    reading.weak = said
+        .weak
+        .iter()
+        .copied()
+        .find(|tells| !tells.is_network())
+        .or(by_message.filter(|(_, weak)| *weak).map(|(tells, _)| tells));
     if by_signal == Some(Ended::Terminated) {
         reading.weak = Some(Tells::Killed);
     }
@@ -144,10 +169,29 @@ fn of_system_message(line: &str, found: SystemMessage) -> Option<(Tells, bool)> 
     let lower = || line.to_lowercase();
     Some(match found.name {
         "ENOMEM" | "EHWPOISON" | "ENOBUFS" => (Tells::Memory, lower().contains("static tls")),
-        "ENOSPC" | "EDQUOT" => (Tells::Disk, ["/dev/full", "/mnt/", "mkfs", "mke2fs"].iter().any(|path| line.contains(path))),
+        "ENOSPC" | "EDQUOT" => {
+            (Tells::Disk, ["/dev/full", "/mnt/", "mkfs", "mke2fs"].iter().any(|path| line.contains(path)))
+        }
         "EIO" | "ESTALE" | "EUCLEAN" | "EREMOTEIO" => (Tells::InputOutput, false),
         // Many places are read-only for each builder; the folder of the build is not.
-        "EROFS" if ["/nix/store", "/homeless-shelter", "/etc", "/usr", "/var", "/proc", "/sys", "/dev", "/root", "/home"].iter().any(|path| line.contains(path)) => return None,
+        "EROFS"
+            if [
+                "/nix/store",
+                "/homeless-shelter",
+                "/etc",
+                "/usr",
+                "/var",
+                "/proc",
+                "/sys",
+                "/dev",
+                "/root",
+                "/home",
+            ]
+            .iter()
+            .any(|path| line.contains(path)) =>
+        {
+            return None;
+        }
         "EROFS" => (Tells::InputOutput, false),
         "EFBIG" | "SIGXFSZ" | "SIGXCPU" => (Tells::FileSize, false),
         "EMFILE" | "ENFILE" => (Tells::Files, false),
@@ -156,21 +200,47 @@ fn of_system_message(line: &str, found: SystemMessage) -> Option<(Tells, bool)> 
         "EADDRINUSE" => (Tells::Port, false),
         "EAGAIN" => {
             let lower = lower();
-            let of_processes = ["fork", "thread", "clone", "spawn", "exec", "pool", "process", "make", "bash", "/sh", "what():", "system_error", "worker", "libgomp"].iter().any(|word| lower.contains(word));
+            let of_processes = [
+                "fork",
+                "thread",
+                "clone",
+                "spawn",
+                "exec",
+                "pool",
+                "process",
+                "make",
+                "bash",
+                "/sh",
+                "what():",
+                "system_error",
+                "worker",
+                "libgomp",
+            ]
+            .iter()
+            .any(|word| lower.contains(word));
             (Tells::Processes, !of_processes)
         }
         "SIGKILL" | "SIGTERM" => {
             let after = line[found.end..].trim();
-            let ends = after.is_empty() || after.starts_with([']', ')', '.']) || after.starts_with("signal") || line[found.end..].starts_with("  ");
+            let ends = after.is_empty()
+                || after.starts_with([']', ')', '.'])
+                || after.starts_with("signal")
+                || line[found.end..].starts_with("  ");
             let opens = matches!(found.opener, None | Some(':' | '：' | '[' | '(' | ']' | '0'..='9'));
             // Erlang calls a process of its own so that another one ended.
-            if !(ends && opens) || line.contains("***:") || line.contains("exit: killed") || line.contains("reason: killed") {
+            if !(ends && opens)
+                || line.contains("***:")
+                || line.contains("exit: killed")
+                || line.contains("reason: killed")
+            {
                 return None;
             }
             (Tells::Killed, found.name == "SIGTERM")
         }
         "ECONNRESET" | "ETIMEDOUT" | "ECONNABORTED" => (Tells::Faltered, false),
-        "ECONNREFUSED" | "ENETUNREACH" | "EHOSTUNREACH" | "ENETDOWN" | "EHOSTDOWN" | "EAI_AGAIN" | "EAI_NONAME" => (Tells::Unreachable, false),
+        "ECONNREFUSED" | "ENETUNREACH" | "EHOSTUNREACH" | "ENETDOWN" | "EHOSTDOWN" | "EAI_AGAIN" | "EAI_NONAME" => {
+            (Tells::Unreachable, false)
+        }
         _ => return None,
     })
 }
@@ -182,17 +252,47 @@ fn is_warning(line: &str) -> bool {
 /// What the status of an answer tells of: `503`, `HTTP 429`.
 fn of_status(message: &str) -> Option<Tells> {
     let lower = message.to_lowercase();
-    let at = ["http error ", "status code ", "status code: ", "response code ", "http status ", "status: ", "status was '", "returned error: ", "http/1.1 ", "http/2 ", "http/1.0 ", "response ", "http ", "error ", "status=", "code: ", "statuscode: ", "code=", "status code was ", "got ", "returned ", "status "];
+    let at = [
+        "http error ",
+        "status code ",
+        "status code: ",
+        "response code ",
+        "http status ",
+        "status: ",
+        "status was '",
+        "returned error: ",
+        "http/1.1 ",
+        "http/2 ",
+        "http/1.0 ",
+        "response ",
+        "http ",
+        "error ",
+        "status=",
+        "code: ",
+        "statuscode: ",
+        "code=",
+        "status code was ",
+        "got ",
+        "returned ",
+        "status ",
+    ];
     at.iter().find_map(|before| {
         let digits = lower[lower.find(before)? + before.len()..].trim_start_matches(['\'', '"', '(', ':', ' ']);
         let code = digits.get(..3).filter(|code| code.bytes().all(|byte| byte.is_ascii_digit()))?;
         if digits[3..].starts_with(|c: char| c.is_alphanumeric()) {
             return None;
         }
-        let of_http = ["http", "url", "server", "download", "fetch", "request", "response", "status"].iter().any(|word| lower.contains(word));
+        let of_http = ["http", "url", "server", "download", "fetch", "request", "response", "status"]
+            .iter()
+            .any(|word| lower.contains(word));
         match (code, of_http) {
-            ("408" | "425" | "429" | "500" | "502" | "503" | "504" | "520" | "521" | "522" | "523" | "524" | "529", true) => Some(Tells::Faltered),
-            ("400" | "401" | "402" | "403" | "404" | "405" | "406" | "407" | "410" | "451", true) => Some(Tells::Answer),
+            (
+                "408" | "425" | "429" | "500" | "502" | "503" | "504" | "520" | "521" | "522" | "523" | "524" | "529",
+                true,
+            ) => Some(Tells::Faltered),
+            ("400" | "401" | "402" | "403" | "404" | "405" | "406" | "407" | "410" | "451", true) => {
+                Some(Tells::Answer)
+            }
             _ => None,
         }
     })
@@ -200,7 +300,16 @@ fn of_status(message: &str) -> Option<Tells> {
 
 /// Whether a line is a compiler's: `x.c:12:3: error: …`.
 fn is_diagnostic(message: &str) -> bool {
-    let marks = [": error: ", ": error[", ": fatal error: ", ": Error: ", ": ERROR: ", ": error ", ": syntax error", " error: "];
+    let marks = [
+        ": error: ",
+        ": error[",
+        ": fatal error: ",
+        ": Error: ",
+        ": ERROR: ",
+        ": error ",
+        ": syntax error",
+        " error: ",
+    ];
     // What the engine of a build says of what it ran.
     if message.contains("error MSB") {
         return false;
@@ -209,12 +318,15 @@ fn is_diagnostic(message: &str) -> bool {
         let digits = message[place + 2..].bytes().take_while(u8::is_ascii_digit).count();
         digits == 4 && message[place + 6..].starts_with(':')
     });
-    of_typescript || marks.iter().any(|mark| {
-        message.find(mark).is_some_and(|place| {
-            let before = message[..place].trim_end_matches([')', ' ']);
-            before.ends_with(|c: char| c.is_ascii_digit()) && before.contains([':', '(', ',']) && !before.starts_with("collect2")
+    of_typescript
+        || marks.iter().any(|mark| {
+            message.find(mark).is_some_and(|place| {
+                let before = message[..place].trim_end_matches([')', ' ']);
+                before.ends_with(|c: char| c.is_ascii_digit())
+                    && before.contains([':', '(', ','])
+                    && !before.starts_with("collect2")
+            })
         })
-    })
 }
 
 /// Whether a line tells of an allocation that no machine could make.
@@ -228,7 +340,11 @@ fn is_absurd(message: &str) -> bool {
         let of_number = |c: char| c.is_ascii_digit() || c == '.' || hexadecimal && c.is_ascii_hexdigit();
         let length = digits.find(|c| !of_number(c)).unwrap_or(digits.len());
         let (number, behind) = digits.split_at(length);
-        let number = if hexadecimal { u128::from_str_radix(number, 16).map_or(0.0, |number| number as f64) } else { number.trim_end_matches('.').parse().unwrap_or(0.0) };
+        let number = if hexadecimal {
+            u128::from_str_radix(number, 16).map_or(0.0, |number| number as f64)
+        } else {
+            number.trim_end_matches('.').parse().unwrap_or(0.0)
+        };
         let unit = behind.trim_start_matches([' ', '-']).to_lowercase();
         let scale = match unit.get(..2) {
             Some("by" | "b " | "b)") => 1.0,
@@ -263,7 +379,15 @@ mod tests {
     fn one_line() {
         let strong = |line: &str| read(line.as_bytes()).strong;
         assert_eq!(strong("The exit codes of the workers are {SIGKILL(-9)}"), Some(Tells::Killed));
-        assert_eq!(strong("It appears as if there is not enough space for /dev/shm/vader_segment.localhost.1000.1 (the shared"), Some(Tells::Disk));
-        assert_eq!(strong("17>error: RPC failed; HTTP 429 curl 22 The requested URL returned error: 429"), Some(Tells::Faltered));
+        assert_eq!(
+            strong(
+                "It appears as if there is not enough space for /dev/shm/vader_segment.localhost.1000.1 (the shared"
+            ),
+            Some(Tells::Disk)
+        );
+        assert_eq!(
+            strong("17>error: RPC failed; HTTP 429 curl 22 The requested URL returned error: 429"),
+            Some(Tells::Faltered)
+        );
     }
 }

@@ -197,7 +197,9 @@ pub fn said(message: &str) -> Said {
         };
         found[meaning.sentence] |= whole && placed;
     }
-    for (place, sentence) in known.sentences.iter().enumerate().filter(|(place, _)| found[*place] && !taken_back[*place]) {
+    for (place, sentence) in
+        known.sentences.iter().enumerate().filter(|(place, _)| found[*place] && !taken_back[*place])
+    {
         let _ = place;
         match sentence.tells {
             Tells::Expectation => said.expectation = true,
@@ -237,7 +239,12 @@ mod tests {
             };
             for sample in &sentence.samples {
                 assert!(finds(sample), "{:?}: {sample}", sentence.tells);
-                assert!(sentence.tells.is_network() || matches!(sentence.tells, Tells::Recovery | Tells::Answer) || is_worth_reading(sample.as_bytes()), "passed over: {sample}");
+                assert!(
+                    sentence.tells.is_network()
+                        || matches!(sentence.tells, Tells::Recovery | Tells::Answer)
+                        || is_worth_reading(sample.as_bytes()),
+                    "passed over: {sample}"
+                );
             }
             for line in &sentence.innocent {
                 assert!(!finds(line), "{:?}: {line}", sentence.tells);
@@ -247,7 +254,12 @@ mod tests {
 
     #[test]
     fn each_text_that_counts_wherever_it_stands_is_worth_reading() {
-        let sentences = SENTENCES.as_ref().unwrap().sentences.iter().filter(|sentence| !sentence.tells.is_network() && sentence.tells != Tells::Recovery);
+        let sentences = SENTENCES
+            .as_ref()
+            .unwrap()
+            .sentences
+            .iter()
+            .filter(|sentence| !sentence.tells.is_network() && sentence.tells != Tells::Recovery);
         let texts = sentences.flat_map(|sentence| sentence.texts.iter());
         let passed_over: Vec<&String> = texts.filter(|text| !is_worth_reading(text.as_bytes())).collect();
         assert_eq!(passed_over, Vec::<&String>::new());

@@ -32,20 +32,93 @@ fn words(text: &str) -> Vec<Word<'_>> {
 
 /// What languages call a signal.
 const SIGNAL: [&str; 24] = [
-    "signal", "sig", "signo", "signum", "signaled", "signalled", "processsignaled", "señal", "segnale", "sinal", "sygnał", "sygnałem", "сигнал",
-    "сигналом", "сигналу", "signál", "signálem", "信号", "シグナル", "시그널", "신호", "jel", "sinyal", "signalet",
+    "signal",
+    "sig",
+    "signo",
+    "signum",
+    "signaled",
+    "signalled",
+    "processsignaled",
+    "señal",
+    "segnale",
+    "sinal",
+    "sygnał",
+    "sygnałem",
+    "сигнал",
+    "сигналом",
+    "сигналу",
+    "signál",
+    "signálem",
+    "信号",
+    "シグナル",
+    "시그널",
+    "신호",
+    "jel",
+    "sinyal",
+    "signalet",
 ];
 
 /// What comes before an exit status.
 const STATUS: [&str; 28] = [
-    "status", "code", "exit", "exited", "exitcode", "exit_code", "exitstatus", "exit_status", "exitfailure", "returned", "return", "returncode",
-    "retcode", "rc", "error", "value", "ret", "result", "with", "errorlevel", "returns", "exitvalue", "rv", "ended", "died", "failure", "retval", "wstat",
+    "status",
+    "code",
+    "exit",
+    "exited",
+    "exitcode",
+    "exit_code",
+    "exitstatus",
+    "exit_status",
+    "exitfailure",
+    "returned",
+    "return",
+    "returncode",
+    "retcode",
+    "rc",
+    "error",
+    "value",
+    "ret",
+    "result",
+    "with",
+    "errorlevel",
+    "returns",
+    "exitvalue",
+    "rv",
+    "ended",
+    "died",
+    "failure",
+    "retval",
+    "wstat",
 ];
 
 /// What happens to a process.
 const FATES: [&str; 27] = [
-    "killed", "terminated", "exited", "died", "signal", "received", "got", "failed", "crashed", "ended", "caught", "stopped", "dead", "exit", "code",
-    "worker", "signaled", "lost", "aborted", "terminating", "terminate", "interrupted", "exitsignal", "codes", "workers", "processes", "status",
+    "killed",
+    "terminated",
+    "exited",
+    "died",
+    "signal",
+    "received",
+    "got",
+    "failed",
+    "crashed",
+    "ended",
+    "caught",
+    "stopped",
+    "dead",
+    "exit",
+    "code",
+    "worker",
+    "signaled",
+    "lost",
+    "aborted",
+    "terminating",
+    "terminate",
+    "interrupted",
+    "exitsignal",
+    "codes",
+    "workers",
+    "processes",
+    "status",
 ];
 
 /// How sure it is that the signal came from outside.
@@ -76,33 +149,55 @@ pub fn ended(message: &str) -> Option<Ended> {
         let follows = |back: usize, list: &[&str]| before(back).is_some_and(|place| is(place, list));
         let found = match word.text {
             "9" | "15" => {
-                let by_name = is(place + 1, &["kill", "term", "sigkill", "sigterm"]) && follows(1, &["status", "signal"]);
+                let by_name =
+                    is(place + 1, &["kill", "term", "sigkill", "sigterm"]) && follows(1, &["status", "signal"]);
                 let negative = word.before == Some('-') && (1..=3).any(|back| follows(back, &STATUS));
-                let with_name = follows(1, &["killed", "terminated", "sigkill", "sigterm", "kill", "term"]) && matches!(word.before, Some('(' | ':' | '-' | '[' | '='));
-                let whole = !matches!(word.after, Some('.' | '%' | '/')) || word.text == "9" && by_name || is_end(word.after, &lower);
-                whole && (follows(1, &SIGNAL) || follows(2, &SIGNAL) && follows(1, &["number", "no", "num", "nr", "code", "is", "was", "of", "to"]) || by_name || negative || with_name)
+                let with_name = follows(1, &["killed", "terminated", "sigkill", "sigterm", "kill", "term"])
+                    && matches!(word.before, Some('(' | ':' | '-' | '[' | '='));
+                let whole = !matches!(word.after, Some('.' | '%' | '/'))
+                    || word.text == "9" && by_name
+                    || is_end(word.after, &lower);
+                whole
+                    && (follows(1, &SIGNAL)
+                        || follows(2, &SIGNAL)
+                            && follows(1, &["number", "no", "num", "nr", "code", "is", "was", "of", "to"])
+                        || by_name
+                        || negative
+                        || with_name)
             }
             "137" | "143" => {
-                let whole = !matches!(word.after, Some('/' | '%' | '-')) && !matches!(word.before, Some('.' | '/' | '-' | '#' | '$'));
+                let whole = !matches!(word.after, Some('/' | '%' | '-'))
+                    && !matches!(word.before, Some('.' | '/' | '-' | '#' | '$'));
                 let of_make = lower.contains("*** [") && place + 1 == words.len();
-                whole && (of_make || (1..=4).any(|back| follows(back, &STATUS)) && !lower.contains("line 137") && !lower.contains("line 143"))
+                whole
+                    && (of_make
+                        || (1..=4).any(|back| follows(back, &STATUS))
+                            && !lower.contains("line 137")
+                            && !lower.contains("line 143"))
             }
             "sigkill" | "sigterm" => {
-                let fate = words.iter().any(|word| FATES.contains(&word.text) && !std::ptr::eq(word.text, words[place].text));
+                let fate =
+                    words.iter().any(|word| FATES.contains(&word.text) && !std::ptr::eq(word.text, words[place].text));
                 // Some runners of tests put how one ended in front of its name.
                 (fate || place == 0) && !(word.text == "sigterm" && lower.contains("handler"))
             }
             "kill" | "term" => follows(1, &["signal"]) && !is(place + 1, &["handler", "handling"]),
             "killed" => is_killed(&lower, &words, place),
-            "terminated" => lower.contains("terminated signal terminated") || lower.contains("*** [") && place + 1 == words.len(),
+            "terminated" => {
+                lower.contains("terminated signal terminated") || lower.contains("*** [") && place + 1 == words.len()
+            }
             "oomkilled" | "oomkill" => true,
-            "oom" => is(place + 1, &["kill", "killed", "killer"]) && !lower.contains("_oom") && !lower.contains("oom_score"),
+            "oom" => {
+                is(place + 1, &["kill", "killed", "killer"]) && !lower.contains("_oom") && !lower.contains("oom_score")
+            }
             _ => false,
         };
         if found {
             // A server says so itself when a test ends it.
             let itself = matches!(word.text, "sigterm" | "15" | "term")
-                && ["received", "caught", "handling", "graceful", "shutting", "shutdown", "exiting", "stopping"].iter().any(|said| lower.contains(said));
+                && ["received", "caught", "handling", "graceful", "shutting", "shutdown", "exiting", "stopping"]
+                    .iter()
+                    .any(|said| lower.contains(said));
             return Some(if itself { Ended::Terminated } else { Ended::Killed });
         }
     }
@@ -125,11 +220,53 @@ fn is_killed(line: &str, words: &[Word<'_>], place: usize) -> bool {
             matches!(next, Some("signal"))
                 || words[place + 1..].iter().take(8).any(|word| {
                     SIGNAL.contains(&word.text)
-                        || matches!(word.text, "oom" | "kernel" | "os" | "operating" | "system" | "systemd" | "earlyoom" | "user" | "memory" | "scheduler" | "supervisor" | "sigkill" | "killer" | "container" | "runner")
+                        || matches!(
+                            word.text,
+                            "oom"
+                                | "kernel"
+                                | "os"
+                                | "operating"
+                                | "system"
+                                | "systemd"
+                                | "earlyoom"
+                                | "user"
+                                | "memory"
+                                | "scheduler"
+                                | "supervisor"
+                                | "sigkill"
+                                | "killer"
+                                | "container"
+                                | "runner"
+                        )
                 })
         }
-        (Some("was" | "been" | "got" | "is" | "process" | "child" | "subprocess" | "were" | "job" | "worker" | "compiler" | "linker" | "be"), _) => {
-            last || matches!(word.after, Some('.' | ',' | ';' | ')' | ':' | '!' | '*')) || matches!(next, Some("because" | "due" | "or" | "in" | "before" | "while" | "unexpectedly" | "externally" | "abruptly" | "with" | "for" | "process" | "during" | "after"))
+        (
+            Some(
+                "was" | "been" | "got" | "is" | "process" | "child" | "subprocess" | "were" | "job" | "worker"
+                | "compiler" | "linker" | "be",
+            ),
+            _,
+        ) => {
+            last || matches!(word.after, Some('.' | ',' | ';' | ')' | ':' | '!' | '*'))
+                || matches!(
+                    next,
+                    Some(
+                        "because"
+                            | "due"
+                            | "or"
+                            | "in"
+                            | "before"
+                            | "while"
+                            | "unexpectedly"
+                            | "externally"
+                            | "abruptly"
+                            | "with"
+                            | "for"
+                            | "process"
+                            | "during"
+                            | "after"
+                    )
+                )
         }
         // `*** [x] Killed`, `x: Killed`, `(Killed)`.
         // What Erlang calls a process that another one ended.
@@ -141,7 +278,11 @@ fn is_killed(line: &str, words: &[Word<'_>], place: usize) -> bool {
         }
         (None, Some("process")) => true,
         (Some("memory"), Some("process")) => true,
-        _ => word.before == Some('(') && word.after == Some(')') || word.before == Some('[') && word.after == Some(']') || line.contains("=killed,"),
+        _ => {
+            word.before == Some('(') && word.after == Some(')')
+                || word.before == Some('[') && word.after == Some(']')
+                || line.contains("=killed,")
+        }
     }
 }
 
@@ -154,7 +295,16 @@ fn is_code(line: &str) -> bool {
 /// Whether a line of small letters sends a signal, or catches one.
 fn sends(line: &str) -> bool {
     const SENDS: [&str; 10] = [
-        "kill -", "pkill", "killall", "signal.sig", "signals.sig", "signal(sig", "sigaction", ").kill", "raise(sig", "trap ",
+        "kill -",
+        "pkill",
+        "killall",
+        "signal.sig",
+        "signals.sig",
+        "signal(sig",
+        "sigaction",
+        ").kill",
+        "raise(sig",
+        "trap ",
     ];
     // Python names the signal like that as well, when a child died of it.
     let calls = line.match_indices("kill(").any(|(place, _)| !line[..place].ends_with(char::is_alphanumeric));

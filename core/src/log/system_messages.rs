@@ -48,7 +48,12 @@ fn at(line: &str, start: usize) -> Option<SystemMessage> {
 
 /// The last message in `line` that stands where programs put it: at the beginning, after a colon, a bracket or a quote.
 pub fn find(line: &str) -> Option<SystemMessage> {
-    let opens = |c: char| matches!(c, ':' | '：' | '(' | '[' | '{' | '\'' | '"' | '`' | '‘' | '“' | '«' | '<' | ']' | ')' | '=' | ',' | '-');
+    let opens = |c: char| {
+        matches!(
+            c,
+            ':' | '：' | '(' | '[' | '{' | '\'' | '"' | '`' | '‘' | '“' | '«' | '<' | ']' | ')' | '=' | ',' | '-'
+        )
+    };
     let after = line.char_indices().rev().filter(|(_, c)| opens(*c)).map(|(place, c)| place + c.len_utf8());
     let starts = after.map(|place| place + line[place..].len() - line[place..].trim_start().len());
     starts.chain([0]).find_map(|start| at(line, start))

@@ -24,7 +24,8 @@ mod tests {
 
     #[test]
     fn words_in_any_place() {
-        for line in ["Killed", "cc1plus: out of memory", "x ETXTBSY", "ok 1 - x", "exit 137", "Gerät", "std::bad_alloc"] {
+        for line in ["Killed", "cc1plus: out of memory", "x ETXTBSY", "ok 1 - x", "exit 137", "Gerät", "std::bad_alloc"]
+        {
             assert!(is_worth_reading(line.as_bytes()), "{line}");
         }
         for line in ["", "gcc -O2 -c -o src/x.o src/x.c", "token 1 - x", "installing x.svg"] {

@@ -17,10 +17,8 @@ fn judged(log: &[u8], piece: usize) -> LogJudge {
 fuzz_target!(|data: &[u8]| {
     let mut data = data;
     let [facts, piece] = take(&mut data);
-    let facts = Facts {
-        sandboxed: [None, Some(true), Some(false)][usize::from(facts % 3)],
-        fixed_output: facts >= 0x80,
-    };
+    let facts =
+        Facts { sandboxed: [None, Some(true), Some(false)][usize::from(facts % 3)], fixed_output: facts >= 0x80 };
     let judge = judged(data, data.len().max(1));
     let verdict = judge.verdict(facts);
     // How it is cut does not matter.
