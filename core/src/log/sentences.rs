@@ -188,19 +188,17 @@ pub fn said(message: &str) -> Said {
         // Names of files and options are no words of a sentence.
         let evidence = known.sentences[meaning.sentence].tells.is_evidence();
         let joins = |c: char| of_word(c) || !evidence && matches!(c, '-' | '/');
-        let whole = !(begins && before.ends_with(joins)) && !(ends && after.starts_with(joins));
+        let part = begins && before.ends_with(joins) || ends && after.starts_with(joins);
         let placed = match known.sentences[meaning.sentence].at {
             At::Anywhere => true,
             At::Start => before.is_empty(),
             At::End => after.trim_end_matches(['.', '!', ')', ']', '\'', '"', '`', ' ', '>', ';', ',']).is_empty(),
             At::All => before.is_empty() && after.is_empty(),
         };
-        found[meaning.sentence] |= whole && placed;
+        found[meaning.sentence] |= placed && !part;
     }
-    for (place, sentence) in
-        known.sentences.iter().enumerate().filter(|(place, _)| found[*place] && !taken_back[*place])
-    {
-        let _ = place;
+    let kept = |place: &usize| found[*place] && !taken_back[*place];
+    for sentence in (0..known.sentences.len()).filter(kept).map(|place| &known.sentences[place]) {
         match sentence.tells {
             Tells::Expectation => said.expectation = true,
             Tells::Cause => said.cause = true,

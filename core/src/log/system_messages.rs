@@ -17,8 +17,11 @@ pub struct SystemMessage {
     pub opener: Option<char>,
 }
 
+/// The name of an error or signal, and a text for it.
+type Text = (&'static str, &'static str);
+
 /// The texts by their first letters.
-static TEXTS: LazyLock<HashMap<[u8; 3], Vec<(&'static str, &'static str)>>> = LazyLock::new(|| {
+static TEXTS: LazyLock<HashMap<[u8; 3], Vec<Text>>> = LazyLock::new(|| {
     let mut texts: HashMap<_, Vec<_>> = HashMap::new();
     for (name, text) in include_str!("system_messages.tsv").lines().filter_map(|line| line.split_once('\t')) {
         if let Some(key) = key(text) {

@@ -5,9 +5,12 @@ include!(concat!(env!("OUT_DIR"), "/triggers.rs"));
 /// Whether any of the words and letters of `triggers.txt` is in `line`, so that it is worth reading.
 pub fn is_worth_reading(line: &[u8]) -> bool {
     let mut state = START;
-    for &byte in line {
-        state = next(state, byte);
+    // By eight: the loop itself would take a third of the time.
+    let (eights, rest) = line.as_chunks::<8>();
+    for eight in eights {
+        state = eight.iter().copied().fold(state, next);
     }
+    state = rest.iter().copied().fold(state, next);
     // That the last byte ends a word shows only with the one behind it.
     next(state, b'\n') == 0
 }
