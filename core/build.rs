@@ -23,7 +23,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let pattern = lines.collect::<Vec<_>>().join("|");
     let dfa = dense::Builder::new()
         .syntax(syntax::Config::new().unicode(false).utf8(false).case_insensitive(true))
-        .configure(dense::Config::new().start_kind(StartKind::Unanchored).match_kind(MatchKind::All).minimize(true))
+        .configure(dense::Config::new().start_kind(StartKind::Unanchored).match_kind(MatchKind::All))
         .build(&pattern)?;
     let start = dfa.start_state_forward(&Input::new(b""))?;
 
