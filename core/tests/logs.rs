@@ -163,8 +163,25 @@ fn logs_of_the_field() {
             assert!(transient.clear + transient.doubtful <= 2, "{transient:?}");
             assert!(deterministic.transient <= 2, "{deterministic:?}");
         } else {
-            assert!(transient.clear == 0 && transient.doubtful <= 4, "{transient:?}");
-            assert!(deterministic.transient == 0 && deterministic.doubtful <= 12, "{deterministic:?}");
+            assert!(transient.clear == 0 && transient.doubtful <= 5, "{transient:?}");
+            assert!(deterministic.transient == 0 && deterministic.doubtful <= 14, "{deterministic:?}");
         }
     }
+}
+
+#[test]
+fn the_line_that_decides_is_one_that_a_person_would_name() {
+    let (mut right, mut all) = (0, 0);
+    for log in logs("field/transient") {
+        let (Judged::Doubtful(line) | Judged::Transient(Some(line))) = log.judge(true) else { continue };
+        let named = log.meta.get("line").into_iter().flatten();
+        all += 1;
+        if named.into_iter().any(|named| named.contains(&line.line)) {
+            right += 1;
+        } else if !log.held_out {
+            println!("    {}: {}", log.name, line.text());
+        }
+    }
+    println!("deciding lines: {right} of {all}");
+    assert!(right * 10 >= all * 7, "{right} of {all}");
 }

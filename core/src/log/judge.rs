@@ -12,7 +12,7 @@ use std::collections::VecDeque;
 use super::identity::identity;
 use super::line::Shape;
 use super::lines::shorten;
-use super::reading::{OWN_LIMIT, OWN_SIGNAL, Reading, is_watched, mentioned, read};
+use super::reading::{OWN_LIMIT, OWN_SIGNAL, Reading, is_watched, limited, mentioned, read};
 use super::sentences::Tells;
 use super::tail::LogTail;
 use super::triggers::is_worth_reading;
@@ -92,8 +92,7 @@ impl Piece {
     /// Takes note of a line that speaks against it. Nothing is left of it if that line is about the same, as a test is that wants it; or
     /// if the build went on to fail for a cause of its own.
     fn object(&mut self, objection: &Objection) {
-        // Its own limits and signals are no matter of the network.
-        if self.tells.is_network() && objection.own_doing() {
+        if objection.only.is_some_and(|only| !only.contains(&self.tells)) {
             return;
         }
         if objection.about.contains(&self.tells) {
@@ -117,16 +116,12 @@ struct Objection {
     text: String,
     /// What it is about.
     about: Vec<Tells>,
+    /// What it can speak against, if not against everything.
+    only: Option<&'static [Tells]>,
     /// Whether it is the name of a test.
     named: bool,
     /// Whether it is a definite cause.
     cause: bool,
-}
-
-impl Objection {
-    fn own_doing(&self) -> bool {
-        self.text.starts_with(OWN_LIMIT) || self.text.starts_with(OWN_SIGNAL)
-    }
 }
 
 /// A log that is being read.
@@ -171,7 +166,7 @@ impl LogJudge {
             let about = mentioned(&reading.line);
             if !about.is_empty() {
                 let text = format!("a test is about it: {}", reading.line);
-                let objection = Objection { number: self.number, text, about, named: true, cause: false };
+                let objection = Objection { number: self.number, text, about, only: None, named: true, cause: false };
                 self.near(objection);
             }
             return;
@@ -184,14 +179,20 @@ impl LogJudge {
                 _ => mentioned(&reading.line),
             };
             let text = format!("{why}: {}", reading.line);
-            self.near(Objection { number: self.number, text, about, named: false, cause: false });
+            let only = match why {
+                OWN_SIGNAL => Some(&[Tells::Killed][..]),
+                OWN_LIMIT => Some(limited(&reading.line)),
+                _ => None,
+            };
+            self.near(Objection { number: self.number, text, about, only, named: false, cause: false });
         }
         if reading.shape == Shape::Noise {
             return;
         }
         if reading.cause {
             let text = format!("{}: {}", Tells::Cause.cause(), reading.line);
-            self.cause = Some(Objection { number: self.number, text, about: Vec::new(), named: false, cause: true });
+            self.cause =
+                Some(Objection { number: self.number, text, about: Vec::new(), only: None, named: false, cause: true });
         }
         let (tells, weak) = match (reading.strong, reading.weak) {
             (Some(tells), _) => (tells, false),

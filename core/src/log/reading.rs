@@ -67,6 +67,18 @@ pub fn mentioned(text: &str) -> Vec<Tells> {
     WORDS.iter().filter(|(_, words)| words.iter().any(|word| text.contains(word))).map(|(tells, _)| *tells).collect()
 }
 
+/// What a limit that the build sets itself can be reached by: the size of a disk image, a time, or what ulimit(1) counts.
+pub fn limited(line: &str) -> &'static [Tells] {
+    let has = |words: &[&str]| words.iter().any(|word| line.contains(word));
+    if has(&["mkfs", "mke2fs", "mformat", "mcopy", "cptofs", "genimage", "losetup", "loop", "image", "disk"]) {
+        &[Tells::Disk]
+    } else if has(&["watchdog", "time", "Time"]) {
+        &[Tells::Killed]
+    } else {
+        &[Tells::Memory, Tells::Processes, Tells::Files, Tells::FileSize, Tells::Killed]
+    }
+}
+
 /// Whether a line says that a process was ended because it took too long.
 pub fn is_watched(line: &str) -> bool {
     ["timeout", "TIMEOUT", "timed out"].iter().any(|word| line.contains(word))

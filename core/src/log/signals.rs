@@ -134,7 +134,8 @@ pub enum Ended {
 pub fn ended(message: &str) -> Option<Ended> {
     let lower = message.to_lowercase();
     let text = lower.trim_end_matches(['.', ';', ',', '!', ' ', ')', ']', '"', '\'', '`']);
-    if is_code(&lower) {
+    // What QEMU says whenever a test has ended it.
+    if is_code(&lower) || lower.contains("terminating on signal") {
         return None;
     }
     match text {
@@ -377,6 +378,7 @@ mod tests {
             "at line 137: error",
             "x.c:137: error: no",
             "137 tests, 0 failures",
+            "qemu-system-x86_64: terminating on signal 15 from pid 6 (python3.12)",
             "kill machine (pid 8)",
             "process exited with code 1",
             "version 15.9",
