@@ -164,6 +164,9 @@ fn prefixes(text: &str) -> usize {
     loop {
         let rest = &text[start..];
         let Some(first) = rest.chars().next() else { return start };
+        if matches!(first, '\'' | '"') && is_quotation(rest) {
+            return start;
+        }
         let length = if first == '[' {
             // `[build]`, `[ERROR]`, `[+0.5s]`, but no list.
             rest.find(']')
@@ -215,6 +218,7 @@ fn shape(text: &str) -> Shape {
         b'-' => text[1..].starts_with(|c: char| c.is_alphabetic() || matches!(c, '-' | '"' | '\'')),
         b'$' | b'%' => text[1..].starts_with(' ') || is_doing(text),
         b'/' => !text.contains([' ', ':']),
+        b'\'' | b'"' => is_quotation(text),
         b'#' => {
             text[1..].starts_with(|c: char| c.is_ascii_digit()) || text.starts_with("# ./") || text.starts_with("# /")
         }
@@ -235,6 +239,14 @@ fn is_counter(text: &str) -> bool {
     digits > 0 && inside[..end].contains(['/', '%', 'o']) && !inside[..end].contains(other)
         // samurai and ninja put the end of a job behind its number.
         && !inside[end..].to_ascii_lowercase().contains("signal")
+}
+
+/// A text in quotes and nothing else, as tests show what they wanted and what they got.
+fn is_quotation(text: &str) -> bool {
+    let quote = |c: char| matches!(c, '\'' | '"');
+    text.trim_end_matches([',', ';'])
+        .strip_suffix(quote)
+        .is_some_and(|inside| inside.len() > 1 && !inside[1..].contains(quote))
 }
 
 /// `  118 | code`, as compilers quote it.
@@ -506,6 +518,8 @@ mod tests {
             ("\tat org.acme.Killed(Killed.java:1)", Shape::Noise),
             ("+ ./tool --killed", Shape::Noise),
             (" 118 |  x => \"No space left on device\",", Shape::Noise),
+            ("    'No space left on device'", Shape::Noise),
+            ("-  \"ECONNRESET\",", Shape::Noise),
             ("ok 1 - says: out of memory", Shape::Passed),
             ("PASS: tests/oom", Shape::Passed),
             ("test tests::oom ... ok", Shape::Passed),
