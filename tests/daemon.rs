@@ -170,7 +170,8 @@ fn other_ends_on_another_machine() {
         "NIX_CONFIG=$ASKING $COMPANION list --json --database ../asking/nix/var/nix/negative-cache/failures.sqlite";
     let line = format!(
         "{ask} -A missing; {ask} -A missing; {ask} -A mismatch --option negative-cache-fixed-output true; \
-         {{ until [ -s ../pid ]; do sleep 0.05; done; pkill -KILL -P $daemon; kill -KILL $(cat ../pid); }} & \
+         {{ for i in $(seq 600); do [ ! -s ../pid ] || break; sleep 0.05; done; pkill -KILL -P $daemon; \
+         kill -KILL $(cat ../pid); }} & \
          {ask} -A gone; {list}"
     );
     let ran = nix.run(&format!("export ASKING=$NIX_CONFIG NIX_CONFIG='substituters ='; {}", beside_a_daemon(&line)));
