@@ -90,7 +90,6 @@ enum At {
     Anywhere,
     Start,
     End,
-    All,
 }
 
 #[derive(Debug, Deserialize)]
@@ -193,7 +192,6 @@ pub fn said(message: &str) -> Said {
             At::Anywhere => true,
             At::Start => before.is_empty(),
             At::End => after.trim_end_matches(['.', '!', ')', ']', '\'', '"', '`', ' ', '>', ';', ',']).is_empty(),
-            At::All => before.is_empty() && after.is_empty(),
         };
         found[meaning.sentence] |= placed && !part;
     }
