@@ -22,6 +22,21 @@ fn a_failure_is_built_once_and_refused_with_its_log() {
 }
 
 #[test]
+fn what_is_wrong_with_an_output_is_said_again_in_full() {
+    let nix = Scratch::new();
+    nix.expression(
+        r#"let one = ok "one"; two = ok "two"; in
+           drv "bad" "echo ${one} ${two} > $out" { disallowedReferences = [ one two ]; }"#,
+    );
+    let failed = nix.run("nix-build").status;
+    let refused = nix.run("nix-build").exits(failed).says(REFUSED).does_not_say("building '");
+    for text in ["is not allowed to refer to the following paths:\n", "-one\n", "-two\n", "It ended after "] {
+        assert!(refused.stderr.contains(text), "{text}\n{refused}");
+    }
+    assert_eq!(nix.runs("bad"), 1);
+}
+
+#[test]
 fn the_builder_that_does_not_exist() {
     let nix = Scratch::new();
     let build = r#"nix-build -E 'derivation { name = "x"; builder = "y"; system = builtins.currentSystem; }'"#;

@@ -7,6 +7,8 @@ use std::path::Path;
 
 use jiff::Timestamp;
 
+use crate::class::Class;
+use crate::log::tail::beginning;
 use crate::record::{Believed, FailureRecord};
 use crate::time_text::{ago, span};
 
@@ -47,13 +49,24 @@ fn companion(command: &str, record: &FailureRecord, wording: &Wording<'_>) -> St
     format!("nix-negative-cache {command} {}{option}", record.derivation)
 }
 
+/// What Nix itself said of the failure, if only that says what is wrong: of an output, often in several lines.
+fn message(believed: &Believed<'_>) -> Option<String> {
+    let tells = believed.class == Class::Output && believed.is_last && !believed.record.message.is_empty();
+    // The text comes from the database, and another program could have written anything there.
+    tells.then(|| beginning(&believed.record.message))
+}
+
 /// Continues `'…'`: why the derivation is refused, the end of its log, and what can be done.
 pub fn refusal(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -> String {
     let record = believed.record;
     let mut text = format!("is not built again: it failed {}\n", ago(believed.time, now));
     let attempts = if record.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", record.attempts) };
-    let after = if believed.is_last { format!(", after {}", span(record.duration_ms)) } else { String::new() };
-    text.push_str(&format!("Reason: {}{after} ({attempts})\n", believed.reason));
+    let took = span(record.duration_ms);
+    text.push_str(&match message(believed) {
+        Some(message) => format!("Reason: {message}\nIt ended after {took} ({attempts})\n"),
+        None if believed.is_last => format!("Reason: {}, after {took} ({attempts})\n", believed.reason),
+        None => format!("Reason: {} ({attempts})\n", believed.reason),
+    });
     let lines: Vec<&str> = record.log.lines().collect();
     let shown = &lines[lines.len().saturating_sub(wording.log_lines)..];
     if !believed.is_last {
@@ -167,6 +180,27 @@ mod tests {
                 "is not built again: it failed 4 minutes ago\nReason: builder failed with exit code 1 (2 attempts)\n\
                  Its log was replaced by"
             ),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_output_is_said_in_full() {
+        let mut record = FailureRecord {
+            message: "output 'x' is not allowed to refer to the following paths:\n  'a'\n  '\x1b[31mb'".to_owned(),
+            ..record()
+        };
+        record.class = Class::Output;
+        if let Some(failure) = &mut record.history[0].failure {
+            (failure.class, failure.exit_code) = (Class::Output, None);
+        }
+        let now = Timestamp::from_second(1_000_240).unwrap();
+        let text = refusal(&record.believed(0), now, &WORDING);
+        assert!(text.contains("Reason: output 'x' is not allowed to refer to the following paths:\n  'a'\n  'b'\nIt ended after 12 s (1 attempt)\n"), "{text}");
+        record.message.clear();
+        let text = refusal(&record.believed(0), now, &WORDING);
+        assert!(
+            text.contains("Reason: the builder succeeded, but an output is missing or was rejected, after 12 s"),
             "{text}"
         );
     }
