@@ -9,8 +9,6 @@
       systems = [
         "x86_64-linux"
         "aarch64-linux"
-        "x86_64-darwin"
-        "aarch64-darwin"
       ];
       forAllSystems = f: nixpkgs.lib.genAttrs systems (system: f nixpkgs.legacyPackages.${system});
     in
@@ -25,13 +23,12 @@
       lib = {
         # withNegativeCache pkgs (pkgs.mkShell { … }): the same shell with the plugin and its flags.
         withNegativeCache = import ./nix/with-negative-cache.nix;
-        # pluginFor pkgs nix: the plugin for exactly that package of Nix.
+        # pluginFor pkgs nix: the plugin that is built for exactly this package of Nix.
         pluginFor = pkgs: (import ./nix { inherit pkgs; }).pluginFor;
       };
 
-      # By their paths, so that one that is imported twice counts once.
+      # Modules are named by their paths: a module that is imported twice then counts once.
       nixosModules.default.imports = [ ./nix/modules/nixos.nix ];
-      darwinModules.default.imports = [ ./nix/modules/darwin.nix ];
       homeModules.default.imports = [ ./nix/modules/home.nix ];
 
       templates = {

@@ -1,4 +1,4 @@
-# What it takes to work on the project.
+# A shell with the tools for work on this project.
 {
   pkgs ? import <nixpkgs> { },
 }:

@@ -1,4 +1,4 @@
-# Everything in one folder: the loader, the plugins for several Nix, the companion program.
+# One package with everything: the loader, the plugins for several versions of Nix, and the companion program.
 {
   lib,
   stdenvNoCC,
@@ -17,8 +17,8 @@ stdenvNoCC.mkDerivation {
   dontUnpack = true;
   dontFixup = true;
 
-  # The companion finds the loader beside its own real path, and the loader finds the plugins so: both are copied. Of two
-  # plugins for the same version, the last one stays.
+  # The companion looks for the loader beside its own real path, and the loader looks for the plugins in the same way, so both
+  # are copied here. If two plugins are for the same version, the last one is taken.
   installPhase = ''
     runHook preInstall
     mkdir -p "$out"
@@ -36,8 +36,8 @@ stdenvNoCC.mkDerivation {
 
   passthru = {
     inherit loader companion plugins;
-    # What `plugin-files` names.
-    pluginFile = "lib/nix-negative-cache/loader/libnix_negative_cache${stdenvNoCC.hostPlatform.extensions.sharedLibrary}";
+    # The path to name in `plugin-files`, inside this package.
+    pluginFile = "lib/nix-negative-cache/loader/libnix_negative_cache.so";
   };
   meta = common.meta // {
     mainProgram = "nix-negative-cache";

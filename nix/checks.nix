@@ -4,7 +4,7 @@ let
   inherit (pkgs) lib;
   all = import ./. { inherit pkgs; };
 in
-# With their unit tests.
+# The packages run their unit tests when they are built.
 all.packages
 // {
   dev-shell = all.devShell;
@@ -26,9 +26,7 @@ all.packages
         touch "$out"
       '';
 }
-# In a virtual machine each.
-// lib.optionalAttrs pkgs.stdenv.hostPlatform.isLinux (
-  lib.mapAttrs' (
-    name: nix: lib.nameValuePair "nixos-${name}" (import ./nixos-test.nix { inherit pkgs nix; })
-  ) all.nixVersions
-)
+# One virtual machine for each supported version of Nix.
+// lib.mapAttrs' (
+  name: nix: lib.nameValuePair "nixos-${name}" (import ./nixos-test.nix { inherit pkgs nix; })
+) all.nixVersions

@@ -1,9 +1,10 @@
-# What all packages have in common.
+# What all packages share: version, source and licence.
 { lib }:
 {
   version = (lib.importTOML ../Cargo.toml).workspace.package.version;
 
-  # All that cargo reads. What is left out here is built anew for no reason when it changes.
+  # Everything that cargo reads. Files that it does not read are left out, as a change to them would rebuild everything for no
+  # reason.
   src = lib.fileset.toSource {
     root = ../.;
     fileset = lib.fileset.difference ../. (
@@ -24,6 +25,6 @@
   meta = {
     description = "Remembers the derivations whose builders failed, and does not build them again";
     license = lib.licenses.lgpl21Plus;
-    platforms = lib.platforms.linux ++ lib.platforms.darwin;
+    platforms = lib.platforms.linux;
   };
 }

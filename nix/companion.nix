@@ -1,4 +1,4 @@
-# The program `nix-negative-cache`, with its documentation, and the shim. They need no Nix.
+# The program `nix-negative-cache` with its documentation, and the shim. Neither is linked to Nix.
 {
   lib,
   stdenv,
@@ -28,7 +28,7 @@ rustPlatform.buildRustPackage {
 
   postInstall = ''
     mkdir -p "$out/share/doc/nix-negative-cache"
-    cp README.md SECURITY.md docs/*.md "$out/share/doc/nix-negative-cache/"
+    cp README.md CHANGELOG.md SECURITY.md docs/*.md "$out/share/doc/nix-negative-cache/"
   ''
   + lib.optionalString (stdenv.buildPlatform.canExecute stdenv.hostPlatform) ''
     mkdir man

@@ -1,15 +1,16 @@
-# All packages, from the packages of nixpkgs.
+# All packages, made from a set of nixpkgs.
 { pkgs }:
 let
   inherit (pkgs) lib;
 
   supported = import ./supported.nix;
 
-  # The Nix inside, of one that `wrapNix` made.
+  # The Nix inside a package that `wrapNix` made; any other package stays as it is.
   unwrapped = nix: nix.nixWithoutNegativeCache or nix;
   isSupported = nix: builtins.elem (lib.versions.majorMinor nix.version) supported;
 
-  # Of the supported ones those that nixpkgs has: it throws where it has no longer one, or has an insecure one.
+  # The supported versions that this nixpkgs has. The attribute of a version that nixpkgs removed, or marked as insecure, throws
+  # when it is evaluated.
   nixVersions =
     let
       nameOf = version: "nix_" + builtins.replaceStrings [ "." ] [ "_" ] version;
@@ -23,7 +24,7 @@ let
     in
     lib.genAttrs (map nameOf (builtins.filter isThere supported)) (name: pkgs.nixVersions.${name});
 
-  # The Nix of nixpkgs, or the newest one that is supported.
+  # The default Nix of nixpkgs if it is supported, otherwise the newest one that is.
   nix =
     let
       byVersion = lib.sort (a: b: lib.versionOlder a.version b.version) (builtins.attrValues nixVersions);
@@ -38,7 +39,7 @@ let
   loader = pkgs.callPackage ./loader.nix { };
   companion = pkgs.callPackage ./companion.nix { };
 
-  # The plugin for exactly this package of Nix.
+  # The plugin that is built for exactly this package of Nix.
   pluginFor =
     nix:
     if isSupported nix then
@@ -48,12 +49,12 @@ let
 
   bundleOf = nixes: pkgs.callPackage ./bundle.nix { inherit loader companion; plugins = map pluginFor nixes; };
 
-  # With the plugins for all, and for these packages of Nix as far as they are supported.
+  # A bundle with the plugins for all supported versions, and for the given packages of Nix if they are supported.
   bundleWith = nixes: bundleOf (builtins.attrValues nixVersions ++ [ nix ] ++ builtins.filter isSupported nixes);
 
   shimsOf = bundle: pkgs.callPackage ./shims.nix { inherit bundle; };
 
-  # This Nix with the shim; the flags work where the bundle has a plugin for it.
+  # This Nix with the shim. The flags only work if the bundle has a plugin for it.
   wrapNix = bundle: nix: pkgs.callPackage ./wrapped.nix { inherit bundle; nix = unwrapped nix; };
 in
 rec {
@@ -75,7 +76,7 @@ rec {
   shims = shimsOf bundle;
   plugins = builtins.mapAttrs (_: pluginFor) nixVersions;
 
-  # All of it by the names of the flake's `packages`.
+  # The flake's `packages`.
   packages = {
     default = bundle;
     nix-negative-cache = bundle;

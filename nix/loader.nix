@@ -1,12 +1,10 @@
-# What `plugin-files` names: it opens the plugin for the Nix that it finds itself in. It needs no Nix.
+# The loader, which `plugin-files` names: it opens the plugin for the Nix that loads it. It is not linked to Nix.
 {
   lib,
-  stdenv,
   rustPlatform,
 }:
 let
   common = import ./common.nix { inherit lib; };
-  extension = stdenv.hostPlatform.extensions.sharedLibrary;
 in
 rustPlatform.buildRustPackage {
   pname = "nix-negative-cache-loader";
@@ -17,8 +15,7 @@ rustPlatform.buildRustPackage {
 
   postInstall = ''
     mkdir -p "$out/lib/nix-negative-cache/loader"
-    mv "$out"/lib/libnix_negative_cache_loader${extension} \
-      "$out/lib/nix-negative-cache/loader/libnix_negative_cache${extension}"
+    mv "$out/lib/libnix_negative_cache_loader.so" "$out/lib/nix-negative-cache/loader/libnix_negative_cache.so"
   '';
 
   meta = common.meta // {

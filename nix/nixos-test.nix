@@ -1,4 +1,5 @@
-# A NixOS machine with the module: what failed for one user is refused to all, and its builder does not run again.
+# A NixOS machine with the module. After a build failed for one user, it is refused to every user, and its builder does not run
+# again.
 { pkgs, nix }:
 pkgs.testers.runNixOSTest {
   name = "nix-negative-cache-${nix.version}";
@@ -15,7 +16,7 @@ pkgs.testers.runNixOSTest {
       };
       nix.settings = {
         experimental-features = [ "nix-command" ];
-        # The builder is the machine's own shell, and what it does is counted outside.
+        # The builder is the machine's own shell, and it counts its runs in a file outside the store.
         sandbox = false;
         substituters = lib.mkForce [ ];
       };

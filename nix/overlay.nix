@@ -1,4 +1,4 @@
-# Everything under one name: `pkgs.nix-negative-cache` is the package with all plugins, the rest is in its attributes.
+# An overlay with one name: `pkgs.nix-negative-cache` is the package with all plugins. Everything else is an attribute of it.
 final: _: {
   nix-negative-cache =
     let

@@ -1,4 +1,4 @@
-# The plugin for exactly one build of Nix, `nix`.
+# The plugin for exactly one build of Nix, the package `nix`.
 {
   lib,
   stdenv,
@@ -18,12 +18,13 @@ rustPlatform.buildRustPackage {
   inherit (common) version src cargoLock;
 
   cargoBuildFlags = [ "--package=nix-negative-cache-plugin" ];
-  # The functional tests build derivations, which a builder may not, and the core's are the companion's.
+  # The functional tests build derivations, which is not possible in a builder. The unit tests of the core run in the package of
+  # the companion.
   doCheck = false;
 
   nativeBuildInputs = [ pkg-config ];
-  # The development files of a Nix in several libraries bring along what it was built with, which may be another boost than
-  # that of nixpkgs.
+  # A Nix that consists of several libraries propagates the packages that it was built with. These may be other versions than
+  # those of nixpkgs, such as another boost.
   buildInputs = [
     nix
     sqlite
@@ -34,18 +35,19 @@ rustPlatform.buildRustPackage {
     nlohmann_json
   ];
 
-  # Not all that the plugin can call is in every process that loads it: functions are looked up when they are called.
+  # Some functions that the plugin can call are missing in some processes that load it, so functions are looked up when they are
+  # called.
   hardeningDisable = [ "bindnow" ];
 
-  # The version is that which the plugin was compiled for, whatever the package says of itself.
+  # The version comes from the headers that the plugin was compiled with. That of the package can be another one.
   postInstall = ''
     version=$($PKG_CONFIG --modversion nix-store)
     mkdir -p "$out/lib/nix-negative-cache/nix-$version"
-    mv "$out"/lib/libnix_negative_cache${stdenv.hostPlatform.extensions.sharedLibrary} \
-      "$out/lib/nix-negative-cache/nix-$version/"
+    mv "$out/lib/libnix_negative_cache.so" "$out/lib/nix-negative-cache/nix-$version/"
   '';
 
-  # Whether this Nix has all that the plugin needs: some functions are in its headers, but in none of its libraries.
+  # This checks that Nix has every function that the plugin needs: some functions are in its headers but in none of its
+  # libraries.
   doInstallCheck = stdenv.buildPlatform.canExecute stdenv.hostPlatform;
   installCheckPhase = ''
     runHook preInstallCheck

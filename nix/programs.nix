@@ -1,4 +1,4 @@
-# The programs of Nix that take the plugin's flags.
+# The programs of Nix that the shim stands in for.
 [
   "nix"
   "nix-build"

@@ -1,5 +1,5 @@
-# The settings of the plugin but `negative-cache` itself, without the `negative-cache-` of their names. The defaults are the
-# plugin's.
+# All settings of the plugin except `negative-cache` itself. Their names here lack the prefix `negative-cache-`. The defaults are
+# those of the plugin.
 { lib }:
 let
   inherit (lib) types;

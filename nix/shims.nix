@@ -1,4 +1,4 @@
-# The shim under the names of Nix's programs, to stand in PATH before a Nix, and the companion program.
+# The shim under the names of Nix's programs, for a folder that comes before Nix's own in PATH, and the companion program.
 {
   lib,
   runCommand,

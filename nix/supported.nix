@@ -1,4 +1,4 @@
-# The releases of Nix that the plugin is built for; everything else in this folder goes by this list.
+# The releases of Nix that there is a plugin for. Everything else in this folder takes them from this list.
 [
   "2.8"
   "2.26"

@@ -1,4 +1,4 @@
-# A dev shell like `shell` in which Nix has the plugin, the plugin's flags and the companion program.
+# The dev shell `shell`, in which Nix loads the plugin and takes its flags, and with the companion program.
 pkgs: shell:
 let
   inherit (import ./. { inherit pkgs; }) bundle shims;
@@ -10,11 +10,12 @@ if !(shell ? overrideAttrs) then
     (pkgs.mkShell { … })''
 else
   shell.overrideAttrs (old: {
-    # First, so that the shims come before a Nix of the shell.
+    # The shims come first, so that PATH has them before a Nix of the shell.
     nativeBuildInputs = [ shims ] ++ old.nativeBuildInputs or [ ];
-    # First, as a hook may end in `exec zsh`. In NIX_CONFIG the last line wins: the setting goes before what is there, so
-    # that it can be switched off; the plugin goes behind, as `plugin-files` would undo it. Other plugins stay: up to 2.32
-    # Nix can add one to them, and from 2.20 on it says which they are.
+    # This runs before the shell's own hook, which may end in `exec zsh`. In NIX_CONFIG the last line wins. So the setting goes
+    # before the lines that are there, where they can switch it off; and the plugin goes behind them, where no `plugin-files`
+    # of theirs can undo it. Other plugins stay: Nix up to 2.32 can add one to them (`extra-plugin-files`), and Nix from 2.20 on
+    # can print which they are.
     shellHook = ''
       case ''${NIX_CONFIG-} in
         *${pluginFile}*) ;;

@@ -1,4 +1,4 @@
-# A Nix whose programs take the plugin's flags; everything else is that of `nix`.
+# The package `nix`, but with the shim in place of the programs that take the plugin's flags.
 {
   lib,
   symlinkJoin,
@@ -11,7 +11,8 @@ symlinkJoin {
     nix.out
     (lib.getMan nix)
   ];
-  # The shim finds the real programs by this link. A variable would do as well, but be in force in all that they start.
+  # The shim finds the real programs through this link. An environment variable would also work, but every program that they
+  # start would inherit it.
   postBuild = ''
     mkdir -p "$out/lib/nix-negative-cache"
     ln -s ${nix.out}/bin "$out/lib/nix-negative-cache/nix-bin"
@@ -20,7 +21,7 @@ symlinkJoin {
     done
     ln -s ${bundle}/bin/nix-negative-cache "$out/bin/nix-negative-cache"
   '';
-  # As a value of the option `nix.package`, it has to tell which Nix it is; plugins are built against the one inside.
+  # The package can be the value of the option `nix.package`, so it has a version. Plugins are built against the Nix inside.
   passthru = {
     inherit (nix) version;
     inherit bundle;

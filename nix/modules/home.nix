@@ -1,4 +1,4 @@
-# home-manager, on any system with Nix: `nix.negativeCache.enable = true;`
+# The module for home-manager, on any Linux with Nix: `nix.negativeCache.enable = true;`
 {
   config,
   lib,
@@ -9,7 +9,8 @@ let
   cfg = config.nix.negativeCache;
   packages = import ../. { inherit pkgs; };
   inherit (config.nix) package;
-  # In addition to those of the system's nix.conf, which `plugin-files` replaces; from 2.33 on Nix knows nothing else.
+  # `extra-plugin-files` keeps the plugins of the system's nix.conf, which `plugin-files` replaces. Nix from 2.33 on only knows
+  # `plugin-files`.
   version = (if package == null then pkgs.nix else package).version;
   pluginFiles = if builtins.compareVersions version "2.33" < 0 then "extra-plugin-files" else "plugin-files";
 in
@@ -22,7 +23,7 @@ in
         home.packages = [
           cfg.package
         ]
-        # Without a Nix of its own, the user's PATH leads on to that of the system.
+        # Without a Nix in the user's profile, the shims run the one of the system, which comes later in PATH.
         ++ lib.optional cfg.shim.enable (
           lib.hiPrio (if package == null then packages.shimsOf cfg.package else packages.wrapNix cfg.package package)
         );

@@ -1,4 +1,4 @@
-# NixOS: `nix.negativeCache.enable = true;`
+# The module for NixOS: `nix.negativeCache.enable = true;`
 {
   config,
   lib,
@@ -17,8 +17,8 @@ in
     lib.mkMerge [
       {
         environment.systemPackages = [ cfg.package ];
-        # Not an error: an upgrade of Nix must not be one. But nix.conf is checked when it is built, and settings that no
-        # plugin defines are wrong there.
+        # This is a warning, because an upgrade of Nix must not become an error. The settings are left out in this case: NixOS
+        # checks nix.conf when it builds it, and rejects settings that no plugin defines.
         warnings = lib.optional (!isSupported) ''
           nix.negativeCache is on, but there is no plugin for Nix ${config.nix.package.version} yet. Nix goes without it
           until nix-negative-cache is updated; it supports Nix ${lib.concatStringsSep ", " packages.supported}.
@@ -29,7 +29,7 @@ in
           plugin-files = [ "${cfg.package}/${cfg.package.pluginFile}" ];
         };
       })
-      # As the plugin itself would make it; here it is put right as well if its modes were changed.
+      # The folder, as the plugin itself would make it. These rules also repair modes that somebody changed.
       (lib.mkIf (cfg.settings.database == null) {
         systemd.tmpfiles.rules = [
           "d /nix/var/nix/negative-cache 0755 root root - -"
@@ -38,7 +38,7 @@ in
       })
       (lib.mkIf cfg.shim.enable {
         environment.systemPackages = [ (lib.hiPrio (packages.wrapNix cfg.package config.nix.package)) ];
-        # From there the shim knows the real Nix, whose place in PATH it has.
+        # The shim has the place of Nix in PATH, and finds the real Nix in this folder.
         environment.pathsToLink = [ "/lib/nix-negative-cache" ];
       })
     ]

@@ -1,4 +1,4 @@
-# What the modules for NixOS, nix-darwin and home-manager have in common: the options, and what they make of nix.conf.
+# What the modules for NixOS and home-manager share: the options, and the settings in nix.conf that follow from them.
 {
   config,
   lib,

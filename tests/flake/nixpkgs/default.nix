@@ -1,5 +1,5 @@
-# A stand-in for nixpkgs: as much of it as the project uses, so that it can be evaluated without a network. Packages are
-# derivations that have what they were made of in their environment, and can't be built.
+# A stand-in for nixpkgs, with only as much of it as the project uses, so that the project can be evaluated without a network.
+# Packages are derivations that can't be built; their environment has the arguments that they were made from.
 {
   system ? builtins.currentSystem,
   overlays ? [ ],
@@ -12,7 +12,7 @@ let
   lib =
     if !builtins.pathExists ./real-lib then
       small
-    # The real file sets need Nix 2.14.
+    # The real file sets need Nix 2.14 or newer.
     else if builtins ? readFileType then
       real
     else
@@ -50,7 +50,7 @@ let
       overrideAttrs = f: package (attrs // f attrs);
     }
     // (if attrs ? version then { inherit (attrs) version; } else { })
-    # The arguments can be asked for, as those of a real derivation.
+    # A caller can read these arguments, as with a real derivation.
     // builtins.intersectAttrs {
       nativeBuildInputs = null;
       buildInputs = null;
@@ -60,7 +60,7 @@ let
   named = attrs: package ({ name = "${attrs.pname}-${attrs.version}"; } // attrs);
   simple = name: package { inherit name; };
 
-  # Since 2.26 in several libraries.
+  # Since 2.26 a Nix consists of several libraries.
   nixOf =
     version:
     named {
@@ -92,11 +92,7 @@ let
     // {
       inherit lib;
       stdenv = {
-        hostPlatform = {
-          inherit system;
-          isLinux = builtins.elem system lib.platforms.linux;
-          extensions.sharedLibrary = if builtins.elem system lib.platforms.linux then ".so" else ".dylib";
-        };
+        hostPlatform = { inherit system; };
         buildPlatform.canExecute = _: true;
       };
       stdenvNoCC = self.stdenv // {
@@ -123,7 +119,7 @@ let
             buildInputs = attrs.buildInputs or [ ] ++ attrs.inputsFrom or [ ];
           }
         );
-      # The machine's configuration is evaluated, and the test has its script and its nix.conf.
+      # This evaluates the machine's configuration. The derivation has the test's script and the machine's nix.conf.
       testers.runNixOSTest =
         test:
         let
@@ -141,7 +137,7 @@ let
         };
 
       nix = nixOf nixVersion;
-      # As in nixpkgs: some are there, one was removed, one is insecure, one is not supported here.
+      # As in nixpkgs, one was removed and one is insecure. Of the others, the plugin does not support one.
       nixVersions = {
         nix_2_8 = throw "nix_2_8 has been removed";
         nix_2_28 = nixOf "2.28.7";

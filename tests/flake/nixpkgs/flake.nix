@@ -6,8 +6,6 @@
       systems = [
         "x86_64-linux"
         "aarch64-linux"
-        "x86_64-darwin"
-        "aarch64-darwin"
       ];
       lib = (import ./. { system = "x86_64-linux"; }).lib;
     in

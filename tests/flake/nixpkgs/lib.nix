@@ -1,5 +1,5 @@
-# A stand-in for the `lib` of nixpkgs: as much of it as the project uses, under the same names and with the same meaning, but
-# small. The test takes the real one where NNC_NIXPKGS_LIB names it.
+# A small stand-in for the `lib` of nixpkgs, with only as much of it as the project uses. Names and meanings are the same. If
+# NNC_NIXPKGS_LIB names the real one, the test takes that instead.
 let
   inherit (builtins)
     all
@@ -57,13 +57,9 @@ let
         "x86_64-linux"
         "aarch64-linux"
       ];
-      darwin = [
-        "x86_64-darwin"
-        "aarch64-darwin"
-      ];
     };
     fileset = {
-      # A file set is a list of paths here, which have to be there.
+      # A file set is a list of paths here, and each path has to exist.
       unions = concatMap (set: if isList set then set else assert builtins.pathExists set; [ set ]);
       difference = from: without: { inherit from without; };
       maybeMissing = path: lib.optional (builtins.pathExists path) path;
@@ -111,7 +107,7 @@ let
 
     types =
       let
-        # Definitions that can only be the same.
+        # All definitions have to be equal.
         equal =
           path: values:
           if all (value: value == head values) values then
@@ -229,7 +225,7 @@ let
               else
                 set;
           in
-          # A module that is imported twice counts once, as far as it is a file.
+          # A module that is a file counts once, even if it is imported twice.
           [
             {
               key = if builtins.isPath module || isString module then toString module else null;
@@ -271,7 +267,8 @@ let
         mergeOptions (path ++ [ name ]) a.${name} value
     ) b;
 
-  # mkIf and mkMerge around a set, moved to its attributes. The condition is not looked at: it may depend on them.
+  # Moves mkIf and mkMerge from around a set to each of its attributes. The condition is not evaluated here, as it may depend on
+  # them.
   pushDown =
     value:
     if value._type or null == "merge" then
@@ -283,7 +280,7 @@ let
     else
       [ value ];
 
-  # The values that are in force, each with its priority.
+  # The values that hold, each with its priority.
   dischargeWith =
     priority: value:
     if value._type or null == "merge" then
@@ -316,7 +313,7 @@ let
     else
       type.merge path found;
 
-  # The definitions of options that are not there.
+  # The definitions of options that do not exist.
   undeclared =
     path: options: configs:
     concatMap (

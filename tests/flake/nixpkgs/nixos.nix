@@ -1,4 +1,4 @@
-# A stand-in for the evaluation of a system: `kind` is nixos, darwin or home.
+# A stand-in for the evaluation of a system: `kind` is nixos or home.
 {
   lib,
   pkgs,
@@ -15,7 +15,7 @@ let
 in
 result
 // {
-  # What building the system checks first.
+  # The configuration, if no assertion fails; a build of the system checks them first.
   checked =
     if failed != [ ] then throw "Failed assertions: ${(builtins.head failed).message}" else result.config;
 }

@@ -1,4 +1,4 @@
-# The options of NixOS, nix-darwin and home-manager that the modules set, with the types that they have there.
+# The options of NixOS and home-manager that the modules set, with the types that they have there.
 { lib, pkgs }:
 let
   inherit (lib) mkOption types;
@@ -36,10 +36,6 @@ in
     systemd.tmpfiles.rules = optional (types.listOf types.str) [ ];
     users.users = optional (types.attrsOf types.raw) { };
     system.stateVersion = optional types.str "25.11";
-  };
-  darwin = system // {
-    system.activationScripts.extraActivation.text = optional types.lines "";
-    system.stateVersion = optional types.int 6;
   };
   home = merge common {
     nix.package = optional (types.nullOr types.package) null;
