@@ -1,4 +1,4 @@
-//! What is measured, and what it must reach.
+//! The benchmarks and their targets.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -15,7 +15,7 @@ use crate::{Result, RunArguments, sides};
 
 const MILLISECONDS: f64 = 1e3;
 
-/// All benchmarks that were asked for.
+/// Runs all benchmarks that were asked for.
 pub fn all(arguments: &RunArguments) -> Result<Vec<Row>> {
     let mut bench = Bench { arguments, rows: Vec::new() };
     load(&mut bench)?;
@@ -50,7 +50,7 @@ impl Bench<'_> {
         filter.is_empty() || names.iter().any(|name| filter.iter().any(|wanted| name.contains(wanted.as_str())))
     }
 
-    /// A number of derivations, or less of them if it is only to be seen that everything runs.
+    /// A number of derivations, or fewer of them if the run is `--short`.
     fn size(&self, size: u32) -> u32 {
         if self.arguments.short { size.min(100) } else { size }
     }
@@ -67,7 +67,7 @@ impl Bench<'_> {
         measure(pair, self.effort(), |command| installation.environment(command))
     }
 
-    /// Both times in milliseconds, and what the target is about.
+    /// Adds a row with both times in milliseconds, and the result that the target is compared with.
     fn add(
         &mut self,
         benchmark: impl Into<String>,
@@ -107,9 +107,9 @@ impl Bench<'_> {
     }
 }
 
-/// Why targets are missed where they are. Numbers of instructions are those of the process on Nix 2.8, counted by callgrind;
-/// docs/performance.md has them by component.
-pub const REASONS: [(&str, &str); 12] = [
+/// Why targets are missed where they are, by the beginnings of the names of benchmarks; the first one that fits is taken.
+/// Numbers of instructions are those of the process on Nix 2.8, counted by callgrind. docs/performance.md has them by component.
+pub const REASONS: [(&str, &str); 16] = [
     (
         "load",
         "1.4 of 64 M instructions, 1.1 M of them the dynamic linker's, which binds virtual functions of Nix's stores",
@@ -119,6 +119,11 @@ pub const REASONS: [(&str, &str); 12] = [
         "nothing known",
         "0.1 of 7 M instructions of Nix for each build, for second looks at outputs that are not there, and as many spared",
     ),
+    (
+        "log,",
+        "some 370 instructions for each short line, of which 230 are Rust's, which judges it; more is the machine",
+    ),
+    ("memory", "1 to 3 MiB for the plugin and its libraries, however much is built or printed; more is the machine"),
     (
         "large request",
         "2.4 M instructions at the start, and one question less to all that follows; more is the machine",
@@ -134,6 +139,8 @@ pub const REASONS: [(&str, &str); 12] = [
     ("refusal,", "as many questions to the daemon as a dry run; more is the machine"),
     ("companion", "Nix is started, twice at once, to ask it for its settings and its version"),
     ("consult", "reading pages of a database that was just opened"),
+    ("record", "besides the commit, the schema is read and rows are written to four tables; more is the disk"),
+    ("git bisect", "Nix starts and evaluates once or twice for each commit, and builds what it does not know yet"),
 ];
 
 const STOCK: &str = "stock Nix";
@@ -143,19 +150,19 @@ fn pair(ours: String, theirs: String) -> Pair {
     Pair { ours, theirs, prepare: None, statuses: [0, 0] }
 }
 
-/// A refusal, and what it is compared with.
+/// A refusal, and the command that it is compared with.
 fn refused(ours: String, theirs: String) -> Pair {
     Pair { statuses: [100, 0], ..pair(ours, theirs) }
 }
 
-/// With the daemon in between: who has the plugin, the daemon, and its clients.
+/// The three ways to use a daemon: which plugin the daemon has, and which its clients.
 const WAYS: [(&str, Plugin, Plugin); 3] = [
     ("client with the plugin", Plugin::Absent, Plugin::On),
     ("daemon with the plugin", Plugin::On, Plugin::Absent),
     ("daemon and client with the plugin", Plugin::On, Plugin::On),
 ];
 
-/// Commands that go through daemons: how ours begin, and those of stock Nix with a stock daemon.
+/// Two daemons, and how commands begin that go through them: ours, and those of stock Nix with a stock daemon.
 struct Between {
     _daemons: [Daemon; 2],
     ours: String,
@@ -163,7 +170,7 @@ struct Between {
 }
 
 impl Between {
-    /// With settings for who has the plugin, and others for everybody.
+    /// Starts both daemons. The settings `of_the_plugin` are for processes with the plugin, the others for all.
     fn start(
         installation: &Installation,
         (daemon, client): (Plugin, Plugin),
@@ -189,7 +196,7 @@ impl Between {
     }
 }
 
-/// What all installations need before they are measured: a store.
+/// An installation with a store that has the derivations of these expressions, and their paths.
 fn settled(arguments: &RunArguments, name: &str, expressions: &[&str]) -> Result<(Installation, Vec<String>)> {
     let installation = Installation::named(arguments, name)?;
     let derivations: Result<Vec<_>> = expressions.iter().map(|text| installation.instantiate(text)).collect();
@@ -223,7 +230,7 @@ fn nothing_to_do(bench: &mut Bench<'_>) -> Result<()> {
     let derivation = &derivations[0];
     let stock = installation.with(Plugin::Absent, &[])?;
     installation.output(&format!("{stock} nix-store --realise {derivation} 2>/dev/null"))?;
-    // Something is known: only then there is anything to ask.
+    // Without a known failure, the plugin would ask the database nothing.
     let template = template(&installation)?;
     database(&installation.database(), &[failure(&template, template.derivation.as_str(), "/other")], 1000)?;
     let outputs = all_outputs(&installation, derivation)?;
@@ -242,7 +249,7 @@ fn nothing_to_do(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
-/// How this Nix's new commands name a derivation that they are to build.
+/// The argument with which this Nix's new commands build all outputs of a derivation.
 fn all_outputs(installation: &Installation, derivation: &str) -> Result<String> {
     let version = installation.output("nix --version")?;
     let old = version.contains(" 2.8.");
@@ -272,7 +279,7 @@ fn builds(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What a builder prints, for how much of it, and how much longer it may take.
+/// Builders that print much: a name, the command, how much it prints, and how many times as long it may take.
 const LOGS: [(&str, &str, u32, f64); 3] = [
     (
         "log, 100 MB in lines of 80",
@@ -284,8 +291,8 @@ const LOGS: [(&str, &str, u32, f64); 3] = [
     ("log, one line of 300 MB", "/usr/bin/head -c @ /dev/zero | /usr/bin/tr '\\\\0' x", 300_000_000, 1.02),
 ];
 
-/// Builds that print much and then give up, which nothing is recorded of: the error quotes the last lines. With the plugin off
-/// the way and through a daemon that has it.
+/// Builds that print much and then give up with exit code 75, so that nothing is recorded. They are built directly, and through a
+/// daemon that has the plugin.
 fn logs(bench: &mut Bench<'_>) -> Result<()> {
     let through = |name: &str| format!("{name}, daemon with the plugin");
     let memory = |name: &str| format!("memory, {name}");
@@ -300,7 +307,7 @@ fn logs(bench: &mut Bench<'_>) -> Result<()> {
         let script = format!("line=0123456789; {prints}; exit 75");
         let (installation, derivations) =
             settled(bench.arguments, "logs", &[&format!("drv \"prints-{size}\" \"{script}\" [ ]")])?;
-        // Nobody reads what is printed.
+        // What Nix prints goes to /dev/null.
         let realise = |with: &str| {
             let line = format!("exec {with} nix-store --realise {} 2> /dev/null", derivations[0]);
             format!("/bin/sh -c {}", shell_words::quote(&line))
@@ -325,7 +332,7 @@ fn logs(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Compares the peaks of memory of a client and of a daemon, both with the plugin, with those of stock Nix.
+/// Compares the peak memory of a client and of a daemon, both with the plugin, with that of stock Nix.
 fn peaks_beside_a_daemon(
     bench: &mut Bench<'_>,
     names: [&str; 2],
@@ -335,7 +342,8 @@ fn peaks_beside_a_daemon(
     let mebibytes = |plugin| -> Result<[f64; 2]> {
         let with = installation.with(plugin, &[])?;
         let time = "/usr/bin/time --quiet --format=%M --output";
-        // A daemon must not take itself for a client; what its processes took counts when it has waited for them.
+        // NIX_REMOTE is set for the client only, as the daemon would take itself for a client. The memory of the daemon's
+        // processes counts only after the daemon has waited for them.
         let line = format!(
             "rm -f socket; {time} peak-daemon {with} nix-daemon 2> /dev/null & \
              for i in $(seq 200); do [ -S socket ] && break; sleep 0.05; done; \
@@ -429,7 +437,7 @@ fn requests(bench: &mut Bench<'_>) -> Result<()> {
             let setting = known(derivation, 1000, "daemon.sqlite")?;
             let between = Between::start(&installation, (daemon, client), &[&setting], &[])?;
             let dry_run = format!("{} nix-store --realise --dry-run {top}", between.theirs);
-            // A client hears nothing of how a daemon's worker ended.
+            // A client does not learn the exit status of the daemon's worker.
             let pair = Pair { statuses: [1, 0], ..pair(realise(&between.ours, top), dry_run) };
             bench.compare(name, &installation, &pair, DRY_RUN, Target::Ratio(1.02))?;
         }
@@ -437,13 +445,13 @@ fn requests(bench: &mut Bench<'_>) -> Result<()> {
     if bench.wants(&[memory]) {
         let setting = known(bottom, bench.size(1_000_000), "million.sqlite")?;
         let on = installation.with(Plugin::On, &[&setting])?;
-        // Both get as far as the first builder, which gives up.
+        // Both commands get as far as the first builder, which gives up.
         peak(bench, memory, &installation, &realise(&on, &derivations[0]), &realise(&stock, &derivations[0]))?;
     }
     Ok(())
 }
 
-/// Compares the peaks of memory of two commands.
+/// Compares the peak memory of two commands.
 fn peak(bench: &mut Bench<'_>, name: &str, installation: &Installation, ours: &str, theirs: &str) -> Result<()> {
     let mebibytes = |line: &str| -> Result<f64> {
         let file = installation.path("peak");
@@ -467,7 +475,7 @@ fn peak(bench: &mut Bench<'_>, name: &str, installation: &Installation, ours: &s
     Ok(())
 }
 
-/// A row of what was measured in MiB.
+/// A row with values in MiB.
 fn memory_row(name: &str, samples: Samples) -> Result<Row> {
     Ok(Row {
         benchmark: name.to_owned(),
@@ -481,7 +489,7 @@ fn memory_row(name: &str, samples: Samples) -> Result<Row> {
     })
 }
 
-/// Requests over one open connection: the time of many, less that of one.
+/// Requests over one open connection: the time of many requests minus the time of one, divided by their number.
 fn connection(bench: &mut Bench<'_>) -> Result<()> {
     let name = "refusal over an open daemon connection";
     if !bench.wants(&[name]) {
@@ -517,7 +525,7 @@ fn connection(bench: &mut Bench<'_>) -> Result<()> {
 
 fn consult(bench: &mut Bench<'_>) -> Result<()> {
     let derivations = bench.size(10_000);
-    /// So often in one process, whose start then does not matter.
+    /// How often one process consults, so that the time of its start does not matter.
     const TIMES: u32 = 5;
     let counts: &[u32] = if bench.arguments.short { &[1000] } else { &[1000, 100_000, 1_000_000] };
     for percent in [0, 1, 100] {
@@ -552,7 +560,7 @@ fn consult(bench: &mut Bench<'_>) -> Result<()> {
                 target,
             });
         }
-        // Between those where there are more records than derivations: below, it takes a fraction of that.
+        // Compared are the two sizes with more records than derivations. With fewer records it takes a fraction of that time.
         if let [_, first, last] = &each[..] {
             let result = Estimate::once(last / first);
             let target = Target::Ratio(1_000_000f64.ln() / 100_000f64.ln());
@@ -571,7 +579,7 @@ fn consult(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
-/// A database of so many records, and the paths of so many derivations, of which some are in it.
+/// A database with `records` records, and the paths of `derivations` derivations, of which `percent` are in it.
 fn hits(
     installation: &Installation,
     template: &FailureRecord,
@@ -583,7 +591,7 @@ fn hits(
     let known = derivations.min(records);
     let folder = &template.store_dir;
     let paths = |kind: u32, number: u32| {
-        // As evenly spread as real hashes.
+        // A multiplication spreads these as evenly as real hashes.
         let hash = u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(u64::from(kind));
         let output = format!("{folder}/{hash:016x}{hash:016x}-package-{number}-1.0");
         (format!("{output}.drv"), output)
@@ -601,9 +609,9 @@ fn hits(
     }
     let asked: Vec<_> = (0..derivations)
         .map(|number| match percent {
-            // What is requested, the first one, is not among the few.
+            // The first derivation, which is the requested one, is not among the few known ones.
             _ if number % 100 >= 100 - percent => paths(1, number % known),
-            // The names are new, as most are, but for those of the few: another version failed, or the same with other inputs.
+            // A tenth has the name of a known failure, as if another version failed, or the same one with other inputs.
             _ if number % 100 >= 90 => paths(2, number),
             _ => new_path(number),
         })
@@ -643,7 +651,7 @@ fn companion(bench: &mut Bench<'_>) -> Result<()> {
     let output = installation.output_of(&derivations[0])?;
     database(&path, &[failure(&template, &derivations[0], &output)], bench.size(100_000))?;
     let companion = bench.arguments.companion.display();
-    // It asks Nix for the settings in force, unless there is none.
+    // The companion asks Nix for the settings in force. Without Nix in PATH it does not.
     let (on, alone) = (installation.with(Plugin::On, &[])?, "/usr/bin/env PATH=/nonexistent");
     let ours = |with: &str, what: &str| format!("{with} {companion} --database {} {what}", path.display());
     let theirs =
@@ -674,7 +682,7 @@ fn companion(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
-/// 64 commits. In 60 of them something that the test needs does not build, so that they are skipped, one after the other.
+/// 64 commits. In 60 of them a dependency of the test does not build, so git skips them one after the other.
 fn bisect(bench: &mut Bench<'_>) -> Result<()> {
     let name = "git bisect, 64 commits";
     if !bench.wants(&[name]) {
@@ -688,7 +696,7 @@ fn bisect(bench: &mut Bench<'_>) -> Result<()> {
         &script,
         "#!/bin/sh\nnix-build --no-out-link -A dependencies >/dev/null || exit 125\nnix-build --no-out-link -A test || exit 1\n",
     )?;
-    // Only the first two and the last two have dependencies that build; the second one is the last that passes its test.
+    // Only the first two and the last two commits have dependencies that build. The second commit is the last whose test passes.
     let expression = r#"with import ./closure.nix; rec {
         state = builtins.readFile ./state;
         dependencies = drv "dependencies" "/bin/sleep 1; [ ${state} != broken ] && ${ok}" [ ];

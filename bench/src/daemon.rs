@@ -1,4 +1,4 @@
-//! A daemon of an installation, and requests over one open connection to it.
+//! A daemon for an installation, and requests over one open connection to it.
 
 use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
@@ -10,11 +10,11 @@ use std::time::Duration;
 use crate::Result;
 use crate::installation::{Installation, Plugin};
 
-/// Runs until it is dropped.
+/// A daemon that runs until this is dropped.
 pub struct Daemon(Child);
 
 impl Daemon {
-    /// Starts one at a socket of this name, with the plugin like this and more settings.
+    /// Starts a daemon at a socket of this name, with the plugin in this state and with more settings.
     pub fn start(installation: &Installation, socket: &str, plugin: Plugin, settings: &[&str]) -> Result<Daemon> {
         let socket = installation.path(socket);
         let _ = std::fs::remove_file(&socket);
@@ -24,8 +24,8 @@ impl Daemon {
         command.env("NIX_DAEMON_SOCKET_PATH", &socket).args(&line[1..]);
         let daemon = Daemon(command.arg("nix-daemon").stderr(Stdio::null()).spawn()?);
         for _ in 0..200 {
-            // Only when it has answered has its process for this connection opened the store: before, nobody could tell when
-            // the store is left alone again.
+            // The daemon's process for this connection opens the store before it answers. Without waiting for the answer, nobody
+            // could tell when that process has closed the store again.
             if Connection::open(&socket).is_ok() {
                 return Ok(daemon);
             }
@@ -64,7 +64,7 @@ impl Connection {
             return Err("this is no Nix daemon".into());
         }
         connection.number()?;
-        // Neither a processor nor space is reserved.
+        // The two zeros: no processor affinity, and no space reserved.
         connection.send(&[VERSION, 0, 0], &[], &[])?;
         connection.answer()?;
         Ok(connection)
@@ -107,7 +107,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads up to the end of an answer; what went wrong, if that is what it says.
+    /// Reads an answer to its end, and returns the error message if it has one.
     fn answer(&mut self) -> Result<Option<String>> {
         loop {
             match self.number()? {
@@ -138,7 +138,7 @@ impl Connection {
     }
 }
 
-/// Asks so often for a derivation that is known to fail.
+/// Asks `times` times for a derivation that is known to fail.
 pub fn ask(socket: &Path, derivation: &str, times: u32) -> Result<()> {
     let mut connection = Connection::open(socket)?;
     for _ in 0..times {

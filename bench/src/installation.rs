@@ -1,4 +1,4 @@
-//! Nix installations of their own, kept in the cache folder from one run to the next.
+//! Nix installations for the benchmarks, which the cache folder keeps from one run to the next.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use crate::{Result, RunArguments};
 
 const CLOSURES: &str = include_str!("../closure.nix");
 
-/// What a process loads.
+/// Which plugin a process loads, and whether it is on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Plugin {
     /// Stock Nix.
@@ -23,7 +23,7 @@ pub enum Plugin {
     On,
 }
 
-/// A store with its state, and configurations that share it.
+/// A store with its state, and several configurations that share it.
 pub struct Installation {
     root: PathBuf,
     nix: PathBuf,
@@ -31,7 +31,7 @@ pub struct Installation {
 }
 
 impl Installation {
-    /// The one of this name; a new one if the closures are not those that it was made with.
+    /// The installation of this name. It is made anew if `closure.nix` has changed since.
     pub fn named(arguments: &RunArguments, name: &str) -> Result<Installation> {
         let root = arguments.cache.join(name);
         let installation = Installation { root, nix: arguments.nix.clone(), plugin: arguments.plugin.clone() };
@@ -44,12 +44,12 @@ impl Installation {
         Ok(installation)
     }
 
-    /// A path in its folder.
+    /// A path in the installation's folder.
     pub fn path(&self, relative: &str) -> PathBuf {
         self.root.join(relative)
     }
 
-    /// The database of failures if none is named.
+    /// The database of failures that is used if no setting names one.
     pub fn database(&self) -> PathBuf {
         self.path("var/negative-cache/failures.sqlite")
     }
@@ -70,7 +70,7 @@ impl Installation {
             .stdin(Stdio::null());
     }
 
-    /// The beginning of a command line that runs what follows with the plugin like this, and more settings.
+    /// The beginning of a command line. The command after it runs with the plugin in this state and with more settings.
     pub fn with(&self, plugin: Plugin, settings: &[&str]) -> Result<String> {
         let mut text =
             "substituters =\nbuild-users-group =\nsandbox = false\nexperimental-features = nix-command\n".to_owned();
@@ -83,7 +83,7 @@ impl Installation {
         for setting in settings {
             text += &format!("{setting}\n");
         }
-        // A folder for each configuration, so that both sides of a comparison can run at any time.
+        // Each configuration has its own folder, so that both sides of a comparison can run at any time.
         let name = text.bytes().fold(0u64, |hash, byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
         let folder = self.path(&format!("etc-{name:x}"));
         fs::create_dir_all(&folder)?;
@@ -91,7 +91,7 @@ impl Installation {
         Ok(format!("/usr/bin/env {}", shell_words::quote(&format!("NIX_CONF_DIR={}", folder.display()))))
     }
 
-    /// What a command prints. It must succeed.
+    /// The output of a command, which must succeed.
     pub fn output(&self, line: &str) -> Result<String> {
         let mut command = Command::new("/bin/sh");
         self.environment(&mut command);
@@ -102,9 +102,9 @@ impl Installation {
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
-    /// The path of the derivation that an expression over `closure.nix` gives.
+    /// The path of the derivation of an expression that uses the names of `closure.nix`.
     pub fn instantiate(&self, expression: &str) -> Result<String> {
-        // Evaluated once: thousands of derivations take a while.
+        // Thousands of derivations take a while to evaluate, so each expression is evaluated only once.
         let known = self.path("instantiated");
         let lines = fs::read_to_string(&known).unwrap_or_default();
         if let Some(path) = lines.lines().find_map(|line| line.strip_suffix(expression)) {
@@ -117,13 +117,13 @@ impl Installation {
         Ok(path)
     }
 
-    /// The path of an output that a derivation has not been built for yet.
+    /// The path of the output of a derivation, built or not.
     pub fn output_of(&self, derivation: &str) -> Result<String> {
         let stock = self.with(Plugin::Absent, &[])?;
         self.output(&format!("{stock} nix-store --query --outputs {derivation}"))
     }
 
-    /// Keeps the state of the store for [`reset`], unless one is kept already.
+    /// Keeps the state of the store for [`reset`], unless a state is kept already.
     pub fn keep_state(&self) -> Result<()> {
         if self.path("kept.sqlite").exists() {
             return Ok(());
@@ -134,14 +134,14 @@ impl Installation {
         Ok(())
     }
 
-    /// A command that makes the store as it was when its state was kept: only derivations are in it.
+    /// A command that restores the kept state of the store, which has nothing but derivations.
     pub fn reset_command(&self) -> Result<String> {
         let bench = std::env::current_exe()?;
         Ok(format!("{} side reset {}", bench.display(), self.root.display()))
     }
 }
 
-/// Makes the store in `root` as it was when its state was kept.
+/// Restores the kept state of the store in `root`.
 pub fn reset(root: &Path) -> Result<()> {
     for entry in fs::read_dir(root.join("store"))? {
         let path = entry?.path();
@@ -152,7 +152,7 @@ pub fn reset(root: &Path) -> Result<()> {
     }
     let database = root.join("var/db/db.sqlite");
     alone(&database)?;
-    // At once, so that nobody can find half a database.
+    // A rename replaces the database at once, so that no process finds half of it.
     let copy = database.with_extension("copy");
     fs::copy(root.join("kept.sqlite"), &copy)?;
     fs::rename(copy, database)?;
@@ -160,7 +160,8 @@ pub fn reset(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Waits until nobody has a database open, as a daemon's process has after its client is gone, and does without its log.
+/// Waits until no process has the database open, and removes its log. A daemon's process has the database open for a while after
+/// its client is gone.
 fn alone(database: &Path) -> Result<()> {
     let connection = Connection::open(database)?;
     let start = Instant::now();

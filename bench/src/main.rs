@@ -1,4 +1,4 @@
-//! `./dev bench`: what the plugin costs and saves, each time side by side with what it is compared with.
+//! `./dev bench` measures what the plugin costs and saves, each time side by side with something to compare it with.
 
 mod benchmarks;
 mod daemon;
@@ -13,7 +13,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// What goes wrong ends the run: a benchmark that can't be made must not pass for one that was.
+/// Every error ends the run, so that a benchmark that failed is not taken for one that was made.
 type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 #[derive(Parser)]
@@ -27,7 +27,7 @@ struct Arguments {
 enum Command {
     /// Measures, and prints a table.
     Run(RunArguments),
-    /// One side of a comparison, to be timed from outside.
+    /// Runs one side of a comparison, which another process times.
     #[command(subcommand, hide = true)]
     Side(sides::Side),
 }
@@ -43,19 +43,22 @@ struct RunArguments {
     /// The companion program.
     #[arg(long, env = "NNC_COMPANION")]
     companion: PathBuf,
-    /// Where stores and databases are kept from one run to the next.
+    /// The folder that keeps stores and databases from one run to the next.
     #[arg(long)]
     cache: PathBuf,
-    /// Small and few, only to see that everything runs.
+    /// Small sizes and one round each, only to see that everything runs.
     #[arg(long)]
     short: bool,
     /// Prints JSON instead of a table.
     #[arg(long)]
     json: bool,
+    /// Prints the table as Markdown, as docs/benchmarks.md has it.
+    #[arg(long, conflicts_with = "json")]
+    markdown: bool,
     /// Seconds for each comparison.
     #[arg(long, default_value_t = 20.0)]
     seconds: f64,
-    /// Only benchmarks whose names have one of these.
+    /// Only benchmarks whose names contain one of these.
     filter: Vec<String>,
 }
 
@@ -75,6 +78,10 @@ fn main() -> ExitCode {
 
 fn run(arguments: &RunArguments) -> Result<()> {
     let rows = benchmarks::all(arguments)?;
-    let print = if arguments.json { table::json } else { table::print };
+    let print = match arguments {
+        RunArguments { json: true, .. } => table::json,
+        RunArguments { markdown: true, .. } => table::markdown,
+        _ => table::print,
+    };
     print(&rows, &benchmarks::REASONS)
 }

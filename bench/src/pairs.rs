@@ -1,4 +1,4 @@
-//! Two commands, timed by hyperfine in turns, so that a machine that drifts hits both.
+//! Pairs of commands. hyperfine times both in turns, so that a machine that becomes slower or faster affects both.
 
 use std::fs;
 use std::path::Path;
@@ -11,30 +11,30 @@ use statrs::statistics::{Data, OrderStatistics};
 
 use crate::Result;
 
-/// Two commands to be compared.
+/// Two commands to compare.
 pub struct Pair {
-    /// What is measured.
+    /// The command that is measured.
     pub ours: String,
-    /// What it is compared with.
+    /// The command that it is compared with.
     pub theirs: String,
-    /// What makes things as they were, before each.
+    /// A command that restores the initial state; it runs before each of the two.
     pub prepare: Option<String>,
-    /// The exit statuses that both have if they do what they should.
+    /// The exit statuses of both commands if they do what they should.
     pub statuses: [i32; 2],
 }
 
-/// How long to go on.
+/// How long to measure.
 #[derive(Clone, Copy)]
 pub struct Effort {
-    /// For about so many seconds,
+    /// About how many seconds,
     pub seconds: f64,
-    /// with so many rounds at least,
+    /// at least how many rounds,
     pub least: usize,
-    /// and so many at most.
+    /// and at most how many.
     pub most: usize,
 }
 
-/// A value with the interval in which its true median is with a probability of 95 %.
+/// A median, with the interval that has the true median with a probability of 95 %.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Estimate {
     /// The median of all rounds.
@@ -46,8 +46,8 @@ pub struct Estimate {
 }
 
 impl Estimate {
-    /// Of samples that are independent of each other. The interval is that of the order statistics, which asks nothing of
-    /// their distribution.
+    /// The estimate from samples that are independent of each other. The interval comes from order statistics, which assume
+    /// nothing about the distribution of the samples.
     pub fn of(samples: Vec<f64>) -> Result<Estimate> {
         let count = samples.len();
         let mut data = Data::new(samples);
@@ -60,7 +60,7 @@ impl Estimate {
         })
     }
 
-    /// In another unit.
+    /// The same in another unit.
     pub fn scaled(self, factor: f64) -> Estimate {
         Estimate { median: self.median * factor, low: self.low * factor, high: self.high * factor }
     }
@@ -79,12 +79,12 @@ pub struct Samples {
 }
 
 impl Samples {
-    /// How many times as long the first one takes.
+    /// How many times as long our command takes.
     pub fn ratio(&self) -> Result<Estimate> {
         Estimate::of(self.ours.iter().zip(&self.theirs).map(|(ours, theirs)| ours / theirs).collect())
     }
 
-    /// How much longer the first one takes.
+    /// How many seconds longer our command takes.
     pub fn difference(&self) -> Result<Estimate> {
         Estimate::of(self.ours.iter().zip(&self.theirs).map(|(ours, theirs)| ours - theirs).collect())
     }
@@ -102,14 +102,14 @@ struct Timed {
     exit_codes: Vec<Option<i32>>,
 }
 
-/// Runs both commands in turns. `environment` prepares what runs them.
+/// Runs both commands in turns. `environment` sets up the process that runs them.
 pub fn measure(pair: &Pair, effort: Effort, environment: impl Fn(&mut Command)) -> Result<Samples> {
     let folder = tempfile::tempdir()?;
     let round = |first: &str, second: &str| -> Result<[f64; 2]> {
         let export = folder.path().join("times.json");
         let mut command = Command::new("hyperfine");
         environment(&mut command);
-        // What the commands print is told if they fail.
+        // The output of the commands is shown if they fail.
         command.args([
             "--shell=none",
             "--ignore-failure",
@@ -129,7 +129,7 @@ pub fn measure(pair: &Pair, effort: Effort, environment: impl Fn(&mut Command)) 
         times(&export, pair).map_err(|error| format!("{error}\n{}", String::from_utf8_lossy(&output.stderr)).into())
     };
     let mut samples = Samples::default();
-    // Another round before, which fills caches.
+    // One more round, before the measured ones, fills caches.
     if effort.most > 1 {
         round(&pair.ours, &pair.theirs)?;
     }
@@ -138,7 +138,7 @@ pub fn measure(pair: &Pair, effort: Effort, environment: impl Fn(&mut Command)) 
         if number >= effort.least && start.elapsed().as_secs_f64() > effort.seconds {
             break;
         }
-        // Whoever comes second may find things warmer.
+        // The second command of a round may find warmer caches, so the order changes from round to round.
         let (ours, theirs) = if number % 2 == 0 {
             let [ours, theirs] = round(&pair.ours, &pair.theirs)?;
             (ours, theirs)

@@ -16,14 +16,14 @@ use rusqlite::{Connection, params};
 use crate::Result;
 use crate::installation::{Installation, Plugin};
 
-/// Removes a database, if it is there, with its log.
+/// Removes a database and its log, if they exist.
 pub fn remove(database: &Path) {
     for suffix in ["", "-wal", "-shm"] {
         let _ = fs::remove_file(format!("{}{suffix}", database.display()));
     }
 }
 
-/// A failure that this Nix recorded here, so that others like it are believed.
+/// A failure that this Nix recorded on this machine, so that copies of it are believed.
 pub fn template(installation: &Installation) -> Result<FailureRecord> {
     let database = installation.path("template.sqlite");
     remove(&database);
@@ -34,10 +34,10 @@ pub fn template(installation: &Installation) -> Result<FailureRecord> {
     records.into_iter().next().ok_or("the template was not recorded".into())
 }
 
-/// A failure that nobody recorded, the same on every machine.
+/// A made-up failure, which is the same on every machine.
 pub fn made_up() -> FailureRecord {
     let time = Timestamp::UNIX_EPOCH;
-    // As many as a real one has, about.
+    // A real environment has about as many.
     let factors = (0..40).map(|number| (format!("factor-{number}"), "value".to_owned())).collect();
     let failed = FailedAttempt {
         class: Class::Builder,
@@ -70,13 +70,13 @@ pub fn made_up() -> FailureRecord {
     }
 }
 
-/// The name of a derivation, of its path.
+/// The name of the derivation with this path.
 pub fn name_of(derivation: &str) -> &str {
     let base = derivation.rsplit('/').next().unwrap_or(derivation);
     base.trim_end_matches(".drv").split_once('-').map_or(base, |(_, name)| name)
 }
 
-/// A failure like `template`, of another derivation with one output.
+/// A failure like `template`, but of another derivation with one output.
 pub fn failure(template: &FailureRecord, derivation: &str, output: &str) -> Failure {
     let attempt = template.history.first().and_then(|attempt| attempt.failure.clone());
     Failure {
@@ -100,7 +100,7 @@ pub fn failure(template: &FailureRecord, derivation: &str, output: &str) -> Fail
     }
 }
 
-/// A database with `failures` and so many others, which nobody asks about.
+/// Makes a database with `failures` and `others` more, about which no benchmark asks.
 pub fn database(path: &Path, failures: &[Failure], others: u32) -> Result<()> {
     remove(path);
     let mut database = Database::open_or_create(path, Audience::Everybody)?;
@@ -111,7 +111,7 @@ pub fn database(path: &Path, failures: &[Failure], others: u32) -> Result<()> {
     fill(path, others)
 }
 
-/// Adds copies of the first record with paths of their own, and names as varied as those of nixpkgs.
+/// Adds copies of the first record. Each has its own paths, and their names vary as much as those of nixpkgs.
 fn fill(path: &Path, others: u32) -> Result<()> {
     let connection = Connection::open(path)?;
     connection.execute_batch("PRAGMA synchronous = off; BEGIN")?;
@@ -154,7 +154,7 @@ fn fill(path: &Path, others: u32) -> Result<()> {
     Ok(())
 }
 
-/// Store paths that a database has records of, or has not; a line for each: derivation, output.
+/// Writes derivations and their outputs to a file, one pair on each line.
 pub fn write_paths(path: &Path, derivations: &[(String, String)]) -> Result<PathBuf> {
     let lines: Vec<String> =
         derivations.iter().map(|(derivation, output)| format!("{derivation} {output}\n")).collect();

@@ -1,4 +1,4 @@
-//! What is timed from outside but is no program of its own.
+//! The sides of comparisons that are not programs of their own. Another process times them.
 
 use std::fs;
 use std::hint::black_box;
@@ -21,27 +21,27 @@ use crate::{Result, daemon, installation};
 
 #[derive(Subcommand)]
 pub enum Side {
-    /// Makes a store as it was.
+    /// Restores the kept state of a store.
     Reset { root: PathBuf },
-    /// Consults a database about derivations.
+    /// Consults a database about derivations, opening it each time.
     Consult { database: PathBuf, paths: PathBuf, times: u32 },
-    /// Asks SQLite for a row of each of their outputs.
+    /// Asks SQLite for the row of each output of the same derivations.
     Query { database: PathBuf, paths: PathBuf, times: u32 },
     /// Records a failure.
     Record { database: PathBuf, number: u32 },
-    /// Commits one row, durably.
+    /// Commits one row durably.
     Commit { database: PathBuf, number: u32 },
-    /// Runs another side in so many processes at once, each with its number.
+    /// Runs another side in `count` processes at once, each with its own number.
     AtOnce { count: u32, side: String, database: PathBuf },
-    /// Makes what the following two need.
+    /// Makes the files that the next two sides need.
     Fixture { folder: PathBuf },
-    /// Consults a database that is open about derivations, so often.
+    /// Consults an open database about derivations, `times` times.
     ConsultOnce { database: PathBuf, paths: PathBuf, times: u32 },
-    /// Records so many failures in a database that is open.
+    /// Records `times` failures in an open database.
     RecordTimes { database: PathBuf, times: u32 },
-    /// Judges a thousand lines of a log, so often.
+    /// Judges a thousand lines of a log, `times` times.
     JudgeLines { times: u32 },
-    /// Asks a daemon so often for what it refuses.
+    /// Asks a daemon `times` times for a derivation that it refuses.
     Ask { socket: PathBuf, derivation: String, times: u32 },
 }
 
@@ -81,7 +81,8 @@ fn consult(database: &Path, paths: &Path, times: u32) -> Result<()> {
     (0..times).try_for_each(|_| consult_open(&open(database)?, &paths, 1))
 }
 
-/// As the plugin does: the derivation that is requested (the first one) first, and if that is refused, no others.
+/// Consults as the plugin does: first about the requested derivation, which is the first one; and about the others only if that one
+/// is not refused.
 fn consult_open(database: &Database, paths: &[(String, String)], times: u32) -> Result<()> {
     let names: Vec<&str> = paths.iter().map(|(derivation, _)| records::name_of(derivation)).collect();
     for _ in 0..times {
@@ -106,7 +107,7 @@ fn record_times(database: &mut Database, times: u32) -> Result<()> {
     Ok(())
 }
 
-/// A thousand failures, and a thousand derivations of which none is among them, or one in a hundred.
+/// Makes a database with a thousand failures, and two lists of a thousand derivations: with none, or one in a hundred, of them.
 fn fixture(folder: &Path) -> Result<()> {
     let folder = folder.join("fixture");
     fs::create_dir(&folder)?;
@@ -124,7 +125,7 @@ fn fixture(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// How many of some derivations are believed to fail.
+/// How many of these derivations are believed to fail.
 fn believed(database: &Database, paths: &[(String, String)]) -> Result<usize> {
     let outputs: Vec<_> = paths.iter().map(|(_, output)| output.as_str().into()).collect();
     let known: Vec<_> = database.known(&outputs)?.into_values().collect();
@@ -150,7 +151,7 @@ fn query(database: &Path, paths: &Path, times: u32) -> Result<()> {
     Ok(())
 }
 
-/// Judges lines of 80 characters that say nothing, as most lines of builds do.
+/// Judges lines of 80 characters that say nothing about the failure, as most lines of logs do.
 fn judge_lines(times: u32) {
     const LINE: &[u8] = b"gcc -DHAVE_CONFIG_H -I. -I.. -Iinclude -g -O2 -c -o src/hqueue/x.o src/hqueue.c ";
     let mut log = LogJudge::default();
@@ -160,7 +161,7 @@ fn judge_lines(times: u32) {
     black_box(&log);
 }
 
-/// A failure of its own for each number, like the first one of the database.
+/// Records a failure like the first one of the database, but with its own path for each number.
 fn record(path: &Path, number: u32) -> Result<()> {
     let mut database = Database::open_or_create(path, Audience::Everybody)?;
     let first = database.find([TEMPLATE])?;
@@ -170,7 +171,7 @@ fn record(path: &Path, number: u32) -> Result<()> {
     Ok(())
 }
 
-/// What [`make_database`] records.
+/// The derivation that [`make_database`] records.
 const TEMPLATE: &str = "template";
 
 fn commit(database: &Path, number: u32) -> Result<()> {

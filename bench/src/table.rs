@@ -1,4 +1,4 @@
-//! The results as people and programs read them.
+//! The results as a table for people, as Markdown for docs/benchmarks.md, and as JSON for programs.
 
 use comfy_table::presets::UTF8_FULL_CONDENSED;
 use comfy_table::{CellAlignment, Table};
@@ -7,17 +7,17 @@ use serde::Serialize;
 use crate::Result;
 use crate::pairs::Estimate;
 
-/// What is wanted of a benchmark.
+/// The target that a benchmark should reach.
 #[derive(Clone, Copy, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Target {
-    /// At most so many times as long, or as large.
+    /// At most this many times as long, or as large.
     Ratio(f64),
-    /// At most so much more, in the benchmark's unit.
+    /// At most this much more, in the benchmark's unit.
     More(f64),
-    /// At most so much, in the benchmark's unit.
+    /// At most this much, in the benchmark's unit.
     AtMost(f64),
-    /// At least so many times as fast.
+    /// At least this many times as fast.
     Faster(f64),
 }
 
@@ -25,19 +25,19 @@ pub enum Target {
 #[derive(Debug, Serialize)]
 pub struct Row {
     pub benchmark: String,
-    /// Of the two values that follow.
+    /// The unit of the two values that follow.
     pub unit: &'static str,
     pub measured: f64,
     pub compared: Option<f64>,
-    /// With what.
+    /// The name of what it is compared with.
     pub with: &'static str,
     pub rounds: usize,
-    /// What the target is about.
+    /// The value that the target is compared with.
     pub result: Estimate,
     pub target: Target,
 }
 
-/// Why targets are missed where they are, by the beginnings of the names of benchmarks; see docs/performance.md.
+/// Reasons for missed targets, by the beginnings of the names of benchmarks. docs/performance.md explains them.
 pub type Reasons = [(&'static str, &'static str)];
 
 impl Row {
@@ -48,24 +48,32 @@ impl Row {
         }
     }
 
-    /// By how much the target is missed, if it is, and why that is.
+    /// Whether the interval of the result holds the target, so that a missed target may as well be met.
+    fn holds_target(&self) -> bool {
+        match self.target {
+            Target::Ratio(most) | Target::More(most) | Target::AtMost(most) => self.result.low <= most,
+            Target::Faster(least) => self.result.high >= least,
+        }
+    }
+
+    /// If the target is missed: by how much, and why.
     fn missed(&self, reasons: &Reasons) -> Option<String> {
         if self.is_met() {
             return None;
         }
-        let Estimate { median, low, high } = self.result;
-        let (by, held) = match self.target {
-            Target::Ratio(most) => (format!("{:.3} ×", median - most), low <= most),
-            Target::More(most) | Target::AtMost(most) => (format!("{:.3} {}", median - most, self.unit), low <= most),
-            Target::Faster(least) => (format!("{:.1} ×", least - median), high >= least),
+        let median = self.result.median;
+        let by = match self.target {
+            Target::Ratio(most) => format!("{:.3} ×", median - most),
+            Target::More(most) | Target::AtMost(most) => format!("{:.3} {}", median - most, self.unit),
+            Target::Faster(least) => format!("{:.1} ×", least - median),
         };
         let reason = reasons.iter().find(|(name, _)| self.benchmark.starts_with(name));
         let reason = reason.map_or("", |(_, why)| why);
-        let noise = if held { " (the interval holds the target)" } else { "" };
+        let noise = if self.holds_target() { " (the interval holds the target)" } else { "" };
         Some(format!("by {by}{noise}: {reason}"))
     }
 
-    /// For who waits for the table.
+    /// A line of progress, for a person who waits for the table.
     pub fn line(&self) -> String {
         let (result, target) = self.result();
         format!("  {}: {result}, {target}{}", self.benchmark, if self.is_met() { "" } else { ", missed" })
@@ -117,7 +125,25 @@ pub fn print(rows: &[Row], reasons: &Reasons) -> Result<()> {
     Ok(())
 }
 
-/// A row, and what follows from it.
+/// Prints the table as docs/benchmarks.md has it.
+pub fn markdown(rows: &[Row], _: &Reasons) -> Result<()> {
+    println!("| Benchmark | Measured | Compared with | Rounds | Result (95 %) | Target | |");
+    println!("| --- | ---: | ---: | ---: | --- | --- | --- |");
+    for row in rows {
+        let Row { benchmark, unit, measured, with, rounds, .. } = row;
+        let compared = row.compared.map(|value| format!("{value:.3} {unit}, ")).unwrap_or_default();
+        let (result, target) = row.result();
+        let met = match (row.is_met(), row.holds_target()) {
+            (true, _) => "met",
+            (false, true) => "missed, within the interval",
+            (false, false) => "**missed**",
+        };
+        println!("| {benchmark} | {measured:.3} {unit} | {compared}{with} | {rounds} | {result} | {target} | {met} |");
+    }
+    Ok(())
+}
+
+/// A row, and whether it meets its target.
 #[derive(Serialize)]
 struct Json<'a> {
     #[serde(flatten)]
