@@ -1,4 +1,4 @@
-//! The manual says what the code says: its tables, which on failure are printed as they should be, and all messages.
+//! The documents agree with the code: the tables of the manual, and all messages. A table that differs is printed as it should be.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -40,18 +40,18 @@ fn environment() {
     is_in_the_manual(&table);
 }
 
-/// A text in a source that has words.
+/// A text with words in a source file.
 struct Literal {
     file: PathBuf,
-    /// With `…` for what is put in.
+    /// The text, with `…` in the place of each argument.
     text: String,
-    /// The code before it, without white space at its end.
+    /// The code before the text, without white space at its end.
     before: String,
 }
 
-/// What looks like a message and is none.
+/// Texts that look like messages but are none.
 const NO_MESSAGES: [&str; 30] = [
-    // What others print.
+    // These are printed by other programs.
     "No such file or directory",
     "Permission denied",
     "Not a directory",
@@ -67,34 +67,34 @@ const NO_MESSAGES: [&str; 30] = [
     "' is not allowed to refer to the following paths:",
     "' is too large at ",
     "closure of path '",
-    // Nix's own errors, said in its place.
+    // These are Nix's own errors, which the plugin prints in its place.
     "… dependencies of derivation '…' failed to build",
     "Cannot build '…'.…Reason: ",
     "…Output paths:",
     "build of … failed",
     "build failed",
     " of silence",
-    // Parts of messages that are in the tables of the manual.
+    // These parts of messages are in the tables of the manual.
     "any change",
     "switched on",
     "switched off",
     "something added",
     "raised or removed",
     "no longer among the builders",
-    // Whose fault it would be that somebody sees it.
+    // Only a developer can cause these.
     "there is no class '…'",
     "asked for by the environment",
-    // The name of a goal in debug output.
+    // This is the name of a goal in debug output.
     "negative cache",
 ];
 
-/// Whether a text is for machines, for who reads the code, or explains itself, as the code before it shows.
+/// Whether the code before a text shows that it is no message: it is for machines or for developers, or it explains itself.
 fn is_no_message(file: &Path, before: &str) -> bool {
-    // What Nix says of settings, the table of settings has in its own words.
+    // The manual has its own words for the descriptions of settings.
     if file.ends_with("cpp/settings.cc") && !before.ends_with("UsageError(") {
         return true;
     }
-    // The words of logs.
+    // These are words that the plugin looks for in logs.
     if ["log/line.rs", "log/signals.rs"].iter().any(|end| file.ends_with(end))
         || (file.ends_with("log/reading.rs") && !before.ends_with("&str ="))
     {
@@ -114,12 +114,12 @@ fn is_no_message(file: &Path, before: &str) -> bool {
         "line(",
         "debug(",
     ];
-    // The doctor's advice is what to do.
+    // The advice of `doctor` already says what to do.
     const ADVICE: [&str; 5] = [".advice(", ".advice(format!(", ".aftermath(", "let advice =", "let advice = format!("];
     CODE.iter().chain(&ADVICE).any(|end| before.ends_with(end))
 }
 
-/// All texts of the sources of the plugin, its loader and the program, but for their tests.
+/// All texts in the sources of the plugin, the loader and the program, without those of their tests.
 fn literals() -> Vec<Literal> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut files = Vec::new();
@@ -144,7 +144,7 @@ fn sources(folder: &Path, files: &mut Vec<PathBuf>) {
 }
 
 fn literals_of(file: &Path) -> Vec<Literal> {
-    /// Comments, texts as they are, characters, then texts.
+    /// Comments, raw strings and characters, which are skipped; and at last strings, which are captured.
     static TOKEN: LazyLock<Regex> = LazyLock::new(|| {
         let token = r#"(?s)//[^\n]*|/\*.*?\*/|R"\(.*?\)"|r\#".*?"\#|'(?:\\.|[^'\\])'|"((?:[^"\\]|\\.)*)""#;
         Regex::new(token).expect("a regular expression")
@@ -163,7 +163,7 @@ fn literals_of(file: &Path) -> Vec<Literal> {
         let before = source[last_end..text.start() - 1].trim_end();
         let text = CONTINUED.replace_all(text.as_str(), "").replace("\\\"", "\"");
         match texts.last_mut() {
-            // C++ puts texts together that stand beside each other.
+            // C++ joins adjacent strings.
             Some((_, last)) if before.is_empty() => last.push_str(&text),
             _ => texts.push((before.to_owned(), text)),
         }
@@ -177,6 +177,19 @@ fn literals_of(file: &Path) -> Vec<Literal> {
         before,
     };
     texts.into_iter().map(literal).collect()
+}
+
+/// The rows of the tables of messages: what the first column has, and the rest.
+fn rows_of_messages() -> impl Iterator<Item = (&'static str, &'static str)> {
+    let rows = MESSAGES.lines().filter(|line| line.starts_with("| `"));
+    rows.map(|row| row.split_once(" | ").expect("a second column"))
+}
+
+/// The lists of messages that need no explanation.
+fn unexplained() -> impl Iterator<Item = &'static str> {
+    MESSAGES
+        .split("\n\n")
+        .filter(|paragraph| ["Needs no ", "Need no "].iter().any(|start| paragraph.starts_with(start)))
 }
 
 fn fragments(message: &str) -> impl Iterator<Item = &str> {
@@ -207,16 +220,23 @@ fn every_message_is_in_the_manual() {
 fn every_message_of_the_manual_is_in_the_code() {
     let texts: Vec<String> = literals().into_iter().map(|literal| literal.text).collect();
     let message = Regex::new(r"`([^`]*)`").unwrap();
-    let rows = MESSAGES.lines().filter(|line| line.starts_with("| `"));
+    let rows = rows_of_messages().map(|(message, _)| message);
     let mut known = 0;
-    for row in rows {
-        let first = row.split(" | ").next().unwrap_or_default();
-        for found in message.captures_iter(first) {
+    for place in rows.chain(unexplained()) {
+        for found in message.captures_iter(place) {
             for part in fragments(&found[1]) {
-                assert!(texts.iter().any(|text| text.contains(part)), "no source says '{part}': {row}");
+                assert!(texts.iter().any(|text| text.contains(part)), "no source says '{part}': {place}");
                 known += 1;
             }
         }
     }
-    assert!(known > 100, "only {known} messages were found");
+    assert!(known > 200, "only {known} messages were found");
+}
+
+#[test]
+fn every_row_says_more_than_its_message() {
+    for (message, meaning) in rows_of_messages() {
+        let says = meaning.trim_matches(['|', ' ', '.']);
+        assert!(!says.is_empty() && !message.contains(says), "this message needs no row: {message}");
+    }
 }
