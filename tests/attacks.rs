@@ -1,6 +1,6 @@
-//! What one user of a daemon tries in order to have another one's healthy build refused, or worse. SECURITY.md lists them.
+//! Attacks by one user of a daemon, who wants another user's healthy build to be refused, or worse. SECURITY.md lists them.
 //!
-//! `games` attacks, `news` builds; neither is trusted.
+//! The user `games` attacks, and the user `news` builds. Nix trusts neither.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use nix_negative_cache_tests::{
     REFUSED, Scratch, TWO_USERS, among_users, among_users_of_a_stock_daemon, beside_a_daemon, in_older_words,
 };
 
-/// Lets `games` do something; then `news` builds what is healthy, which must work.
+/// Lets `games` attack. Then `news` builds a healthy derivation, which must succeed.
 #[track_caller]
 fn attack(nix: &Scratch, attack: &str) {
     let ran = among_users(nix, &format!("{attack}; echo attacked >&2; as news nix-build -A healthy"));
@@ -69,7 +69,7 @@ fn the_same_name() {
     ran.exits(0).says_times(REFUSED, 1);
 }
 
-/// A fetch has the same output however it is made.
+/// Two fetches with the same output hash have the same output path, however they fetch.
 #[test]
 fn a_fetch_that_fails_with_the_output_of_one_that_works() {
     for again in ["", "as news nix-build -A broken;"] {
@@ -106,7 +106,7 @@ fn messages_in_the_name_of_nix() {
     );
     attack(&nix, "as games nix-build -j2; rm -f ../runs/started");
     assert_eq!(nix.recorded(), ["forger"]);
-    // Where there is only what the daemon says, what is there is no failure.
+    // A client that has only the daemon's messages must not take a derivation with valid outputs for a failed one.
     let ran = among_users_of_a_stock_daemon(
         &nix,
         "NIX_CONFIG=$WITH; rm -rf ../runs/started; as news nix-build -A healthy; as news nix-build -j2 -k; \
@@ -128,7 +128,7 @@ fn escape_sequences_and_endless_lines() {
              '' { };
            }"#,
     );
-    // A machine that is short of memory meanwhile keeps it from being recorded.
+    // If the machine is short of memory during the build, the failure is not recorded.
     attack(
         &nix,
         "for i in 1 2 3 4; do as games nix-build -A bad 2> /dev/null; as games $COMPANION list 2>&1 | grep -q bad.drv && break; done",
@@ -147,7 +147,8 @@ fn escape_sequences_and_endless_lines() {
     assert!(message.len() <= 8 * 1024 && in_older_words(&message).starts_with("builder for"), "{message}");
 }
 
-/// Somebody fills the disk, and frees it before the build ends. The builder complains in words that nobody knows.
+/// A user fills the disk and frees it before the build ends. The plugin does not know the words in which the builder
+/// complains.
 #[test]
 fn a_disk_that_was_full_for_a_moment() {
     let nix = Scratch::new();
@@ -162,7 +163,7 @@ fn a_disk_that_was_full_for_a_moment() {
              '' { }; }"#,
     );
     let there = |name: &str| format!("while [ ! -e ../runs/{name} ]; do sleep 0.05; done");
-    // Builds run below TMPDIR, or since 2.30 in the state directory.
+    // Builds run below TMPDIR, and since Nix 2.30 in the state directory.
     nix.run(
         "mkdir -m 1777 ../small; mount -t tmpfs -o size=32m,mode=1777 nnc ../small; \
          mkdir -p ../small/builds ../var/builds; mount --bind ../small/builds ../var/builds",
@@ -185,7 +186,7 @@ fn a_disk_that_was_full_for_a_moment() {
 #[test]
 fn the_channel_of_requests_to_retry() {
     let nix = with("", r#"{ healthy = ok "healthy"; bad = fail "bad"; }"#);
-    // Paths that nobody has, of all failures there are, a thousand times; and what it says of settings.
+    // Requests for a thousand paths that do not exist, for all recorded failures a thousand times, and with other settings.
     let flood = "for i in $(seq 1000); do printf '%s/%032d-nix-negative-cache-retry ' $NIX_STORE_DIR $i; done > flood; \
          none=$NIX_STORE_DIR/00000000000000000000000000000000-nix-negative-cache; drv=$(nix-instantiate -A bad); \
          part=${drv##*/}; retry=$NIX_STORE_DIR/${part%%-*}-nix-negative-cache-retry; \
@@ -211,7 +212,7 @@ fn a_database_of_ones_own() {
     );
 }
 
-/// Whoever may read a file may lock it. Nix's own database would wait for that for ever.
+/// A user who may read a file may lock it. Nix itself waits for ever for a lock on its own database.
 #[test]
 fn locks_on_the_system_database() {
     let nix = with("", r#"{ healthy = ok "healthy"; bad = fail "bad"; other = fail "other"; }"#);
@@ -237,7 +238,7 @@ fn nothing_is_told_that_nix_keeps_for_itself() {
     nix.write("etc/machines", "ssh://elsewhere other-system /root/secret-key 1 1 secret-feature - c2VjcmV0\n");
     let builders = format!("builders = @{}", nix.path("etc/machines").display());
     let nix = nix.config(&builders);
-    // The end of the log is there for everybody, as Nix's own files of logs are.
+    // Every user may read the end of the log, as with Nix's own log files.
     let ran =
         among_users(&nix, "chmod 600 ../etc/machines; as games nix-build; as news ls -l ../log/drvs/*/*").exits(0);
     assert!(ran.stdout.starts_with("-rw-r--r--"), "{ran}");

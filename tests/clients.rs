@@ -130,7 +130,7 @@ fn everybody_may_retry_and_nobody_for_others() {
         r#"{{ bad = drv "bad" "read x < {}/good && echo $x > $out" {{ }}; }}"#,
         nix.path("").display()
     ));
-    // By the plugin in the client, which the daemon hears of without a warning.
+    // A retry through the plugin in the client. The daemon accepts the message without a warning.
     let ran = among_users(
         &nix,
         "NIX_CONFIG=$WITH; as games nix-build; as games nix-build --option negative-cache-retry true -v; \
@@ -139,7 +139,7 @@ fn everybody_may_retry_and_nobody_for_others() {
     let ran = ran.does_not_say("ignoring").says_times("-bad.drv' failed with exit code", 3).says_times(REFUSED, 1);
     let ran = ran.says_times("warning:", 1).says("is built although it failed");
     assert_eq!(nix.runs("bad"), 3, "{ran}");
-    // By the companion program, with no plugin in the client: once, and for who asked only.
+    // A retry through the companion program, without a plugin in the client. It counts once, and only for the user who asked.
     let ran = among_users(
         &nix,
         "drv=$(nix-instantiate); as games nix-build; as games $COMPANION retry $drv; as news nix-build; as games nix-build; \
@@ -155,7 +155,7 @@ fn everybody_may_retry_and_nobody_for_others() {
     among_users(&nix, "as news $COMPANION retry /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x").exits(3);
 }
 
-/// Who switches it off wants nothing refused, by the daemon neither.
+/// If a user switches the plugin off, the daemon refuses nothing to this user either.
 #[test]
 fn switched_off_for_one_command() {
     let nix = Scratch::new();

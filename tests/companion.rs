@@ -1,4 +1,4 @@
-//! `nix-negative-cache`, on records that real builds left.
+//! The program `nix-negative-cache`, on records of real builds.
 
 use nix_negative_cache_tests::{Scratch, exists};
 
@@ -36,7 +36,7 @@ fn list_is_newest_first_and_can_be_narrowed() {
 #[test]
 fn the_table_fits_the_terminal() {
     let nix = with_failures();
-    // script(1) gives the program a terminal, whose width it is told by the terminal itself.
+    // script(1) gives the program a terminal, from which the program gets its width.
     let ran = nix.run("script -qec 'stty cols 60; $COMPANION list' /dev/null").exits(0);
     assert!(ran.stdout.lines().all(|line| line.trim_end().chars().count() <= 60), "{ran}");
 }
@@ -52,7 +52,7 @@ fn show_takes_derivations_and_outputs() {
     }
     let output = nix.records().iter().find(|r| r["drvPath"] == drv.as_str()).unwrap()["outputs"][0]["path"].clone();
     let output = output.as_str().unwrap();
-    // Times go on.
+    // The times differ from one command to the next.
     let lines = |shown: &str| -> Vec<String> {
         shown.lines().map(|line| line.split(" (").next().unwrap_or_default().to_owned()).collect()
     };
@@ -97,7 +97,7 @@ fn until_when_a_record_is_believed() {
     assert!(list.stdout.contains("not now: expired"), "{list}");
     let list = nix.run("$COMPANION list --ttl 9d").says("is built again\n  with --option negative-cache-retry true");
     assert!(!list.stdout.contains("not now"), "{list}");
-    // As in nix.conf.
+    // The setting is in nix.conf here.
     let nix = nix.config("negative-cache-ttl = 777600");
     assert!(!nix.run("$COMPANION list").stdout.contains("not now"));
     for (option, value) in [("--ttl", "soon"), ("--ttl", "-1h"), ("--min-failures", "0"), ("--min-failures", "33")] {
@@ -161,7 +161,7 @@ fn explain_says_why() {
     }
     nix.age(8);
     assert!(explain("", "one").contains("This does not count now: the failure was believed until"));
-    // What is not in the store any more.
+    // The derivation is no longer in the store.
     let drv = drv(&nix, "two-2.0");
     nix.run("nix-collect-garbage").exits(0);
     assert!(nix.run(&format!("$COMPANION explain {drv}")).exits(0).stdout.contains("It failed once"));
@@ -215,7 +215,7 @@ fn check_tells_what_stands_in_the_way() {
     check("--closure", "top").exits(0);
     check("--closure --ttl 9d", "top").exits(4);
     nix.run("$COMPANION check /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv").exits(1).says("'nix-store' failed: ");
-    // What was in the store, and is not any more.
+    // The derivation was in the store before it is deleted here.
     let drv = nix.run("nix-instantiate -A one").stdout.trim().to_owned();
     let gone = nix.run(&format!("nix-collect-garbage > /dev/null 2>&1; $COMPANION check {drv}")).exits(1);
     gone.says(&format!("'{drv}' is not in the store"));
@@ -273,7 +273,7 @@ fn to_forget_nothing_is_an_error_of_its_own() {
 fn the_database_is_found_as_the_plugin_finds_it() {
     let nix = with_failures();
     let database = nix.database().display().to_string();
-    // This user's own, and the store's.
+    // The user's own database, and the store's.
     let own = nix.path("home/.local/state/nix/negative-cache/failures.sqlite").display().to_string();
     nix.run("$COMPANION path").exits(0).prints(&format!("{own}\n{database}"));
     let with = |store: &str| format!("{own}\n{store}/negative-cache/failures.sqlite");

@@ -1,13 +1,13 @@
-//! With the plugin loaded, and with it on and nothing known, everything is as with stock Nix; with failures known,
-//! everything but the refusal.
+//! With the plugin loaded but off, and with the plugin on and no failure known, everything is as with stock Nix. With known
+//! failures, everything but the refusal is.
 
 use nix_negative_cache_tests::comparison::Scenario;
 use nix_negative_cache_tests::{CLIENT, beside_a_daemon};
 
-/// Two levels above a failure, with something that can be built on each.
+/// Two levels above a failure. Each level has a derivation that can be built.
 const TREE: &str =
     r#"needs "top" [ (needs "mid" [ (fail "bad") (drv "near" "sleep 0.3; echo > $out" { }) ]) (ok "far") ]"#;
-/// Both are running when the first of them fails.
+/// Both builders are running when the first one fails.
 const SIBLINGS: &str = r#"needs "top" [ (drv "aa" "sleep 0.3; echo first; exit 3" { })
                                         (drv "bb" "sleep 0.9; echo second; exit 4" { }) ]"#;
 const DIAMOND: &str = r#"let tip = fail "tip"; in needs "top" [ (needs "left" [ tip ]) (needs "right" [ tip ]) ]"#;
@@ -29,7 +29,7 @@ fn some_fail() -> Scenario {
     scenario(SOME_FAIL).cut_off("c").cut_off("d")
 }
 
-/// The comparison can fail.
+/// A comparison of two different sides fails.
 #[test]
 #[should_panic(expected = "LoadedAndOff differs from stock Nix")]
 fn a_difference_is_seen() {
@@ -101,7 +101,7 @@ fn dry_run() {
 #[test]
 fn check_and_rebuild() {
     let deterministic = r#"ok "x""#;
-    // How often it was built, which is the same with and without the plugin.
+    // The output is the number of builds, which is the same with and without the plugin.
     let not_deterministic = r#"drv "x" "wc -l < ${runs}/x > $out" { }"#;
     for expression in [deterministic, not_deterministic] {
         scenario(expression)
@@ -112,7 +112,7 @@ fn check_and_rebuild() {
             .again_with_the_same_store()
             .compare();
     }
-    // Nothing to check against.
+    // There is no earlier output to check against.
     scenario(r#"fail "bad""#)
         .run("nix-build --check")
         .run("nix build -f . --rebuild")
@@ -138,7 +138,7 @@ fn limits() {
         scenario(slow).run(&format!("nix-build --max-jobs 1 {options}")).again().compare();
         scenario(slow).run(&format!("nix build --max-jobs 1 -f . slow {options}")).again().compare();
     }
-    // The exit status says of both what it was.
+    // The exit status tells both kinds of failure.
     let both = r#"{ bad = fail "bad"; slow = drv "slow" "sleep 60" { }; }"#;
     scenario(both).run("nix-build --max-jobs 1 --keep-going --timeout 1").again_with_the_same_store().compare();
     scenario(loud).run("nix-build --option max-build-log-size 10").again().compare();
@@ -178,7 +178,7 @@ fn what_cannot_be_built_here() {
         .compare();
 }
 
-/// Built in a store of its own, with a sandbox.
+/// Builds in a store of its own, with a sandbox.
 #[test]
 fn another_machine() {
     let remote = |script: &str| {
@@ -214,7 +214,7 @@ fn valid_outputs() {
     }
 }
 
-/// A binary cache, and a store without what is in it.
+/// Makes a binary cache, and removes from the store what the cache has.
 fn substitute(scenario: Scenario) -> Scenario {
     scenario
         .config("require-sigs = false")
@@ -326,7 +326,7 @@ fn realise() {
         .compare();
 }
 
-/// Nix runs the other side itself if the host is called localhost.
+/// If the host is called localhost, Nix runs the other side by itself.
 #[test]
 fn serve() {
     for store in ["ssh", "ssh-ng"] {
@@ -338,7 +338,7 @@ fn serve() {
     }
 }
 
-/// Clients do not know of the plugin. What the daemon logs is not for them.
+/// The clients do not have the plugin. The daemon's own log is not compared, since clients do not see it.
 #[test]
 fn through_a_daemon() {
     for command in [
@@ -354,7 +354,7 @@ fn through_a_daemon() {
 #[test]
 fn what_nix_build_prints() {
     for command in ["--json", "--print-out-paths", "--no-link", "--out-link other", "--json --no-link --keep-going"] {
-        // Nix 2.8 knows no --print-out-paths, and says so before it opens the store.
+        // Nix 2.8 does not know --print-out-paths, and fails before it opens the store.
         some_fail()
             .run("nix-store --init")
             .run(&format!("nix build --max-jobs 1 -f . a b {command}"))
@@ -373,7 +373,7 @@ fn log_formats() {
     }
 }
 
-/// In a terminal the bar is redrawn as time passes; what stays on the screen is the same.
+/// In a terminal, Nix redraws its progress bar as time passes. The lines that stay on the screen are the same.
 #[test]
 fn the_progress_bar_in_a_terminal() {
     for command in [
@@ -428,7 +428,7 @@ fn impure_derivations() {
     let impure = |script: &str| format!(r#"needs "top" [ (drv "x" "{script}" {{ __impure = true; }}) ]"#);
     for script in ["echo content > $out", "exit 3"] {
         for command in ["nix-build", "nix-build -A inputs"] {
-            // Where an impure derivation is built is random.
+            // The output path of an impure derivation is random.
             scenario(&impure(script)).run(command).again().whatever("store").compare();
         }
     }

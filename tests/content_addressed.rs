@@ -1,8 +1,9 @@
-//! Derivations whose output paths follow from their content: their failures are those of what they resolve to.
+//! Derivations whose output paths follow from their content. Their failures are those of the derivations that they resolve
+//! to.
 
 use nix_negative_cache_tests::{REFUSED, Scratch};
 
-/// `part` has the same content whatever `how` is.
+/// `part` has the same content for every `how`.
 const PARTS: &str = r#"
   part = how: drv "part" "${how}; echo content > $out" floating;
   bad = how: drv "bad" "cat $part; exit 3" (floating // { part = part how; });
@@ -18,7 +19,7 @@ fn a_floating_failure_is_built_once() {
     assert_eq!((nix.runs("bad"), nix.recorded()), (1, vec!["bad".to_owned()]));
 }
 
-/// What it resolves to can be told before anything is built, as what it needs is there.
+/// All dependencies are in the store, so Nix can resolve the derivation before it builds anything.
 #[test]
 fn with_a_dependency_it_is_refused_before_anything_is_built() {
     let nix = Scratch::new();
@@ -26,14 +27,15 @@ fn with_a_dependency_it_is_refused_before_anything_is_built() {
     nix.run("nix-build -A inputs").exits(100);
     assert_eq!((nix.runs("bad"), nix.runs("aa")), (1, 1));
     nix.run("nix-collect-garbage").exits(0);
-    // Not even `part` is there any more: it is built, with which it becomes clear. Since 2.35 Nix remembers what it was.
+    // `part` is no longer in the store. After it was built, Nix can resolve `bad`. Nix 2.35 and newer remember the output of
+    // `part`.
     nix.run("nix-build").exits(100).says_times(REFUSED, 1);
     assert_eq!((nix.runs("bad"), nix.runs("part")), (1, if nix.nix_is_at_least(2, 35) { 1 } else { 2 }));
     let aa = nix.runs("aa");
     nix.run("nix-store --delete $(nix-build -E '(import ./lib.nix).ok \"aa\"' --no-out-link)").exits(0);
     let ran = nix.run("nix-build").exits(100).says_times(REFUSED, 1).does_not_say("missing");
     if nix.nix_is_at_least(2, 35) {
-        // As `part` is still not there, it is when Nix resolves `bad` that it becomes clear.
+        // `part` is still missing, so the failure becomes known when Nix resolves `bad`.
         assert_eq!(nix.runs("bad"), 1, "{ran}");
     } else {
         ran.does_not_say("building '");
@@ -58,7 +60,7 @@ fn derivations_that_resolve_to_the_same_one_share_a_failure() {
     }
 }
 
-/// Its output path is known only once what it needs is.
+/// The output path is known only after the dependencies were built.
 #[test]
 fn what_needs_a_content_addressed_derivation() {
     let nix = Scratch::new();
@@ -100,7 +102,8 @@ fn concurrent_requests_run_the_builder_once() {
     ran.prints("6 100").says_times(REFUSED, 5);
 }
 
-/// The record is old: another Nix built it since. What it is asked for does not say so, only what that resolves to.
+/// The record is out of date, since another Nix has built the derivation. Only the resolved derivation shows this, not the
+/// requested one.
 #[test]
 fn what_can_be_had_is_not_refused() {
     for kind in ["floating //", ""] {
@@ -116,7 +119,8 @@ fn what_can_be_had_is_not_refused() {
         nix.run("for part in two three; do nix-build -A $part.part; done").exits(0);
         nix.run("nix-build -A two").exits(0).does_not_say(REFUSED);
         assert_eq!((nix.runs("flaky"), nix.recorded()), (2, vec!["flaky".to_owned()]));
-        // Or it is elsewhere, if it is called by its path there. (Nix does not copy the realisations of what is resolved.)
+        // The same if the output is in another store, and the request names its path there. (Nix does not copy the
+        // realisations of resolved derivations.)
         if !kind.is_empty() {
             continue;
         }
@@ -132,7 +136,7 @@ fn what_can_be_had_is_not_refused() {
     }
 }
 
-/// What it resolves to has failed for want of another output than the one that is asked for.
+/// The resolved derivation failed because an output is missing, but not the requested one.
 #[test]
 fn only_one_of_its_outputs_is_missing() {
     let nix = Scratch::new();
@@ -150,11 +154,11 @@ fn only_one_of_its_outputs_is_missing() {
     .exits(0);
     std::fs::remove_file(nix.path("good")).unwrap();
     let ran = nix.run("nix-build -A one");
-    // So does Nix 2.31 of itself, where another output of what failed is there.
+    // Nix 2.31 fails by itself if another output of the failed derivation is in the store.
     assert!(ran.status == 100 || ran.stderr.contains("doesn't have expected output 'out'"), "{ran}");
     assert_eq!((nix.runs("multi"), nix.recorded()), (2, vec!["multi".to_owned()]));
     let ran = nix.run("nix-build -A two.dev").does_not_say(REFUSED);
-    // Nix since 2.9 or so wants all outputs of what it resolved (`DerivationGoal::resolvedFinished`).
+    // Since about 2.9, Nix wants all outputs of a resolved derivation (`DerivationGoal::resolvedFinished`).
     assert!(ran.status == 0 || ran.stderr.contains("doesn't have expected output 'out'"), "{ran}");
     let ran = nix.run("nix-build -A two");
     let refused = ran.status == 100 && ran.stderr.matches(REFUSED).count() == 1;

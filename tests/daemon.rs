@@ -1,4 +1,4 @@
-//! The plugin in nix-daemon, for clients without it, and in what Nix starts to build elsewhere.
+//! The plugin in nix-daemon, for clients without the plugin, and in the processes that Nix starts to build on other machines.
 
 use nix_negative_cache_tests::{CLIENT, REFUSED, Scratch, beside_a_daemon, exists, with_daemon};
 
@@ -6,7 +6,7 @@ use nix_negative_cache_tests::{CLIENT, REFUSED, Scratch, beside_a_daemon, exists
 fn failures_of_all_clients_are_known_to_all() {
     let nix = Scratch::new();
     nix.expression(r#"{ bad = fail "bad"; top = needs "top" [ (fail "bad") (ok "sibling") ]; }"#);
-    // Each connection opens the database in a process that the daemon forks for it.
+    // The daemon forks a process for each connection, and each process opens the database.
     let ran = with_daemon(
         &nix,
         &format!(
@@ -26,7 +26,7 @@ fn however_the_daemon_is_started() {
     let wait = "for i in $(seq 100); do [ -S ../socket ] && break; sleep 0.05; done";
     let sockets = [
         "nix daemon --extra-experimental-features nix-command",
-        // As by systemd: the daemon finds the socket open.
+        // The daemon finds the socket open, as when systemd starts it.
         "systemd-socket-activate --listen=$PWD/../socket $(env | sed 's/=.*//; s/^/-E/' | grep '^-ENIX_\\|^-EHOME\\|^-ELD_\\|SAN_') \
          $(command -v nix-daemon)",
     ];
@@ -41,7 +41,7 @@ fn however_the_daemon_is_started() {
              as ../companion retry $(nix-instantiate); nix-build; as nix-build --no-out-link"
         ));
         let log = std::fs::read_to_string(nix.path("daemon-log")).unwrap_or_default();
-        // Who asks for a retry gets one, and nobody else does.
+        // Only the user who asks for a retry gets one.
         let ran = ran.says_times(REFUSED, 2);
         assert_eq!((nix.runs("bad"), nix.recorded().len()), (2, 1), "{start}: {ran}{log}");
     }
@@ -58,20 +58,20 @@ fn however_the_daemon_is_reached() {
         let nix = Scratch::new();
         nix.expression(r#"{ bad = fail "bad"; ok = ok "ok"; }"#);
         let client = if in_the_client { "" } else { "export NIX_CONFIG='substituters ='; " };
-        // What ssh would start, on a machine with the plugin: it has the store, and no daemon.
+        // The command that ssh would start on a machine with the plugin. It uses the store directly, without a daemon.
         let there = "unset NIX_REMOTE; export NIX_CONFIG=$THERE; exec nix-daemon \"$@\"";
         nix.script("../there", there);
         let build = format!("nix-build --store \"{store}\" --no-out-link -k");
         let ran = with_daemon(&nix, &format!("export THERE=$NIX_CONFIG; {client}{build}; {build}; {build} -A ok"));
         let ran = ran.exits(0).says_times(REFUSED, 1).says_times("-bad.drv' failed with exit code 3", 1);
         assert_eq!((nix.runs("bad"), nix.recorded().len()), (1, 1), "{store}: {ran}");
-        // Keep-going does not get through ssh, and since 2.29 or so Nix starts the next builder before it ends the run.
+        // ssh does not pass keep-going on, and since about 2.29 Nix starts the next builder before it ends the run.
         assert!((1..=2).contains(&nix.runs("ok")), "{store}: {ran}");
     }
 }
 
-/// Clients that evaluate in another store copy derivations to the daemon when they have asked what is missing, which nobody
-/// knew until then.
+/// Clients that evaluate in another store ask what is missing before they copy the derivations to the daemon, so the daemon
+/// does not know the derivations at that time.
 #[test]
 fn of_derivations_that_come_from_another_store() {
     let nix = Scratch::new();
@@ -84,7 +84,7 @@ fn of_derivations_that_come_from_another_store() {
     assert_eq!((ran.status, nix.runs("bad"), nix.runs("near")), (1, 1, 1), "{ran}");
 }
 
-/// What a builder machine is asked for comes without its dependencies (`Store::buildDerivation`).
+/// A builder machine gets the derivation without its dependencies (`Store::buildDerivation`).
 #[test]
 fn a_builder_machine_with_the_plugin_refuses() {
     for attributes in ["{ }", "floating"] {
@@ -93,14 +93,15 @@ fn a_builder_machine_with_the_plugin_refuses() {
             r#"drv "bad" "read x < {}/good && echo $x > $out" {attributes}"#,
             nix.path("").display()
         ));
-        // The machine is the daemon; who asks has a store elsewhere (or each would wait for the other's lock), no plugin.
+        // The builder machine is the daemon. The client has no plugin, and a store of its own; in one store, each would wait
+        // for the other's lock.
         let ask = "NIX_CONFIG='substituters =' nix-build --store $PWD/../asking --no-out-link -j0 \
                    --builders \"unix://$PWD/../socket x86_64-linux - 1 1 ca-derivations\"";
         let ran = with_daemon(&nix, &format!("{ask}; {ask}"));
         assert!(ran.status != 0, "{ran}");
         let ran = ran.says(REFUSED);
         assert_eq!((nix.runs("bad"), nix.recorded()), (1, vec!["bad".to_owned()]), "{attributes}: {ran}");
-        // Built where nobody knows of the failure: it is there, so it is not refused.
+        // A build without the plugin succeeds. The output is in the store then, so the derivation is not refused.
         nix.write("good", "x\n");
         nix.run("nix-build --option negative-cache false").exits(0);
         let ran = with_daemon(&nix, ask).exits(0);
@@ -108,7 +109,7 @@ fn a_builder_machine_with_the_plugin_refuses() {
     }
 }
 
-/// A failure elsewhere is recorded where the request was made, and there as well if the plugin is there.
+/// A failure on another machine is recorded where the request was made, and also on that machine if it has the plugin.
 #[test]
 fn failures_of_other_machines_are_recorded_here() {
     for on_the_machine in [true, false] {
@@ -147,14 +148,14 @@ fn failures_of_other_machines_are_recorded_here() {
         assert_eq!((&records[0]["exitCode"], &records[0]["log"]), (&3.into(), &"it is broken\n".into()));
         let there: &[&str] = if on_the_machine { &["bad"] } else { &[] };
         assert_eq!(nix.recorded(), there, "{ran}");
-        // Nobody knows how it would go here.
+        // The record says nothing about builds on this machine.
         let here = "NIX_CONFIG=$ASKING nix-build --store $PWD/../asking --no-out-link -A bad -v";
         let ran = nix.run(&format!("export ASKING=$NIX_CONFIG; {here}"));
         ran.does_not_say(REFUSED).says("it failed in another environment: ").says("machine was 'unix://");
     }
 }
 
-/// The build hook exits with 1 whatever went wrong, which says nothing of the builder.
+/// The build hook exits with 1 after every error, so its exit code says nothing about the builder.
 #[test]
 fn other_ends_on_another_machine() {
     let nix = Scratch::new();
@@ -181,7 +182,7 @@ fn other_ends_on_another_machine() {
     assert_eq!(recorded, [(&"missing".into(), &"output".into())], "{ran}");
 }
 
-/// The build hook does not know of the command line of the Nix that started it, so it keeps out.
+/// The build hook does not know the command line of the Nix that started it, so the plugin does nothing in it.
 #[test]
 fn off_is_off_in_the_build_hook() {
     let nix = Scratch::without_setting();

@@ -1,5 +1,5 @@
-//! Whatever is wrong with the database, and whatever goes wrong in the core, a build goes on as if the plugin were not
-//! there, with one warning. What takes longer is in `long.rs`.
+//! After every problem with the database, and after every error in the core, a build goes on as if the plugin were not there,
+//! with one warning. Tests that take longer are in `long.rs`.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -8,30 +8,30 @@ use std::sync::OnceLock;
 
 use nix_negative_cache_tests::{REFUSED, Ran, Scratch, among_users_of_a_stock_daemon, exists, to_preload};
 
-/// A failing derivation, one that needs it, and two that can be built.
+/// A derivation that fails, one that needs it, and two that can be built.
 const EXPRESSION: &str = r#"{ bad = fail "bad"; top = needs "top" [ (fail "bad") ]; ok = ok "ok"; ok2 = ok "ok2"; }"#;
 const BUILD: &str = "nix-build -k -A bad -A top -A ok -A ok2";
 const DATABASE: &str = "../var/negative-cache/failures.sqlite";
 
-/// What there is to see of builds that does not depend on where the store is.
+/// The visible results of builds, as far as they do not depend on the place of the store.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
     status: i32,
-    /// The lines of both streams, in the order of the alphabet; but for those in which the plugin warns.
+    /// The lines of both streams, sorted, without the warnings of the plugin.
     said: Vec<String>,
-    /// The names of the outputs that are there.
+    /// The names of the outputs in the store.
     outputs: String,
     runs: [usize; 4],
 }
 
 impl Seen {
-    /// Runs a line of shell in which `BUILD` stands for the builds.
+    /// Runs a shell line, in which `BUILD` stands for the builds.
     fn of(nix: &Scratch, line: &str) -> (Seen, Ran) {
         let runs = || ["bad", "top", "ok", "ok2"].map(|name| nix.runs(name));
         let before = runs();
         let ran = nix.run(&line.replace("BUILD", BUILD));
         let after = runs();
-        // Names of store paths begin with a hash of that place, which decides about their order.
+        // The hash in the name of a store path depends on the place of the store, and decides the order of the names.
         let text = format!("{}{}", ran.stdout, ran.stderr).replace(&*nix.path("store").to_string_lossy(), "store");
         let anywhere = |line: &str| {
             let name = |word: &str| match word.split_once("store/") {
@@ -58,13 +58,13 @@ fn is_warning(line: &str) -> bool {
     line.starts_with("warning: building without the negative cache: ")
 }
 
-/// Builds as stock Nix does, with this one warning.
+/// Builds the same as stock Nix, with exactly this warning.
 #[track_caller]
 fn builds_as_stock(nix: &Scratch, warning: &str) {
     builds_as_stock_with(nix, "BUILD", warning);
 }
 
-/// The same with the builds as a part of a line.
+/// The same, with the builds as a part of a shell line.
 #[track_caller]
 fn builds_as_stock_with(nix: &Scratch, line: &str, warning: &str) {
     static STOCK: OnceLock<Seen> = OnceLock::new();
@@ -81,7 +81,7 @@ fn with_expressions() -> Scratch {
     nix
 }
 
-/// What fails is recorded by the next command and refused by the one after, and nobody has anything to complain about.
+/// The next command records the failure, the one after refuses it, and neither warns.
 #[track_caller]
 fn is_healed(nix: &Scratch) {
     let runs = nix.runs("bad");
@@ -90,7 +90,7 @@ fn is_healed(nix: &Scratch) {
     assert_eq!(nix.runs("bad"), runs + 1);
 }
 
-/// A library to preload into Nix, which has the fault that a variable asks for: see there.
+/// A library to preload into Nix. A variable names the fault that it causes; `faults.c` lists them.
 fn faults(nix: &Scratch) -> String {
     format!("LD_PRELOAD=$LD_PRELOAD:{}", to_preload("faults", &nix.path("")).display())
 }
@@ -99,7 +99,7 @@ fn with_mode(path: &Path, mode: u32) {
     fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
 }
 
-// ---- What is there is no sound database ----
+// ---- Broken databases ----
 
 #[test]
 fn garbage() {
@@ -120,7 +120,8 @@ fn garbage() {
     is_healed(&nix);
 }
 
-/// Opening it takes a while, and nobody asks what failed of what is there. With content-addressed derivations, Nix does.
+/// Opening the database takes a while, and for valid outputs it is not needed. With content-addressed derivations, Nix asks
+/// anyway.
 #[test]
 fn what_is_there_already_needs_no_database() {
     let nix = Scratch::new();
@@ -132,7 +133,7 @@ fn what_is_there_already_needs_no_database() {
     fs::create_dir_all(nix.path("var/negative-cache")).unwrap();
     fs::write(nix.database(), "garbage ".repeat(1000)).unwrap();
     let features = "export NIX_CONFIG=\"$NIX_CONFIG\"$'\\n'experimental-features\\ =\\ nix-command";
-    // Some of them ask Nix first what there is to do: which, depends on its version.
+    // Some of these commands first ask Nix what there is to do; which ones depends on the version.
     let build = "nix build --no-link -f .";
     let realise = "nix-store --realise $(nix-instantiate -A ok)";
     let import = |paths| format!("nix-instantiate --eval -E 'with import ./.; builtins.readFile \"{paths}\"'");
@@ -140,7 +141,8 @@ fn what_is_there_already_needs_no_database() {
     nix.run(&format!("{features}; {each}")).exits(0).does_not_say("failure database");
     assert!(fs::read_to_string(nix.database()).unwrap().starts_with("garbage"));
 
-    // Together with what is not there, it makes no difference: what that needs is not built to see it refused.
+    // With a missing output in the same request, the database is opened. No dependency of that output is built only to refuse
+    // it afterwards.
     nix.run("nix-build --no-out-link -A bad").exits(100).says("is broken (");
     nix.run("nix-build --no-out-link -A bad; nix-store --delete $(nix-build --no-out-link -A near)");
     for request in [format!("{build} ok bad"), import("${ok}${bad}")] {
@@ -164,7 +166,7 @@ fn truncated() {
     for (part, of) in [(1, 2), (1, 10), (9, 10)] {
         let nix = with_expressions();
         nix.run("nix-build -A bad").exits(100);
-        // What is in the write-ahead log would mend it.
+        // The write-ahead log would repair the database.
         nix.run(&format!("sqlite3 {DATABASE} 'pragma wal_checkpoint(truncate)'")).exits(0);
         let size = fs::metadata(nix.database()).unwrap().len() * part / of;
         fs::OpenOptions::new().write(true).open(nix.database()).unwrap().set_len(size).unwrap();
@@ -187,7 +189,7 @@ fn deleted_with_or_without_what_is_beside_it() {
         let nix = with_expressions();
         nix.run("nix-build -A bad").exits(100);
         nix.run(&format!("rm {DATABASE}{what}")).exits(0);
-        // What the log had is gone with it; nothing is lost with the index.
+        // Without the log, its records are lost. Without the index, nothing is lost.
         if what == "-shm" {
             nix.run("nix-build -A bad").exits(100).does_not_say("warning:").says(REFUSED);
         } else {
@@ -232,7 +234,7 @@ fn links() {
     fs::create_dir_all(nix.path("var/negative-cache")).unwrap();
     symlink(nix.path("gone/failures.sqlite"), nix.database()).unwrap();
     builds_as_stock(&nix, "failures.sqlite'");
-    // One that leads to a file is as good as the file; of one that is broken, only the link is moved.
+    // A link to a database works like the database. If the target is broken, only the link is moved.
     fs::create_dir(nix.path("gone")).unwrap();
     fs::write(nix.path("gone/failures.sqlite"), "").unwrap();
     is_healed(&nix);
@@ -242,7 +244,7 @@ fn links() {
     is_healed(&nix);
 }
 
-// ---- The place for it ----
+// ---- The folder of the database ----
 
 #[test]
 fn a_folder_that_cannot_be_made() {
@@ -262,14 +264,14 @@ fn a_state_directory_that_does_not_exist() {
     nix.run("nix-build -A ok").exits(0).does_not_say("warning:");
     assert!(!exists(&nix.path("var/negative-cache")), "nothing has failed");
     is_healed(&nix);
-    // Nor need that of a chosen place.
+    // The folder of a chosen place need not exist either.
     let chosen = format!("nix-build -A bad --option negative-cache-database {}", nix.path("a/b/c").display());
     nix.run(&chosen).exits(100).does_not_say("warning:").does_not_say(REFUSED);
     nix.run(&chosen).exits(100).does_not_say("warning:").says(REFUSED);
 }
 
-/// Where a client of nix-daemon would have its database. Without a home there is none, nor is there in what belongs to
-/// somebody else; what a user names for it should be a folder.
+/// Where a client of nix-daemon has its database. There is none without a home folder, and none in a folder of another user.
+/// The place that a user names should be a folder.
 #[test]
 fn a_home_that_does_not_exist() {
     for (place, warnings) in [
@@ -291,7 +293,7 @@ fn a_home_that_does_not_exist() {
 
 #[test]
 fn a_full_disk() {
-    // From a folder without a place for a file to one that has space for the tables, but not for a record.
+    // The sizes go from a folder without space for any file to one with space for the tables but not for a record.
     for size in ["nr_inodes=1", "size=4k", "size=12k", "size=36k", "size=80k"] {
         let nix = with_expressions();
         nix.write("work/later.nix", r#"(import ./lib.nix).fail "later""#);
@@ -302,13 +304,13 @@ fn a_full_disk() {
         );
         let line = format!("mkdir -p ../var/negative-cache; unshare -m bash -c '{script}'");
         builds_as_stock_with(&nix, &line, if size.starts_with("nr") { "No space left" } else { "failures.sqlite'" });
-        // Once there is space, all is well.
+        // After space was freed, everything works.
         let later = fs::read_to_string(nix.path("work/later")).unwrap();
         assert!(!later.contains("warning:") && later.matches(REFUSED).count() == 1, "{size}: {later}");
     }
 }
 
-/// It was not full when the first failures were recorded.
+/// The disk was not full yet when the first failures were recorded.
 #[test]
 fn a_disk_that_fills_up() {
     let nix = Scratch::new();
@@ -332,7 +334,7 @@ fn a_disk_that_fills_up() {
 
 #[test]
 fn a_read_only_file_system() {
-    // Root may write anywhere else.
+    // Root may write to any other place.
     let nix = Scratch::new().config("negative-cache-database = /proc/negative-cache/failures.sqlite");
     nix.expression(EXPRESSION);
     builds_as_stock(&nix, "cannot create the folder of the failure database '/proc/negative-cache/failures.sqlite'");
@@ -354,7 +356,7 @@ fn a_file_system_that_became_read_only() {
          mount -o remount,ro none ../var/negative-cache; \
          nix-build -A bad || echo $?; nix-build -k -A bad -A worse -A ok || echo $?; nix-build -A ok > /dev/null && echo 0'",
     );
-    // What is known is refused; what can't be recorded is said.
+    // Known failures are refused. The plugin warns that it can't record the new one.
     assert_eq!((nix.runs("bad"), nix.runs("worse"), nix.runs("ok")), (1, 1, 1), "{ran}");
     ran.prints("100\n100\n0")
         .says_times(REFUSED, 2)
@@ -364,16 +366,16 @@ fn a_file_system_that_became_read_only() {
 
 #[test]
 fn no_permission() {
-    // Root may do anything, so this store belongs to somebody else, but for the folder of the database.
+    // Root may write anywhere, so this store belongs to another user, except for the folder of the database.
     let own = "cp -r $INSTALLATION ../installation && mkdir -p ../var && chown -R 65534:65534 ..; \
                export NIX_CONFIG=\"negative-cache = true\"$'\\n'\"plugin-files = $PWD/../installation/loader/libnix_negative_cache.so\"; \
                as() { setpriv --reuid 65534 --regid 65534 --clear-groups \"$@\"; };";
     let nix = with_expressions();
     builds_as_stock_with(&nix, &format!("{own} mkdir -m 700 ../var/negative-cache; as BUILD"), "Permission denied");
-    // Nor to write a file in it.
+    // The user may not write a file in the folder.
     let nix = with_expressions();
     builds_as_stock_with(&nix, &format!("{own} mkdir -m 755 ../var/negative-cache; as BUILD"), "Permission denied");
-    // Nor to read that.
+    // The user may not read the file.
     let nix = with_expressions();
     nix.run("nix-build -A bad").exits(100);
     nix.run("chmod 700 ../var/negative-cache; chmod 600 ../var/negative-cache/*").exits(0);
@@ -426,11 +428,11 @@ fn a_file_system_without_locks() {
     }
 }
 
-/// Another process writes when the request is over that recorded a failure.
+/// Another process writes to the database after the end of the request that recorded a failure.
 #[test]
 fn nobody_waits_to_tidy() {
     let nix = Scratch::new().config("negative-cache-max-records = 1");
-    // The second one is built while somebody takes the lock, which the first one needed.
+    // During the build of the second derivation, another process takes the lock that was needed for the first one.
     nix.expression(
         r#"{ first = fail "first"; second = fail "second";
              last = drv "last" "until [ -s ${runs}/../work/held ]; do sleep 0.02; done; echo done > $out" { }; }"#,
@@ -452,7 +454,7 @@ fn nobody_waits_to_tidy() {
 
 // ---- What happens while Nix runs ----
 
-/// A builder does this to the database when a failure has been recorded and another one has not.
+/// Here a builder changes the database after one failure was recorded, and before another one is.
 #[test]
 fn while_a_request_runs() {
     for (mischief, heals) in [
@@ -501,7 +503,7 @@ fn while_a_request_runs() {
     }
 }
 
-/// SQLite's index of the log belongs to the old one for as long as somebody uses it.
+/// SQLite's index of the log belongs to the old database as long as a process uses it.
 #[test]
 fn deleted_while_another_process_uses_it() {
     let nix = with_expressions();
@@ -555,7 +557,7 @@ fn eight_processes_at_once_lose_nothing() {
     nix.expression(
         r#"builtins.listToAttrs (map (n: { name = n; value = fail n; }) [ "a" "b" "c" "d" "e" "f" "g" "h" ])"#,
     );
-    // Nix itself does not like a store that several processes make at once.
+    // Nix itself fails if several processes create a store at once.
     nix.run("nix-instantiate").exits(0);
     let ran = nix.run("for n in a b c d e f g h; do nix-build -A $n & done; wait").exits(0);
     let ran = ran.does_not_say("warning:").does_not_say("locked");
@@ -586,7 +588,7 @@ fn a_clock_that_is_behind() {
     let behind = format!("echo -{TEN_YEARS} > clock; CLOCK=clock {} nix-build -A bad", faults(&nix));
     nix.run(&behind).exits(100).does_not_say("warning:").does_not_say(REFUSED);
     nix.run(&behind).exits(100).does_not_say("warning:").says(REFUSED);
-    // What happened then is long ago now.
+    // After the clock is right again, that failure is long ago.
     is_healed(&nix);
 }
 
@@ -604,14 +606,14 @@ fn a_clock_that_jumps_during_a_build() {
             .says("failed with exit code 3")
             .does_not_say("warning:");
         let record = &nix.records()[0];
-        // Not all of the 200 ms: the builder starts a little before its goal says so.
+        // The duration can be less than the 200 ms: the builder starts a little before its goal reports it.
         let duration = record["durationMs"].as_i64().unwrap();
         assert!((100..60_000).contains(&duration), "{record}");
         assert!((record["lastFailure"].as_i64().unwrap() - start - passed).abs() < 60, "{record}");
     }
 }
 
-// ---- Bounds ----
+// ---- Limits on the number of records ----
 
 #[test]
 fn the_newest_are_kept() {
@@ -620,10 +622,10 @@ fn the_newest_are_kept() {
     nix.run("nix-build -k -j1").exits(100).says_times("failed with exit code 3", 12).does_not_say("warning:");
     let kept = nix.recorded();
     assert_eq!(kept.len(), 5);
-    // Which was built last is told by the files that the builders wrote.
+    // The files that the builders wrote tell which derivation was built last.
     let last = nix.run("ls -t ../runs | head -5 | sort").stdout;
     assert_eq!(kept.join("\n"), last.trim());
-    // What is gone is tried again, and takes the place of the oldest.
+    // A derivation without a record is tried again, and its new record replaces the oldest one.
     nix.run("nix-build -k -j1").exits(100).says_times("drv' failed with exit code 3", 7).says_times(REFUSED, 5);
     assert_eq!(nix.records().len(), 5);
 }
@@ -636,7 +638,7 @@ fn what_nobody_believes_any_more_goes() {
     nix.age(100);
     nix.run("nix-build -E '(import ./lib.nix).fail \"newer\"'").exits(100).does_not_say("warning:");
     assert_eq!(nix.recorded(), ["newer"]);
-    // Unless the setting says that it is believed for ever.
+    // Records stay if the setting says that failures are believed for ever.
     nix.age(100);
     nix.run("nix-build -E '(import ./lib.nix).fail \"newest\"' --option negative-cache-ttl 0").exits(100);
     assert_eq!(nix.recorded(), ["newer", "newest"]);

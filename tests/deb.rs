@@ -1,9 +1,10 @@
-//! The Debian package: installed below a folder of its own, used from there, and gone without a trace. `./dev test --all`
-//! makes it.
+//! The Debian package: it is installed below a folder of its own, used from there, and removed without a trace. `./dev test
+//! --all` makes it.
 
 use nix_negative_cache_tests::{REFUSED, Scratch};
 
-/// What makes `dpkg_below` work on `$ROOT`, with the packages of this system for installed, so that dependencies count.
+/// Defines `dpkg_below`, which works on `$ROOT`. The packages of this system count as installed there, so dependencies are
+/// checked.
 const ROOT: &str = r#"
     ROOT=$PWD/../root
     dpkg_below() { dpkg --root=$ROOT --force-script-chrootless --log=$ROOT/log "$@" > ../dpkg-printed; }
@@ -20,7 +21,7 @@ fn package() -> String {
 
 #[test]
 fn it_is_installed_used_and_purged() {
-    // Nothing of what `./dev` built may help.
+    // The test must not use anything else that `./dev` built.
     let nix = Scratch::stock();
     nix.expression(r#"{ bad = fail "bad"; }"#);
     let run = |line: &str| nix.run_with(&format!("{ROOT}\n{line}"), &[("DEB", &package()), ("COMPANION", "/nowhere")]);
@@ -28,7 +29,7 @@ fn it_is_installed_used_and_purged() {
     run("nix-build -A bad; dpkg_below -i $DEB && dpkg-query --root=$ROOT -Wf '${Status}' nix-negative-cache")
         .exits(0)
         .prints("install ok installed");
-    // Installed is not switched on: that takes the two lines of README.Debian.
+    // The package does not switch the plugin on. README.Debian has the two lines that do.
     run("nix-build -A bad; cmp ../etc/nix.conf $ROOT/etc/nix/nix.conf").exits(0).does_not_say(REFUSED);
     run("sed -n 's/^    \\(plugin-files\\|negative-cache\\) = /\\1 = /p' $ROOT/usr/share/doc/nix-negative-cache/README.Debian |
          sed \"s|/usr/|$ROOT/usr/|\" >> $ROOT/etc/nix/nix.conf; tail -n2 $ROOT/etc/nix/nix.conf")
@@ -43,7 +44,8 @@ fn it_is_installed_used_and_purged() {
         .exits(0)
         .prints("1\n0");
 
-    // Taking it away says what would keep Nix from starting; what is known stays until it is purged.
+    // Removing the package warns about lines in nix.conf that would keep Nix from starting. The records stay until the
+    // package is purged.
     run("dpkg_below -r nix-negative-cache; ls $ROOT/nix/var/nix/negative-cache/failures.sqlite > /dev/null")
         .exits(0)
         .says("take it out of 'plugin-files' in /etc/nix/nix.conf, or Nix will not start");
@@ -79,6 +81,6 @@ fn it_has_what_debian_wants_to_see() {
         listed.lines().all(|line| line.contains(" root/root ") && &line[5..6] == "-" && &line[8..9] == "-"),
         "{listed}"
     );
-    // Nix opens all that is in this folder.
+    // Nix opens every file in this folder.
     assert_eq!(listed.matches("/loader/l").count(), 1, "{listed}");
 }

@@ -1,4 +1,4 @@
-//! `nix-negative-cache doctor`: what is wrong is said, repaired with `--fix`, and right afterwards.
+//! `nix-negative-cache doctor` finds each problem, repairs it with `--fix`, and finds nothing afterwards.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
@@ -8,7 +8,7 @@ use nix_negative_cache_tests::{
     DIRECT, Ran, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists,
 };
 
-/// With one record.
+/// An installation with one record.
 fn with_failure() -> Scratch {
     let nix = Scratch::new();
     nix.expression(r#"{ bad = fail "bad"; worse = fail "worse"; worst = fail "worst"; }"#);
@@ -28,7 +28,7 @@ fn has_not(ran: Ran, text: &str) -> Ran {
     ran
 }
 
-/// Nothing is wrong, and nothing is repaired.
+/// `doctor` finds nothing wrong, and repairs nothing.
 #[track_caller]
 fn is_well(nix: &Scratch) -> Ran {
     let ran = nix.run("$COMPANION doctor --fix").exits(0).does_not_say("panicked");
@@ -38,11 +38,11 @@ fn is_well(nix: &Scratch) -> Ran {
     has(ran, "Nothing is wrong.\n")
 }
 
-/// A problem is made, said to be there, repaired, and gone.
+/// Makes a problem. `doctor` finds it, repairs it, and finds nothing afterwards.
 #[track_caller]
 fn is_repaired(nix: &Scratch, make: &str, says: &str) {
     nix.run(&format!("cd ../var; {make}")).exits(0);
-    // Twice, as looking changes nothing.
+    // It runs twice, as checking changes nothing.
     for _ in 0..2 {
         let ran = has(nix.run("$COMPANION doctor").exits(1), "problem  ");
         has(has(has_not(ran, "fixed"), says), "run  nix-negative-cache doctor --fix");
@@ -82,7 +82,7 @@ fn what_was_just_installed_is_well() {
     assert!(ran.stdout.lines().all(|line| line == "Nothing is wrong." || line.starts_with("ok       ")), "{ran}");
     nix.run("nix-build").exits(100).says(nix_negative_cache_tests::REFUSED);
     has(nix.run("$COMPANION doctor --help").exits(0), "--fix");
-    // In a terminal as well.
+    // The same in a terminal.
     let ran = nix.run("script -qec 'stty cols 60; $COMPANION doctor' /dev/null").exits(0);
     assert!(ran.stdout.lines().all(|line| line.trim_end().chars().count() <= 60), "{ran}");
 }
@@ -116,7 +116,7 @@ fn modes_and_owners_are_repaired() {
 #[test]
 fn the_files_beside_it_are_made_again() {
     let nix = with_failure();
-    // Otherwise what is in the log would go with it.
+    // Without the checkpoint, the records in the log would be lost with it.
     nix.run("cd ../var; sqlite3 negative-cache/failures.sqlite 'pragma wal_checkpoint(truncate)'").exits(0);
     for files in ["-wal", "-shm", "-{wal,shm}"] {
         is_repaired(&nix, &format!("rm -f negative-cache/failures.sqlite{files}"), "' is missing");
@@ -124,7 +124,7 @@ fn the_files_beside_it_are_made_again() {
         assert!(exists(&nix.path("var/negative-cache/failures.sqlite-shm")), "{files}");
     }
     assert_eq!(nix.recorded(), ["bad"]);
-    // Where there is no write-ahead log, nothing is missing.
+    // Without a write-ahead log, no file is missing.
     nix.run("cd ../var; sqlite3 negative-cache/failures.sqlite 'pragma journal_mode = delete'").exits(0);
     has(nix.run("$COMPANION doctor").exits(0), "has 1 record");
 }
@@ -142,7 +142,7 @@ fn a_broken_one_is_moved_away_and_nothing_is_deleted() {
     has(ran, "remove it:  rm ");
     assert!(!exists(&nix.database()));
 
-    // What only a thorough look finds; the one before it stays.
+    // Only a thorough check finds this problem. The earlier broken database stays.
     nix.run("nix-build -A bad").exits(100);
     let damage = format!(
         "{SQLITE} 'pragma wal_checkpoint(truncate)'; \
@@ -191,7 +191,7 @@ fn schemas() {
     nix.run("cd ../var; rm negative-cache/*; sqlite3 negative-cache/failures.sqlite 'create table theirs (a)'")
         .exits(0);
     has(nix.run("$COMPANION doctor --fix").exits(1), "is the database of another program");
-    // As a process leaves it that is killed right after it made it.
+    // A process that is killed right after it created the database leaves this.
     is_repaired(&nix, "rm negative-cache/*; touch negative-cache/failures.sqlite", "or is empty");
 }
 
@@ -233,7 +233,7 @@ fn links_are_reported_and_left_alone() {
     fs::remove_file(nix.database()).unwrap();
     nix.run("mkfifo ../var/negative-cache/failures.sqlite").exits(0);
     has(nix.run("timeout 20 $COMPANION doctor --fix").exits(1), "is not a regular file");
-    // The folder, as well.
+    // The same with the folder.
     nix.run("cd ../var; rm -r negative-cache; mkdir -m 777 ../theirs; ln -s ../theirs negative-cache").exits(0);
     has(nix.run("$COMPANION doctor --fix").exits(0), "negative-cache' is a symbolic link");
     assert_eq!(mode_and_owner(&nix.path("theirs")).0, 0o777);
@@ -252,7 +252,7 @@ fn a_nix_that_does_not_load_the_plugin() {
     let ran = has(nix.run(&nix_config(&garbage)).exits(1), "does not start");
     has(has(ran, "It says: could not dynamically open plugin file "), "Build the plugin for this Nix");
     has(nix.run(&nix_config("/none/negative_cache.so")).exits(1), "/none/negative_cache.so");
-    // As the plugin does it in a Nix that could load it, but is not the one that it was built for.
+    // This library acts like the plugin in a Nix that can load it, but for which it was not built.
     let other = r#"static void __attribute__((constructor)) f() { const char t[] =
         "warning: the nix-negative-cache plugin was built for Nix 0.1, not for 0.2, and does nothing\n"; write(2, t, sizeof t - 1); }"#;
     nix.write("other.c", &format!("#include <unistd.h>\n{other}\n"));
@@ -281,7 +281,7 @@ fn a_loader() {
         has(doctor("true", "").exits(0), &format!("ok       This Nix loads the plugin: '{}/loader/", ours.display()));
     has(ran, &format!("ok       '{}' has plugins for Nix 0.3.1, {version}\n", ours.display()));
 
-    // What the loader opens matters as much as the loader.
+    // The plugin that the loader opens matters as much as the loader.
     let ran = doctor(&format!("chmod 666 ../ours/{plugin}"), "").exits(1);
     has(ran, &format!("problem  Others than root can change the plugin '{}/{plugin}'", ours.display()));
     has(doctor("true", "--fix").exits(0), "fixed    ");
@@ -356,7 +356,7 @@ fn a_database_that_was_chosen() {
     nix.run("chmod 666 ../chosen/records; chmod 700 ../chosen").exits(0);
     has(nix.run("$COMPANION doctor --fix").exits(0), "fixed    ");
     assert_eq!(mode_and_owner(&chosen), (0o644, 0));
-    // Its folder may be there for other things.
+    // Its folder may exist for other reasons.
     assert_eq!(mode_and_owner(chosen.parent().unwrap()), (0o700, 0));
     nix.run("chmod 777 ../chosen").exits(0);
     has(nix.run("$COMPANION doctor --fix").exits(1), "Choose another place for the database");
@@ -373,23 +373,23 @@ fn users_of_a_daemon() {
     nix.expression(r#"{ bad = fail "bad"; }"#);
     let doctors = "as games nix-build; as games $COMPANION doctor --fix; echo $?; \
                    NIX_CONFIG=$WITH $COMPANION doctor; echo $?";
-    // In the daemon only.
+    // The plugin is in the daemon only.
     let ran = among_users(&nix, doctors).exits(0);
     let ran = has(ran, "ok       This Nix does not load the plugin; that of the daemon is enough");
     let ran = has(has_not(ran, "problem"), "has the plugin on, for all its users");
     let ran = has(has_not(ran, "fixed"), "Nothing is wrong.\n0\nok ");
     has(ran, &format!("The store's database '{}' has 1 record", nix.database().display()));
-    // In both.
+    // The plugin is in both.
     let ran = among_users(&nix, &format!("export NIX_CONFIG=$WITH; {doctors}")).exits(0);
     let ran = has(has_not(ran, "problem"), "has the plugin on, for all its users");
     assert_eq!(ran.stdout.matches("'negative-cache' is on").count(), 2, "{ran}");
     assert_eq!(ran.stdout.matches("Nothing is wrong.\n0\n").count(), 2, "{ran}");
-    // In neither.
+    // The plugin is in neither.
     let ran =
         among_users_of_a_stock_daemon(&nix, "as games $COMPANION doctor; echo $?").exits(0).does_not_say("panicked");
     let ran = has(ran, "problem  This Nix does not load the plugin\n");
     has(has(ran, "does not have the plugin on"), "There is 1 problem.\n1\n");
-    // In the client, but off.
+    // The plugin is in the client, but off.
     let ran = among_users(&nix, "NIX_CONFIG=${WITH/= true/= false}; as games $COMPANION doctor").exits(0);
     has(ran, "'negative-cache' is off in this Nix; that of the daemon is enough");
 }
@@ -412,7 +412,7 @@ fn ones_own_database() {
         let ran = in_client(&format!("{make}; as games $COMPANION doctor; echo $?; as games $COMPANION doctor --fix"));
         has(has(has(ran.exits(0), says), "\n1\nfixed    "), "Nothing is wrong.");
     }
-    // What root made there by mistake, only root can give back.
+    // If root made a file there by mistake, only root can change its owner.
     let ran = in_client(&format!(
         "touch {folder}/failures.sqlite; chmod 600 {folder}/*; chown -R root {folder}; as games $COMPANION doctor --fix; \
          echo $?; $COMPANION --database {folder}/failures.sqlite doctor --fix; echo $?; as games $COMPANION doctor --fix"
@@ -436,14 +436,14 @@ fn what_only_root_can_repair() {
     );
     let ran = has(ran.exits(0), "has the mode 0600, not 0644\n         Users of the daemon can't read what failed.");
     has(has(ran, "as root, run  nix-negative-cache doctor --fix"), "\n1\nok ");
-    // A place where nothing can be written.
+    // The user can't write in this place.
     let nowhere = "NIX_CONFIG=$WITH; chmod 500 ../home-games; as games $COMPANION doctor --fix";
     let ran = has(among_users_of_a_stock_daemon(&nix, nowhere).exits(1), "' can't be made: Permission denied");
     has(ran, "There is 1 problem.");
     let nowhere =
         "NIX_CONFIG=$WITH; chmod 755 ../home-games; chown root ../home-games; as games $COMPANION doctor --fix";
     has(among_users_of_a_stock_daemon(&nix, nowhere).exits(1), "this user has no place for a database");
-    // A daemon that does not answer.
+    // The daemon does not answer.
     nix.run(&format!(
         "{}; kill $daemon; wait $daemon; NIX_REMOTE=daemon $COMPANION doctor > ../said",
         beside_a_daemon("true")

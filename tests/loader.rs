@@ -1,15 +1,15 @@
-//! What `plugin-files` names is the loader: it opens the plugin for the Nix that it is in, or else says in one line why not,
-//! and nothing changes. `versions` has what takes a second Nix.
+//! `plugin-files` names the loader. It opens the plugin for the running Nix; if it can't, it says why in one line, and
+//! nothing else changes. Tests that need a second Nix are in `versions`.
 
 use nix_negative_cache_tests::{DIRECT, REFUSED, Ran, Scratch, beside_a_daemon};
 
-/// Starts a daemon that loads the loader, as a process of its own that can be stopped.
+/// Starts a daemon that loads the loader. The daemon is a process of its own, so a test can stop it.
 const WITH_LOADER: &str = "NIX_CONFIG=$(with $LOADER printenv NIX_CONFIG) nix-daemon >";
 
 /// Each warning of the loader begins like this.
 const DOES_NOTHING: &str = "warning: nix-negative-cache does nothing";
 
-/// What makes `$OURS`, an installation whose plugin is `$THE`, a link to the real one.
+/// Shell commands that create `$OURS`, an installation whose plugin `$THE` is a link to the real one.
 const INSTALLATION: &str = r#"
     OURS=$PWD/../ours; VERSION=$(nix --version | sed 's/.* //'); THE=$OURS/nix-$VERSION/libnix_negative_cache.so
     rm -rf $OURS; mkdir -p $OURS/loader $OURS/nix-$VERSION; cp $PLUGIN $OURS/loader; ln -s $DIRECT $THE
@@ -18,7 +18,7 @@ const INSTALLATION: &str = r#"
     with() { NIX_CONFIG=${STOCK}plugin-files\ =\ $1 "${@:2}"; }
 "#;
 
-/// Commands that have `$OURS` and more.
+/// Adds the variable `$OURS`, among others, to shell commands.
 fn commands(commands: &str) -> String {
     format!("{DIRECT}\n{INSTALLATION}\n{commands}")
 }
@@ -29,7 +29,7 @@ fn with_expression() -> Scratch {
     nix
 }
 
-/// Nothing changes but for one line, whether the loader or its folder is named.
+/// Nothing changes except for one line of warning, whether `plugin-files` names the loader or its folder.
 #[track_caller]
 fn is_as_stock_but_says(spoil: &str, says: &str) {
     let nix = with_expression();
@@ -44,14 +44,14 @@ fn is_as_stock_but_says(spoil: &str, says: &str) {
              cmp ../stock ../ours-printed && cmp ../stock-rest ../rest && cat ../ours-said >&2"
         );
         let ran = nix.run(&commands(&line)).exits(0);
-        // Two of the commands load plugins in every version, and the third one in some.
+        // Two of the commands load plugins in every version of Nix. The third one does in some versions.
         let warnings: Vec<&str> = ran.stderr.lines().filter(|line| line.starts_with(DOES_NOTHING)).collect();
         assert!(matches!(warnings.len(), 2 | 3), "{ran}");
         assert!(warnings.iter().all(|warning| warning.contains(says)), "it does not say: {says}\n{ran}");
     }
 }
 
-/// One line of warning of one command, and 42.
+/// The command prints one line of warning, and 42.
 #[track_caller]
 fn warns_once(ran: Ran) -> Ran {
     ran.exits(0).says_times(DOES_NOTHING, 1).says_times("warning:", 1).prints("42")
@@ -70,7 +70,7 @@ fn it_opens_the_plugin_for_this_nix() {
     }
 }
 
-/// It is the same when the plugin for one Nix is named without the loader.
+/// The same is true if `plugin-files` names the plugin itself.
 #[test]
 fn the_plugin_can_be_named_directly() {
     let nix = Scratch::new();
@@ -98,12 +98,12 @@ fn with_what_is_not_the_plugin() {
     is_as_stock_but_says("rm $THE; mkfifo $THE", "is no file");
     is_as_stock_but_says("rm $THE; seq 20000 > $THE", "is no shared library for this machine");
     is_as_stock_but_says("cp --remove-destination /bin/sh $THE", "is no plugin of nix-negative-cache");
-    // Of another version, as far as it says itself.
+    // A plugin that says that it is for another version.
     let other = "rm $THE; LC_ALL=C sed 's/\\(nix-negative-cache\\x00\\x00\\)2/\\19/' $DIRECT > $THE";
     is_as_stock_but_says(other, "/libnix_negative_cache.so' was built for Nix 9.");
 }
 
-/// A library that says it is the plugin for this Nix.
+/// A library that claims to be the plugin for this Nix.
 fn imitation(code: &str) -> String {
     format!(
         "rm $THE; {{ echo '__attribute__((section(\".note.nix-negative-cache\"), aligned(4)))'; \
@@ -121,7 +121,7 @@ fn with_a_plugin_that_this_build_of_nix_lacks_something_for() {
     is_as_stock_but_says(&imitation("int unused;"), "is incomplete: ");
 }
 
-/// Opening a library that was cut off would end Nix.
+/// If the loader opened a library that was cut off, the process would end.
 #[test]
 fn with_a_plugin_that_was_cut_off() {
     let nix = with_expression();
@@ -195,7 +195,7 @@ fn the_build_hook_does_not_say_it_again() {
     let nix = with_expression();
     let build = "with $LOADER nix-build -j0 --no-out-link --builders \"$PWD/../machine x86_64-linux\" -A good";
     let ran = nix.run(&commands(&format!("rm $THE; {build}")));
-    // Some versions find no shell on that machine, but the hook has been there.
+    // Some versions find no shell on that machine, but the build hook did run.
     ran.says("-good.drv' on '").says_times(DOES_NOTHING, 1);
 }
 
@@ -210,7 +210,7 @@ fn in_a_daemon() {
     assert_eq!(said.matches(DOES_NOTHING).count(), 1, "{said}");
 }
 
-/// By nix.conf and a development shell, from one place or several, by way of the loader or not.
+/// nix.conf and a development shell can both name plugins, from one installation or several, with or without the loader.
 #[test]
 fn it_starts_once_however_often_it_is_named() {
     let nix = Scratch::new();

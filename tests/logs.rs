@@ -1,4 +1,5 @@
-//! Logs of real failures, printed by real builds: what is recorded of them. A tenth of those in core/tests/logs; the core judges all.
+//! What the plugin records about logs of real failures, when real builds print them. It is a tenth of the logs in
+//! core/tests/logs; the core's own tests judge all of them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -6,10 +7,10 @@ use std::path::{Path, PathBuf};
 
 use nix_negative_cache_tests::{REFUSED, Scratch};
 
-/// Of ten logs, one is played.
+/// One of this many logs is played.
 const TENTH: usize = 10;
 
-/// A tenth of the logs in a folder, by their names and the exit codes of their builders.
+/// A tenth of the logs in a folder: the name, the path and the exit code of the builder of each.
 fn logs(folder: &str) -> Vec<(String, PathBuf, String)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/logs/corpus").join(folder);
     let paths = fs::read_dir(&folder).expect("the logs").map(|entry| entry.expect("a log").path());
@@ -55,10 +56,11 @@ fn a_tenth_of_the_corpus() {
         );
     }
     assert!(doubtful.len() <= 1, "doubtful: {doubtful:?}");
-    // What is recorded of each is said, or why it is not.
+    // The plugin says why a failure is doubtful, or why it is not recorded.
     first.says_times("is not recorded: ", transient.len()).says_times("is doubtful, so it counts once", doubtful.len());
 
-    // The second time, what is clear is refused, and what is doubtful is built and fails in the same way; then it is refused as well.
+    // The second time, clear failures are refused. Doubtful ones are built again and fail in the same way. The third time,
+    // they are refused as well.
     for refused in [clear.len(), deterministic.len()] {
         let ran = nix.run("nix-build --no-out-link -k 2>&1 | cat >&2");
         assert_eq!(ran.stderr.matches(REFUSED).count(), refused, "{ran}");

@@ -1,4 +1,4 @@
-//! The manual has every command and option of the program.
+//! The manual names every command and every option of the program.
 
 use nix_negative_cache_tests::Scratch;
 use regex::Regex;

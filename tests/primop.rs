@@ -1,4 +1,4 @@
-//! `builtins.knownFailure`.
+//! The function `builtins.knownFailure`.
 
 use nix_negative_cache_tests::Scratch;
 
@@ -14,7 +14,7 @@ fn it_tells_what_is_known() {
     let bad = "builtins.knownFailure (import ./.).bad";
     assert_eq!(eval(&nix, bad), serde_json::Value::Null);
     nix.run("nix-build -k").exits(100);
-    // As JSON, Nix prints nothing of a set but its `outPath`.
+    // If a set has an `outPath`, Nix prints only that as JSON.
     assert_eq!(eval(&nix, bad), nix.records()[0]["outputs"][0]["path"]);
     let known = eval(&nix, &format!(r#"builtins.removeAttrs ({bad}) [ "outPath" ]"#));
     let record = &nix.records()[0];
@@ -38,7 +38,7 @@ fn it_takes_the_path_of_a_derivation() {
     let drv = nix.records()[0]["drvPath"].as_str().unwrap().to_owned();
     assert_eq!(eval(&nix, &format!(r#"(builtins.knownFailure "{drv}").exitCode"#)), 3);
     assert_eq!(eval(&nix, "(builtins.knownFailure (import ./.).drvPath).exitCode"), 3);
-    // The derivation may be long gone.
+    // The derivation need not be in the store any more.
     nix.run(&format!("nix-store --delete {drv}")).exits(0);
     assert_eq!(eval(&nix, &format!(r#"(builtins.knownFailure "{drv}").exitCode"#)), 3);
 }

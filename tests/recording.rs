@@ -1,4 +1,4 @@
-//! What is recorded, and above all what is not.
+//! Which failures are recorded, and above all which are not.
 
 use nix_negative_cache_tests::{Scratch, exists};
 
@@ -41,7 +41,7 @@ fn the_log_is_bounded() {
     assert!(log.starts_with("line 475\n") && log.ends_with("line 499\n"), "{log}");
 }
 
-/// Why Nix did not come to a build is said with `-v`, once for each derivation, and not of those that need it.
+/// With `-v`, the plugin says why Nix did not start a build: once for each derivation, and not for those that need it.
 #[test]
 fn why_nix_did_not_build_is_said() {
     let drv = |name: &str, attributes: &str| format!(r#"drv "{name}" "exit 1" {{ {attributes} }}"#);
@@ -64,7 +64,7 @@ fn why_nix_did_not_build_is_said() {
     }
 }
 
-/// A dependency that fails and a known failure have been explained where they failed.
+/// A failed dependency and a known failure need no second explanation.
 #[test]
 fn what_fails_because_of_others_is_not_explained() {
     let nix = Scratch::new();
@@ -76,7 +76,7 @@ fn what_fails_because_of_others_is_not_explained() {
     }
 }
 
-/// Each of these ends a build, and none proves that the builder would fail again.
+/// Each of these ends a build. None shows that the builder would fail again.
 #[test]
 fn what_is_not_the_builders_own_failure_is_not_recorded() {
     let cases = [
@@ -128,7 +128,7 @@ fn keep_going_records_each_failure() {
     assert_eq!(nix.recorded(), ["a", "c", "d"]);
 }
 
-/// Nix up to 2.11 can build again what succeeded: what fails then is not deterministic.
+/// Nix up to 2.11 can repeat a successful build. If the repetition fails, the derivation is not deterministic.
 #[test]
 fn a_repeated_build_is_not_recorded() {
     let nix = Scratch::new();
@@ -145,7 +145,7 @@ fn a_repeated_build_is_not_recorded() {
     assert_eq!((nix.runs("x"), nix.recorded().len()), (2, 0));
 }
 
-/// The build did succeed, though the command fails.
+/// The build succeeds, although the command fails.
 #[test]
 fn a_success_before_a_failing_post_build_hook_forgets() {
     let nix = Scratch::new();
@@ -182,7 +182,7 @@ fn an_interrupted_build_is_not_recorded() {
     }
 }
 
-/// What one process found out is known to the others even if it is killed later.
+/// Other processes know a recorded failure even if the process that recorded it is killed later.
 #[test]
 fn a_failure_is_recorded_when_it_happens() {
     let nix = Scratch::new();

@@ -1,4 +1,4 @@
-//! What is known to fail is not built again, and nothing else is refused.
+//! A derivation that is known to fail is not built again, and nothing else is refused.
 
 use nix_negative_cache_tests::{REFUSED, Scratch};
 
@@ -63,7 +63,7 @@ fn a_dependent_is_refused_in_the_words_of_nix() {
 #[test]
 fn without_keep_going_nothing_is_started() {
     let nix = Scratch::new();
-    // Nix goes by name: the sibling would come first.
+    // Nix starts goals in the order of their names, so it would build the sibling first.
     nix.expression(r#"needs "top" [ (ok "aa-sibling") (needs "mid" [ (fail "zz-bad") ]) ]"#);
     nix.run("nix-build -E '(with import ./lib.nix; fail \"zz-bad\")'").exits(100);
     nix.run("nix-build").exits(100).says_times(REFUSED, 1);
@@ -99,7 +99,7 @@ fn several_requests_of_which_one_is_known() {
     assert_eq!((nix.runs("a"), nix.runs("bad"), nix.runs("c")), (1, 1, 1));
 }
 
-/// When Nix stops at the first failure, what was asked for may have no result at all; that must not pass for a success.
+/// If Nix stops at the first failure, a requested derivation may have no result at all. This must not count as a success.
 #[test]
 fn never_a_false_success() {
     let commands = [
@@ -120,7 +120,7 @@ fn never_a_false_success() {
               shell = needs "shell" [ top ];
             }"#,
         );
-        // Import-from-derivation ends evaluation with whatever Nix gives its errors.
+        // With import-from-derivation, the exit status is that of an evaluation error.
         let first = nix.run(command).says("failed with exit code 3").prints("");
         let second = nix.run(command).says_times(REFUSED, 1).prints("");
         assert_eq!(first.status, second.status, "{first}\n{second}");
@@ -180,7 +180,7 @@ fn who_asks_for_a_real_build_gets_one() {
     assert_eq!(nix.runs("ok"), 3);
 }
 
-/// A check that fails says that the derivation is not deterministic, not that it can't be built.
+/// A failed check means that the derivation is not deterministic, not that it can't be built.
 #[test]
 fn a_failed_check_is_not_recorded() {
     let nix = Scratch::new();
@@ -201,7 +201,7 @@ fn what_is_valid_is_not_refused() {
     ));
     nix.run("nix-build -A x").exits(100);
     nix.write("good", "x\n");
-    // Built where nobody knows of the failure, then copied: the record stays, but must not matter.
+    // A build without the plugin succeeds. The record stays, but it must not matter.
     nix.run("nix-build -A x --option negative-cache false").exits(0);
     assert_eq!(nix.recorded(), ["x"]);
     nix.run("nix-build -A x").exits(0).does_not_say(REFUSED);
@@ -216,7 +216,7 @@ fn what_can_be_substituted_is_not_refused() {
     ));
     nix.run("nix-build -A top --no-out-link").exits(100);
     nix.write("good", "x\n");
-    // A binary cache that has the output, and a store that has lost it.
+    // A binary cache has the output, and the store no longer has it.
     let cache = nix.path("cache");
     nix.run(&format!(
         "out=$(nix-build -A x --no-out-link --option negative-cache false) && \
@@ -247,7 +247,7 @@ fn only_some_outputs_are_valid() {
 #[test]
 fn another_derivation_with_the_same_outputs_shares_the_failure() {
     let nix = Scratch::new();
-    // The fetchers differ, what they fetch does not: so do the derivations, but not their outputs.
+    // The fetchers differ, but they fetch the same. So the derivations differ, but their output paths do not.
     nix.expression(
         r#"let bad = how: drv "bad" "exit 3" { src = fetch how; }; in { one = bad "true"; two = bad "false || true"; }"#,
     );
@@ -257,7 +257,7 @@ fn another_derivation_with_the_same_outputs_shares_the_failure() {
     assert_eq!((nix.runs("bad"), nix.runs("fetched")), (1, 1));
 }
 
-/// Nothing is downloaded for a build that is refused.
+/// Nix downloads nothing for a build that is refused.
 #[test]
 fn dependencies_of_a_known_failure_are_left_alone() {
     let nix = Scratch::new();
@@ -270,10 +270,10 @@ fn dependencies_of_a_known_failure_are_left_alone() {
     assert_eq!(nix.runs("input"), 1);
 }
 
-/// A known failure may need another one: it failed when that one was still there.
+/// A known failure may need another known failure: it failed when that output was still in the store.
 #[test]
 fn a_known_failure_below_a_known_failure() {
-    // Nix goes through goals by name.
+    // Nix starts goals in the order of their names.
     for [top, mid, bad] in [["a", "b", "c"], ["c", "b", "a"], ["b", "c", "a"], ["a", "c", "b"], ["b", "a", "c"]] {
         let nix = Scratch::new();
         let good = nix.path("good");
@@ -298,7 +298,7 @@ fn a_known_failure_below_a_known_failure() {
         }
         assert_eq!(nix.runs("sibling"), runs, "only the known failure needs it");
         let ran = nix.run("nix-build -k").exits(100);
-        // Since 2.34, Nix says once more at the end what it said of a request that another one needs.
+        // Since 2.34, if one request needs another one, Nix repeats the error of the latter at the end.
         assert!(matches!(ran.stderr.matches(REFUSED).count(), 2..=4), "{ran}");
     }
 }
@@ -309,11 +309,11 @@ fn what_is_there_does_not_fail_with_the_rest() {
     nix.expression(r#"{ zz = ok "zz"; bad = fail "bad"; }"#);
     nix.run("nix-build -k").exits(100);
     let ran = nix.run("nix-store -r $(nix-instantiate -A zz) $(nix-instantiate -A bad)").exits(100).says(REFUSED);
-    // As for a real failure, the only error is that of the derivation that failed.
+    // As with a real failure, the only error is about the derivation that failed.
     ran.does_not_say("failed\n").says_times("error:", 1);
 }
 
-/// The attribute does not change the path of a fixed output.
+/// The attribute `negativeCache` does not change the path of a fixed output.
 #[test]
 fn who_opts_out_later_is_not_refused() {
     let nix = Scratch::new().config("negative-cache-fixed-output = true");
@@ -329,7 +329,7 @@ fn who_opts_out_later_is_not_refused() {
     assert_eq!(nix.runs("x"), 2);
 }
 
-/// Nix reads it once, and nobody else may.
+/// Nix reads the file of machines once, and the plugin must not read it as well.
 #[test]
 fn machines_that_come_through_a_pipe_reach_nix() {
     let nix = Scratch::new();
@@ -337,16 +337,16 @@ fn machines_that_come_through_a_pipe_reach_nix() {
     let build = "nix-build -j0 --builders @/dev/fd/63";
     let machine = "63< <(echo \"$PWD/../machine x86_64-linux\")";
     nix.run("nix-build -A bad").exits(100);
-    // With a record to compare with, and without.
+    // The first one has a record, and the other one does not.
     for attribute in ["bad", "other"] {
         let ran = nix.run(&format!("{build} -A {attribute} {machine}"));
         assert!(ran.status != 0, "{ran}");
-        // It was offered to the machine.
+        // Nix offered the build to the machine.
         ran.says("machine'").does_not_say(REFUSED);
     }
 }
 
-/// What counts need not be the last that happened.
+/// The attempt that counts need not be the last one.
 #[test]
 fn a_refusal_tells_of_the_attempt_that_counts() {
     let nix = Scratch::new().config("negative-cache-timeouts = true").config("cores = 2");
@@ -390,7 +390,7 @@ fn a_store_chosen_by_path() {
     }
 }
 
-/// A refusal is an error message of Nix like any other, for whoever reads its log.
+/// A refusal is an ordinary error message of Nix, in every format of its log.
 #[test]
 fn a_refusal_in_each_log_format() {
     let nix = Scratch::new();
@@ -409,7 +409,7 @@ fn a_refusal_in_each_log_format() {
         let refusals: Vec<_> = messages.filter(|message| message.to_string().contains(REFUSED)).collect();
         assert_eq!(refusals.len(), 1, "{ran}");
         assert_eq!((&refusals[0]["action"], &refusals[0]["level"]), (&"msg".into(), &0.into()), "{ran}");
-        // In a terminal, the path has the colour that Nix gives to paths.
+        // In a terminal, the path has the colour that Nix uses for paths.
         let ran = nix.run(&format!("TERM=xterm script -qec 'nix-build {options}' /dev/null < /dev/null"));
         assert_eq!(ran.stdout.matches(REFUSED).count(), 1, "{ran}");
         let before = ran.stdout.split(REFUSED).next().unwrap_or_default();
@@ -418,7 +418,7 @@ fn a_refusal_in_each_log_format() {
     }
 }
 
-/// Stock Nix asks twice for one command, which takes seconds where thousands of derivations are missing.
+/// For one command, stock Nix asks twice what is missing. Each time takes seconds if thousands of derivations are missing.
 #[test]
 fn nix_is_asked_once_what_is_missing() {
     const QUESTION: &str = "querying info about missing paths";
@@ -430,7 +430,7 @@ fn nix_is_asked_once_what_is_missing() {
         |name: &str| nix.run(&format!("nix-store --debug --realise $(nix-instantiate -A {name} 2>/dev/null)"));
     let stock = nix.run("NIX_CONFIG= nix-store --debug --realise $(nix-instantiate -A bad 2>/dev/null)");
     stock.exits(100).says_times(QUESTION, if nix.nix_is_at_least(2, 35) { 1 } else { 2 });
-    // Nothing is known; a dependency is known; something else is; the request itself is.
+    // The four cases: no failure is known; a dependency is; another derivation is; the request itself is.
     realise("bad").exits(100).does_not_say(REFUSED).says_times(QUESTION, 1);
     realise("top").exits(100).says(REFUSED).says_times(QUESTION, 1);
     realise("other").exits(100).does_not_say(REFUSED).says_times(QUESTION, 1);
@@ -441,7 +441,7 @@ fn nix_is_asked_once_what_is_missing() {
 fn no_activities_of_what_is_refused_because_of_itself() {
     let nix = Scratch::new();
     nix.expression(r#"fail "bad""#);
-    // `actBuilds` in logging.hh: the worker's, of all builds.
+    // This is `actBuilds` of logging.hh, the worker's activity for all builds.
     let activity = "\"type\":104";
     nix.run("nix-build --log-format internal-json").exits(100).says(activity);
     nix.run("nix-build --log-format internal-json").exits(100).says(REFUSED).does_not_say(activity);
@@ -460,7 +460,7 @@ fn what_only_has_the_name_of_a_failure_is_built() {
     nix.run("nix-build -A worse").exits(100).says(REFUSED).says("failed with exit code 4");
 }
 
-/// Which of them need which is asked for upwards, and where it ends depends on keep-going.
+/// The plugin looks for dependents upwards from the failure. How far it goes depends on keep-going.
 #[test]
 fn several_failures_below_several_requests() {
     let nix = Scratch::new();
@@ -469,7 +469,7 @@ fn several_failures_below_several_requests() {
                  top = needs "top" [ left right (ok "beside") ]; other = needs "other" [ two ]; }"#,
     );
     nix.run("nix-build -k -A one -A two").exits(100);
-    // Which request fails first, and so how much is said of the other, depends on hashes.
+    // It depends on hashes which request fails first, and so how much Nix says about the other one.
     nix.run("nix-build -A top -A other").exits(100).says(REFUSED).says(".drv' failed to build").prints("");
     assert_eq!(nix.runs("beside"), 0);
     let ran = nix.run("nix-build -k -A top -A other").exits(100).says_times(REFUSED, 2);

@@ -1,8 +1,8 @@
 //! The console sessions of README.md and docs/*.md, played on real Nix.
 //!
-//! A block fenced as `console` has commands after `$ `, and what each prints, on standard error as well, below it. A line
-//! that is `…` or begins with `… ` stands for any number of lines, another `…` for a part of a line; in the path of a
-//! command it is for the shell to fill in. The line before a block is a comment that readers do not see:
+//! A block fenced as `console` has commands after `$ `. Below each command is what it prints, on standard error as well. A
+//! line that is `…`, or begins with `… `, stands for any number of lines. Another `…` stands for a part of a line; in a path
+//! of a command, the shell fills it in. The line before a block is a comment that readers do not see:
 //!
 //! - `<!-- session: FOLDER -->` plays it with the files of `tests/sessions/FOLDER`; what its `setup` says is said to the
 //!   shell first. Blocks of one document that have the same comment are one session, and what follows a comma in it tells
@@ -18,7 +18,7 @@ use nix_negative_cache_tests::{Scratch, TWO_USERS, beside_a_daemon, in_older_wor
 use regex::{Captures, Regex};
 use snapbox::Assert;
 
-/// A command, and what it prints.
+/// A command and its output.
 #[derive(Debug)]
 struct Step {
     line: usize,
@@ -26,7 +26,7 @@ struct Step {
     expected: String,
 }
 
-/// The blocks of one session, or one that is not played.
+/// The blocks of one session, or a block that is not played.
 #[derive(Debug, Default)]
 struct Session {
     folder: Option<String>,
@@ -34,7 +34,7 @@ struct Session {
     steps: Vec<Step>,
 }
 
-/// The sessions of a document, by the comments of their blocks, or the lines of those without.
+/// The sessions of a document, by the comments of their blocks. A block without a comment has the number of its line.
 fn sessions(document: &str) -> BTreeMap<String, Session> {
     let mut sessions: BTreeMap<String, Session> = BTreeMap::new();
     let mut lines = document.lines().enumerate();
@@ -77,22 +77,22 @@ fn steps<'a>(lines: impl Iterator<Item = (usize, &'a str)>) -> Vec<Step> {
     steps
 }
 
-/// Between what the commands of a session print.
+/// Separates the outputs of the commands of a session.
 const SEPARATOR: char = '\u{1e}';
 
-/// Plays a session; the error is what differs.
+/// Plays a session. The error says what differs.
 fn play(session: &Session) -> Result<(), String> {
     let nix = Scratch::new();
     if let Some(folder) = &session.folder {
         copy(&Path::new("sessions").join(folder), &nix.path("work"));
     }
-    // One shell for all, in which each command sees how the one before it ended.
+    // One shell runs all commands, so each command sees the exit status of the one before it.
     let mut script = "exec 2>&1; PATH=${COMPANION%/*}:$PATH; [ ! -e setup ] || . ./setup\n".to_owned();
     for step in &session.steps {
         let command = step.command.replace("/nix/store/…-", "$NIX_STORE_DIR/*-");
         script.push_str(&format!("status=$?; printf '\\036'; (exit $status)\n{command}\n"));
     }
-    // For the `setup` of a session among users.
+    // The `setup` of a session with several users needs this.
     let ran = nix.run_with(&script, &[("BESIDE_A_DAEMON", &beside_a_daemon(TWO_USERS))]);
     let printed: Vec<&str> = ran.stdout.split(SEPARATOR).collect();
     if printed.len() != session.steps.len() + 1 {
@@ -115,7 +115,7 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// What is printed, with the places of an ordinary installation.
+/// The output, with the paths of an ordinary installation.
 fn with_usual_paths(nix: &Scratch, printed: &str) -> String {
     let mut printed = printed.to_owned();
     for (folder, usual) in
@@ -130,8 +130,8 @@ fn with_usual_paths(nix: &Scratch, printed: &str) -> String {
         .replace(&format!("Host:           {host}\n"), "Host:           laptop\n")
 }
 
-/// The same text for what differs from one time, machine and Nix to the next. What is expected goes through it as well, so
-/// that documents can show times that are like those of real builds.
+/// Replaces everything that differs between runs, machines and versions of Nix by the same text. This is also done to the
+/// expected output, so documents can show realistic times.
 fn alike(text: &str) -> String {
     static DIFFERENT: LazyLock<Vec<(Regex, &str)>> = LazyLock::new(|| {
         let differences = [
@@ -143,9 +143,9 @@ fn alike(text: &str) -> String {
             (r"\b20[0-9]{2}-[0-9]{2}-[0-9]{2} [0-9]{2}:[0-9]{2} [A-Z]+", "MOMENT"),
             (r"\b(x86_64|aarch64)-linux\b", "SYSTEM"),
             (r"\b[0-9]+ bytes\b", "SIZE"),
-            // How versions of Nix word the end of a log; the rest is in `in_older_words`.
+            // Versions of Nix word the end of a log differently. `in_older_words` has other differences.
             (r"\bFor full logs, run:?\s+'?(nix log [^'\n]*)'?\.?", "For full logs, run: $1"),
-            // Columns are as wide as what is in them.
+            // The width of a column depends on its content.
             (r"(?m)(\S)  +", "$1  "),
             (r"(?m) +$", ""),
         ];
@@ -154,7 +154,7 @@ fn alike(text: &str) -> String {
     DIFFERENT.iter().fold(in_older_words(text), |text, (regex, same)| regex.replace_all(&text, *same).into_owned())
 }
 
-/// What is expected, as snapbox writes it.
+/// The expected output as a pattern of snapbox.
 fn pattern(expected: &str) -> String {
     static LINES: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"(?m)^…(| .*)$|…").expect("a regular expression"));
     let pattern =

@@ -1,4 +1,4 @@
-//! The settings: shown, checked, in Nix's order of precedence; and off is off.
+//! The settings: Nix shows and checks them, and they have Nix's order of precedence. If the plugin is off, it does nothing.
 
 use nix_negative_cache_tests::{DIRECT, Scratch, exists};
 
@@ -58,7 +58,8 @@ fn a_bad_value_is_an_error_that_names_the_setting() {
     }
 }
 
-/// System nix.conf, user's nix.conf, NIX_CONFIG, command line: the last one that says something wins.
+/// The order is: the system's nix.conf, the user's nix.conf, NIX_CONFIG, the command line. The last one that has the setting
+/// wins.
 #[test]
 fn precedence_is_that_of_every_other_setting() {
     let says = [None, Some("false"), Some("true")];
@@ -148,7 +149,7 @@ fn off_leaves_no_trace() {
     ] {
         let nix = Scratch::without_setting().config("negative-cache = false");
         nix.expression(r#"{ bad = fail "bad"; ok = ok "ok"; }"#);
-        // A record and a database that must not even be looked at.
+        // There is a record, in a database that must not even be opened.
         nix.run("nix-build -A bad --option negative-cache true").exits(100);
         let ran = nix.run(&format!("strace -f -o trace -e trace=%file {command} 2>&1"));
         assert!(ran.stdout.contains("failed with exit code 3"), "{ran}");
@@ -157,7 +158,7 @@ fn off_leaves_no_trace() {
         for line in trace.lines() {
             let ours =
                 line.contains("failures.sqlite") || line.contains("var/negative-cache") || line.contains("work/db");
-            // The name is an argument of the traced command itself.
+            // The only exception is the call of the traced command, which has the name as an argument.
             assert!(!ours || line.contains("execve("), "{command}: {line}");
         }
         assert_eq!((nix.runs("bad"), nix.runs("ok")), (2, 1));
@@ -186,7 +187,7 @@ fn the_plugin_links_no_nix_library_and_registers_nothing_by_itself() {
     assert!(needed.stdout.contains("libsqlite3.so.0"), "the system's SQLite, which Nix uses: {needed}");
 }
 
-/// `auto` is not looked up among the stores that a plugin can replace, so it is written out.
+/// Nix does not look `auto` up among the stores that a plugin can replace, so `auto` is a case of its own.
 #[test]
 fn the_setting_store_is_spelled_out() {
     let shown = |nix: &Scratch| nix.run(&format!("{SHOW} | sed -n 's/^store = //p'")).exits(0).stdout.trim().to_owned();

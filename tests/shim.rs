@@ -1,8 +1,8 @@
-//! Nix with the plugin's flags, and Nix as it is without them: `nix-negative-cache` under the names of Nix's programs.
+//! The shim under the names of Nix's programs: Nix with the plugin's flags, and Nix unchanged without them.
 
 use nix_negative_cache_tests::{Ran, Scratch, exists};
 
-/// Puts the shim before Nix in PATH, and names the plugin that it loads, which the configuration does not.
+/// Puts the shim before Nix in PATH, and names the plugin that it loads. The configuration does not name one.
 const SHIM: &str = r#"
     export NIX_NEGATIVE_CACHE_PLUGIN=$PLUGIN NIX_CONFIG='substituters ='
     NIX=$PATH; $COMPANION shim install ../shim > /dev/null; export PATH=$PWD/../shim:$PATH
@@ -12,7 +12,7 @@ fn with_shim(nix: &Scratch, line: &str) -> Ran {
     nix.run(&format!("{SHIM}\n{line}"))
 }
 
-/// A program that prints how it was called, in a folder that takes the place of Nix.
+/// A program that prints its name and arguments, in a folder that takes the place of Nix.
 const FAKE: &str = r#"
     mkdir -p ../fake; cat > ../fake.c <<'END'
 #include <stdio.h>
@@ -27,11 +27,11 @@ END
 
 fn with_fake(line: &str) -> Ran {
     let nix = Scratch::without_setting();
-    // As words in angle brackets.
+    // Each argument is shown in angle brackets.
     with_shim(&nix, &format!("{FAKE}\nset -o pipefail; shown() {{ sed 's/\\x00/>/g; s/[^>]*>/<&/g'; }}\n{line}"))
 }
 
-/// Flags on each of Nix's programs that build, after a failure that was recorded.
+/// Flags on each of Nix's programs that build, after a failure was recorded.
 #[test]
 fn every_program_that_builds_takes_the_flags() {
     for build in [
@@ -102,7 +102,8 @@ fn flags_beat_the_configuration_and_the_configuration_alone_loads_the_plugin() {
         ["NIX_CONFIG=\"$NIX_CONFIG\"$'\\nnegative-cache = true'", "export NIX_USER_CONF_FILES=$PWD/user.conf;"]
     {
         let runs = nix.runs("bad");
-        // The build hook of newer Nix does not hear which plugins were loaded, and warns of settings that it does not know.
+        // The build hook of newer versions of Nix is not told about loaded plugins, and warns about settings that it does not
+        // know.
         with_shim(&nix, &format!("{configured} nix-build")).exits(100).does_not_say("not built again");
         with_shim(&nix, &format!("{configured} nix-build")).exits(100).says("not built again");
         with_shim(&nix, &format!("{configured} nix-build --no-negative-cache")).exits(100);
@@ -117,7 +118,7 @@ fn a_plugin_that_the_configuration_loads_is_loaded_once() {
     nix.expression(r#"fail "bad""#);
     for configured in [
         "export NIX_CONFIG=\"$NIX_CONFIG\"$'\\nplugin-files = '$PLUGIN;",
-        // By a name that does not tell.
+        // The plugin has a name that does not show what it is.
         "ln -sf $PLUGIN ../other.so; export NIX_CONFIG=\"$NIX_CONFIG\"$'\\nplugin-files = '$PWD/../other.so;",
     ] {
         with_shim(&nix, &format!("{configured} nix-build --negative-cache")).exits(100).does_not_say("warning");
@@ -129,13 +130,13 @@ fn a_plugin_that_the_configuration_loads_is_loaded_once() {
     assert_eq!(nix.runs("bad"), 1);
 }
 
-/// What nobody asked the plugin for is the same, with the plugin there and without.
+/// Commands without a flag or setting of the plugin behave the same with and without the shim.
 #[test]
 fn everything_else_is_as_without_the_shim() {
     let nix = Scratch::without_setting();
     nix.expression(r#"{ ok = ok "ok"; bad = fail "bad"; }"#);
     nix.write("work/script", "#!/usr/bin/env nix-shell\n#! nix-shell -i bash -E \"(import ./lib.nix).ok \\\"x\\\"\"\n");
-    // So that both find the same store.
+    // Both sides find the same store after this.
     nix.run("nix-build -A ok; nix-build -A bad");
     for line in [
         "nix",
@@ -182,7 +183,7 @@ fn everything_else_is_as_without_the_shim() {
         "nix-instantiate --eval -E '{ x }: x' --argstr x --negative-cache",
         "nix-instantiate --eval --strict -E 'builtins.attrNames builtins'",
     ] {
-        // Builds have their times, and folders that are new each time.
+        // Times, and the names of temporary folders, differ from build to build.
         let plain = "sed -E '/ Aborted /d; s/nix-(build|shell|[0-9]+)-[^ ]*//g; s/[0-9]+\\.[0-9]+ms//g'";
         let run = |path: &str| {
             with_shim(&nix, &format!("export PATH={path}; set -o pipefail; {{ {line}; }} 2> >({plain} >&2) | {plain}"))
@@ -202,7 +203,7 @@ fn arguments_pass_byte_for_byte() {
         let ran = with_fake(&format!("{line} | shown")).exits(42);
         let words = words.replace("PLUGIN", "--option><plugin-files><P");
         let shown = ran.stdout.trim().to_owned();
-        // The plugin's path is that of this build.
+        // The path of the plugin depends on this build.
         let shown = match (shown.find("<plugin-files><"), shown.find("libnix_negative_cache.so>")) {
             (Some(start), Some(end)) => {
                 format!("{}<plugin-files><P{}", &shown[..start], &shown[end + "libnix_negative_cache.so".len()..])
@@ -229,14 +230,14 @@ fn other_plugins_stay() {
     assert!(ran.stdout.starts_with("<nix><--option><plugin-files></one.so /two.so /"), "{ran}");
 }
 
-/// The first lines of a script are Nix's to read, and its arguments the script's.
+/// Nix reads the first lines of a script, and the arguments belong to the script.
 #[test]
 fn scripts_keep_their_arguments() {
     with_fake("printf '#! /usr/bin/env nix-shell\n' > s; nix-shell ./s --negative-cache | shown")
         .prints("<nix-shell><./s><--negative-cache>");
     with_fake("printf '#! /usr/bin/env nix\n#! nix shell -c bash\n' > s; nix ./s --negative-cache | shown")
         .prints("<nix><./s><--negative-cache>");
-    // A script that only has the name of a command.
+    // This script only has the name of a command of Nix.
     with_fake("printf '#!/bin/sh\n' > build; nix build -- --negative-cache | shown")
         .prints("<nix><build><--><--negative-cache>");
 }
@@ -247,7 +248,7 @@ fn the_process_stays_the_same() {
     for signal in ["TERM", "INT"] {
         let nix = Scratch::without_setting();
         nix.expression(slow);
-        // Background jobs of a shell that is no terminal's ignore SIGINT.
+        // In a shell without a terminal, background jobs ignore SIGINT.
         let ran = with_shim(
             &nix,
             &format!(
@@ -277,7 +278,8 @@ python3 run.py"#
     }
 }
 
-/// What Nix hands on to what it runs: signals that are ignored or blocked, files that are closed, the environment.
+/// The shim passes on what Nix would pass on to the programs that it runs: ignored and blocked signals, closed files, and the
+/// environment.
 #[test]
 fn nothing_of_the_shim_is_inherited() {
     let look = r#"grep -E '^(SigBlk|SigIgn|ShdPnd)' /proc/self/status; env | sort"#;
@@ -308,7 +310,7 @@ fn nothing_of_the_shim_is_inherited() {
 
 #[test]
 fn shims_never_call_each_other_for_ever() {
-    // Copies, which are not told by being one file.
+    // These are copies, so the shim can't recognise them by being the same file.
     let copies = "for folder in a b; do mkdir -p ../$folder; cp $COMPANION ../$folder/nix; done; A=$PWD/../a B=$PWD/../b F=$PWD/../fake S=$PWD/../shim;";
     for (path, call) in [
         ("$A:$B:$F", "nix"),
@@ -325,13 +327,13 @@ fn shims_never_call_each_other_for_ever() {
         let ran = with_fake(&format!("{copies} SHOWN=$(type -P sed); export PATH={path}; {call} x; exit $?"));
         assert_eq!(ran.status, 42, "{path}: {ran}");
     }
-    // And where nobody is Nix; the usual folders have one, which is fine as well.
+    // In these there is no Nix. If the usual folders have one, that one may run.
     for path in ["", "$A", "$A:$B", "$B:$A:$B", "/nowhere"] {
         let ran = with_fake(&format!("{copies} export PATH={path}; ../a/nix --version; exit $?"));
         assert!([0, 127].contains(&ran.status), "{path}: {ran}");
         assert!(ran.status == 0 || ran.stderr.contains("there is no 'nix' in PATH but this one"), "{ran}");
     }
-    // Scripts that call the shim, in place of themselves or not.
+    // Scripts that call the shim, with and without `exec`.
     for exec in ["exec", ""] {
         let ran = with_fake(&format!(
             "mkdir -p ../w; printf '#!/bin/bash\n{exec} %s/../shim/nix \"$@\"\n' $PWD > ../w/nix; chmod +x ../w/nix; \
@@ -348,7 +350,7 @@ fn a_folder_can_be_named() {
     with_fake("NIX_NEGATIVE_CACHE_NIX_BIN=$PWD/../shim nix x")
         .exits(127)
         .says("which NIX_NEGATIVE_CACHE_NIX_BIN names");
-    // An installation with a Nix of its own.
+    // An installation that has a Nix of its own.
     with_fake(
         "mkdir -p ../lib/nix-negative-cache; ln -s $PWD/../fake ../lib/nix-negative-cache/nix-bin; \
         PATH=/usr/bin:/bin ../shim/nix x > /dev/null",
@@ -412,7 +414,7 @@ fn links_are_made_and_removed() {
     nix.run("PATH=$PWD/../links:$PATH; $COMPANION shim install $PWD/../links").exits(0);
     nix.run("touch ../links/mine; $COMPANION shim remove ../links; ls ../links").exits(0).prints("mine");
     nix.run("$COMPANION shim remove ../links").exits(3).says("there is no link of this program in '../links'");
-    // A link that leads nowhere any more is its own as well.
+    // A dangling link of the shim counts as its own as well.
     nix.run("ln -s /gone/nix-negative-cache ../links/nix; $COMPANION shim install ../links && ../links/nix --version")
         .exits(0);
     nix.run("$COMPANION shim remove ../links; rm ../links/mine; $COMPANION shim install ../links; $COMPANION shim remove ../links; ls ../links")
@@ -435,7 +437,7 @@ fn every_command_has_a_man_page() {
         .skip_while(|line| !line.starts_with("Commands:"))
         .skip(1)
         .take_while(|line| !line.is_empty())
-        // Not the further lines of what is said of one.
+        // Further lines of the same description are left out.
         .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' '))?.split_whitespace().next())
         .filter(|name| *name != "help")
         .collect();

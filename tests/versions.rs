@@ -4,24 +4,24 @@ use nix_negative_cache_tests::{
     REFUSED, Ran, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists,
 };
 
-/// Starts a daemon that loads the loader, as a process of its own that can be stopped.
+/// Starts a daemon that loads the loader. The daemon is a process of its own, so a test can stop it.
 const WITH_LOADER: &str = "NIX_CONFIG=$(with $LOADER printenv NIX_CONFIG) nix-daemon >";
 
 /// How each warning of the loader begins.
 const DOES_NOTHING: &str = "warning: nix-negative-cache does nothing";
 
-/// What makes `other` run a command with the other Nix, and the same configuration.
+/// Defines `other`, which runs a command with the other Nix and the same configuration.
 const OTHER: &str = r#"
     other() { PATH=$NNC_OTHER_NIX_BIN:$PATH as "$@"; }
 "#;
 
-/// Where its programs are.
+/// The folder with the programs of the other Nix.
 fn other_nix() -> String {
     let name = "NNC_OTHER_NIX_BIN";
     std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set: run this with ./dev test --all"))
 }
 
-/// Commands that can use the other Nix, which the environment names.
+/// Adds the definitions for the other Nix, which the environment names, to shell commands.
 fn commands(commands: &str) -> String {
     format!("export NNC_OTHER_NIX_BIN={}\n{OTHER}{commands}", other_nix())
 }
@@ -95,7 +95,8 @@ fn both_with_the_plugin() {
 
 /* ---- One loader for both ---- */
 
-/// What makes `$OURS`, an installation without plugins, and has `both` run a command with this Nix and the other one.
+/// Creates `$OURS`, an installation without plugins, and defines `both`, which runs a command with this Nix and with the
+/// other one.
 const OURS: &str = r#"
     OURS=$PWD/../ours; LIBRARY=libnix_negative_cache.so; LOADER=$OURS/loader/$LIBRARY
     mkdir -p $OURS/loader; cp $PLUGIN $OURS/loader; rm -rf $OURS/nix-*
@@ -115,7 +116,7 @@ fn each_gets_its_own_plugin() {
         let nix = with_expressions();
         let line = format!("plugin $THIS $THIS; plugin $OTHER $OTHER; both with {named} nix-build -A bad");
         let ran = with_loader(&nix, &line).exits(100).does_not_say("warning:");
-        // Nix's versions are part of where a failure is believed, so that each builds it.
+        // A failure is believed only with the same version of Nix, so each version builds it.
         assert_eq!(nix.runs("bad"), 2, "{ran}");
         let ran = with_loader(&nix, &line).exits(100).does_not_say("warning:");
         assert!(ran.stderr.contains(REFUSED), "{ran}");

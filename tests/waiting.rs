@@ -1,20 +1,20 @@
-//! What becomes known while a request runs: other processes at the same derivation, above all.
+//! Failures that become known while a request runs, above all from other processes that build the same derivation.
 
 use nix_negative_cache_tests::{CLIENT, REFUSED, Ran, Scratch, with_daemon};
 
-/// Takes a while, so that others come to wait for it.
+/// A build that takes a while, so that other processes wait for it.
 const SLOW_FAILURE: &str = r#"drv "slow" "sleep 2; echo it is broken; exit 3" { outputs = [ "out" "dev" ]; }"#;
 
-/// An installation in which Nix looks every second whether what it waits for is free.
+/// An installation in which Nix checks every second whether a lock that it waits for is free.
 fn impatient() -> Scratch {
     let nix = Scratch::new().config("build-poll-interval = 1");
-    // Nix processes that make the store at the same time stumble over each other.
+    // Nix processes that create the store at the same time disturb each other.
     nix.expression(r#"ok "first""#);
     nix.run("nix-build --no-out-link").exits(0);
     nix
 }
 
-/// Runs eight commands at the same time. What each says is in `said-<n>`, and how they ended is printed, sorted.
+/// Runs eight commands at the same time. The output of each is in `said-<n>`. The exit statuses are printed, sorted.
 fn eight(nix: &Scratch, before: &str, command: &str) -> Ran {
     nix.run(&format!(
         "{before}\nfor n in 1 2 3 4 5 6 7 8; do ({command} > printed-$n 2> said-$n; echo $?) & done | sort | uniq -c; \
@@ -37,7 +37,7 @@ fn eight_requests_run_a_failing_builder_once() {
     }
 }
 
-/// Each has a request of its own, with the failing derivation among what it needs.
+/// Each process has a request of its own, and each request needs the failing derivation.
 #[test]
 fn eight_different_requests() {
     let nix = impatient();
@@ -49,7 +49,7 @@ fn eight_different_requests() {
     for n in 1..=8 {
         assert_eq!(nix.runs(&format!("sibling{n}")), 1, "{ran}");
     }
-    // Dependents fail in Nix's own words.
+    // Nix itself reports the derivations that need it.
     ran.prints("8 100").says_times(REFUSED, 7).says_times("1 dependencies of derivation", 8);
 }
 
@@ -77,13 +77,14 @@ fn the_first_of_eight_succeeds() {
     ran.prints("8 0").does_not_say(REFUSED);
 }
 
-/// A build that was killed says nothing of the derivation: one of those who waited builds, the others hear of it.
+/// A killed build says nothing about the derivation. One of the waiting processes builds it again, and the others learn the
+/// result.
 #[test]
 fn the_first_is_killed() {
     for signal in ["KILL", "INT", "TERM"] {
         let nix = impatient();
         nix.expression(SLOW_FAILURE);
-        // A shell lets what it starts in the background ignore SIGINT.
+        // A shell makes its background jobs ignore SIGINT.
         let first = format!(
             "setsid env --default-signal=INT nix-build --no-out-link 2> /dev/null & \
              while [ ! -e ../runs/slow ]; do sleep 0.1; done; (sleep 1; kill -{signal} $!) & sleep 0.1"
@@ -95,7 +96,7 @@ fn the_first_is_killed() {
     }
 }
 
-/// What is not believed any more is tried once more, not by each of them.
+/// A failure that is no longer believed is tried once more, but not by each process.
 #[test]
 fn eight_requests_try_once_what_has_expired() {
     let nix = impatient();
@@ -116,8 +117,8 @@ fn eight_requests_build_until_there_are_enough_failures() {
     ran.prints("8 100").says_times(REFUSED, 5);
 }
 
-/// A process that was waiting when a doubtful failure happened builds it, as nobody knows whether it would fail again; but it meets the
-/// machine in the state in which the first one did, so that its failure is no second one.
+/// A process that waited when a doubtful failure happened builds the derivation, since it may succeed. But the machine is in
+/// the same state for both builds, so this failure does not count as a second one.
 #[test]
 fn waiting_is_no_second_attempt_at_a_doubtful_failure() {
     let nix = impatient();
@@ -125,14 +126,14 @@ fn waiting_is_no_second_attempt_at_a_doubtful_failure() {
     let ran = nix.run("nix-build --no-out-link & sleep 1; nix-build --no-out-link; wait");
     assert_eq!(nix.runs("slow"), 2, "{ran}");
     ran.does_not_say(REFUSED).says("waiting for lock on");
-    // The next request is a second attempt, and settles it.
+    // The next request is a second attempt, and it settles the doubt.
     nix.run("nix-build --no-out-link").exits(100).does_not_say(REFUSED);
     assert_eq!(nix.runs("slow"), 3);
     nix.run("nix-build --no-out-link").exits(100).says(REFUSED);
     assert_eq!(nix.runs("slow"), 3);
 }
 
-/// Nobody knows why a Nix without the plugin did not build it.
+/// If a Nix without the plugin did not build the derivation, the reason is not known.
 #[test]
 fn the_first_has_no_plugin() {
     let nix = impatient();
@@ -166,7 +167,7 @@ fn after_waiting_a_warning_is_said_once() {
     nix.run("nix-build").exits(100).says_times("is built although it failed", 1);
 }
 
-/// Each has the lock that the other one wants.
+/// Each process has the lock that the other one wants.
 #[test]
 fn two_requests_want_what_the_other_one_builds() {
     for options in ["-k -j1", "-k -j2", "-j2"] {
@@ -180,7 +181,7 @@ fn two_requests_want_what_the_other_one_builds() {
         let ran = nix.run(&format!(
             "nix-build {options} -A one & one=$!; nix-build {options} -A two; [ $? = 100 ] && wait $one; [ $? = 100 ] && echo ends"
         ));
-        // Without keep-going the first failure kills what its run still builds, and a killed build counts for nothing.
+        // Without keep-going, the first failure kills the other builds of its run, and a killed build does not count.
         if options.contains("-k") {
             assert_eq!((nix.runs("aa"), nix.runs("bb")), (1, 1), "{options}: {ran}");
         }
@@ -188,7 +189,7 @@ fn two_requests_want_what_the_other_one_builds() {
     }
 }
 
-/// What is refused is not held back from others until the run ends.
+/// The locks of a refused derivation are not held until the run ends.
 #[test]
 fn two_requests_wait_for_the_same_two_failures() {
     let nix = impatient();
@@ -201,7 +202,7 @@ fn two_requests_wait_for_the_same_two_failures() {
     ran.prints("3 100").says_times(REFUSED, 6);
 }
 
-/// Nor is it offered to another machine.
+/// A refused derivation is not offered to another machine either.
 #[test]
 fn the_build_hook_is_not_asked_for_what_is_refused() {
     let nix = impatient();
@@ -217,7 +218,7 @@ fn the_build_hook_is_not_asked_for_what_is_refused() {
     assert!(asked.exists(), "this is how it is asked");
 }
 
-/// What does not need the contended output is built while this is waited for.
+/// While Nix waits for an output, it builds what does not need this output.
 #[test]
 fn other_builds_are_not_held_up() {
     let nix = impatient();
@@ -236,7 +237,7 @@ fn other_builds_are_not_held_up() {
     ran.says_times(REFUSED, 1);
 }
 
-/// Their outputs are the same, as they differ only in how the source is fetched.
+/// The outputs are the same, as the derivations differ only in how their source is fetched.
 #[test]
 fn two_derivations_of_one_request_with_the_same_output() {
     let nix = impatient();
@@ -246,10 +247,10 @@ fn two_derivations_of_one_request_with_the_same_output() {
     for options in ["-j1", "-j4"] {
         let ran = nix.run(&format!("nix-build -k {options}")).exits(100);
         assert_eq!(nix.runs("bad"), 1, "{ran}");
-        // What was said of the failure is not repeated.
+        // The error of the failure is not repeated.
         ran.says_times("-bad.drv' failed with exit code 3", 1)
             .says_times("is not built again: it failed in this run", 1);
-        // Unless one failure is not enough.
+        // The result is different if one failure is not enough.
         let ran = nix.run(&format!("nix-build -k {options} --option negative-cache-min-failures 3")).exits(100);
         assert_eq!(nix.runs("bad"), 3, "{ran}");
         ran.does_not_say("is not built again");
@@ -258,7 +259,7 @@ fn two_derivations_of_one_request_with_the_same_output() {
     }
 }
 
-/// The binary cache says that it has the output, so the request is not refused; but it does not deliver.
+/// The binary cache claims to have the output, so the request is not refused; but the cache does not deliver it.
 #[test]
 fn a_substitute_that_does_not_come() {
     let nix = impatient();
@@ -279,11 +280,11 @@ fn a_substitute_that_does_not_come() {
         let ran = nix.run(&format!("nix-build -A top {options} {substitute}")).exits(100).says_times(REFUSED, 1);
         assert_eq!(nix.runs("x"), runs, "{ran}");
     }
-    // Who goes on to ask for a build gets one.
+    // A later request with a retry gets its build.
     nix.run(&format!("nix-build -A top {substitute} --option negative-cache-retry true")).exits(0);
 }
 
-/// Only one of two outputs is missing, and not the one that is asked for.
+/// Only one of two outputs is missing, but not the requested one.
 #[test]
 fn an_output_that_nobody_wants_is_known_to_fail() {
     let nix = impatient();

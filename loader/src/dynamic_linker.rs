@@ -1,58 +1,66 @@
-//! The system's dynamic linker, in safe terms.
+//! A safe interface to the system's dynamic linker.
 
 use std::ffi::{CStr, CString, OsStr, c_char, c_void};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-/// A library that stays open, or all that the program itself was linked with.
+/// A library that stays open, or the program itself with all libraries that it was linked with.
 #[derive(Debug)]
 pub struct Library(*mut c_void);
 
 impl Library {
-    /// Opens a library. All functions that it needs are looked up now, at the price of a tenth of a
-    /// millisecond: one that this build of Nix lacks would otherwise end it when it is first called.
+    /// Opens a library, and looks up all functions that it needs. This costs a tenth of a millisecond. Without it, a function that
+    /// this build of Nix lacks would end the process when it is first called.
+    ///
+    /// # Errors
+    ///
+    /// The message of the dynamic linker, if it can't open the library or does not find a function.
     ///
     /// # Safety
     ///
-    /// Opening a library runs it.
+    /// Opening a library runs its initialisers, so the caller has to trust it.
     pub unsafe fn open(path: &Path) -> Result<Library, String> {
         let path = CString::new(path.as_os_str().as_bytes()).map_err(|error| error.to_string())?;
-        // SAFETY: the caller's.
+        // SAFETY: the caller trusts the library.
         let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
         if handle.is_null() { Err(problem()) } else { Ok(Library(handle)) }
     }
 
-    /// What the program was linked with.
+    /// The program, with all libraries that it was linked with.
     pub fn program() -> Library {
         Library(libc::RTLD_DEFAULT)
     }
 
-    /// The address of what it exports by this name.
+    /// The address of the symbol that the library exports under this name.
+    ///
+    /// # Errors
+    ///
+    /// The message of the dynamic linker, if there is no such symbol.
     pub fn symbol(&self, name: &CStr) -> Result<*const c_void, String> {
-        // SAFETY: the handle is never closed.
+        // SAFETY: the handle is valid, since it is never closed.
         let address = unsafe { libc::dlsym(self.0, name.as_ptr()) };
         if address.is_null() { Err(problem()) } else { Ok(address) }
     }
 }
 
-/// The file that the code or data at an address was loaded from.
+/// The file from which the code or data at this address was loaded.
 pub fn file_of(address: *const c_void) -> Option<PathBuf> {
     let mut found = MaybeUninit::<libc::Dl_info>::zeroed();
-    // SAFETY: it fills the structure in, all of whose members may be zero.
+    // SAFETY: dladdr fills the structure in, and all of its members may be zero.
     let found = unsafe { (libc::dladdr(address, found.as_mut_ptr()) != 0).then_some(found.assume_init())? };
     text(found.dli_fname).map(|name| PathBuf::from(OsStr::from_bytes(name.to_bytes())))
 }
 
-/// What went wrong last.
+/// The message about the last error of the dynamic linker.
 fn problem() -> String {
-    // SAFETY: it only returns what it keeps for this thread.
+    // SAFETY: dlerror only returns a text that it keeps for this thread.
     text(unsafe { libc::dlerror() })
         .map_or("for no reason given".to_owned(), |text| text.to_string_lossy().into_owned())
 }
 
-/// A C string, of what lives long enough.
+/// A C string from the dynamic linker, which keeps it long enough.
 fn text<'a>(text: *const c_char) -> Option<&'a CStr> {
-    // SAFETY: what the dynamic linker returns is null or a C string.
+    // SAFETY: the dynamic linker returns null or a C string.
     (!text.is_null()).then(|| unsafe { CStr::from_ptr(text) })
 }

@@ -1,5 +1,5 @@
-//! The plugins beside the loader: `nix-VERSION/libnix_negative_cache.so`, each for exactly that Nix, and the loader in a
-//! folder of its own, since Nix opens all that is in a folder named in `plugin-files`.
+//! The plugins beside the loader: `nix-VERSION/libnix_negative_cache.so`, each for exactly that version of Nix. The loader has a
+//! folder of its own, since Nix opens every file in a folder that `plugin-files` names.
 
 use std::cmp::Ordering;
 use std::env::consts::DLL_SUFFIX;
@@ -8,27 +8,27 @@ use std::io::ErrorKind;
 use std::iter;
 use std::path::{Path, PathBuf};
 
-/// An installation, by its loader.
+/// An installation, found by the path of its loader.
 #[derive(Debug)]
 pub struct Installation {
     loader: PathBuf,
 }
 
 impl Installation {
-    /// The one that this loader belongs to.
+    /// The installation that this loader belongs to.
     pub fn around(loader: &Path) -> Installation {
         Installation { loader: loader.to_owned() }
     }
 
-    /// Where plugins are looked for: by the name of the loader and, if that is a link, by what it leads to. Profiles are made
-    /// of links to packages that may have one plugin each.
+    /// The folders in which plugins are looked for: the one of the loader and, if the loader is a link, the one of its target. A
+    /// profile consists of links to packages, and each package may have only one plugin.
     fn folders(&self) -> impl Iterator<Item = PathBuf> {
         let folder = |loader: &Path| Some(loader.parent()?.parent()?.to_owned());
         let real = move || fs::canonicalize(&self.loader).ok().as_deref().and_then(folder);
         folder(&self.loader).into_iter().chain(iter::once_with(real).flatten())
     }
 
-    /// The plugin for a version of Nix, if there is one. What may not be looked at may be one.
+    /// The plugin for a version of Nix, if there is one. A file that this process may not inspect counts as one.
     pub fn plugin(&self, version: &str) -> Option<PathBuf> {
         let file = format!("nix-{version}/libnix_negative_cache{DLL_SUFFIX}");
         let missing =
@@ -36,7 +36,7 @@ impl Installation {
         self.folders().map(|folder| folder.join(&file)).find(|path| !missing(path))
     }
 
-    /// The versions of Nix that there are plugins for, oldest first.
+    /// The versions of Nix for which there are plugins, oldest first.
     fn versions(&self) -> Vec<String> {
         let entries = self.folders().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
         let version = |name: String| Some(name.strip_prefix("nix-")?.to_owned());
@@ -49,7 +49,7 @@ impl Installation {
         versions
     }
 
-    /// In words.
+    /// A sentence that says which plugins there are, and where.
     pub fn what_it_has(&self) -> String {
         let mut folders: Vec<String> = self
             .folders()
@@ -62,7 +62,7 @@ impl Installation {
     }
 }
 
-/// By their numbers.
+/// Compares versions by their numbers.
 fn compare_versions(a: &str, b: &str) -> Ordering {
     let numbers = |version: &str| -> Vec<u64> {
         version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0)).collect()

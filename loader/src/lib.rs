@@ -1,8 +1,9 @@
-//! The loader: what `plugin-files` names, whichever Nix reads it.
+//! The loader: the library that `plugin-files` names, for every version of Nix.
 //!
-//! A plugin has the ABI of exactly one build of Nix. This library needs nothing of Nix: it finds out in which one it is
-//! ([`nix`]), looks for the plugin built for it ([`installation`]), makes sure that opening it is harmless
-//! ([`plugin_file`]), and opens it ([`dynamic_linker`]). Where there is none it warns, in one line, and Nix goes on without.
+//! A plugin has the ABI of exactly one build of Nix. The loader itself needs nothing from Nix. It finds out which Nix has loaded it
+//! ([`nix`]), looks for the plugin that was built for it ([`installation`]), checks that opening the file is harmless
+//! ([`plugin_file`]), and opens it ([`dynamic_linker`]). If there is no plugin, the loader prints a warning in one line, and Nix goes on
+//! without one.
 
 mod dynamic_linker;
 mod installation;
@@ -19,8 +20,8 @@ use std::sync::Once;
 use dynamic_linker::Library;
 use installation::Installation;
 
-/// Runs when the loader is opened (but not its own tests). Older Nix does nothing else with plugins; a newer one goes on to
-/// call the entry.
+/// Runs when the loader is opened, except in its own tests. Nix before 2.22 only opens plugins; newer versions also call the entry,
+/// and this function leaves the work to it.
 #[cfg(not(test))]
 #[used]
 #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
@@ -34,33 +35,37 @@ static AT_LOAD: extern "C" fn() = {
     at_load
 };
 
-/// What Nix calls once it has opened a plugin (`initPlugins`, since 2.22).
-// SAFETY: the name is Nix's, and each plugin has its own: Nix looks it up in this library's handle.
+/// The function that Nix calls after it has opened a plugin (`initPlugins`, since 2.22).
+// SAFETY: Nix gives the name. Each plugin has a function of this name, and Nix looks it up in the handle of this library only.
 #[unsafe(no_mangle)]
 pub extern "C" fn nix_plugin_entry() {
     load_once();
 }
 
-/// Nix calls the entry again for each time that `plugin-files` names this file.
+/// Loads the plugin once. Nix calls the entry as many times as `plugin-files` names this file.
 fn load_once() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         panic::set_hook(Box::new(|_| ()));
-        // Unwinding into Nix would end it.
+        // A panic that unwinds into Nix would end the process.
         let problem = match panic::catch_unwind(load) {
             Ok(Ok(())) => return,
             Ok(Err(problem)) => problem,
             Err(_) => "nix-negative-cache does nothing, because of an error in its loader; please report it".to_owned(),
         };
-        // The Nix that started the build hook has said it.
+        // In a build hook, the Nix that started it has already warned.
         if !nix::is_build_hook() {
-            // Whether anybody hears it makes no difference.
+            // If the warning cannot be written, there is nothing else to do.
             let _ = writeln!(io::stderr(), "warning: {}", problem.replace('\n', " "));
         }
     });
 }
 
-/// Opens the plugin for this Nix; the error is what to tell the user.
+/// Opens the plugin for this Nix.
+///
+/// # Errors
+///
+/// The warning for the user.
 fn load() -> Result<(), String> {
     let own_path = own_path().ok_or("nix-negative-cache does nothing: the loader does not find its own file")?;
     let installation = Installation::around(&own_path);
@@ -84,19 +89,19 @@ fn load() -> Result<(), String> {
         let plugin = plugin.display();
         format!("nix-negative-cache does nothing in Nix {version}: the plugin '{plugin}' {why}. Install it again")
     };
-    // Apple's systems refuse by themselves to open what was cut off.
+    // Apple's systems refuse to open a file that was cut off.
     #[cfg(not(target_vendor = "apple"))]
     plugin_file::check(&plugin, version.as_str()).map_err(unusable)?;
-    // SAFETY: the file is a whole library, of this project and for this Nix.
+    // SAFETY: the file is a complete library of this project, and it was built for this Nix.
     let library = unsafe { Library::open(&plugin) }.map_err(|why| unusable(format!("can't be opened: {why}")))?;
     let entry = library.symbol(c"nix_plugin_entry").map_err(|why| unusable(format!("is incomplete: {why}")))?;
-    // SAFETY: `src/lib.rs` of the plugin has it so, and the library stays open.
+    // SAFETY: the plugin defines the entry with this type, and the library stays open.
     let entry = unsafe { std::mem::transmute::<*const c_void, extern "C" fn()>(entry) };
     entry();
     Ok(())
 }
 
-/// The file that this library was opened from, by the name that was used.
+/// The file from which this library was opened, under the name that was used for it.
 fn own_path() -> Option<PathBuf> {
     dynamic_linker::file_of(load as *const c_void)
 }

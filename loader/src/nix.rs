@@ -1,4 +1,4 @@
-//! The Nix that this process is.
+//! The Nix that runs in this process.
 
 use std::ffi::{CStr, OsStr, c_void};
 use std::fmt;
@@ -6,14 +6,14 @@ use std::path::Path;
 
 use crate::dynamic_linker::Library;
 
-/// `nix::nixVersion`, a `std::string`: the program sets it before it loads plugins. The names are those of GNU's and of
-/// LLVM's library, each of which has a layout of its own.
+/// `nix::nixVersion`, a `std::string`, which the program sets before it loads plugins. GNU's and LLVM's libraries have different names
+/// and layouts for it.
 #[cfg(not(target_vendor = "apple"))]
 const SYMBOL: (&CStr, Layout) = (c"_ZN3nix10nixVersionB5cxx11E", gnu_string);
 #[cfg(target_vendor = "apple")]
 const SYMBOL: (&CStr, Layout) = (c"_ZN3nix10nixVersionE", llvm_string);
 
-/// Where the text of a `std::string` begins, and its length.
+/// Finds the start of the text of a `std::string`, and its length.
 type Layout = fn(*const c_void) -> (*const u8, usize);
 
 /// A version as Nix spells it, such as 2.26.3 or 2.32.0pre20250901_abc.
@@ -21,7 +21,7 @@ type Layout = fn(*const c_void) -> (*const u8, usize);
 pub struct Version(String);
 
 impl Version {
-    /// Anything else than a version could lead to another folder.
+    /// Accepts nothing but a version, since other texts, such as `..`, could lead to another folder.
     fn new(text: &[u8]) -> Option<Version> {
         let text = std::str::from_utf8(text).ok()?;
         let fits = text.starts_with(|c: char| c.is_ascii_digit())
@@ -33,7 +33,7 @@ impl Version {
         &self.0
     }
 
-    /// Whether it calls `nix_plugin_entry` (since 2.22) instead of leaving everything to what runs when it opens a plugin.
+    /// Whether this Nix calls `nix_plugin_entry`, as it does since 2.22. Older versions only open the plugin.
     pub fn calls_entry(&self) -> bool {
         let mut numbers = self.0.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
         (numbers.next(), numbers.next()) >= (Some(2u32), Some(22u32))
@@ -46,7 +46,7 @@ impl fmt::Display for Version {
     }
 }
 
-/// The version of the Nix in this process, if it is one and tells.
+/// The version of the Nix in this process, if this process is Nix and its version can be read.
 pub fn version() -> Option<Version> {
     let (name, layout) = SYMBOL;
     let string = Library::program().symbol(name).ok()?;
@@ -54,24 +54,24 @@ pub fn version() -> Option<Version> {
     if text.is_null() || !(1..=100).contains(&length) {
         return None;
     }
-    // SAFETY: a string of the program has so many bytes there, and nothing changes it any more.
+    // SAFETY: the string has this many bytes at this address, and nothing changes it after the start of the program.
     Version::new(unsafe { std::slice::from_raw_parts(text, length) })
 }
 
-/// libstdc++: pointer and length come first, however short the text is.
+/// Reads a string of libstdc++: the pointer and the length come first, even for short texts.
 #[cfg_attr(target_vendor = "apple", allow(dead_code))]
 fn gnu_string(string: *const c_void) -> (*const u8, usize) {
-    // SAFETY: the caller has a string of this layout.
+    // SAFETY: the caller passes a string of this layout.
     unsafe { (*string.cast::<*const u8>(), *string.cast::<usize>().add(1)) }
 }
 
-/// libc++: three words, in which a short text is itself. One bit tells, with the length in the other seven: of the first
-/// byte, or of the last one in the layout that Apple has on ARM.
+/// Reads a string of libc++: three words, which hold a short text themselves. One byte tells short from long texts by one bit, and
+/// has the length of a short text in its other seven bits. It is the first byte, or the last one in Apple's layout on ARM.
 #[cfg_attr(not(target_vendor = "apple"), allow(dead_code))]
 fn llvm_string(string: *const c_void) -> (*const u8, usize) {
     let bytes = string.cast::<u8>();
     let words = string.cast::<usize>();
-    // SAFETY: the caller has a string of this layout.
+    // SAFETY: the caller passes a string of this layout.
     unsafe {
         if cfg!(target_arch = "aarch64") {
             match *bytes.add(23) {
@@ -87,7 +87,7 @@ fn llvm_string(string: *const c_void) -> (*const u8, usize) {
     }
 }
 
-/// Whether this process is what another Nix has started to ask other machines to build.
+/// Whether this process is the build hook, which another Nix has started to build on other machines.
 pub fn is_build_hook() -> bool {
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();
@@ -120,7 +120,7 @@ mod tests {
     fn the_layouts_of_strings() {
         let text = |string: *const c_void, layout: Layout| {
             let (text, length) = layout(string);
-            // SAFETY: as made below.
+            // SAFETY: the strings below are made with this layout.
             String::from_utf8(unsafe { std::slice::from_raw_parts(text, length) }.to_vec()).unwrap()
         };
         let far = "2.32.0pre20250901_0123abc";

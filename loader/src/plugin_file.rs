@@ -1,7 +1,7 @@
-//! Whether the file of a plugin may be opened at all.
+//! Checks whether the file of a plugin may be opened.
 //!
-//! Opening it runs it, and a library that was cut off while it was copied ends the process (SIGBUS) as soon as what is
-//! missing is needed. So the file is looked at first.
+//! Opening a library runs its code. If the file was cut off while it was copied, the process ends with SIGBUS as soon as it needs a
+//! missing part. So the loader reads the file first.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
@@ -14,17 +14,21 @@ use object::read::{ReadCache, ReadRef};
 
 type Header = object::elf::FileHeader64<Endianness>;
 
-/// The name of the note in which a plugin says which Nix it was built for (`cpp/entry.cc`).
+/// The name of the ELF note in which a plugin says for which Nix it was built. The C++ entry of the plugin defines it.
 const NOTE: &[u8] = b"nix-negative-cache";
 
 const NO_LIBRARY: &str = "is no shared library for this machine";
 const CUT_OFF: &str = "is cut off";
 const FOREIGN: &str = "is no plugin of nix-negative-cache";
 
-/// Checks the plugin for this version of Nix; the error says what is wrong with it.
+/// Checks the plugin for this version of Nix.
+///
+/// # Errors
+///
+/// What is wrong with the file, as the end of a sentence that begins with its path.
 pub fn check(path: &Path, version: &str) -> Result<(), String> {
     let unreadable = |error| format!("can't be read: {error}");
-    // Opening a pipe would otherwise wait for somebody to write to it.
+    // Without this flag, opening a pipe would wait until another process writes to it.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
     let found = file.metadata().map_err(unreadable)?;
     if !found.is_file() {
@@ -39,7 +43,11 @@ pub fn check(path: &Path, version: &str) -> Result<(), String> {
     }
 }
 
-/// The version of Nix that a plugin was built for, if all of it is in a file of this size.
+/// The version of Nix for which a plugin was built.
+///
+/// # Errors
+///
+/// What is wrong with the data, if it is not a complete plugin in a file of this size.
 fn examine<'data>(data: impl ReadRef<'data>, size: u64) -> Result<&'data [u8], &'static str> {
     let header = Header::parse(data).map_err(|_| NO_LIBRARY)?;
     let endian = header.endian().map_err(|_| NO_LIBRARY)?;
@@ -47,7 +55,7 @@ fn examine<'data>(data: impl ReadRef<'data>, size: u64) -> Result<&'data [u8], &
         return Err(NO_LIBRARY);
     }
     let lies_within = |offset: u64, length: u64| offset.checked_add(length).is_some_and(|end| end <= size);
-    // The table of sections comes last: with it, everything is there.
+    // The table of sections is the last part of the file. If it is complete, everything before it is there as well.
     let sections = u64::from(header.e_shentsize(endian)) * u64::from(header.e_shnum(endian));
     let segments = header.program_headers(endian, data).map_err(|_| CUT_OFF)?;
     let mut loaded = segments.iter().filter(|segment| segment.p_type(endian) == PT_LOAD);
