@@ -186,7 +186,8 @@ fn a_disk_that_was_full_for_a_moment() {
 #[test]
 fn the_channel_of_requests_to_retry() {
     let nix = with("", r#"{ healthy = ok "healthy"; bad = fail "bad"; }"#);
-    // Requests for a thousand paths that do not exist, for all recorded failures a thousand times, and with other settings.
+    // Three times, a request to retry comes with a thousand requests for paths of no failure. Other messages set settings of
+    // the plugin.
     let flood = "for i in $(seq 1000); do printf '%s/%032d-nix-negative-cache-retry ' $NIX_STORE_DIR $i; done > flood; \
          none=$NIX_STORE_DIR/00000000000000000000000000000000-nix-negative-cache; drv=$(nix-instantiate -A bad); \
          part=${drv##*/}; retry=$NIX_STORE_DIR/${part%%-*}-nix-negative-cache-retry; \

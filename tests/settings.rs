@@ -187,7 +187,8 @@ fn the_plugin_links_no_nix_library_and_registers_nothing_by_itself() {
     assert!(needed.stdout.contains("libsqlite3.so.0"), "the system's SQLite, which Nix uses: {needed}");
 }
 
-/// Nix does not look `auto` up among the stores that a plugin can replace, so `auto` is a case of its own.
+/// Nix does not look `auto` up among the stores that a plugin can replace, so the plugin writes out the store that it stands
+/// for.
 #[test]
 fn the_setting_store_is_spelled_out() {
     let shown = |nix: &Scratch| nix.run(&format!("{SHOW} | sed -n 's/^store = //p'")).exits(0).stdout.trim().to_owned();
