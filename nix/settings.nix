@@ -1,5 +1,5 @@
-# All settings of the plugin except `negative-cache` itself. Their names here lack the prefix `negative-cache-`. The defaults are
-# those of the plugin.
+# All settings of the plugin except `negative-cache` itself. Their names here lack the prefix `negative-cache-`. The defaults
+# are those of the plugin.
 { lib }:
 let
   inherit (lib) types;

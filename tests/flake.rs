@@ -341,7 +341,8 @@ fn a_module_has_the_plugin_for_the_nix_of_the_system() {
                      nix.negativeCache.enable = true; }";
         let versions = system(&nix, kind, own, plugins);
         assert_eq!(versions.as_array().and_then(|versions| versions.last()), Some(&json!("2.28.99")), "{versions}");
-        // An upgrade to a Nix without a plugin succeeds, with a warning, and without the settings, which that Nix would not know.
+        // An upgrade to a Nix without a plugin succeeds, with a warning, and without the settings, which that Nix would not
+        // know.
         let newer = "{ nix.package = pkgs.nixVersions.nix_2_30; nix.negativeCache.enable = true; }";
         assert_eq!(system(&nix, kind, newer, "checked.nix.settings"), json!({}));
         let warnings = system(&nix, kind, newer, "config.warnings").to_string();

@@ -108,7 +108,8 @@ impl Bench<'_> {
 }
 
 /// Why targets are missed where they are, by the beginnings of the names of benchmarks; the first one that fits is taken.
-/// Numbers of instructions are those of the process on Nix 2.8, counted by callgrind. docs/performance.md has them by component.
+/// Numbers of instructions are those of the process on Nix 2.8, counted by callgrind. docs/benchmarks.md has them by
+/// component.
 pub const REASONS: [(&str, &str); 16] = [
     (
         "load",
@@ -291,8 +292,8 @@ const LOGS: [(&str, &str, u32, f64); 3] = [
     ("log, one line of 300 MB", "/usr/bin/head -c @ /dev/zero | /usr/bin/tr '\\\\0' x", 300_000_000, 1.02),
 ];
 
-/// Builds that print much and then give up with exit code 75, so that nothing is recorded. They are built directly, and through a
-/// daemon that has the plugin.
+/// Builds that print much and then give up with exit code 75, so that nothing is recorded. They are built directly, and
+/// through a daemon that has the plugin.
 fn logs(bench: &mut Bench<'_>) -> Result<()> {
     let through = |name: &str| format!("{name}, daemon with the plugin");
     let memory = |name: &str| format!("memory, {name}");
@@ -696,7 +697,8 @@ fn bisect(bench: &mut Bench<'_>) -> Result<()> {
         &script,
         "#!/bin/sh\nnix-build --no-out-link -A dependencies >/dev/null || exit 125\nnix-build --no-out-link -A test || exit 1\n",
     )?;
-    // Only the first two and the last two commits have dependencies that build. The second commit is the last whose test passes.
+    // Only the first two and the last two commits have dependencies that build. The second commit is the last whose test
+    // passes.
     let expression = r#"with import ./closure.nix; rec {
         state = builtins.readFile ./state;
         dependencies = drv "dependencies" "/bin/sleep 1; [ ${state} != broken ] && ${ok}" [ ];

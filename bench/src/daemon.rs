@@ -24,8 +24,8 @@ impl Daemon {
         command.env("NIX_DAEMON_SOCKET_PATH", &socket).args(&line[1..]);
         let daemon = Daemon(command.arg("nix-daemon").stderr(Stdio::null()).spawn()?);
         for _ in 0..200 {
-            // The daemon's process for this connection opens the store before it answers. Without waiting for the answer, nobody
-            // could tell when that process has closed the store again.
+            // The daemon's process for this connection opens the store before it answers. Without waiting for the answer,
+            // nobody could tell when that process has closed the store again.
             if Connection::open(&socket).is_ok() {
                 return Ok(daemon);
             }

@@ -160,8 +160,8 @@ pub fn reset(root: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Waits until no process has the database open, and removes its log. A daemon's process has the database open for a while after
-/// its client is gone.
+/// Waits until no process has the database open, and removes its log. A daemon's process has the database open for a while
+/// after its client is gone.
 fn alone(database: &Path) -> Result<()> {
     let connection = Connection::open(database)?;
     let start = Instant::now();

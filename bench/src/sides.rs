@@ -81,8 +81,8 @@ fn consult(database: &Path, paths: &Path, times: u32) -> Result<()> {
     (0..times).try_for_each(|_| consult_open(&open(database)?, &paths, 1))
 }
 
-/// Consults as the plugin does: first about the requested derivation, which is the first one; and about the others only if that one
-/// is not refused.
+/// Consults as the plugin does: first about the requested derivation, which is the first one; and about the others only if
+/// that one is not refused.
 fn consult_open(database: &Database, paths: &[(String, String)], times: u32) -> Result<()> {
     let names: Vec<&str> = paths.iter().map(|(derivation, _)| records::name_of(derivation)).collect();
     for _ in 0..times {

@@ -1,4 +1,5 @@
-//! The documents agree with the code: the tables of the manual, and all messages. A table that differs is printed as it should be.
+//! The documents agree with the code: the tables of the manual, and all messages. A table that differs is printed as it
+//! should be.
 
 use std::fs;
 use std::path::{Path, PathBuf};

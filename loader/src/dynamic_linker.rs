@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 pub struct Library(*mut c_void);
 
 impl Library {
-    /// Opens a library, and looks up all functions that it needs. This costs a tenth of a millisecond. Without it, a function that
-    /// this build of Nix lacks would end the process when it is first called.
+    /// Opens a library, and looks up all functions that it needs. This costs a tenth of a millisecond. Without it, a
+    /// function that this build of Nix lacks would end the process when it is first called.
     ///
     /// # Errors
     ///

@@ -1,5 +1,5 @@
-//! The plugins beside the loader: `nix-VERSION/libnix_negative_cache.so`, each for exactly that version of Nix. The loader has a
-//! folder of its own, since Nix opens every file in a folder that `plugin-files` names.
+//! The plugins beside the loader: `nix-VERSION/libnix_negative_cache.so`, each for exactly that version of Nix. The loader
+//! has a folder of its own, since Nix opens every file in a folder that `plugin-files` names.
 
 use std::cmp::Ordering;
 use std::env::consts::DLL_SUFFIX;
@@ -20,8 +20,8 @@ impl Installation {
         Installation { loader: loader.to_owned() }
     }
 
-    /// The folders in which plugins are looked for: the one of the loader and, if the loader is a link, the one of its target. A
-    /// profile consists of links to packages, and each package may have only one plugin.
+    /// The folders in which plugins are looked for: the one of the loader and, if the loader is a link, the one of its
+    /// target. A profile consists of links to packages, and each package may have only one plugin.
     fn folders(&self) -> impl Iterator<Item = PathBuf> {
         let folder = |loader: &Path| Some(loader.parent()?.parent()?.to_owned());
         let real = move || fs::canonicalize(&self.loader).ok().as_deref().and_then(folder);

@@ -1,9 +1,9 @@
 //! The loader: the library that `plugin-files` names, for every version of Nix.
 //!
-//! A plugin has the ABI of exactly one build of Nix. The loader itself needs nothing from Nix. It finds out which Nix has loaded it
-//! ([`nix`]), looks for the plugin that was built for it ([`installation`]), checks that opening the file is harmless
-//! ([`plugin_file`]), and opens it ([`dynamic_linker`]). If there is no plugin, the loader prints a warning in one line, and Nix goes on
-//! without one.
+//! A plugin has the ABI of exactly one build of Nix. The loader itself needs nothing from Nix. It finds out which Nix has
+//! loaded it ([`nix`]), looks for the plugin that was built for it ([`installation`]), checks that opening the file is
+//! harmless ([`plugin_file`]), and opens it ([`dynamic_linker`]). If there is no plugin, the loader prints a warning in one
+//! line, and Nix goes on without one.
 
 mod dynamic_linker;
 mod installation;
@@ -20,8 +20,8 @@ use std::sync::Once;
 use dynamic_linker::Library;
 use installation::Installation;
 
-/// Runs when the loader is opened, except in its own tests. Nix before 2.22 only opens plugins; newer versions also call the entry,
-/// and this function leaves the work to it.
+/// Runs when the loader is opened, except in its own tests. Nix before 2.22 only opens plugins; newer versions also call the
+/// entry, and this function leaves the work to it.
 #[cfg(not(test))]
 #[used]
 #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use crate::dynamic_linker::Library;
 
-/// `nix::nixVersion`, a `std::string`, which the program sets before it loads plugins. GNU's and LLVM's libraries have different names
-/// and layouts for it.
+/// `nix::nixVersion`, a `std::string`, which the program sets before it loads plugins. GNU's and LLVM's libraries have
+/// different names and layouts for it.
 #[cfg(not(target_vendor = "apple"))]
 const SYMBOL: (&CStr, Layout) = (c"_ZN3nix10nixVersionB5cxx11E", gnu_string);
 #[cfg(target_vendor = "apple")]
@@ -65,8 +65,9 @@ fn gnu_string(string: *const c_void) -> (*const u8, usize) {
     unsafe { (*string.cast::<*const u8>(), *string.cast::<usize>().add(1)) }
 }
 
-/// Reads a string of libc++: three words, which hold a short text themselves. One byte tells short from long texts by one bit, and
-/// has the length of a short text in its other seven bits. It is the first byte, or the last one in Apple's layout on ARM.
+/// Reads a string of libc++: three words, which hold a short text themselves. One byte tells short from long texts by one
+/// bit, and has the length of a short text in its other seven bits. It is the first byte, or the last one in Apple's layout
+/// on ARM.
 #[cfg_attr(not(target_vendor = "apple"), allow(dead_code))]
 fn llvm_string(string: *const c_void) -> (*const u8, usize) {
     let bytes = string.cast::<u8>();

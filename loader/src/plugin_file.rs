@@ -1,7 +1,7 @@
 //! Checks whether the file of a plugin may be opened.
 //!
-//! Opening a library runs its code. If the file was cut off while it was copied, the process ends with SIGBUS as soon as it needs a
-//! missing part. So the loader reads the file first.
+//! Opening a library runs its code. If the file was cut off while it was copied, the process ends with SIGBUS as soon as it
+//! needs a missing part. So the loader reads the file first.
 
 use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
