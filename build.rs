@@ -1,6 +1,8 @@
 //! Compiles the C++ side against the Nix that pkg-config finds.
 
 use std::env;
+use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 /// The releases of Nix that the C++ side has been compiled against and tested with.
@@ -37,35 +39,8 @@ fn build() -> Result<(), String> {
     let flags = pkg_config("--cflags", &PACKAGES)?;
     let flags = shell_words::split(&flags).map_err(|error| format!("pkg-config's flags for Nix: {error}"))?;
 
-    let mut compiler = cxx_build::bridge("src/lib.rs");
-    compiler.files(
-        [
-            "compat/build",
-            "compat/daemon",
-            "compat/derivations",
-            "compat/evaluation",
-            "compat/goals",
-            "compat/messages",
-            "compat/results",
-            "compat/settings",
-            "compat/store",
-            "daemon_observer",
-            "daemon_store",
-            "eavesdropping",
-            "entry",
-            "evidence",
-            "missing",
-            "observer",
-            "outputs",
-            "policy",
-            "primop",
-            "request",
-            "second_look",
-            "settings",
-            "store",
-        ]
-        .map(|name| format!("cpp/{name}.cc")),
-    );
+    let mut compiler = cxx_build::bridges(["src/bridge.rs", "src/ending.rs"]);
+    compiler.files(sources("cpp")?.into_iter().chain(sources("cpp/compat")?));
     compiler.include("cpp");
     // As Nix itself: C++20 since 2.16, C++23 since 2.29.
     compiler.std(match (major, minor) {
@@ -84,6 +59,15 @@ fn build() -> Result<(), String> {
         compiler.flag(flag);
     }
     compiler.try_compile("nix-negative-cache-cpp").map_err(|error| format!("the C++ side does not compile: {error}"))
+}
+
+/// The C++ files of a folder, in an order that does not change.
+fn sources(folder: &str) -> Result<Vec<PathBuf>, String> {
+    let files = fs::read_dir(folder).map_err(|error| format!("cannot read the folder '{folder}': {error}"))?;
+    let mut sources: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
+    sources.retain(|path| path.extension().is_some_and(|extension| extension == "cc"));
+    sources.sort();
+    Ok(sources)
 }
 
 /// The flags that matter, with Nix's headers marked as the system's so that only our own code is warned about.

@@ -3,11 +3,12 @@
    has a conditional on a version; in these, the newest Nix comes first. */
 
 #include "compat/build.hh"
+#include "compat/build_events.hh"
+#include "compat/builder.hh"
 #include "compat/daemon.hh"
 #include "compat/derivations.hh"
 #include "compat/evaluation.hh"
 #include "compat/goals.hh"
-#include "compat/logger.hh"
 #include "compat/messages.hh"
 #include "compat/nix.hh"
 #include "compat/results.hh"

@@ -1,7 +1,7 @@
 #include "daemon_observer.hh"
-#include "evidence.hh"
-#include "outputs.hh"
-#include "trouble.hh"
+#include "ended_build.hh"
+#include "guard.hh"
+#include "output_keys.hh"
 
 #include <algorithm>
 
@@ -16,34 +16,36 @@ DaemonObserver::DaemonObserver(Store & store, BuildMode mode, const core::Policy
 {
 }
 
-void DaemonObserver::activityStarted(ActivityId activity, ActivityType type, const Logger::Fields & fields, ActivityId)
+void DaemonObserver::start(const compat::BuildStarted & started)
 {
-    auto derivation = textField(fields, 0);
-    if (type != actBuild || !derivation)
-        return;
-    harmless([&] {
-        auto path = store.parseStorePath(std::string(*derivation));
-        /* A second one is what another machine says of its own build, or another round. */
-        std::string machine(textField(fields, 1).value_or(""));
-        auto & build = builds.try_emplace(path, Build{machine, false, core::start_build(policy)}).first->second;
-        if (fields.size() > 2 && fields[2].type == Logger::Field::tInt && fields[2].i > 1)
-            build.again = true;
-        activities.insert_or_assign(activity, path);
-    });
+    auto path = store.parseStorePath(std::string(started.derivation));
+    /* A second one is what another machine says of its own build, or another round. */
+    auto & build = builds.try_emplace(path, Build{std::string(started.machine), false, core::start_build(policy)})
+                       .first->second;
+    if (started.round > 1)
+        build.again = true;
+    activities.insert_or_assign(started.activity, path);
 }
 
-void DaemonObserver::activityResult(ActivityId activity, ResultType type, const Logger::Fields & fields)
+void DaemonObserver::buildStarted(const compat::BuildStarted & build) noexcept
 {
-    auto build = activities.find(activity);
-    auto line = textField(fields, 0);
-    if (type == resBuildLogLine && build != activities.end() && line)
+    guardedNoexcept([&] { start(build); });
+}
+
+void DaemonObserver::logLine(ActivityId activity, std::string_view line) noexcept
+{
+    if (auto build = activities.find(activity); build != activities.end())
         core::log_line(
-            *builds.at(build->second).running, {reinterpret_cast<const uint8_t *>(line->data()), line->size()});
+            *builds.at(build->second).running, {reinterpret_cast<const uint8_t *>(line.data()), line.size()});
 }
 
-void DaemonObserver::errorLogged(std::string_view whole)
+void DaemonObserver::errorLogged(std::string_view whole) noexcept
 {
-    auto text = compat::excerpt(whole);
+    guardedNoexcept([&] { keep(compat::excerpt(whole)); });
+}
+
+void DaemonObserver::keep(std::string && text)
+{
     bool ofAnOutput = text.find("' is not allowed to refer to the following paths:") != text.npos
         || text.find("' is too large at ") != text.npos;
     bool ofADerivation = text.find("builder for '") != text.npos || text.find("Cannot build '") != text.npos
@@ -59,35 +61,69 @@ void DaemonObserver::errorLogged(std::string_view whole)
     namesOutputs |= ofAnOutput;
 }
 
-rust::Vec<rust::String> DaemonObserver::errorsAbout(const StringSet & names) const
+/* Calls `found` with each part of a text that may be the base name of a store path: a hash of 32 characters, and what follows
+   until a character that no store path has. */
+template<typename Found>
+static void forEachBaseName(std::string_view text, Found && found)
 {
-    rust::Vec<rust::String> found;
-    for (auto & error : errors)
-        if (std::any_of(names.begin(), names.end(), [&](auto & name) { return error.find(name) != error.npos; }))
-            found.push_back(rust::String::lossy(error));
-    return found;
+    auto isPart = [](unsigned char c) { return std::isalnum(c) || std::string_view("+-._?=").find(c) != std::string_view::npos; };
+    for (size_t start = 0; start < text.size();) {
+        if (!isPart(text[start])) {
+            ++start;
+            continue;
+        }
+        auto end = start;
+        while (end < text.size() && isPart(text[end]))
+            ++end;
+        if (end - start > StorePath::HashLen && text[start + StorePath::HashLen] == '-')
+            found(text.substr(start, end - start));
+        start = end;
+    }
 }
 
-bool DaemonObserver::settle(const StorePath & path, const Build & build, bool successesMatter)
+DaemonObserver::ErrorsByName DaemonObserver::errorsByName() const
 {
-    StringSet names{std::string(path.to_string())};
-    auto messages = errorsAbout(names);
+    ErrorsByName byName;
+    for (size_t index = 0; index < errors.size(); ++index)
+        forEachBaseName(errors[index], [&](std::string_view name) {
+            /* Where a sentence ends with a path. */
+            for (auto end : {name.size(), name.find_last_not_of('.') + 1}) {
+                auto & indexes = byName.try_emplace(std::string(name.substr(0, end))).first->second;
+                if (indexes.empty() || indexes.back() != index)
+                    indexes.push_back(index);
+            }
+        });
+    return byName;
+}
+
+bool DaemonObserver::settle(
+    const StorePath & path, const Build & build, const ErrorsByName & errorsByName, bool successesMatter)
+{
+    std::set<size_t> about;
+    auto add = [&](std::string_view name) {
+        if (auto found = errorsByName.find(name); found != errorsByName.end())
+            about.insert(found->second.begin(), found->second.end());
+    };
+    add(path.to_string());
     /* Most builds succeed, and were never known to fail. */
-    if (messages.empty() && !namesOutputs && !successesMatter)
+    if (about.empty() && !namesOutputs && !successesMatter)
         return false;
-    auto ended = evidence(store, path, store.readDerivation(path));
-    if (namesOutputs) {
+    auto given = derivations.find(path);
+    auto ended = endedBuild(store, path, given == derivations.end() ? store.readDerivation(path) : given->second);
+    if (namesOutputs)
         for (auto & output : ended.outputs)
-            names.insert(std::string(output.path));
-        messages = errorsAbout(names);
-        if (messages.empty() && !successesMatter)
-            return false;
-    }
-    ended.status = areBuilt(store, ended.outputs) ? core::Status::Built : core::Status::Reported;
-    ended.messages = std::move(messages);
+            if (auto path = store.maybeParseStorePath(std::string(output.key)))
+                add(path->to_string());
+    if (about.empty() && !successesMatter)
+        return false;
+    for (auto index : about)
+        ended.messages.push_back(rust::String::lossy(errors[index]));
+    ended.ending = areBuilt(store, ended.outputs) ? core::Ending::Built : core::Ending::Reported;
     ended.machine = build.machine;
     ended.normal_mode = !build.again;
-    return sayRecorded(ended, core::build_ended(policy, ended, *build.running));
+    auto recorded = core::build_ended(policy, ended, *build.running);
+    sayRecorded(ended, recorded);
+    return recorded.is_recorded;
 }
 
 void DaemonObserver::settle()
@@ -97,13 +133,16 @@ void DaemonObserver::settle()
         builds.clear();
     if (builds.empty())
         return;
-    bool known = isYes(core::has_records(policy));
-    bool recorded = false;
-    for (auto & [path, build] : builds)
-        harmless([&] { recorded |= settle(path, build, known); });
+    guarded([&] {
+        bool known = core::has_records(policy);
+        auto byName = errorsByName();
+        bool recorded = false;
+        for (auto & [path, build] : builds)
+            guarded([&] { recorded |= settle(path, build, byName, known); });
+        if (recorded)
+            core::tidy(policy);
+    });
     builds.clear();
-    if (recorded)
-        report(core::tidy(policy));
 }
 
 } // namespace negative_cache

@@ -3,13 +3,13 @@
    only, and that it succeeded shows in its outputs. */
 
 #include "compat.hh"
-#include "eavesdropping.hh"
-#include "nix-negative-cache-plugin/src/lib.rs.h"
+
+#include "nix-negative-cache-plugin/src/bridge.rs.h"
 
 namespace negative_cache {
 
 /* Watches what a daemon does for requests of this thread. */
-class DaemonObserver : public Listener
+class DaemonObserver : public compat::Listener
 {
     nix::Store & store;
     const nix::BuildMode mode;
@@ -24,29 +24,37 @@ class DaemonObserver : public Listener
     };
 
     std::map<nix::StorePath, Build> builds;
+    /* Those that the store may not have. */
+    std::map<nix::StorePath, nix::Derivation> derivations;
     /* Which build the log lines of an activity are of. */
     std::map<nix::ActivityId, nix::StorePath> activities;
     std::vector<std::string> errors;
+    /* The indexes of errors by the base names of the store paths that they name. */
+    using ErrorsByName = std::map<std::string, std::vector<size_t>, std::less<>>;
     /* Whether one of them may name an output in the place of a derivation. */
     bool namesOutputs = false;
     size_t sizeOfErrors = 0;
-    Eavesdropping eavesdropping;
+    compat::ListeningLogger logger;
 
-    /* The errors that name any of these. */
-    rust::Vec<rust::String> errorsAbout(const nix::StringSet & names) const;
+    void start(const compat::BuildStarted & started);
+    /* Keeps an excerpt of an error if it is about the end of a builder. */
+    void keep(std::string && text);
+    ErrorsByName errorsByName() const;
     /* Returns whether there is a new record. */
-    bool settle(const nix::StorePath & path, const Build & build, bool successesMatter);
+    bool settle(const nix::StorePath & path, const Build & build, const ErrorsByName & errors, bool successesMatter);
 
 public:
     DaemonObserver(nix::Store & store, nix::BuildMode mode, const core::Policy & policy);
 
-    void activityStarted(
-        nix::ActivityId activity,
-        nix::ActivityType type,
-        const nix::Logger::Fields & fields,
-        nix::ActivityId parent) override;
-    void activityResult(nix::ActivityId activity, nix::ResultType type, const nix::Logger::Fields & fields) override;
-    void errorLogged(std::string_view text) override;
+    void buildStarted(const compat::BuildStarted & build) noexcept override;
+    void logLine(nix::ActivityId activity, std::string_view line) noexcept override;
+    void errorLogged(std::string_view text) noexcept override;
+
+    /* The daemon is about to be asked to build this derivation, which may not be in the store. */
+    void expect(const nix::StorePath & path, nix::Derivation && derivation)
+    {
+        derivations.insert_or_assign(path, std::move(derivation));
+    }
 
     /* Whether an error was about the end of a builder. */
     bool heardOfFailures() const

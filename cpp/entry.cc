@@ -2,7 +2,7 @@
 #include "compat.hh"
 #include "primop.hh"
 #include "settings.hh"
-#include "store.hh"
+#include "stores.hh"
 
 #include <iostream>
 #include <utility>
@@ -43,7 +43,7 @@ void enter() noexcept
             return;
         bool on = registerSettings();
         registerPrimOp();
-        registerStore(on);
+        registerStores(on);
     } catch (std::exception & error) {
         std::cerr << "warning: the nix-negative-cache plugin does nothing: " << error.what() << "\n";
     }

@@ -1,5 +1,5 @@
 #include "policy.hh"
-#include "daemon_store.hh"
+#include "stores.hh"
 #include "settings.hh"
 
 #include <algorithm>
@@ -79,61 +79,29 @@ static rust::Vec<uint8_t> bytes(const std::string & path)
 }
 
 /* The settings that matter. */
-static rust::Vec<core::Setting> relevantSettings()
+static rust::Vec<core::SettingValue> relevantSettings()
 {
     static const auto relevant = [] {
         StringSet names;
         for (auto & name : core::settings_of_nix())
             names.insert(std::string(name));
         return compat::settingsNamed([=](const std::string & name) {
-            return names.count(name) || hasPrefix(name, settings().enable.name);
+            return names.count(name) || hasPrefix(name, settings().prefix());
         });
     }();
-    rust::Vec<core::Setting> values;
+    rust::Vec<core::SettingValue> values;
     for (auto setting : relevant)
         if (compat::isInForce(*setting))
             values.push_back({setting->name, rust::String::lossy(compat::valueOf(*setting))});
     return values;
 }
 
-/* The last policy that was made. As a rule, the next request is made in the same circumstances. */
-class LastPolicy
-{
-    std::mutex mutex;
-    std::optional<core::Circumstances> circumstances;
-    std::optional<rust::Box<core::Policy>> policy;
-
-public:
-    std::optional<rust::Box<core::Policy>> renewed(const core::Circumstances & now)
-    {
-        std::lock_guard lock(mutex);
-        if (!circumstances || !(*circumstances == now))
-            return std::nullopt;
-        auto renewed = core::renewed_policy(**policy);
-        policy = core::renewed_policy(*renewed);
-        return renewed;
-    }
-
-    void remember(core::Circumstances && now, const core::Policy & made)
-    {
-        std::lock_guard lock(mutex);
-        circumstances = std::move(now);
-        policy = core::renewed_policy(made);
-    }
-};
-
-static LastPolicy & lastPolicy()
-{
-    static auto * instance = new LastPolicy;
-    return *instance;
-}
-
 static rust::Box<core::Policy> policy(Store & store, const DaemonStore * daemon, const std::string & version)
 {
     auto [beforeFullLogs, afterFullLogs] = compat::fullLogs();
-    core::Circumstances circumstances{
+    return core::new_policy({
         .settings = relevantSettings(),
-        .database = bytes(settings().database.get()),
+        .database = bytes(settings().database()),
         .asks_daemon = bool(daemon),
         .daemon_decides = daemon && daemon->decides(),
         .served = servesClients(),
@@ -142,18 +110,11 @@ static rust::Box<core::Policy> policy(Store & store, const DaemonStore * daemon,
         .real_store_dir = bytes(compat::realStoreDir(store)),
         .build_dir = bytes(compat::buildDir(store)),
         .nix_version = rust::String::lossy(version),
-        .wording = {
-            .last = compat::lastLogLines,
-            .log_lines = compat::logLines(),
-            .before_full_logs = beforeFullLogs,
-            .after_full_logs = afterFullLogs,
-        },
-    };
-    if (auto renewed = lastPolicy().renewed(circumstances))
-        return std::move(*renewed);
-    auto made = core::new_policy(circumstances);
-    lastPolicy().remember(std::move(circumstances), *made);
-    return made;
+        .last_log_lines = compat::lastLogLines,
+        .log_lines = compat::logLines(),
+        .before_full_logs = beforeFullLogs,
+        .after_full_logs = afterFullLogs,
+    });
 }
 
 rust::Box<core::Policy> policyFor(Store & store)

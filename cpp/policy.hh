@@ -2,7 +2,8 @@
 /* What is in force for the requests that this process makes of a store: settings, databases, and who makes them. */
 
 #include "compat.hh"
-#include "nix-negative-cache-plugin/src/lib.rs.h"
+
+#include "nix-negative-cache-plugin/src/bridge.rs.h"
 
 namespace negative_cache {
 

@@ -1,9 +1,9 @@
 #include "primop.hh"
 #include "compat.hh"
-#include "outputs.hh"
+#include "guard.hh"
+#include "output_keys.hh"
 #include "policy.hh"
 #include "settings.hh"
-#include "trouble.hh"
 
 namespace negative_cache {
 
@@ -49,51 +49,23 @@ static void knownFailure(EvalState & state, compat::Position position, Value ** 
             "'builtins.knownFailure' is not allowed in pure evaluation mode (use '--impure' to override)");
     auto paths = pathsOf(state, position, *arguments[0]);
     value.mkNull();
-    if (!negative_cache::settings().enable)
+    if (!negative_cache::settings().isOn())
         return;
 
     /* A derivation with other fetchers may have failed with the same outputs. */
     for (auto & path : std::vector(paths.begin(), paths.end()))
-        harmless([&] {
+        guarded([&] {
             auto derivation = state.store->maybeParseStorePath(std::string(path));
             if (!derivation || !derivation->isDerivation() || !state.store->isValidPath(*derivation))
                 return;
             for (auto & key : outputKeys(*state.store, state.store->readDerivation(*derivation)))
-                paths.push_back(key.path);
+                paths.push_back(key.key);
         });
 
-    core::LookedUp answer{};
-    harmless([&] { answer = core::known_failure(policyOf(state), paths); });
-    report(answer.trouble);
-    if (!answer.found)
-        return;
-    auto & failure = answer.failure;
-    auto attributes = state.buildBindings(14);
-    auto add = [&](const char * name) -> Value & { return attributes.alloc(state.symbols.create(name)); };
-    auto addString = [&](const char * name, const rust::String & text) {
-        compat::makeString(state, add(name), std::string(text));
-    };
-    auto addInt = [&](const char * name, const rust::Vec<int64_t> & maybe) {
-        if (maybe.empty())
-            add(name).mkNull();
-        else
-            add(name).mkInt(maybe[0]);
-    };
-    addString("drvPath", failure.derivation);
-    addString("outPath", failure.out_path);
-    addString("name", failure.name);
-    addString("system", failure.system);
-    addString("class", failure.class_name);
-    addInt("exitCode", failure.exit_code);
-    addString("reason", failure.reason);
-    addString("log", failure.log);
-    add("firstFailure").mkInt(failure.first_failure);
-    add("lastFailure").mkInt(failure.last_failure);
-    add("attempts").mkInt(failure.attempts);
-    addInt("believedUntil", failure.believed_until);
-    addString("host", failure.host);
-    addString("nixVersion", failure.nix_version);
-    value.mkAttrs(attributes);
+    rust::String failure;
+    guarded([&] { failure = core::known_failure(policyOf(state), paths); });
+    if (!failure.empty())
+        parseJSON(state, std::string(failure), value);
 }
 
 static constexpr auto primOpName = "__knownFailure";

@@ -6,107 +6,40 @@
 
 namespace negative_cache {
 
-static std::string checkAction(const nix::AbstractSetting & setting, const std::string & value)
+/* Values of text are looked at in Rust; this tells whoever sets them what is wrong. */
+static std::string check(const nix::AbstractSetting & setting, const std::string & value)
 {
-    if (value != "fail" && value != "warn")
-        throw nix::UsageError("option '%s' has invalid value '%s'; it is 'fail' or 'warn'", setting.name, value);
+    auto problem = core::problem_with(setting.name, value);
+    if (!problem.empty())
+        throw nix::UsageError(
+            "option '%s' has invalid value '%s'; %s", setting.name, value, compat::plain(std::string(problem)));
     return value;
 }
 
-static std::string checkDatabase(const nix::AbstractSetting & setting, const std::string & value)
+static std::string checkPath(const nix::AbstractSetting & setting, const std::string & value)
 {
-    if (!value.empty() && value[0] != '/')
-        throw nix::UsageError("option '%s' has invalid value '%s'; it is an absolute path", setting.name, value);
+    check(setting, value);
     return value.empty() ? value : compat::canonicalPath(value);
 }
 
-/* Numbers are read in Rust; this tells its answer to whoever sets them. */
-static std::string checkNumbers(
-    const nix::AbstractSetting & setting, const std::string & value, rust::String (*problem)(rust::Str value))
-{
-    auto why = problem(value);
-    if (!why.empty())
-        throw nix::UsageError(
-            "option '%s' has invalid value '%s'; %s", setting.name, value, compat::plain(std::string(why)));
-    return value;
-}
-
-static std::string checkMinFailures(const nix::AbstractSetting & setting, const std::string & value)
-{
-    return checkNumbers(setting, value, core::problem_with_min_failures);
-}
-
-static std::string checkExitCodes(const nix::AbstractSetting & setting, const std::string & value)
-{
-    return checkNumbers(setting, value, core::problem_with_exit_codes);
-}
-
 Settings::Settings()
-    : enable(
-          this,
-          false,
-          "negative-cache",
-          "Whether to record derivations whose builders failed, and to refuse to build what is known to fail.")
-    , retry(
-          this,
-          false,
-          "negative-cache-retry",
-          "Whether to build even what is known to fail. How it ends is recorded; a success removes the record.")
-    , action(
-          this,
-          "fail",
-          "negative-cache-action",
-          "What to do about a derivation that is known to fail: `fail` refuses to build it, `warn` says when it failed "
-          "and where its log is, and builds it.",
-          checkAction)
-    , database(
-          this,
-          "",
-          "negative-cache-database",
-          "The file of the failure database. If empty, `negative-cache/failures.sqlite` in the state directory of the "
-          "store.",
-          checkDatabase)
-    , ttl(
-          this,
-          core::default_ttl(),
-          "negative-cache-ttl",
-          "For how many seconds a failure is believed; then it is tried once more. Each failure that confirms it doubles "
-          "the time. 0 is for ever.")
-    , maxTtl(
-          this,
-          core::default_max_ttl(),
-          "negative-cache-max-ttl",
-          "For how many seconds a failure is believed at most, however often it was confirmed. 0 is for ever.")
-    , minFailures(
-          this,
-          "1",
-          "negative-cache-min-failures",
-          "How often in a row a derivation must have failed before it is refused; at least twice if it has succeeded "
-          "after a failure before.",
-          checkMinFailures)
-    , transientExitCodes(
-          this,
-          std::string(core::default_transient_exit_codes()),
-          "negative-cache-transient-exit-codes",
-          "The exit codes with which a builder says that its failure will pass, so that it is not recorded.",
-          checkExitCodes)
-    , timeouts(
-          this,
-          false,
-          "negative-cache-timeouts",
-          "Whether to record builds that `timeout`, `max-silent-time` or `max-build-log-size` ended. They are refused for "
-          "as long as the limit is no higher.")
-    , fixedOutput(
-          this,
-          false,
-          "negative-cache-fixed-output",
-          "Whether to record failures of fixed-output derivations and of `builtin:` builders.")
-    , maxRecords(
-          this,
-          core::default_max_records(),
-          "negative-cache-max-records",
-          "How many failures the database keeps at most; beyond, those go that were not used for the longest time.")
 {
+    for (auto & info : core::settings_of_plugin()) {
+        std::string name(info.name), description(info.description);
+        bool isDatabase = name == "negative-cache-database";
+        switch (info.kind) {
+        case core::SettingKind::Switch:
+            switches.emplace_back(this, false, name, description);
+            break;
+        case core::SettingKind::Number:
+            numbers.emplace_back(this, info.number, name, description);
+            break;
+        default:
+            texts.emplace_back(this, std::string(info.text), name, description, isDatabase ? checkPath : check);
+            if (isDatabase)
+                databaseSetting = &texts.back();
+        }
+    }
 }
 
 static Settings * registered = nullptr;
@@ -153,7 +86,7 @@ struct LastValues : nix::Config
     {
         if (names.count(name))
             values.insert_or_assign(name, value);
-        wasOn |= isTrue(values, settings().enable.name);
+        wasOn |= isTrue(values, settings().prefix());
         return true;
     }
 };
@@ -251,7 +184,7 @@ bool registerSettings()
 
     /* Nix gives the pending values to the settings right after the plugins are loaded. */
     nix::GlobalConfig::Register registration(registered);
-    bool on = isTrue(last.values, registered->enable.name);
+    bool on = isTrue(last.values, registered->prefix());
     off = !on && last.wasOn;
     return on;
 }

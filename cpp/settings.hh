@@ -2,25 +2,42 @@
 /* The plugin's settings, and their precedence. What they mean is decided in Rust. */
 
 #include "compat.hh"
-#include "nix-negative-cache-plugin/src/lib.rs.h"
+
+#include <deque>
+
+#include "nix-negative-cache-plugin/src/bridge.rs.h"
 
 namespace negative_cache {
 
-struct Settings : nix::Config
+class Settings : public nix::Config
 {
+    /* Settings stay where they are made. */
+    std::deque<nix::Setting<bool>> switches;
+    std::deque<nix::Setting<uint64_t>> numbers;
+    std::deque<compat::CheckedSetting> texts;
+    const compat::CheckedSetting * databaseSetting = nullptr;
+
+public:
+    /* Makes those of the table in core/src/settings.rs, of which the first one is `negative-cache`. */
     Settings();
 
-    nix::Setting<bool> enable;
-    nix::Setting<bool> retry;
-    compat::CheckedSetting action;
-    compat::CheckedSetting database;
-    nix::Setting<uint64_t> ttl;
-    nix::Setting<uint64_t> maxTtl;
-    compat::CheckedSetting minFailures;
-    compat::CheckedSetting transientExitCodes;
-    nix::Setting<bool> timeouts;
-    nix::Setting<bool> fixedOutput;
-    nix::Setting<uint64_t> maxRecords;
+    /* Whether the plugin is on. */
+    bool isOn() const
+    {
+        return switches.front();
+    }
+
+    /* The name of the setting that says so, with which the names of all begin. */
+    const std::string & prefix() const
+    {
+        return switches.front().name;
+    }
+
+    /* The path of the database file; empty for the store's own. */
+    const std::string & database() const
+    {
+        return databaseSetting->get();
+    }
 };
 
 /* The settings, once `registerSettings` ran. */

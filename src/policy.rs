@@ -5,7 +5,7 @@ use std::env;
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
@@ -15,8 +15,9 @@ use nix_negative_cache_core::machine;
 use nix_negative_cache_core::refusal;
 use nix_negative_cache_core::settings::{self, Settings};
 
+use crate::bridge::{Circumstances, EndedBuild};
 use crate::client;
-use crate::{Circumstances, EndedBuild, Wording};
+use crate::guard::Failure;
 
 /// For how long the state of the machine is taken to be what it was, from one request to the next.
 const UNCHANGED: Duration = Duration::from_secs(1);
@@ -24,10 +25,11 @@ const UNCHANGED: Duration = Duration::from_secs(1);
 /// The setting that names programs which start builders in the place of Nix.
 const EXTERNAL_BUILDERS: &str = "external-builders";
 
-/// What is to be done in some circumstances.
+/// The settings in force and what follows from them, for a request.
 #[derive(Clone)]
 pub struct Policy {
-    /// The plugin's settings as they are configured.
+    circumstances: Arc<Circumstances>,
+    /// The plugin's settings as they are configured, or what is wrong with them.
     configured: Result<Settings, String>,
     /// The same, less strict if the client that is served wants that.
     settings: Result<Settings, String>,
@@ -42,16 +44,15 @@ pub struct Policy {
     /// The database of the daemon, if that builds, to be read only.
     pub daemons: Option<PathBuf>,
     daemon_decides: bool,
-    /// Whose requests these are.
+    /// Whose request this is.
     pub user: u32,
-    /// When they were made.
+    /// When it was made.
     pub made: Timestamp,
     served: bool,
     real_store_dir: PathBuf,
     build_dir: PathBuf,
     /// The version of Nix.
     pub nix_version: String,
-    wording: Wording,
 }
 
 fn path(bytes: &[u8]) -> PathBuf {
@@ -59,8 +60,19 @@ fn path(bytes: &[u8]) -> PathBuf {
 }
 
 impl Policy {
-    /// From what C++ knows.
-    pub fn new(circumstances: &Circumstances) -> Policy {
+    /// For a new request in these circumstances. As a rule they are those of the last one, of which the most can be kept.
+    pub fn of(circumstances: Circumstances) -> Policy {
+        static LAST: Mutex<Option<Policy>> = Mutex::new(None);
+        let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+        let policy = match &*last {
+            Some(last) if *last.circumstances == circumstances => last.renewed(),
+            _ => Policy::new(circumstances),
+        };
+        *last = Some(policy.clone());
+        policy
+    }
+
+    fn new(circumstances: Circumstances) -> Policy {
         let settings = circumstances.settings.iter().map(|setting| (setting.name.clone(), setting.value.clone()));
         let nix_settings: BTreeMap<String, String> = settings.collect();
         let of_the_store = match circumstances.database.as_slice() {
@@ -88,12 +100,12 @@ impl Policy {
             real_store_dir: path(&circumstances.real_store_dir),
             build_dir: path(&circumstances.build_dir),
             nix_version: circumstances.nix_version.clone(),
-            wording: circumstances.wording.clone(),
+            circumstances: Arc::new(circumstances),
         }
     }
 
     /// The same for a new request, as long as nothing has changed but what the client says and the machine.
-    pub fn renewed(&self) -> Policy {
+    fn renewed(&self) -> Policy {
         let mut renewed = self.clone();
         if renewed.environment.get().is_some_and(|(when, _)| when.elapsed() > UNCHANGED) {
             renewed.environment = Arc::default();
@@ -103,31 +115,19 @@ impl Policy {
         renewed
     }
 
-    /// The settings of Nix that [`Policy::new`] wants to know, besides the plugin's own.
+    /// The settings of Nix that [`Policy::of`] wants to know, besides the plugin's own.
     pub fn settings_of_nix() -> Vec<&'static str> {
         let factors = FACTORS.iter().filter(|factor| factor.setting).map(|factor| factor.name);
         factors.chain(settings::OF_NIX.iter().copied()).chain(machine::SETTINGS).chain([EXTERNAL_BUILDERS]).collect()
     }
 
-    /// Where there can be none.
-    pub fn broken(why: String) -> Policy {
-        Policy {
-            configured: Err(why.clone()),
-            settings: Err(why),
-            nix_settings: Arc::default(),
-            environment: Arc::default(),
-            database: None,
-            audience: Audience::Owner,
-            daemons: None,
-            daemon_decides: false,
-            user: 0,
-            made: Timestamp::MIN,
-            served: false,
-            real_store_dir: PathBuf::new(),
-            build_dir: PathBuf::new(),
-            nix_version: String::new(),
-            wording: Wording::default(),
-        }
+    /// Where there can be none. Whoever uses it learns why.
+    pub fn broken(why: &Failure) -> Policy {
+        let why = why.to_string();
+        let mut policy = Policy::new(Circumstances::default());
+        (policy.configured, policy.settings) = (Err(why.clone()), Err(why));
+        policy.database = None;
+        policy
     }
 
     /// Whether a daemon builds, and this process asks it to.
@@ -153,13 +153,21 @@ impl Policy {
     }
 
     /// The plugin's settings as they are configured, which decide about what others get to see.
-    pub fn configured(&self) -> Result<&Settings, String> {
-        self.configured.as_ref().map_err(String::clone)
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a setting.
+    pub fn configured(&self) -> Result<&Settings, Failure> {
+        self.configured.as_ref().map_err(|why| Failure::Setting(why.clone()))
     }
 
     /// The plugin's settings for this request.
-    pub fn settings(&self) -> Result<&Settings, String> {
-        self.settings.as_ref().map_err(String::clone)
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with a setting.
+    pub fn settings(&self) -> Result<&Settings, Failure> {
+        self.settings.as_ref().map_err(|why| Failure::Setting(why.clone()))
     }
 
     /// What can change the outcome of a build. Not looked at before there is something to record or to compare with.
@@ -203,12 +211,12 @@ impl Policy {
 
     /// What a person reads about a failure that is known from `database`, apart from the failure itself.
     pub fn wording<'a>(&'a self, database: &'a Path) -> refusal::Wording<'a> {
-        let Wording { last, log_lines, before_full_logs, after_full_logs } = &self.wording;
+        let Circumstances { last_log_lines, log_lines, before_full_logs, after_full_logs, .. } = &*self.circumstances;
         let state_dir = env::var_os("NIX_STATE_DIR").unwrap_or("/nix/var/nix".into());
         let usual = database == default_path(Path::new(&state_dir)) || Some(database) == personal_path().as_deref();
         let foreign = self.daemons.as_deref() == Some(database) || (self.served && self.user != 0);
         refusal::Wording {
-            last,
+            last: last_log_lines,
             log_lines: *log_lines,
             full_logs: (before_full_logs, after_full_logs),
             database: (!usual).then_some(database),

@@ -5,7 +5,7 @@
 //! is the message; to a daemon without the plugin it is a path like any other, which is not valid. Nothing is written for
 //! it outside the failure database, and what it can say is harmless: to be less strict with who says it.
 
-use crate::settings::{LENIENT, Settings};
+use crate::settings::{ALL, SettingInfo, Settings};
 
 /// The hash part where a message is about no path.
 const NO_HASH: &str = "00000000000000000000000000000000";
@@ -21,7 +21,7 @@ pub enum Message {
     Hello,
     /// Try the path with this hash part once more, the next time that I ask for it.
     Retry(String),
-    /// For as long as this connection lasts, one of [`LENIENT`] has this value.
+    /// For as long as this connection lasts, one of the lenient settings has this value.
     Setting(&'static str, String),
 }
 
@@ -51,7 +51,7 @@ impl Message {
             }
             None if message == HELLO && hash_part == NO_HASH => Some(Message::Hello),
             Some((setting, value)) if hash_part == NO_HASH => {
-                let name = LENIENT.into_iter().find(|name| *name == setting)?;
+                let SettingInfo { name, .. } = SettingInfo::named(setting).filter(|setting| setting.lenient)?;
                 Some(Message::Setting(name, value.to_owned()))
             }
             _ => None,
@@ -116,9 +116,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_a_client_says_makes_it_stricter(messages in proptest::collection::vec(".*", 0..4), name in 0..LENIENT.len(), value in ".*") {
+        fn nothing_a_client_says_makes_it_stricter(messages in proptest::collection::vec(".*", 0..4), name in 0..ALL.len(), value in ".*") {
             let mut settings = Settings::default();
-            let said = Message::Setting(LENIENT[name], value).to_base_name();
+            let said = Message::Setting(ALL[name].name, value).to_base_name();
             for message in messages.iter().chain([&said]).filter_map(|text| Message::parse(text)) {
                 if let Message::Setting(name, value) = message {
                     settings.relax(name, &value);

@@ -16,6 +16,7 @@ pub mod log;
 pub mod machine;
 pub mod record;
 pub mod refusal;
+pub mod request;
 pub mod settings;
 pub mod store_path;
 pub mod time_text;

@@ -34,38 +34,113 @@ pub struct Settings {
     pub max_records: u64,
 }
 
-/// The settings that clients of the daemon may say something of, as far as it makes the plugin less strict with them.
-pub const LENIENT: [&str; 4] = [RETRY, TTL, MAX_TTL, MIN_FAILURES];
-
-/// What a setting says, and so how it is spelled as a flag of Nix.
+/// The kind of a setting, and its default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Yes or no: `--NAME` and `--no-NAME`.
+    /// Yes or no. As a flag of Nix: `--NAME` and `--no-NAME`. The default is no.
     Switch,
-    /// Anything else: `--NAME VALUE`.
-    Value,
+    /// A number. As a flag: `--NAME VALUE`.
+    Number(u64),
+    /// Text that is looked at before it is accepted, see [`SettingInfo::problem_with`]. As a flag: `--NAME VALUE`.
+    Text(&'static str),
 }
 
-/// All settings of the plugin, by their names.
-pub const ALL: [(&str, Kind); 11] = [
-    (ENABLE, Kind::Switch),
-    (RETRY, Kind::Switch),
-    (ACTION, Kind::Value),
-    (DATABASE, Kind::Value),
-    (TTL, Kind::Value),
-    (MAX_TTL, Kind::Value),
-    (MIN_FAILURES, Kind::Value),
-    (TRANSIENT_EXIT_CODES, Kind::Value),
-    (TIMEOUTS, Kind::Switch),
-    (FIXED_OUTPUT, Kind::Switch),
-    (MAX_RECORDS, Kind::Value),
+/// A setting that the plugin adds to Nix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SettingInfo {
+    /// Its name.
+    pub name: &'static str,
+    /// What it says.
+    pub kind: Kind,
+    /// What `nix config show` and the manual say of it.
+    pub description: &'static str,
+    /// Whether clients of the daemon may say something of it, as far as it makes the plugin less strict with them.
+    pub lenient: bool,
+}
+
+/// All settings of the plugin. The first one switches it on.
+pub const ALL: [SettingInfo; 11] = [
+    SettingInfo {
+        name: ENABLE,
+        kind: Kind::Switch,
+        description: "Whether to record derivations whose builders failed, and to refuse to build what is known to fail.",
+        lenient: false,
+    },
+    SettingInfo {
+        name: RETRY,
+        kind: Kind::Switch,
+        description: "Whether to build even what is known to fail. How it ends is recorded; a success removes the record.",
+        lenient: true,
+    },
+    SettingInfo {
+        name: ACTION,
+        kind: Kind::Text("fail"),
+        description: "What to do about a derivation that is known to fail: `fail` refuses to build it, `warn` says when it \
+                      failed and where its log is, and builds it.",
+        lenient: false,
+    },
+    SettingInfo {
+        name: DATABASE,
+        kind: Kind::Text(""),
+        description: "The file of the failure database. If empty, `negative-cache/failures.sqlite` in the state directory \
+                      of the store.",
+        lenient: false,
+    },
+    SettingInfo {
+        name: TTL,
+        kind: Kind::Number(DEFAULT_TTL),
+        description: "For how many seconds a failure is believed; then it is tried once more. Each failure that confirms \
+                      it doubles the time. 0 is for ever.",
+        lenient: true,
+    },
+    SettingInfo {
+        name: MAX_TTL,
+        kind: Kind::Number(DEFAULT_MAX_TTL),
+        description: "For how many seconds a failure is believed at most, however often it was confirmed. 0 is for ever.",
+        lenient: true,
+    },
+    SettingInfo {
+        name: MIN_FAILURES,
+        kind: Kind::Text("1"),
+        description: "How often in a row a derivation must have failed before it is refused; at least twice if it has \
+                      succeeded after a failure before.",
+        lenient: true,
+    },
+    SettingInfo {
+        name: TRANSIENT_EXIT_CODES,
+        // `EX_TEMPFAIL` of sysexits.h.
+        kind: Kind::Text("75"),
+        description: "The exit codes with which a builder says that its failure will pass, so that it is not recorded.",
+        lenient: false,
+    },
+    SettingInfo {
+        name: TIMEOUTS,
+        kind: Kind::Switch,
+        description: "Whether to record builds that `timeout`, `max-silent-time` or `max-build-log-size` ended. They are \
+                      refused for as long as the limit is no higher.",
+        lenient: false,
+    },
+    SettingInfo {
+        name: FIXED_OUTPUT,
+        kind: Kind::Switch,
+        description: "Whether to record failures of fixed-output derivations and of `builtin:` builders.",
+        lenient: false,
+    },
+    SettingInfo {
+        name: MAX_RECORDS,
+        kind: Kind::Number(DEFAULT_MAX_RECORDS),
+        description: "How many failures the database keeps at most; beyond, those go that were not used for the longest \
+                      time.",
+        lenient: false,
+    },
 ];
 
 /// With which the names of all settings begin, and the name of the one that switches the plugin on.
 pub const ENABLE: &str = "negative-cache";
+/// The name of the setting for the database file.
+pub const DATABASE: &str = "negative-cache-database";
 const RETRY: &str = "negative-cache-retry";
 const ACTION: &str = "negative-cache-action";
-const DATABASE: &str = "negative-cache-database";
 const TTL: &str = "negative-cache-ttl";
 const MAX_TTL: &str = "negative-cache-max-ttl";
 const MIN_FAILURES: &str = "negative-cache-min-failures";
@@ -74,14 +149,39 @@ const TIMEOUTS: &str = "negative-cache-timeouts";
 const FIXED_OUTPUT: &str = "negative-cache-fixed-output";
 const MAX_RECORDS: &str = "negative-cache-max-records";
 
-/// The default of `negative-cache-max-records`.
-pub const DEFAULT_MAX_RECORDS: u64 = 100_000;
-/// The default of `negative-cache-ttl`, in seconds: 7 days.
-pub const DEFAULT_TTL: u64 = 7 * 24 * 60 * 60;
-/// The default of `negative-cache-max-ttl`, in seconds: 90 days.
-pub const DEFAULT_MAX_TTL: u64 = 90 * 24 * 60 * 60;
-/// The default of `negative-cache-transient-exit-codes`: `EX_TEMPFAIL` of sysexits.h.
-pub const DEFAULT_TRANSIENT_EXIT_CODES: &str = "75";
+impl SettingInfo {
+    /// The setting of this name, if there is one.
+    pub fn named(name: &str) -> Option<&'static SettingInfo> {
+        ALL.iter().find(|setting| setting.name == name)
+    }
+
+    /// Its default, as `nix config show` prints it.
+    pub fn default(&self) -> String {
+        match self.kind {
+            Kind::Switch => "false".to_owned(),
+            Kind::Number(number) => number.to_string(),
+            Kind::Text(text) => text.to_owned(),
+        }
+    }
+
+    /// What is wrong with a value of a setting that is text, in words that continue "it has an invalid value; ". None if nothing
+    /// is.
+    pub fn problem_with(&self, value: &str) -> Option<String> {
+        match self.name {
+            ACTION => (value != "fail" && value != "warn").then(|| "it is 'fail' or 'warn'".to_owned()),
+            DATABASE => (!value.is_empty() && !value.starts_with('/')).then(|| "it is an absolute path".to_owned()),
+            MIN_FAILURES => min_failures(value).err(),
+            TRANSIENT_EXIT_CODES => exit_codes(value).err(),
+            _ => None,
+        }
+    }
+}
+
+/// 7 days.
+const DEFAULT_TTL: u64 = 7 * 24 * 60 * 60;
+/// 90 days.
+const DEFAULT_MAX_TTL: u64 = 90 * 24 * 60 * 60;
+const DEFAULT_MAX_RECORDS: u64 = 100_000;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -166,7 +266,7 @@ impl Settings {
         })
     }
 
-    /// Takes a value of one of [`LENIENT`] as far as it makes the plugin less strict.
+    /// Takes a value of a lenient setting as far as it makes the plugin less strict.
     pub fn relax(&mut self, name: &str, value: &str) {
         // The one that is shorter; none is for ever.
         let shorter = |now: Option<SignedDuration>| match (now, value.parse().ok().and_then(lifetime)) {
@@ -182,7 +282,7 @@ impl Settings {
         }
     }
 
-    /// Those of [`LENIENT`] that are less strict here than by default, with their values.
+    /// Those of the lenient settings that are less strict here than by default, with their values.
     pub fn lenient(&self) -> Vec<(&'static str, String)> {
         let defaults = Settings::default();
         let seconds = |span: Option<SignedDuration>| span.map_or(0, |span| span.as_secs()).to_string();
@@ -238,7 +338,10 @@ mod tests {
     #[test]
     fn nothing_said_is_the_default() {
         assert_eq!(settings(&[]), Ok(Settings::default()));
-        assert_eq!(exit_codes(DEFAULT_TRANSIENT_EXIT_CODES), Ok(Settings::default().transient_exit_codes));
+        let said: Vec<(&str, String)> = ALL.iter().map(|setting| (setting.name, setting.default())).collect();
+        let said: Vec<(&str, &str)> = said.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        assert_eq!(settings(&said), Ok(Settings::default()));
+        assert!(ALL.iter().all(|setting| setting.problem_with(&setting.default()).is_none()));
     }
 
     #[test]

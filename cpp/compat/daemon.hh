@@ -21,7 +21,7 @@ public:
 #endif
 };
 
-/* Asks a daemon whether a path is valid, past all that is remembered on this side. */
+/* Asks a daemon whether a path is valid, past all that is remembered on this side. What it says is an error is not valid. */
 bool askValidity(nix::RemoteStore::Connection & connection, const std::string & path);
 
 /* Whether a daemon has an answer for each of several requests (`BuildPathsWithResults`). */

@@ -65,15 +65,6 @@ std::string forceString(EvalState & state, Position position, Value & value, [[m
 #endif
 }
 
-void makeString([[maybe_unused]] EvalState & state, Value & value, const std::string & text)
-{
-#if NIX_AT_LEAST(2, 34)
-    value.mkString(text, state.mem);
-#else
-    value.mkString(text);
-#endif
-}
-
 Value * attribute(EvalState & state, Value & set, const char * name)
 {
 #if NIX_AT_LEAST(2, 26)

@@ -28,9 +28,6 @@ bool isPureEvaluation(nix::EvalState & state);
 
 std::string forceString(nix::EvalState & state, Position position, nix::Value & value, const char * context);
 
-/* Makes `value` a string without context. */
-void makeString(nix::EvalState & state, nix::Value & value, const std::string & text);
-
 /* The value of an attribute, or null. */
 nix::Value * attribute(nix::EvalState & state, nix::Value & set, const char * name);
 

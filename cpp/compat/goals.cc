@@ -333,9 +333,9 @@ static void count(Worker & worker, const Refusal & refusal)
 #else
     auto & flags = worker;
 #endif
-    if (refusal.standsFor == Ending::PermanentFailure)
+    if (refusal.standsFor == core::Ending::PermanentFailure)
         flags.permanentFailure = true;
-    if (refusal.standsFor == Ending::TimedOut)
+    if (refusal.standsFor == core::Ending::TimedOut)
         flags.timedOut = true;
 }
 

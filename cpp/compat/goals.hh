@@ -7,10 +7,9 @@
 
 #include "nix.hh"
 
-namespace negative_cache::compat {
+#include "nix-negative-cache-plugin/src/ending.rs.h"
 
-/* How a build that was started ended, as far as that matters. */
-enum class Ending { Built, PermanentFailure, TimedOut, LogLimitExceeded, TransientFailure, OutputRejected, Other };
+namespace negative_cache::compat {
 
 /* ---- All goals ---- */
 
@@ -94,7 +93,7 @@ bool fellBackToNoSandbox(const BuildingGoal & goal);
 struct Refusal
 {
     nix::Error error;
-    Ending standsFor;
+    core::Ending standsFor;
 };
 
 /* Refuses to build what a goal is about to build that is not at work: it fails, at the latest when its turn comes. */

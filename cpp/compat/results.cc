@@ -27,36 +27,36 @@ static Limit limitOf(const BuildError & error)
 }
 #endif
 
-Ending ending(const BuildResult & result)
+core::Ending ending(const BuildResult & result)
 {
 #if NIX_AT_LEAST(2, 34)
     if (auto success = result.tryGetSuccess())
-        return success->status == BuildResult::Success::Built ? Ending::Built : Ending::Other;
+        return success->status == BuildResult::Success::Built ? core::Ending::Built : core::Ending::Other;
     using Status = BuildResult::Failure;
     auto status = result.tryGetFailure()->status;
 #else
     using Status = BuildResult;
     auto status = result.status;
     if (status == BuildResult::Built)
-        return Ending::Built;
+        return core::Ending::Built;
 #endif
     switch (status) {
     case Status::PermanentFailure:
-        return Ending::PermanentFailure;
+        return core::Ending::PermanentFailure;
     case Status::TimedOut:
 #if NIX_AT_LEAST(2, 34)
         if (limitOf(*result.tryGetFailure()) == Limit::Unknown)
-            return Ending::Other;
+            return core::Ending::Other;
 #endif
-        return Ending::TimedOut;
+        return core::Ending::TimedOut;
     case Status::LogLimitExceeded:
-        return Ending::LogLimitExceeded;
+        return core::Ending::LogLimitExceeded;
     case Status::TransientFailure:
-        return Ending::TransientFailure;
+        return core::Ending::TransientFailure;
     case Status::OutputRejected:
-        return Ending::OutputRejected;
+        return core::Ending::OutputRejected;
     default:
-        return Ending::Other;
+        return core::Ending::Other;
     }
 }
 

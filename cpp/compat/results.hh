@@ -7,7 +7,7 @@
 namespace negative_cache::compat {
 
 /* How a build that was started ended, as far as that matters. */
-Ending ending(const nix::BuildResult & result);
+core::Ending ending(const nix::BuildResult & result);
 
 /* What a result says of a failure; empty if it is a success. */
 std::string errorMessage(const nix::BuildResult & result);

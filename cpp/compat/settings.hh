@@ -25,6 +25,13 @@ inline bool alwaysAllowSubstitutes() { return false; }
 #  endif
 #endif
 
+/* Whether a worker that starts to run asks what is missing and throws the answer away (`Worker::run`). */
+#if NIX_AT_LEAST(2, 35)
+inline constexpr bool workerAsksWhatIsMissing = false;
+#else
+inline constexpr bool workerAsksWhatIsMissing = true;
+#endif
+
 /* ---- Those of a plugin ---- */
 
 /* A setting whose value is looked at before it is accepted: `check` throws `nix::UsageError` or returns the value to

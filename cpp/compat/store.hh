@@ -1,6 +1,7 @@
 #pragma once
 /* Stores: how Nix is made to open a plugin's, where they are, and what they are asked. */
 
+#include "builder.hh"
 #include "nix.hh"
 
 namespace negative_cache::compat {
@@ -8,20 +9,13 @@ namespace negative_cache::compat {
 /* ---- Stores of a plugin's, which Nix opens in the place of its own ---- */
 
 /* What differs from Nix's store is a plain class `Behaviour`, as each class between Nix's and the last one would have its own
-   tables of all virtual functions, which take time to load. Its functions have the names of Nix's; a behaviour goes on with
-   `store.LocalStore::buildPaths(…)` and the like. */
+   tables of all virtual functions, which take time to load. Its functions have the names of Nix's. What builds is made anew
+   for each call: `Behaviour::Builder`, which goes on with a `NixsBuilder`. */
 
 #if NIX_AT_LEAST(2, 31)
-using BuildResults = std::vector<nix::KeyedBuildResult>;
 using LocalStoreParameters = nix::ref<const nix::LocalStoreConfig>;
 using DaemonStoreParameters = nix::ref<const nix::UDSRemoteStoreConfig>;
 #else
-#  if NIX_AT_LEAST(2, 26)
-using BuildResults = std::vector<nix::KeyedBuildResult>;
-#  else
-using BuildResults = std::vector<nix::BuildResult>;
-#  endif
-
 using LocalStoreParameters = nix::Store::Params;
 
 struct DaemonStoreParameters
@@ -67,6 +61,34 @@ using RealisationCallback = nix::Callback<std::shared_ptr<const nix::Realisation
       }
 #endif
 
+/* The functions by which a store builds, for a store that is derived from `Nixs` and reads derivations from `derivations` if
+   that is not null. */
+#define NEGATIVE_CACHE_BUILD(Nixs, Builder, derivations) \
+    void buildPaths( \
+        const std::vector<nix::DerivedPath> & requests, \
+        nix::BuildMode mode, \
+        std::shared_ptr<nix::Store> evalStore) override \
+    { \
+        NixsBuilder<Nixs> next(*this, derivations); \
+        Builder(*this, derivations, next).buildPaths(requests, mode); \
+    } \
+\
+    BuildResults buildPathsWithResults( \
+        const std::vector<nix::DerivedPath> & requests, \
+        nix::BuildMode mode, \
+        std::shared_ptr<nix::Store> evalStore) override \
+    { \
+        NixsBuilder<Nixs> next(*this, derivations); \
+        return Builder(*this, derivations, next).buildPathsWithResults(requests, mode); \
+    } \
+\
+    nix::BuildResult buildDerivation( \
+        const nix::StorePath & path, const nix::BasicDerivation & derivation, nix::BuildMode mode) override \
+    { \
+        NixsBuilder<Nixs> next(*this, nullptr); \
+        return Builder(*this, nullptr, next).buildDerivation(path, derivation, mode); \
+    }
+
 template<typename Behaviour>
 class LocalStoreWith final : public nix::LocalStore, public Behaviour
 {
@@ -90,27 +112,7 @@ public:
     }
 #endif
 
-    void buildPaths(
-        const std::vector<nix::DerivedPath> & requests,
-        nix::BuildMode mode,
-        std::shared_ptr<nix::Store> evalStore) override
-    {
-        Behaviour::buildPaths(*this, requests, mode, evalStore);
-    }
-
-    BuildResults buildPathsWithResults(
-        const std::vector<nix::DerivedPath> & requests,
-        nix::BuildMode mode,
-        std::shared_ptr<nix::Store> evalStore) override
-    {
-        return Behaviour::buildPathsWithResults(*this, requests, mode, evalStore);
-    }
-
-    nix::BuildResult buildDerivation(
-        const nix::StorePath & path, const nix::BasicDerivation & derivation, nix::BuildMode mode) override
-    {
-        return Behaviour::buildDerivation(*this, path, derivation, mode);
-    }
+    NEGATIVE_CACHE_BUILD(nix::LocalStore, typename Behaviour::Builder, evalStore)
 
     NEGATIVE_CACHE_QUERY_MISSING(nix::LocalStore, Behaviour)
 
@@ -167,27 +169,9 @@ public:
     }
 #endif
 
-    void buildPaths(
-        const std::vector<nix::DerivedPath> & requests,
-        nix::BuildMode mode,
-        std::shared_ptr<nix::Store> evalStore) override
-    {
-        Behaviour::buildPaths(*this, requests, mode, evalStore);
-    }
-
-    BuildResults buildPathsWithResults(
-        const std::vector<nix::DerivedPath> & requests,
-        nix::BuildMode mode,
-        std::shared_ptr<nix::Store> evalStore) override
-    {
-        return Behaviour::buildPathsWithResults(*this, requests, mode, evalStore);
-    }
-
-    nix::BuildResult buildDerivation(
-        const nix::StorePath & path, const nix::BasicDerivation & derivation, nix::BuildMode mode) override
-    {
-        return Behaviour::buildDerivation(*this, path, derivation, mode);
-    }
+    /* Nix 2.7 and older daemons are asked one by one, for which it needs a store to read derivations from. */
+    NEGATIVE_CACHE_BUILD(
+        nix::UDSRemoteStore, typename Behaviour::Builder, evalStore ? evalStore : nix::Store::shared_from_this())
 
     NEGATIVE_CACHE_QUERY_MISSING(nix::UDSRemoteStore, Behaviour)
 
@@ -198,6 +182,7 @@ protected:
     }
 };
 
+#undef NEGATIVE_CACHE_BUILD
 #undef NEGATIVE_CACHE_QUERY_MISSING
 
 /* ---- Making Nix open them ---- */

@@ -5,7 +5,7 @@
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-use nix_negative_cache_core::settings::{ALL, Kind};
+use nix_negative_cache_core::settings::{ALL, Kind, SettingInfo};
 
 /// A flag without its value.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -27,10 +27,10 @@ pub enum Word {
 
 /// All flags.
 pub fn all() -> impl Iterator<Item = (String, Word)> {
-    ALL.into_iter().flat_map(|(name, kind)| {
+    ALL.iter().flat_map(|SettingInfo { name, kind, .. }| {
         let (flag, opposite) = match kind {
             Kind::Switch => (Word::Switch(name, "true"), Some((format!("--no-{name}"), Word::Switch(name, "false")))),
-            Kind::Value => (Word::Flag(name), None),
+            Kind::Number(_) | Kind::Text(_) => (Word::Flag(name), None),
         };
         [(format!("--{name}"), flag)].into_iter().chain(opposite)
     })
@@ -39,11 +39,14 @@ pub fn all() -> impl Iterator<Item = (String, Word)> {
 /// The flag that an argument spells.
 fn flag(argument: &[u8]) -> Option<Word> {
     let name = argument.strip_prefix(b"--")?;
-    let find = |name: &[u8]| ALL.into_iter().find(|(setting, _)| setting.as_bytes() == name);
+    let find = |name: &[u8]| {
+        let setting = ALL.iter().find(|setting| setting.name.as_bytes() == name)?;
+        Some((setting.name, setting.kind == Kind::Switch))
+    };
     match (find(name), name.strip_prefix(b"no-").and_then(find)) {
-        (Some((setting, Kind::Switch)), _) => Some(Word::Switch(setting, "true")),
-        (Some((setting, Kind::Value)), _) => Some(Word::Flag(setting)),
-        (None, Some((setting, Kind::Switch))) => Some(Word::Switch(setting, "false")),
+        (Some((setting, true)), _) => Some(Word::Switch(setting, "true")),
+        (Some((setting, false)), _) => Some(Word::Flag(setting)),
+        (None, Some((setting, true))) => Some(Word::Switch(setting, "false")),
         _ => None,
     }
 }
@@ -208,7 +211,7 @@ mod tests {
             assert_eq!(flag(spelled.as_bytes()), Some(*word), "{spelled}");
             assert!(begins_flag(OsStr::new(&spelled[..spelled.len() - 1])));
         }
-        let switches = ALL.iter().filter(|(_, kind)| *kind == Kind::Switch).count();
+        let switches = ALL.iter().filter(|setting| setting.kind == Kind::Switch).count();
         assert_eq!(flags.len(), ALL.len() + switches);
     }
 

@@ -1,9 +1,11 @@
-#include "daemon_store.hh"
+#include "remote_builder.hh"
 #include "daemon_observer.hh"
+#include "guard.hh"
+#include "last_answer.hh"
 #include "policy.hh"
+#include "refused_goals.hh"
 #include "request.hh"
 #include "settings.hh"
-#include "trouble.hh"
 
 namespace negative_cache {
 
@@ -12,27 +14,26 @@ using namespace nix;
 /* What a daemon's errors count for: it does not pass on more (`readError`, serialise.cc). */
 static constexpr unsigned int errorStatus = 1;
 
-/* What stands in the way of requests. Nothing does with daemons that can't tell which of several requests failed (before
+/* Decides about requests. Nothing stands in the way with daemons that can't tell which of several requests failed (before
    Nix 2.8): then they can't be asked for a part. */
-static Consultation consultDaemon(
-    Store & store, BuildMode mode, const core::Policy & policy, const std::vector<DerivedPath> & requests)
+static DecidedRequest
+decideForDaemon(Store & store, BuildMode mode, const core::Policy & policy, const std::vector<DerivedPath> & requests)
 {
-    return consultUnlessItFails(mode, [&] {
-        return compat::tellsResults(store) ? consult(store, policy, requests) : Consultation{};
+    return decideUnlessItFails(mode, [&] {
+        return compat::tellsResults(store) ? decide(store, policy, requests) : DecidedRequest{};
     });
 }
 
-/* Calls `ask`, which asks the daemon for builds, and learns from the answer. */
+/* Calls `ask`, which asks the daemon for builds, and learns from the answer: the results, and what is thrown. */
 template<typename Ask>
-static auto learningFrom(Store & store, BuildMode mode, const core::Policy & policy, Ask && ask)
+static auto learningFrom(DaemonObserver & observer, Ask && ask)
 {
-    DaemonObserver observer(store, mode, policy);
     try {
-        auto answer = ask();
-        for (auto & result : answer)
+        auto results = ask();
+        for (auto & result : results)
             observer.errorLogged(compat::errorExcerpt(result));
         observer.settle();
-        return answer;
+        return results;
     } catch (Interrupted &) {
         throw;
     } catch (BaseError & error) {
@@ -47,7 +48,7 @@ static auto learningFrom(Store & store, BuildMode mode, const core::Policy & pol
 /* Runs goals that have nothing to do but to fail. */
 static void run(Worker & worker, const Goals & goals)
 {
-    Unanswered unanswered;
+    UnansweredWorker unanswered;
     worker.run(goals);
 }
 
@@ -79,10 +80,10 @@ struct PartlyRefused
         Store & store,
         Store & evalStore,
         const std::vector<DerivedPath> & requests,
-        Consultation & consultation,
+        const DecidedRequest & decided,
         Ask && ask)
         : worker(store, evalStore)
-        , goals(worker, consultation)
+        , goals(worker, decided)
     {
         StringSet names;
         for (auto & request : requests)
@@ -115,28 +116,25 @@ struct PartlyRefused
 
 } // namespace
 
-void DaemonStore::buildPaths(
-    UDSRemoteStore & store,
-    const std::vector<DerivedPath> & requests,
-    BuildMode mode,
-    const std::shared_ptr<Store> & evalStore)
+void RemoteBuilder::buildPaths(const std::vector<DerivedPath> & requests, BuildMode mode)
 {
-    if (!negative_cache::settings().enable)
-        return store.UDSRemoteStore::buildPaths(requests, mode, evalStore);
-    auto derivations = evalStore ? evalStore : store.shared_from_this();
+    if (!negative_cache::settings().isOn())
+        return next.buildPaths(requests, mode);
     auto policy = policyFor(store);
-    auto consultation = consultDaemon(store, mode, *policy, requests);
-    if (consultation.verdict.known.empty()) {
-        learningFrom(store, mode, *policy, [&] {
-            store.UDSRemoteStore::buildPaths(requests, mode, evalStore);
+    auto decided = decideForDaemon(store, mode, *policy, requests);
+    if (!decided.refusesAny()) {
+        DaemonObserver observer(store, mode, *policy);
+        learningFrom(observer, [&] {
+            next.buildPaths(requests, mode);
             return compat::BuildResults{};
         });
         return;
     }
-    PartlyRefused partly(store, *derivations, requests, consultation, [&](const std::vector<DerivedPath> & asked) {
-        return learningFrom(
-            store, mode, *policy, [&] { return store.UDSRemoteStore::buildPathsWithResults(asked, mode, derivations); });
-    });
+    PartlyRefused partly(
+        store, evalStore ? *evalStore : store, requests, decided, [&](const std::vector<DerivedPath> & asked) {
+            DaemonObserver observer(store, mode, *policy);
+            return learningFrom(observer, [&] { return next.buildPathsWithResults(asked, mode); });
+        });
     for (auto & result : partly.results)
         if (sayFailure(result))
             partly.requested.push_back({result.path, nullptr});
@@ -144,62 +142,42 @@ void DaemonStore::buildPaths(
         std::rethrow_exception(failure);
 }
 
-compat::BuildResults DaemonStore::buildPathsWithResults(
-    UDSRemoteStore & store,
-    const std::vector<DerivedPath> & requests,
-    BuildMode mode,
-    const std::shared_ptr<Store> & evalStore)
+compat::BuildResults RemoteBuilder::buildPathsWithResults(const std::vector<DerivedPath> & requests, BuildMode mode)
 {
-    if (!negative_cache::settings().enable)
-        return store.UDSRemoteStore::buildPathsWithResults(requests, mode, evalStore);
-    auto derivations = evalStore ? evalStore : store.shared_from_this();
+    if (!negative_cache::settings().isOn())
+        return next.buildPathsWithResults(requests, mode);
     auto policy = policyFor(store);
-    auto consultation = consultDaemon(store, mode, *policy, requests);
+    auto decided = decideForDaemon(store, mode, *policy, requests);
     auto ask = [&](const std::vector<DerivedPath> & asked) {
-        return learningFrom(
-            store, mode, *policy, [&] { return store.UDSRemoteStore::buildPathsWithResults(asked, mode, derivations); });
+        DaemonObserver observer(store, mode, *policy);
+        return learningFrom(observer, [&] { return next.buildPathsWithResults(asked, mode); });
     };
-    if (consultation.verdict.known.empty())
+    if (!decided.refusesAny())
         return ask(requests);
-    PartlyRefused partly(store, *derivations, requests, consultation, ask);
+    PartlyRefused partly(store, evalStore ? *evalStore : store, requests, decided, ask);
     for (auto & result : compat::collectResults(partly.requested))
         partly.results.push_back(result);
     return std::move(partly.results);
 }
 
-BuildResult DaemonStore::buildDerivation(
-    UDSRemoteStore & store, const StorePath & path, const BasicDerivation & derivation, BuildMode mode)
+BuildResult
+RemoteBuilder::buildDerivation(const StorePath & path, const BasicDerivation & derivation, BuildMode mode)
 {
-    if (!negative_cache::settings().enable)
-        return store.UDSRemoteStore::buildDerivation(path, derivation, mode);
+    if (!negative_cache::settings().isOn())
+        return next.buildDerivation(path, derivation, mode);
     auto policy = policyFor(store);
-    auto refusal = consultUnlessItFails(mode, [&] { return consult(store, *policy, path, derivation); });
-    if (!refusal)
-        return store.UDSRemoteStore::buildDerivation(path, derivation, mode);
+    auto refusal = decideUnlessItFails(mode, [&] { return decide(store, *policy, path, derivation); });
+    if (!refusal) {
+        DaemonObserver observer(store, mode, *policy);
+        /* The store need not have it. */
+        observer.expect(path, Derivation(derivation));
+        return learningFrom(observer, [&] { return std::vector{next.buildDerivation(path, derivation, mode)}; })[0];
+    }
     Worker worker(store, store);
     auto goal = std::make_shared<compat::UnbuiltGoal>(path, worker, *refusal);
     worker.wakeUp(goal);
     run(worker, {goal});
     return compat::buildResult(*goal, path);
-}
-
-void DaemonStore::setOptions(
-    UDSRemoteStore & store, RemoteStore::Connection & connection, const std::function<void()> & setNixs)
-{
-    if (!negative_cache::settings().enable && !isSwitchedOff())
-        return setNixs();
-    {
-        [[maybe_unused]] compat::PluginsStayHere here;
-        setNixs();
-    }
-    /* Not through `settings`, of which the daemon takes these from nobody, and complains if the user is not trusted. */
-    auto tell = [&](const rust::String & message) {
-        return compat::askValidity(connection, store.storeDir + "/" + std::string(message));
-    };
-    if (tell(core::greeting()))
-        hasPlugin = true;
-    for (auto & message : core::settings_to_tell(*policyForDaemon(store)))
-        tell(message);
 }
 
 } // namespace negative_cache

@@ -7,15 +7,15 @@
    stops. The goal is not held meanwhile: when Nix drops it, it kills the builder and says what it keeps. */
 
 #include "compat.hh"
-#include "eavesdropping.hh"
-#include "outputs.hh"
-#include "nix-negative-cache-plugin/src/lib.rs.h"
+#include "kept_locks.hh"
+
+#include "nix-negative-cache-plugin/src/bridge.rs.h"
 
 namespace negative_cache {
 
-/* Watches the builds of a worker that is run in the thread which made the observer. The worker must have been made
-   while eavesdropping, as its activities stay with the logger they were made with. */
-class Observer : public Listener
+/* Watches the builds of a worker that is run in the thread which made the observer. The worker must have been made while there
+   was a listening logger, as its activities stay with the logger they were made with. */
+class BuildObserver : public compat::Listener
 {
     nix::Store & store;
     nix::Worker & worker;
@@ -42,33 +42,31 @@ class Observer : public Listener
     };
 
     std::vector<Build> running;
-    /* Whose end was judged, or said not to be recorded. */
+    /* The derivations whose end was judged, or said not to be recorded. */
     nix::StorePathSet settled;
     /* Excerpts of the errors that goals reported, if anybody wants to know. */
     std::vector<std::string> reported;
 
+    void start(const compat::BuildStarted & started);
     void settleEnded();
-    /* Its goal is null if Nix gave it up. */
-    void ended(Build & build, const compat::BuildingGoal * goal, core::Status status);
-    /* Says why what an error is about is not recorded: `path`, or else what the error names. Once for each, and not of those
-       whose end was judged. Returns whether the error is explained. */
+    /* The goal is null if Nix gave it up. */
+    void settle(Build & build, const compat::BuildingGoal * goal, core::Ending ending);
+    /* Says why the failure that an error is about is not recorded: that of `path`, or else of what the error names. It is said
+       once for each derivation, and not of those whose end was judged. Returns whether the error is explained. */
     bool explain(const std::string & error, std::optional<nix::StorePath> path = std::nullopt);
 
 public:
-    Observer(nix::Store & store, nix::Worker & worker, nix::BuildMode mode, const core::Policy & policy);
-    ~Observer() override;
+    BuildObserver(nix::Store & store, nix::Worker & worker, nix::BuildMode mode, const core::Policy & policy);
+    ~BuildObserver() override;
 
-    void activityStarted(
-        nix::ActivityId activity,
-        nix::ActivityType type,
-        const nix::Logger::Fields & fields,
-        nix::ActivityId parent) override;
-    void activityResult(nix::ActivityId activity, nix::ResultType type, const nix::Logger::Fields & fields) override;
-    void activityStopped(nix::ActivityId activity) override;
-    void errorLogged(std::string_view text) override;
-    void errorReported(const nix::ErrorInfo & error) override;
+    void buildStarted(const compat::BuildStarted & build) noexcept override;
+    void logLine(nix::ActivityId activity, std::string_view line) noexcept override;
+    void progressed(nix::ActivityId activity) noexcept override;
+    void activityEnded(nix::ActivityId activity) noexcept override;
+    void errorLogged(std::string_view text) noexcept override;
+    void errorReported(const nix::ErrorInfo & error) noexcept override;
 
-    /* The worker has run these goals. Says why failures are not recorded that no build had. */
+    /* The worker has run these goals. Says why failures are not recorded of derivations that were not built. */
     void runEnded(const nix::Goals & goals);
 
     /* The worker gave up because of an error, which is that of the goal whose turn it was. */

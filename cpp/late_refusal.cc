@@ -1,7 +1,7 @@
-#include "second_look.hh"
-#include "outputs.hh"
+#include "late_refusal.hh"
+#include "guard.hh"
+#include "output_keys.hh"
 #include "request.hh"
-#include "trouble.hh"
 
 #include <algorithm>
 
@@ -9,39 +9,39 @@ namespace negative_cache {
 
 using namespace nix;
 
-static thread_local SecondLook * currentSecondLook = nullptr;
+static thread_local LateRefusal * currentRefusal = nullptr;
 
-SecondLook * SecondLook::current()
+LateRefusal * LateRefusal::current()
 {
-    return currentSecondLook;
+    return currentRefusal;
 }
 
-SecondLook::SecondLook(Store & store, Worker & worker, BuildMode mode, const core::Policy & policy)
+LateRefusal::LateRefusal(Store & store, Worker & worker, BuildMode mode, const core::Policy & policy)
     : store(store)
     , worker(worker)
     , policy(policy)
     /* A check or a repair asks for a real build. */
-    , outer(std::exchange(currentSecondLook, mode == bmNormal ? this : nullptr))
+    , outer(std::exchange(currentRefusal, mode == bmNormal ? this : nullptr))
 {
 }
 
-SecondLook::~SecondLook()
+LateRefusal::~LateRefusal()
 {
-    currentSecondLook = outer;
+    currentRefusal = outer;
 }
 
-void SecondLook::expect(const Goals & goals)
+void LateRefusal::expect(const Goals & goals)
 {
     requested = goals;
 }
 
-void SecondLook::alreadySaid(const rust::Vec<rust::String> & keys)
+void LateRefusal::alreadySaid(const rust::Vec<rust::String> & keys)
 {
     for (auto & key : keys)
         said.insert(std::string(key));
 }
 
-std::shared_ptr<compat::BuildingGoal> SecondLook::goalOf(const std::string & key)
+std::shared_ptr<compat::BuildingGoal> LateRefusal::goalOf(const std::string & key)
 {
     std::set<Goal *> seen;
     std::vector<GoalPtr> left(requested.begin(), requested.end());
@@ -55,13 +55,13 @@ std::shared_ptr<compat::BuildingGoal> SecondLook::goalOf(const std::string & key
         auto building = std::dynamic_pointer_cast<compat::BuildingGoal>(goal);
         if (building && compat::isAboutToBuild(*building))
             for (auto & known : outputKeys(store, *compat::derivationOf(*building)))
-                if (known.path == key)
+                if (known.key == key)
                     return building;
     }
     return nullptr;
 }
 
-std::optional<compat::Refusal> SecondLook::refusalOfKnown(const StorePath & path, const rust::Vec<rust::String> & keys)
+std::optional<compat::Refusal> LateRefusal::refusalOfKnown(const StorePath & path, const rust::Vec<rust::String> & keys)
 {
     auto refusal = refusalOf(store, policy, path, keys);
     bool saidBefore = std::any_of(keys.begin(), keys.end(), [&](auto & key) { return said.count(std::string(key)); });
@@ -70,15 +70,15 @@ std::optional<compat::Refusal> SecondLook::refusalOfKnown(const StorePath & path
     return refusal;
 }
 
-void SecondLook::look(const std::function<std::string()> & keyOf)
+void LateRefusal::look(const std::function<std::string()> & keyOf)
 {
-    if (!isYes(core::has_database(policy)))
+    if (!core::has_database(policy))
         return;
     auto key = keyOf();
     /* After a warning, it is built. */
     if (policy.warns() && said.count(key))
         return;
-    if (!isYes(core::is_known_failure(policy, key)))
+    if (!core::is_known_failure(policy, key))
         return;
     auto goal = goalOf(key);
     if (!goal || !compat::KeptFromOtherMachines::possible(*goal))
@@ -109,7 +109,7 @@ void SecondLook::look(const std::function<std::string()> & keyOf)
     worker.wakeUp(plan.errand);
 }
 
-void SecondLook::carryOut(Plan & plan, const WeakGoal & weak)
+void LateRefusal::carryOut(Plan & plan, const WeakGoal & weak)
 {
     plan.kept.reset();
     if (auto goal = weak.lock(); goal && compat::isAboutToBuild(*goal))
@@ -119,13 +119,13 @@ void SecondLook::carryOut(Plan & plan, const WeakGoal & weak)
             said.erase(std::string(key));
 }
 
-void SecondLook::missing(Store & asked, const std::function<std::string()> & keyOf)
+void LateRefusal::outputIsMissing(Store & asked, const std::function<std::string()> & keyOf)
 {
-    if (looking || &asked != &store)
+    if (isLooking || &asked != &store)
         return;
-    looking = true;
-    Finally done([&] { looking = false; });
-    harmless([&] { look(keyOf); });
+    isLooking = true;
+    Finally done([&] { isLooking = false; });
+    guarded([&] { look(keyOf); });
 }
 
 } // namespace negative_cache

@@ -1,6 +1,5 @@
-#include "evidence.hh"
-#include "outputs.hh"
-#include "trouble.hh"
+#include "ended_build.hh"
+#include "output_keys.hh"
 
 #include <csignal>
 
@@ -21,7 +20,7 @@ static bool beingStopped()
     return compat::interrupted();
 }
 
-core::EndedBuild evidence(Store & store, const StorePath & path, const Derivation & derivation)
+core::EndedBuild endedBuild(Store & store, const StorePath & path, const Derivation & derivation)
 {
     auto type = derivation.type();
     return {
@@ -30,7 +29,7 @@ core::EndedBuild evidence(Store & store, const StorePath & path, const Derivatio
         .store_dir = store.storeDir,
         .name = rust::String::lossy(derivation.name),
         .system = rust::String::lossy(derivation.platform),
-        .status = core::Status::Other,
+        .ending = core::Ending::Other,
         .messages = {},
         .fixed_output = type.isFixed(),
         .impure = compat::isImpure(type),
@@ -50,17 +49,16 @@ void sayNotRecorded(const std::string & derivation, const std::string & reason)
     printTalkative("negative cache: the failure of '%s' is not recorded: %s", derivation, compat::plain(reason));
 }
 
-bool sayRecorded(const core::EndedBuild & ended, const core::Recorded & recorded)
+void sayRecorded(const core::EndedBuild & ended, const core::Recorded & recorded)
 {
-    report(recorded.trouble);
+    std::string derivation(ended.derivation);
     if (!recorded.reason.empty())
-        sayNotRecorded(std::string(ended.derivation), std::string(recorded.reason));
+        sayNotRecorded(derivation, std::string(recorded.reason));
     if (!recorded.doubtful.empty())
         printTalkative(
             "negative cache: the failure of '%s' is doubtful, so it counts once the same has come twice in a row: the log tells of %s",
-            std::string(ended.derivation),
+            derivation,
             compat::plain(std::string(recorded.doubtful)));
-    return recorded.trouble.empty() && recorded.reason.empty() && ended.status != core::Status::Built;
 }
 
 } // namespace negative_cache

@@ -1,0 +1,563 @@
+//! What is done about a request: from what Nix would build for it and what is known to fail to what is refused.
+//!
+//! The derivations of a plan are told apart by their indexes in its list. Of thousands of them, few have anything to do
+//! with a failure, so the plan is asked about as few as possible, and for as little as possible.
+
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+use crate::record::Output;
+use crate::settings::Settings;
+use crate::verdict::{self, Verdict};
+
+/// A derivation of a plan.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlannedDerivation {
+    /// Its path.
+    pub path: String,
+    /// By what failures of its outputs are found. None if the derivation opted out, or if that is not known yet.
+    pub outputs: Vec<Output>,
+    /// Whether these are the outputs of the derivation that it resolves to. Nix was not asked about those.
+    pub is_resolved: bool,
+}
+
+/// Which derivations a plan lists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum List {
+    /// Those that Nix has said a moment ago it would build for the same request.
+    LastAnswer,
+    /// Those that are requested.
+    Requested,
+    /// Those that Nix says it would build when it is asked.
+    All,
+}
+
+/// The derivations that a plan lists, by their indexes.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Listed {
+    /// The directory that their paths are in.
+    pub store_dir: String,
+    /// The last parts of their paths.
+    pub base_names: Vec<String>,
+    /// The indexes of those that are requested.
+    pub requested: Vec<usize>,
+}
+
+impl Listed {
+    fn paths(&self) -> Vec<String> {
+        self.base_names.iter().map(|name| format!("{}/{name}", self.store_dir)).collect()
+    }
+
+    /// The names of the derivations, without hash and extension.
+    fn names(&self) -> Vec<&str> {
+        self.base_names.iter().map(|base_name| name(base_name)).collect()
+    }
+}
+
+fn name(base_name: &str) -> &str {
+    let (_, name) = base_name.split_once('-').unwrap_or_default();
+    name.strip_suffix(".drv").unwrap_or(name)
+}
+
+/// What Nix would build for a request. Indexes are those of the derivations that were listed last.
+pub trait Plan {
+    /// What goes wrong when Nix is asked.
+    type Error;
+
+    /// Whether nothing is to be built: by what Nix has said a moment ago; or else, if the plan `may_look`, by whether the
+    /// outputs of a few requests are there.
+    ///
+    /// # Errors
+    ///
+    /// Those of Nix.
+    fn nothing_to_build(&self, may_look: bool) -> Result<bool, Self::Error>;
+    /// Lists derivations. None if it is not known which they are: because Nix was not asked, or because a request is for the
+    /// output of a derivation that is not known before another one is built.
+    ///
+    /// # Errors
+    ///
+    /// Those of Nix.
+    fn list(&mut self, which: List) -> Result<Option<Listed>, Self::Error>;
+    /// Reads a derivation.
+    ///
+    /// # Errors
+    ///
+    /// Those of Nix, for example if the derivation is not in the store.
+    fn derivation(&mut self, index: usize) -> Result<PlannedDerivation, Self::Error>;
+    /// The indexes of the derivations that need the one at `index`.
+    ///
+    /// # Errors
+    ///
+    /// Those of Nix.
+    fn users(&self, index: usize) -> Result<Vec<usize>, Self::Error>;
+    /// Whether any output of a derivation that was read is valid or can be substituted.
+    ///
+    /// # Errors
+    ///
+    /// Those of Nix.
+    fn can_be_had(&self, index: usize) -> Result<bool, Self::Error>;
+    /// Whether a derivation is in the store and one of `outputs` that a request wants of it is neither there nor can be
+    /// substituted.
+    ///
+    /// # Errors
+    ///
+    /// Those of Nix.
+    fn must_be_built(&self, index: usize, outputs: &[Output]) -> Result<bool, Self::Error>;
+}
+
+/// What is known of failures, and which of the derivations of a plan that concerns.
+pub trait Failures {
+    /// What goes wrong when they are looked up.
+    type Error;
+
+    /// Whether the first question would open a database. That takes longer than to see whether a few outputs are there.
+    ///
+    /// # Errors
+    ///
+    /// Those of the databases.
+    fn would_open(&self) -> Result<bool, Self::Error>;
+    /// Whether any failure is known.
+    ///
+    /// # Errors
+    ///
+    /// Those of the databases.
+    fn are_any(&self) -> Result<bool, Self::Error>;
+    /// Whether the output with this key failed when it was last built.
+    ///
+    /// # Errors
+    ///
+    /// Those of the databases.
+    fn include(&self, key: &str) -> Result<bool, Self::Error>;
+    /// Forgets what was found: the plan lists other derivations now.
+    fn start_over(&mut self);
+    /// Finds those of `derivations` that are known to fail by their own paths, and returns their indexes and outputs.
+    ///
+    /// # Errors
+    ///
+    /// Those of the databases.
+    fn find_by_derivation(&mut self, derivations: &[String]) -> Result<Vec<(usize, Vec<Output>)>, Self::Error>;
+    /// Which of `names` are also names of known failures, by index.
+    ///
+    /// # Errors
+    ///
+    /// Those of the databases.
+    fn candidates(&self, names: &[&str]) -> Result<Vec<usize>, Self::Error>;
+    /// Finds those of `derivations`, which come with their indexes, that are known to fail by their outputs.
+    ///
+    /// # Errors
+    ///
+    /// Those of the databases.
+    fn find_by_output(&mut self, derivations: &[(usize, PlannedDerivation)]) -> Result<(), Self::Error>;
+    /// The indexes of all that was found since [`Failures::start_over`].
+    fn found(&self) -> BTreeSet<usize>;
+}
+
+/// What is done about a request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Decision {
+    /// What stands in the way, by the indexes of the derivations that the plan has listed last.
+    pub verdict: Verdict,
+    /// Whether all requests are refused because of themselves, so that nothing is left to do.
+    pub refuses_all: bool,
+    /// Whether Nix was asked what it would build, or need not be.
+    pub asked: bool,
+    /// By what failures of the outputs are found whose derivations the user is warned of.
+    pub warned_keys: Vec<String>,
+}
+
+impl Decision {
+    fn of(verdict: Verdict) -> Decision {
+        Decision { verdict, refuses_all: false, asked: true, warned_keys: Vec::new() }
+    }
+}
+
+/// Decides about a request.
+///
+/// # Errors
+///
+/// Those of the plan and of the failures.
+pub fn decide<E>(
+    plan: &mut impl Plan<Error = E>,
+    failures: &mut impl Failures<Error = E>,
+    settings: &Settings,
+    keep_going: bool,
+) -> Result<Decision, E> {
+    // Where nothing is to be built, nobody need know what failed, and no database need be opened.
+    if plan.nothing_to_build(failures.would_open()?)? || !failures.are_any()? {
+        return Ok(Decision { asked: false, ..Decision::of(Verdict::Build) });
+    }
+    // If the requests themselves are known to fail, it does not matter what else would be built, and Nix need not be asked,
+    // which takes long.
+    if !settings.warn
+        && let Some(requested) = plan.list(List::Requested)?
+        && let Some(decision) = decide_by_requests(plan, &requested, failures, settings, keep_going)?
+    {
+        return Ok(decision);
+    }
+    // What Nix said a moment ago may have become wrong: others build and upload.
+    if let Some(listed) = plan.list(List::LastAnswer)? {
+        let decision = decide_by_plan(plan, &listed, failures, settings, keep_going)?;
+        if !any_can_be_had(plan, &decision.verdict)? {
+            return Ok(decision);
+        }
+    }
+    let listed = plan.list(List::All)?.unwrap_or_default();
+    decide_by_plan(plan, &listed, failures, settings, keep_going)
+}
+
+/// Decides by the paths of the requested derivations alone, if that is enough.
+fn decide_by_requests<E>(
+    plan: &impl Plan<Error = E>,
+    requested: &Listed,
+    failures: &mut impl Failures<Error = E>,
+    settings: &Settings,
+    keep_going: bool,
+) -> Result<Option<Decision>, E> {
+    failures.start_over();
+    let derivations = requested.paths();
+    let found = failures.find_by_derivation(&derivations)?;
+    if found.is_empty() || (keep_going && found.len() < derivations.len()) {
+        return Ok(None);
+    }
+    for (index, outputs) in &found {
+        if !plan.must_be_built(*index, outputs)? {
+            return Ok(None);
+        }
+    }
+    let indexes: HashSet<usize> = found.iter().map(|(index, _)| *index).collect();
+    let verdict = verdict::decide(settings, keep_going, &indexes, &failures.found(), |index| plan.users(index))?;
+    let refuses_all = matches!(&verdict, Verdict::Refuse { known, .. } if known.len() == derivations.len());
+    Ok(Some(Decision { refuses_all, ..Decision::of(verdict) }))
+}
+
+/// Decides by all that Nix would build, which the plan has listed.
+fn decide_by_plan<E>(
+    plan: &mut impl Plan<Error = E>,
+    listed: &Listed,
+    failures: &mut impl Failures<Error = E>,
+    settings: &Settings,
+    keep_going: bool,
+) -> Result<Decision, E> {
+    failures.start_over();
+    let requested: HashSet<usize> = listed.requested.iter().copied().collect();
+    let mut keys = BTreeMap::new();
+    look_at(plan, failures, requested.iter().copied().collect(), &mut keys)?;
+    // Where the requests themselves are refused, nothing else matters.
+    let enough = if keep_going || settings.warn { requested.len() } else { requested.len().min(1) };
+    if failures.found().len() < enough {
+        let candidates = failures.candidates(&listed.names())?;
+        look_at(plan, failures, candidates.into_iter().collect(), &mut keys)?;
+    }
+    let verdict = verdict::decide(settings, keep_going, &requested, &failures.found(), |index| plan.users(index))?;
+    if let Verdict::Refuse { dependents, .. } = &verdict {
+        // They are read here, where it is no reason for the request to fail if that can't be done.
+        for index in dependents {
+            plan.derivation(*index)?;
+        }
+    }
+    let mut decision = Decision::of(verdict);
+    if let Verdict::Warn(warned) = &decision.verdict {
+        decision.warned_keys = warned.iter().filter_map(|index| keys.remove(index)).flatten().collect();
+    }
+    Ok(decision)
+}
+
+/// Decides about a single derivation that is about to be built, if it was looked up with the index 0.
+pub fn decide_single<E>(failures: &impl Failures<Error = E>, settings: &Settings) -> Verdict {
+    // Nothing else needs it: it is the request.
+    let users = |_| Ok::<_, std::convert::Infallible>(Vec::new());
+    match verdict::decide(settings, false, &HashSet::from([0]), &failures.found(), users) {
+        Ok(verdict) => verdict,
+        Err(never) => match never {},
+    }
+}
+
+/// Looks up what is known of the derivations at `indexes` that were not looked at before. `keys` has the keys of the outputs
+/// of those that were.
+fn look_at<E>(
+    plan: &mut impl Plan<Error = E>,
+    failures: &mut impl Failures<Error = E>,
+    indexes: BTreeSet<usize>,
+    keys: &mut BTreeMap<usize, Vec<String>>,
+) -> Result<(), E> {
+    let mut derivations = Vec::new();
+    for index in indexes {
+        if keys.contains_key(&index) {
+            continue;
+        }
+        let derivation = plan.derivation(index)?;
+        let keys = keys.entry(index).or_insert_with(|| plain_keys(&derivation.outputs));
+        // Whether all that is wanted of what it resolves to can be had shows later.
+        if derivation.is_resolved && any_known(failures, keys)? && plan.can_be_had(index)? {
+            continue;
+        }
+        if !derivation.outputs.is_empty() {
+            derivations.push((index, derivation));
+        }
+    }
+    failures.find_by_output(&derivations)
+}
+
+/// The keys of outputs, without the names of the outputs.
+pub fn plain_keys(outputs: &[Output]) -> Vec<String> {
+    outputs.iter().map(|output| output.path.to_string()).collect()
+}
+
+/// Whether any of these keys is that of a known failure.
+///
+/// # Errors
+///
+/// Those of `failures`.
+pub fn any_known<E>(failures: &impl Failures<Error = E>, keys: &[String]) -> Result<bool, E> {
+    for key in keys {
+        if failures.include(key)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether an output of what stands in the way can be had.
+fn any_can_be_had<E>(plan: &impl Plan<Error = E>, verdict: &Verdict) -> Result<bool, E> {
+    if let Verdict::Refuse { known, .. } = verdict {
+        for index in known {
+            if plan.can_be_had(*index)? {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::RefCell;
+
+    use super::*;
+
+    /// A derivation of a made-up plan.
+    #[derive(Clone, Copy, Default)]
+    struct MadeUp {
+        name: &'static str,
+        /// The names of those that need it.
+        users: &'static [&'static str],
+        requested: bool,
+        /// Whether its output can be substituted although Nix has said that it would be built.
+        substitutable: bool,
+    }
+
+    /// Made-up derivations, of which Nix would build all, and what was asked about them.
+    struct MadeUpPlan {
+        all: Vec<MadeUp>,
+        was_asked: bool,
+        listed: Vec<MadeUp>,
+        questions: RefCell<Vec<&'static str>>,
+    }
+
+    impl MadeUpPlan {
+        fn new(all: &[MadeUp]) -> MadeUpPlan {
+            MadeUpPlan { all: all.to_vec(), was_asked: false, listed: Vec::new(), questions: RefCell::default() }
+        }
+
+        fn ask(&self, question: &'static str) {
+            self.questions.borrow_mut().push(question);
+        }
+    }
+
+    impl Plan for MadeUpPlan {
+        type Error = &'static str;
+
+        fn nothing_to_build(&self, _: bool) -> Result<bool, &'static str> {
+            Ok(self.was_asked && self.all.is_empty())
+        }
+
+        fn list(&mut self, which: List) -> Result<Option<Listed>, &'static str> {
+            self.listed = self.all.clone();
+            match which {
+                List::LastAnswer if !self.was_asked => return Ok(None),
+                List::LastAnswer => {}
+                List::Requested => self.listed.retain(|derivation| derivation.requested),
+                List::All => self.ask("all"),
+            }
+            let requested = (0..self.listed.len()).filter(|index| self.listed[*index].requested).collect();
+            let base_names = self.listed.iter().map(|derivation| format!("0-{}.drv", derivation.name)).collect();
+            Ok(Some(Listed { store_dir: "/s".to_owned(), base_names, requested }))
+        }
+
+        fn derivation(&mut self, index: usize) -> Result<PlannedDerivation, &'static str> {
+            self.ask(self.listed[index].name);
+            let name = self.listed[index].name;
+            if name == "unreadable" {
+                return Err("cannot be read");
+            }
+            let outputs = vec![Output { name: "out".to_owned(), path: format!("/s/1-{name}").as_str().into() }];
+            Ok(PlannedDerivation { path: format!("/s/0-{name}.drv"), outputs, is_resolved: false })
+        }
+
+        fn users(&self, index: usize) -> Result<Vec<usize>, &'static str> {
+            let users = self.listed[index].users;
+            Ok((0..self.listed.len()).filter(|user| users.contains(&self.listed[*user].name)).collect())
+        }
+
+        fn can_be_had(&self, index: usize) -> Result<bool, &'static str> {
+            Ok(self.listed[index].substitutable)
+        }
+
+        fn must_be_built(&self, index: usize, _: &[Output]) -> Result<bool, &'static str> {
+            Ok(!self.listed[index].substitutable)
+        }
+    }
+
+    /// Made-up failures, by the names of the derivations.
+    #[derive(Default)]
+    struct MadeUpFailures {
+        /// Those that are known by the output only: another derivation with the same output has failed.
+        by_output: Vec<&'static str>,
+        /// Those that are known by the path of the derivation as well.
+        by_derivation: Vec<&'static str>,
+        found: BTreeSet<usize>,
+    }
+
+    impl Failures for MadeUpFailures {
+        type Error = &'static str;
+
+        fn would_open(&self) -> Result<bool, &'static str> {
+            Ok(false)
+        }
+
+        fn are_any(&self) -> Result<bool, &'static str> {
+            Ok(!self.by_output.is_empty() || !self.by_derivation.is_empty())
+        }
+
+        fn include(&self, key: &str) -> Result<bool, &'static str> {
+            let mut names = self.by_output.iter().chain(&self.by_derivation);
+            Ok(names.any(|name| key == format!("/s/1-{name}")))
+        }
+
+        fn start_over(&mut self) {
+            self.found.clear();
+        }
+
+        fn find_by_derivation(&mut self, derivations: &[String]) -> Result<Vec<(usize, Vec<Output>)>, &'static str> {
+            let failed = |path: &String| self.by_derivation.iter().any(|name| *path == format!("/s/0-{name}.drv"));
+            self.found = (0..derivations.len()).filter(|index| failed(&derivations[*index])).collect();
+            Ok(self.found.iter().map(|index| (*index, Vec::new())).collect())
+        }
+
+        fn candidates(&self, names: &[&str]) -> Result<Vec<usize>, &'static str> {
+            let known = |name: &str| self.by_output.contains(&name) || self.by_derivation.contains(&name);
+            Ok((0..names.len()).filter(|index| known(names[*index])).collect())
+        }
+
+        fn find_by_output(&mut self, derivations: &[(usize, PlannedDerivation)]) -> Result<(), &'static str> {
+            for (index, derivation) in derivations {
+                if any_known(self, &plain_keys(&derivation.outputs))? {
+                    self.found.insert(*index);
+                }
+            }
+            Ok(())
+        }
+
+        fn found(&self) -> BTreeSet<usize> {
+            self.found.clone()
+        }
+    }
+
+    const TOP: MadeUp = MadeUp { name: "top", users: &[], requested: true, substitutable: false };
+    const BOTTOM: MadeUp = MadeUp { name: "bottom", users: &["middle"], requested: false, substitutable: false };
+    const MIDDLE: MadeUp = MadeUp { name: "middle", users: &["top"], requested: false, substitutable: false };
+    const OTHER: MadeUp = MadeUp { name: "other", users: &["top"], requested: false, substitutable: false };
+
+    fn by_output(names: &[&'static str]) -> MadeUpFailures {
+        MadeUpFailures { by_output: names.to_vec(), ..MadeUpFailures::default() }
+    }
+
+    fn by_derivation(names: &[&'static str]) -> MadeUpFailures {
+        MadeUpFailures { by_derivation: names.to_vec(), ..MadeUpFailures::default() }
+    }
+
+    fn decided(plan: &mut MadeUpPlan, mut failures: MadeUpFailures, keep_going: bool) -> Decision {
+        decide(plan, &mut failures, &Settings::default(), keep_going).expect("a decision")
+    }
+
+    #[test]
+    fn without_failures_nix_is_asked_nothing() {
+        let mut plan = MadeUpPlan::new(&[BOTTOM, MIDDLE, TOP]);
+        let decision = decided(&mut plan, MadeUpFailures::default(), false);
+        assert_eq!(decision, Decision { asked: false, ..Decision::of(Verdict::Build) });
+        assert!(plan.questions.borrow().is_empty());
+    }
+
+    #[test]
+    fn a_dependency_that_fails_refuses_what_needs_it_and_nothing_else_is_read() {
+        let mut plan = MadeUpPlan::new(&[BOTTOM, MIDDLE, OTHER, TOP]);
+        let decision = decided(&mut plan, by_output(&["bottom"]), false);
+        assert_eq!(decision, Decision::of(Verdict::Refuse { known: vec![0], dependents: vec![1, 3] }));
+        assert_eq!(*plan.questions.borrow(), ["all", "top", "bottom", "middle", "top"]);
+    }
+
+    #[test]
+    fn a_request_that_is_known_to_fail_by_its_path_is_refused_without_asking() {
+        let mut plan = MadeUpPlan::new(&[BOTTOM, MIDDLE, TOP]);
+        let decision = decided(&mut plan, by_derivation(&["top"]), false);
+        let verdict = Verdict::Refuse { known: vec![0], dependents: vec![] };
+        assert_eq!(decision, Decision { refuses_all: true, ..Decision::of(verdict) });
+        assert!(plan.questions.borrow().is_empty());
+    }
+
+    #[test]
+    fn with_keep_going_one_failing_request_of_two_is_not_all() {
+        let second = MadeUp { name: "second", ..TOP };
+        let mut plan = MadeUpPlan::new(&[second, TOP]);
+        let decision = decided(&mut plan, by_derivation(&["top"]), true);
+        assert_eq!(decision, Decision::of(Verdict::Refuse { known: vec![1], dependents: vec![] }));
+        assert_eq!(plan.questions.borrow()[0], "all");
+    }
+
+    #[test]
+    fn what_can_be_substituted_after_all_is_asked_about_again() {
+        let mut plan = MadeUpPlan::new(&[MadeUp { substitutable: true, ..BOTTOM }, MIDDLE, TOP]);
+        plan.was_asked = true;
+        decided(&mut plan, by_output(&["bottom"]), false);
+        assert!(plan.questions.borrow().contains(&"all"));
+
+        let mut plan = MadeUpPlan::new(&[BOTTOM, MIDDLE, TOP]);
+        plan.was_asked = true;
+        decided(&mut plan, by_output(&["bottom"]), false);
+        assert!(!plan.questions.borrow().contains(&"all"));
+    }
+
+    #[test]
+    fn what_is_there_needs_no_database() {
+        let mut plan = MadeUpPlan::new(&[]);
+        plan.was_asked = true;
+        let decision = decided(&mut plan, by_output(&["bottom"]), false);
+        assert_eq!(decision.verdict, Verdict::Build);
+        assert!(plan.questions.borrow().is_empty());
+    }
+
+    #[test]
+    fn warnings_name_the_keys_of_the_outputs() {
+        let settings = Settings { warn: true, ..Settings::default() };
+        let mut plan = MadeUpPlan::new(&[BOTTOM, MIDDLE, OTHER, TOP]);
+        let decision =
+            decide(&mut plan, &mut by_derivation(&["bottom", "other"]), &settings, false).expect("a decision");
+        assert_eq!(decision.verdict, Verdict::Warn(vec![0, 2]));
+        assert_eq!(decision.warned_keys, ["/s/1-bottom", "/s/1-other"]);
+    }
+
+    #[test]
+    fn an_error_of_nix_is_passed_on() {
+        let mut plan = MadeUpPlan::new(&[MadeUp { name: "unreadable", ..TOP }]);
+        let error = decide(&mut plan, &mut by_output(&["x"]), &Settings::default(), false);
+        assert_eq!(error, Err("cannot be read"));
+    }
+
+    #[test]
+    fn a_single_derivation_is_its_own_request() {
+        let mut failures = by_output(&["x"]);
+        assert_eq!(decide_single(&failures, &Settings::default()), Verdict::Build);
+        failures.found.insert(0);
+        let refused = Verdict::Refuse { known: vec![0], dependents: vec![] };
+        assert_eq!(decide_single(&failures, &Settings::default()), refused);
+    }
+}

@@ -1,0 +1,208 @@
+#include "build_observer.hh"
+#include "ended_build.hh"
+#include "guard.hh"
+#include "late_refusal.hh"
+#include "output_keys.hh"
+
+#include <algorithm>
+
+namespace negative_cache {
+
+using namespace nix;
+
+BuildObserver::BuildObserver(Store & store, Worker & worker, BuildMode mode, const core::Policy & policy)
+    : store(store)
+    , worker(worker)
+    , mode(mode)
+    , policy(policy)
+{
+}
+
+BuildObserver::~BuildObserver()
+{
+    /* Builds that Nix gave up. One whose outputs are there did succeed; only what came after did not, such as the
+       post-build hook. Their activities may end with them. */
+    for (auto & build : std::exchange(running, {}))
+        guardedNoexcept([&] {
+            if (areBuilt(store, outputKeys(store, build.derivation)))
+                settle(build, nullptr, core::Ending::Built);
+        });
+    if (recorded)
+        guardedNoexcept([&] { core::tidy(policy); });
+}
+
+void BuildObserver::start(const compat::BuildStarted & started)
+{
+    auto path = store.parseStorePath(std::string(started.derivation));
+    /* What another machine says of its own builds comes as children of the worker's activity. */
+    if (started.parent == worker.act.id) {
+        for (auto & build : running)
+            if (build.path == path && !build.machine.empty())
+                build.activities.insert(started.activity);
+        return;
+    }
+    auto goal = compat::startedGoal(worker, path);
+    auto derivation = compat::derivationOf(*goal);
+    if (!derivation)
+        return;
+    auto same = std::find_if(running.begin(), running.end(), [&](auto & build) { return build.goal.lock() == goal; });
+    bool again = same != running.end();
+    if (again)
+        running.erase(same);
+    running.push_back(
+        {goal,
+         path,
+         *derivation,
+         std::string(started.machine),
+         {started.activity},
+         core::start_build(policy),
+         {},
+         again,
+         nullptr});
+    if (!compat::willBuildAgain(*goal))
+        running.back().locks = std::make_unique<KeptLocks>(*goal);
+}
+
+void BuildObserver::buildStarted(const compat::BuildStarted & build) noexcept
+{
+    guardedNoexcept([&] { start(build); });
+}
+
+void BuildObserver::settleEnded()
+{
+    for (auto build = running.begin(); build != running.end();)
+        if (auto goal = build->goal.lock(); goal && compat::buildEnded(*goal)) {
+            guarded([&] { settle(*build, goal.get(), compat::ending(compat::resultOf(*goal))); });
+            build = running.erase(build);
+        } else
+            ++build;
+}
+
+void BuildObserver::logLine(ActivityId activity, std::string_view line) noexcept
+{
+    for (auto & build : running)
+        if (build.activities.count(activity))
+            core::log_line(*build.running, {reinterpret_cast<const uint8_t *>(line.data()), line.size()});
+}
+
+void BuildObserver::progressed(ActivityId activity) noexcept
+{
+    if (activity == worker.actDerivations.id)
+        guardedNoexcept([&] { settleEnded(); });
+}
+
+void BuildObserver::activityEnded(ActivityId activity) noexcept
+{
+    auto isOf = [&](auto & build) { return build.activities.count(activity) > 0; };
+    if (std::any_of(running.begin(), running.end(), isOf))
+        guardedNoexcept([&] { settleEnded(); });
+}
+
+void BuildObserver::errorLogged(std::string_view text) noexcept
+{
+    /* The build hook says here what became of the builder on the other machine; the goal's own error only has what
+       became of the hook. */
+    constexpr size_t enough = 1000;
+    guardedNoexcept([&] {
+        std::optional<std::string> excerpt;
+        for (auto & build : running) {
+            if (build.machine.empty() || build.saidByHook.size() >= enough)
+                continue;
+            if (!excerpt)
+                excerpt = compat::excerpt(text);
+            if (excerpt->find(build.path.to_string()) != excerpt->npos)
+                build.saidByHook.push_back(rust::String::lossy(*excerpt));
+        }
+    });
+}
+
+void BuildObserver::errorReported(const ErrorInfo & error) noexcept
+{
+    constexpr size_t enough = 1000;
+    if (verbosity >= lvlTalkative && reported.size() < enough)
+        guardedNoexcept([&] { reported.push_back(compat::excerpt(error.msg.str())); });
+}
+
+bool BuildObserver::explain(const std::string & error, std::optional<StorePath> path)
+{
+    auto unbuilt = core::unbuilt(error, store.storeDir);
+    if (unbuilt.reason.empty())
+        return true;
+    for (auto & derivation : unbuilt.derivations)
+        if (auto named = store.maybeParseStorePath(std::string(derivation))) {
+            if (settled.count(*named))
+                return true;
+            if (!path)
+                path = named;
+        }
+    if (!path)
+        return false;
+    if (settled.insert(*path).second)
+        sayNotRecorded(store.printStorePath(*path), std::string(unbuilt.reason));
+    return true;
+}
+
+void BuildObserver::runEnded(const Goals & goals)
+{
+    if (verbosity < lvlTalkative)
+        return;
+    guarded([&] {
+        for (auto & error : std::exchange(reported, {}))
+            explain(error);
+        for (auto & goal : goals)
+            if (auto error = compat::errorOfRequest(*goal))
+                explain(error->second, error->first);
+    });
+}
+
+void BuildObserver::runFailed(const BaseError & error)
+{
+    if (verbosity < lvlTalkative)
+        return;
+    guarded([&] {
+        for (auto & error : std::exchange(reported, {}))
+            explain(error);
+        auto message = compat::excerpt(error.info().msg.str());
+        if (explain(message))
+            return;
+        /* It names no derivation, but whose turn it was had started its build: the one whose output it is about, or else the
+           only one. What comes after a success, such as the post-build hook, is no failure of a build. */
+        std::vector<StorePath> builds;
+        for (auto & build : running) {
+            auto outputs = outputKeys(store, build.derivation);
+            if (areBuilt(store, outputs))
+                continue;
+            builds.push_back(build.path);
+            for (auto & output : outputs)
+                if (message.find(std::string(output.key)) != message.npos) {
+                    explain(message, build.path);
+                    return;
+                }
+        }
+        if (builds.size() == 1)
+            explain(message, builds[0]);
+    });
+}
+
+void BuildObserver::settle(Build & build, const compat::BuildingGoal * goal, core::Ending ending)
+{
+    auto ended = endedBuild(store, build.path, build.derivation);
+    ended.ending = ending;
+    ended.messages = std::move(build.saidByHook);
+    if (goal)
+        ended.messages.push_back(rust::String::lossy(compat::errorExcerpt(compat::resultOf(*goal))));
+    ended.machine = build.machine;
+    ended.normal_mode = mode == bmNormal && !build.again;
+    ended.without_sandbox = goal && compat::fellBackToNoSandbox(*goal);
+    bool failed = ending == core::Ending::PermanentFailure || ending == core::Ending::OutputRejected;
+    if (auto lateRefusal = LateRefusal::current(); lateRefusal && failed)
+        lateRefusal->alreadySaid(plainKeys(ended.outputs));
+    settled.insert(build.path);
+    auto outcome = core::build_ended(policy, ended, *build.running);
+    recorded |= outcome.is_recorded;
+    /* Before anything is said, which can take as long as the terminal likes. */
+    build.locks.reset();
+    sayRecorded(ended, outcome);
+}
+
+} // namespace negative_cache

@@ -1,0 +1,49 @@
+#include "refused_goals.hh"
+
+namespace negative_cache {
+
+using namespace nix;
+
+RefusedGoals::RefusedGoals(Worker & worker, const DecidedRequest & decided)
+    : worker(worker)
+{
+    if (!decided.plan)
+        return;
+    auto & plan = *decided.plan;
+    auto & decision = decided.decision;
+    auto add = [&](size_t index, std::optional<compat::Refusal> refusal) {
+        auto & path = plan.path(index);
+        auto goal = std::make_shared<compat::UnbuiltGoal>(path, worker, std::move(refusal));
+        goals.emplace(path, goal);
+        return goal;
+    };
+    for (auto & failure : decision.refused)
+        known.push_back(add(failure.index, refusal(worker.store, plan.path(failure.index), failure)));
+    for (auto index : decision.dependents)
+        add(index, std::nullopt);
+
+    for (auto index : decision.dependents) {
+        auto & goal = goals.at(plan.path(index));
+        auto & derivation = plan.read(index);
+        for (auto & input : compat::inputDerivations(derivation))
+            if (auto other = goals.find(input); other != goals.end())
+                compat::addWaitee(goal, other->second);
+            else if (compat::keepGoing() && plan.index(input))
+                alsoWanted.push_back({goal, derivation, input});
+    }
+}
+
+void RefusedGoals::wake()
+{
+    for (auto & goal : known)
+        worker.wakeUp(goal);
+}
+
+GoalPtr RefusedGoals::find(const DerivedPath & request) const
+{
+    auto path = compat::requestedDerivation(request);
+    auto goal = path ? goals.find(*path) : goals.end();
+    return goal == goals.end() ? nullptr : goal->second;
+}
+
+} // namespace negative_cache

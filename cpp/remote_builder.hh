@@ -1,0 +1,34 @@
+#pragma once
+/* Has a daemon build: looks at what is known to fail before it is asked, and learns from what it says of its builds. */
+
+#include "compat.hh"
+
+#include "nix-negative-cache-plugin/src/bridge.rs.h"
+
+namespace negative_cache {
+
+class RemoteBuilder : public compat::Builder
+{
+    nix::RemoteStore & store;
+    const std::shared_ptr<nix::Store> evalStore;
+    /* Nix's own. */
+    compat::Builder & next;
+
+public:
+    RemoteBuilder(nix::RemoteStore & store, const std::shared_ptr<nix::Store> & evalStore, compat::Builder & next)
+        : store(store)
+        , evalStore(evalStore)
+        , next(next)
+    {
+    }
+
+    void buildPaths(const std::vector<nix::DerivedPath> & requests, nix::BuildMode mode) override;
+
+    compat::BuildResults
+    buildPathsWithResults(const std::vector<nix::DerivedPath> & requests, nix::BuildMode mode) override;
+
+    nix::BuildResult buildDerivation(
+        const nix::StorePath & path, const nix::BasicDerivation & derivation, nix::BuildMode mode) override;
+};
+
+} // namespace negative_cache

@@ -1,0 +1,65 @@
+#include "stores.hh"
+#include "guard.hh"
+#include "late_refusal.hh"
+#include "local_builder.hh"
+#include "policy.hh"
+#include "remote_builder.hh"
+#include "settings.hh"
+
+namespace negative_cache {
+
+using namespace nix;
+
+bool negative_cache::LocalStore::isValidPath(nix::LocalStore & store, const StorePath & path, bool valid)
+{
+    if (valid || !settings().isOn())
+        return valid;
+    auto text = path.to_string();
+    if (rust::Str name(text.data(), text.size()); core::is_message(name)) {
+        bool isGreeting = false;
+        guarded([&] { isGreeting = core::hear(*policyFor(store), store.storeDir, std::string(text)); });
+        return isGreeting;
+    }
+    if (auto lateRefusal = LateRefusal::current())
+        lateRefusal->outputIsMissing(store, [&] { return store.printStorePath(path); });
+    return valid;
+}
+
+void negative_cache::LocalStore::askedForRealisation(nix::LocalStore & store, const DrvOutput & id) noexcept
+{
+    if (auto lateRefusal = LateRefusal::current())
+        guardedNoexcept([&] { lateRefusal->outputIsMissing(store, [&] { return id.to_string(); }); });
+}
+
+void DaemonStore::setOptions(
+    RemoteStore & store, RemoteStore::Connection & connection, const std::function<void()> & setNixs)
+{
+    if (!negative_cache::settings().isOn() && !isSwitchedOff())
+        return setNixs();
+    {
+        [[maybe_unused]] compat::PluginsStayHere here;
+        setNixs();
+    }
+    /* Not through `settings`, of which the daemon takes these from nobody, and complains if the user is not trusted. The
+       first message is a greeting. */
+    bool isGreeting = true;
+    for (auto & message : core::messages_to_daemon(*policyForDaemon(store))) {
+        bool isValid = compat::askValidity(connection, store.storeDir + "/" + std::string(message));
+        if (std::exchange(isGreeting, false) && isValid)
+            hasPlugin = true;
+    }
+}
+
+void registerStores(bool on)
+{
+    if (on || !compat::localUrlsAreNixs)
+        compat::replaceLocalStore<compat::LocalStoreWith<LocalStore>>();
+    if (on || isSwitchedOff())
+        compat::replaceDaemonStore<compat::DaemonStoreWith<DaemonStore>>();
+    auto registered = on || isSwitchedOff() ? compat::registeredSpellingOfDefaultStore() : std::nullopt;
+    /* Switched off, it has something to say to a daemon and nothing else to do. */
+    if (registered && (on || hasPrefix(*registered, "unix://")))
+        compat::setDefaultStore(*registered);
+}
+
+} // namespace negative_cache

@@ -1,0 +1,472 @@
+//! The bridge between C++ and Rust: what each side may ask the other.
+//!
+//! Everything that C++ calls here goes through [`guarded`], so that no panic meets C++. What C++ throws while Rust asks it
+//! something becomes an error here, and is thrown again unchanged once Rust has returned (`fromCore` in cpp/guard.hh).
+
+use std::borrow::Cow;
+use std::pin::Pin;
+
+use cxx::CxxString;
+use nix_negative_cache_core::channel::{self, Message};
+use nix_negative_cache_core::class::Class;
+use nix_negative_cache_core::judgement;
+use nix_negative_cache_core::record::Output;
+use nix_negative_cache_core::request::{self, Failures, Listed};
+use nix_negative_cache_core::settings;
+use nix_negative_cache_core::verdict::Verdict;
+
+use crate::guard::{Failure, caught, guarded};
+use crate::lookup::{self, Lookup};
+use crate::policy::Policy;
+use crate::recording::{self, Outcome};
+use crate::running_build::RunningBuild;
+
+pub use crate::ending::Ending;
+use ffi::*;
+pub use ffi::{Circumstances, EndedBuild, KnownFailure};
+
+/// The types and functions that both sides see.
+#[cxx::bridge(namespace = "negative_cache::core")]
+mod ffi {
+    /// What a setting says.
+    enum SettingKind {
+        Switch,
+        Number,
+        Text,
+    }
+
+    /// A setting that the plugin adds to Nix; see `SettingInfo` in the core.
+    struct SettingInfo {
+        name: &'static str,
+        kind: SettingKind,
+        /// The default of a number.
+        number: u64,
+        /// The default of a text.
+        text: &'static str,
+        description: &'static str,
+    }
+
+    /// A setting and its value, as `nix config show` prints it.
+    #[derive(Clone, PartialEq)]
+    struct SettingValue {
+        name: String,
+        value: String,
+    }
+
+    /// A store and the settings in force for it.
+    #[derive(Clone, Default, PartialEq)]
+    struct Circumstances {
+        /// The settings of Nix that matter, and the plugin's own.
+        settings: Vec<SettingValue>,
+        /// The path of the database file; empty for the store's own.
+        database: Vec<u8>,
+        /// Whether a daemon builds, whose database this is.
+        asks_daemon: bool,
+        /// Whether that daemon has the plugin on.
+        daemon_decides: bool,
+        /// Whether this process is a daemon that serves a client.
+        served: bool,
+        /// The user who makes requests of this process, as the system numbers them.
+        user: u32,
+        /// The path of the state directory of the store.
+        state_dir: Vec<u8>,
+        /// Where the store's files are.
+        real_store_dir: Vec<u8>,
+        /// Where the directories are that builds run in.
+        build_dir: Vec<u8>,
+        /// The version of Nix.
+        nix_version: String,
+        /// The first word of "last 3 log lines:", as this Nix says it of a real failure.
+        last_log_lines: String,
+        /// How many lines of the log are shown at most (`log-lines`).
+        log_lines: usize,
+        /// What surrounds the derivation's path where this Nix says how to see its whole log.
+        before_full_logs: String,
+        after_full_logs: String,
+    }
+
+    /// An output of a derivation.
+    #[derive(Clone)]
+    struct OutputKey {
+        /// Its name, such as `out` or `dev`.
+        name: String,
+        /// By what its failure is found: its store path; or, if that follows from its content, the identity of its realisation.
+        key: String,
+    }
+
+    /// Which derivations a plan lists.
+    enum List {
+        /// Those that Nix has said a moment ago it would build for the same request.
+        LastAnswer,
+        /// Those that are requested.
+        Requested,
+        /// Those that Nix says it would build when it is asked.
+        All,
+    }
+
+    /// The derivations that a plan lists, by their indexes.
+    struct PlanList {
+        /// Whether they are known. If not, there is no list.
+        is_known: bool,
+        /// The directory that their paths are in.
+        store_dir: String,
+        /// The last parts of their paths.
+        base_names: Vec<String>,
+        /// The indexes of those that are requested.
+        requested: Vec<usize>,
+    }
+
+    /// A derivation of a plan; see `PlannedDerivation` in the core.
+    #[derive(Default)]
+    struct PlannedDerivation {
+        path: String,
+        outputs: Vec<OutputKey>,
+        is_resolved: bool,
+    }
+
+    /// What to say of a known failure, after its path in quotes.
+    struct KnownFailure {
+        /// Its index in the plan.
+        index: usize,
+        text: String,
+        /// How Nix said that the failure which this stands for had ended.
+        ending: Ending,
+    }
+
+    /// What to do about a request. If nothing is refused, it is built.
+    #[derive(Default)]
+    struct Decision {
+        warnings: Vec<KnownFailure>,
+        /// What failed before but does not stand in the way.
+        doubted: Vec<KnownFailure>,
+        refused: Vec<KnownFailure>,
+        /// The indexes of what needs one of `refused`.
+        dependents: Vec<usize>,
+        /// Whether all requests are refused because of themselves, so that nothing is left to do.
+        refuses_all: bool,
+        /// Whether Nix was asked what it would build, or need not be.
+        asked: bool,
+        /// Keys of the outputs that the user was warned about.
+        warned_keys: Vec<String>,
+    }
+
+    /// A build that has ended; see `Evidence` and `Failure` in the core.
+    struct EndedBuild {
+        derivation: String,
+        outputs: Vec<OutputKey>,
+        store_dir: String,
+        name: String,
+        system: String,
+        ending: Ending,
+        messages: Vec<String>,
+        fixed_output: bool,
+        impure: bool,
+        builtin: bool,
+        /// Which other machine built it, if not empty.
+        machine: String,
+        normal_mode: bool,
+        interrupted: bool,
+        recursive: bool,
+        opted_out: bool,
+        /// Whether there should have been a sandbox, and Nix could make none.
+        without_sandbox: bool,
+        /// Whether the derivation has `__noChroot`.
+        no_chroot: bool,
+    }
+
+    /// What became of a build that has ended.
+    #[derive(Default)]
+    struct Recorded {
+        /// Whether there is a new record.
+        is_recorded: bool,
+        /// Why its failure is not recorded, if not empty.
+        reason: String,
+        /// Why its failure is recorded but doubtful, if not empty.
+        doubtful: String,
+    }
+
+    /// What Nix says of a derivation that failed and was not judged; see `Unbuilt` in the core.
+    #[derive(Default)]
+    struct Unbuilt {
+        derivations: Vec<String>,
+        /// Why its failure is not recorded; empty if there is nothing to say.
+        reason: String,
+    }
+
+    #[namespace = "negative_cache::core"]
+    extern "C++" {
+        include!("nix-negative-cache-plugin/src/ending.rs.h");
+        type Ending = crate::ending::Ending;
+    }
+
+    extern "Rust" {
+        /// The settings in force and what follows from them, for a request.
+        type Policy;
+
+        /// What is to be done in these circumstances.
+        fn new_policy(circumstances: Circumstances) -> Box<Policy>;
+        /// The names of the settings of Nix that matter.
+        fn settings_of_nix() -> Vec<String>;
+        /// Whether known failures are only warned of.
+        fn warns(self: &Policy) -> bool;
+
+        /// The settings that the plugin adds to Nix.
+        fn settings_of_plugin() -> Vec<SettingInfo>;
+        /// What is wrong with a value of a setting that is text; empty if nothing is.
+        fn problem_with(setting: &str, value: &str) -> String;
+
+        /// A build that runs.
+        type RunningBuild;
+
+        /// A build that starts now.
+        fn start_build(policy: &Policy) -> Box<RunningBuild>;
+        /// A line of its log, without its end.
+        fn log_line(build: &mut RunningBuild, line: &[u8]);
+        /// Records how a build ended.
+        fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> Result<Recorded>;
+        /// Reads an error of a derivation that was not judged.
+        fn unbuilt(message: &CxxString, store_dir: &CxxString) -> Result<Unbuilt>;
+        /// Whether any failure is recorded that a success would lift.
+        fn has_records(policy: &Policy) -> Result<bool>;
+        /// Removes a few of the records that are too many or too old, if there are any.
+        fn tidy(policy: &Policy) -> Result<()>;
+
+        /// Decides about a request.
+        fn decide(policy: &Policy, plan: Pin<&mut BuildPlan>, keep_going: bool) -> Result<Decision>;
+        /// Decides about the derivation at `path`, which has outputs with these keys and is about to be built.
+        fn decide_derivation(policy: &Policy, path: &CxxString, keys: &Vec<String>) -> Result<Decision>;
+        /// Whether there is a database to be asked about anything. Costs less than to make the key of an output.
+        fn has_database(policy: &Policy) -> Result<bool>;
+        /// Whether the output with this key failed when it was last built.
+        fn is_known_failure(policy: &Policy, key: &CxxString) -> Result<bool>;
+        /// The failure known by any of `paths`, as JSON; empty if there is none.
+        fn known_failure(policy: &Policy, paths: &Vec<String>) -> Result<String>;
+
+        /// Whether the last part of a store path is a message of a client; see `core/src/channel.rs`.
+        fn is_message(base_name: &str) -> bool;
+        /// Does what it says. Returns whether the path is to be called valid: that answers a greeting.
+        fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> Result<bool>;
+        /// What a client says to a daemon: the last parts of the store paths to ask for. The first is a greeting, which a daemon
+        /// with the plugin answers.
+        fn messages_to_daemon(policy: &Policy) -> Vec<String>;
+    }
+
+    #[namespace = "negative_cache"]
+    unsafe extern "C++" {
+        include!("entry.hh");
+        include!("guard.hh");
+        include!("build_plan.hh");
+
+        /// Registers the plugin with Nix; never throws.
+        fn enter();
+
+        /// What a request would build; see `Plan` in the core.
+        type BuildPlan;
+
+        fn nothing_to_build(self: &BuildPlan, may_look: bool) -> Result<bool>;
+        fn list(self: Pin<&mut BuildPlan>, which: List) -> Result<PlanList>;
+        fn derivation(self: Pin<&mut BuildPlan>, index: usize) -> Result<PlannedDerivation>;
+        fn users(self: &BuildPlan, index: usize) -> Result<Vec<usize>>;
+        fn can_be_had(self: &BuildPlan, index: usize) -> Result<bool>;
+        fn must_be_built(self: &BuildPlan, index: usize, outputs: &Vec<OutputKey>) -> Result<bool>;
+    }
+}
+
+/// What Nix calls once the plugin is loaded (`initPlugins` in plugin.cc, since Nix 2.22).
+// SAFETY: the name is Nix's, and each plugin has its own: Nix looks it up in this library's handle.
+#[unsafe(no_mangle)]
+pub extern "C" fn nix_plugin_entry() {
+    enter();
+}
+
+impl From<&OutputKey> for Output {
+    fn from(output: &OutputKey) -> Output {
+        Output { name: output.name.clone(), path: output.key.as_str().into() }
+    }
+}
+
+impl From<&Output> for OutputKey {
+    fn from(output: &Output) -> OutputKey {
+        OutputKey { name: output.name.clone(), key: output.path.to_string() }
+    }
+}
+
+/// The plan that C++ has.
+struct NixsPlan<'a>(Pin<&'a mut BuildPlan>);
+
+impl request::Plan for NixsPlan<'_> {
+    type Error = Failure;
+
+    fn nothing_to_build(&self, may_look: bool) -> Result<bool, Failure> {
+        Ok(self.0.nothing_to_build(may_look)?)
+    }
+
+    fn list(&mut self, which: request::List) -> Result<Option<Listed>, Failure> {
+        let which = match which {
+            request::List::LastAnswer => List::LastAnswer,
+            request::List::Requested => List::Requested,
+            request::List::All => List::All,
+        };
+        let PlanList { is_known, store_dir, base_names, requested } = self.0.as_mut().list(which)?;
+        Ok(is_known.then_some(Listed { store_dir, base_names, requested }))
+    }
+
+    fn derivation(&mut self, index: usize) -> Result<request::PlannedDerivation, Failure> {
+        let PlannedDerivation { path, outputs, is_resolved } = self.0.as_mut().derivation(index)?;
+        Ok(request::PlannedDerivation { path, outputs: outputs.iter().map(Output::from).collect(), is_resolved })
+    }
+
+    fn users(&self, index: usize) -> Result<Vec<usize>, Failure> {
+        Ok(self.0.users(index)?)
+    }
+
+    fn can_be_had(&self, index: usize) -> Result<bool, Failure> {
+        Ok(self.0.can_be_had(index)?)
+    }
+
+    fn must_be_built(&self, index: usize, outputs: &[Output]) -> Result<bool, Failure> {
+        Ok(self.0.must_be_built(index, &outputs.iter().map(OutputKey::from).collect())?)
+    }
+}
+
+fn new_policy(circumstances: Circumstances) -> Box<Policy> {
+    // What is wrong is said when the policy is used.
+    Box::new(caught(|| Ok(Policy::of(circumstances))).unwrap_or_else(|failure| Policy::broken(&failure)))
+}
+
+fn settings_of_nix() -> Vec<String> {
+    Policy::settings_of_nix().into_iter().map(str::to_owned).collect()
+}
+
+fn settings_of_plugin() -> Vec<SettingInfo> {
+    let info = |setting: &settings::SettingInfo| {
+        let (kind, number, text) = match setting.kind {
+            settings::Kind::Switch => (SettingKind::Switch, 0, ""),
+            settings::Kind::Number(number) => (SettingKind::Number, number, ""),
+            settings::Kind::Text(text) => (SettingKind::Text, 0, text),
+        };
+        SettingInfo { name: setting.name, kind, number, text, description: setting.description }
+    };
+    settings::ALL.iter().map(info).collect()
+}
+
+fn problem_with(setting: &str, value: &str) -> String {
+    let problem = caught(|| Ok(settings::SettingInfo::named(setting).and_then(|setting| setting.problem_with(value))));
+    problem.unwrap_or_default().unwrap_or_default()
+}
+
+fn start_build(policy: &Policy) -> Box<RunningBuild> {
+    Box::new(guarded(|| Ok(RunningBuild::start(policy))).unwrap_or_default())
+}
+
+fn log_line(build: &mut RunningBuild, line: &[u8]) {
+    let _ = guarded(|| {
+        build.log_line(line);
+        Ok(())
+    });
+}
+
+/// A reason as it is said.
+fn in_full(reason: &dyn std::fmt::Display, class: Class) -> String {
+    format!("{reason} (class '{class}')")
+}
+
+fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> Result<Recorded, Failure> {
+    Ok(match guarded(|| recording::build_ended(policy, build, running))? {
+        Outcome::Silent => Recorded::default(),
+        Outcome::Recorded => Recorded { is_recorded: true, ..Recorded::default() },
+        Outcome::Doubtful(line) => Recorded { is_recorded: true, doubtful: line.text(), ..Recorded::default() },
+        Outcome::NotRecorded(class, reason) => Recorded { reason: in_full(&reason, class), ..Recorded::default() },
+    })
+}
+
+fn unbuilt(message: &CxxString, store_dir: &CxxString) -> Result<Unbuilt, Failure> {
+    guarded(|| {
+        let unbuilt = judgement::unbuilt(&message.to_string_lossy(), &store_dir.to_string_lossy());
+        let reason = unbuilt.reason.map(|reason| in_full(&reason, Class::NotTheBuilder)).unwrap_or_default();
+        Ok(Unbuilt { derivations: unbuilt.derivations, reason })
+    })
+}
+
+fn has_records(policy: &Policy) -> Result<bool, Failure> {
+    guarded(|| recording::has_records(policy))
+}
+
+fn tidy(policy: &Policy) -> Result<(), Failure> {
+    guarded(|| recording::tidy(policy))
+}
+
+fn decide(policy: &Policy, plan: Pin<&mut BuildPlan>, keep_going: bool) -> Result<Decision, Failure> {
+    guarded(|| {
+        let mut lookup = Lookup::new(policy);
+        let decision = request::decide(&mut NixsPlan(plan), &mut lookup, policy.settings()?, keep_going)?;
+        let in_words = lookup.in_words(&decision.verdict)?;
+        let dependents = match decision.verdict {
+            Verdict::Refuse { dependents, .. } => dependents,
+            Verdict::Build | Verdict::Warn(_) => Vec::new(),
+        };
+        Ok(Decision {
+            dependents,
+            refuses_all: decision.refuses_all,
+            asked: decision.asked,
+            warned_keys: decision.warned_keys,
+            ..in_words.into()
+        })
+    })
+}
+
+#[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
+fn decide_derivation(policy: &Policy, path: &CxxString, keys: &Vec<String>) -> Result<Decision, Failure> {
+    guarded(|| {
+        let mut lookup = Lookup::new(policy);
+        let outputs = keys.iter().map(|key| Output { name: String::new(), path: key.as_str().into() }).collect();
+        let path = path.to_string_lossy().into_owned();
+        lookup.find_by_output(&[(0, request::PlannedDerivation { path, outputs, is_resolved: false })])?;
+        let verdict = request::decide_single(&lookup, policy.settings()?);
+        Ok(lookup.in_words(&verdict)?.into())
+    })
+}
+
+impl From<lookup::InWords> for Decision {
+    fn from(in_words: lookup::InWords) -> Decision {
+        let lookup::InWords { warnings, doubted, refused } = in_words;
+        Decision { warnings, doubted, refused, ..Decision::default() }
+    }
+}
+
+fn has_database(policy: &Policy) -> Result<bool, Failure> {
+    guarded(|| lookup::has_database(policy))
+}
+
+fn is_known_failure(policy: &Policy, key: &CxxString) -> Result<bool, Failure> {
+    // Asked for each output that is not there, and as a rule nothing but ASCII, which is quick to check.
+    let key = key.to_str().map_or_else(|_| key.to_string_lossy(), Cow::Borrowed);
+    guarded(|| lookup::is_known_failure(policy, &key))
+}
+
+#[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
+fn known_failure(policy: &Policy, paths: &Vec<String>) -> Result<String, Failure> {
+    guarded(|| {
+        let failure = lookup::known_failure(policy, paths)?;
+        Ok(failure.and_then(|failure| serde_json::to_string(&failure).ok()).unwrap_or_default())
+    })
+}
+
+fn is_message(base_name: &str) -> bool {
+    guarded(|| Ok(Message::parse(base_name).is_some())).unwrap_or(false)
+}
+
+fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> Result<bool, Failure> {
+    guarded(|| {
+        let Some(message) = Message::parse(&base_name.to_string_lossy()) else { return Ok(false) };
+        let is_greeting = message == Message::Hello;
+        recording::hear(policy, &store_dir.to_string_lossy(), message)?;
+        Ok(is_greeting)
+    })
+}
+
+fn messages_to_daemon(policy: &Policy) -> Vec<String> {
+    // If the settings can't be read, that is said elsewhere.
+    let settings = caught(|| Ok(channel::settings_to_tell(policy.configured()?))).unwrap_or_default();
+    [Message::Hello].iter().chain(&settings).map(Message::to_base_name).collect()
+}

@@ -1,0 +1,325 @@
+//! What is known of failures: for requests, for derivations that are about to be built, and for `builtins.knownFailure`.
+
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use jiff::Timestamp;
+use nix_negative_cache_core::belief::{Belief, believe};
+use nix_negative_cache_core::class::Class;
+use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
+use nix_negative_cache_core::environment::Comparison;
+use nix_negative_cache_core::record::{Believed, FailureRecord, Output};
+use nix_negative_cache_core::refusal::{self, Wording};
+use nix_negative_cache_core::request::{Failures, PlannedDerivation};
+use nix_negative_cache_core::store_path::OutputPath;
+use nix_negative_cache_core::verdict::Verdict;
+use serde::Serialize;
+
+use crate::bridge::KnownFailure;
+use crate::connections::{self, consulting, with_own};
+use crate::guard::Failure;
+use crate::policy::Policy;
+
+/// A failure that is believed.
+struct BelievedFailure {
+    database: PathBuf,
+    id: FailureId,
+    record: FailureRecord,
+    /// The index of the attempt that the belief rests on.
+    attempt: usize,
+}
+
+impl BelievedFailure {
+    fn believed(&self) -> Believed<'_> {
+        self.record.believed(self.attempt)
+    }
+}
+
+/// What is known of the derivations of one request.
+pub struct Lookup<'a> {
+    policy: &'a Policy,
+    now: Timestamp,
+    /// Whether this process has made a request before. It is better off with an open database.
+    is_first: bool,
+    /// By the indexes of the derivations.
+    found: BTreeMap<usize, BelievedFailure>,
+    /// What failed before but does not stand in the way.
+    doubted: Vec<KnownFailure>,
+}
+
+/// A record as this process sees it.
+fn seen(policy: &Policy, mut record: FailureRecord) -> FailureRecord {
+    if policy.asks_daemon() {
+        record.as_clients_see();
+    }
+    record
+}
+
+/// Whether `question` has the answer yes for one of the databases that are consulted.
+fn any_database(
+    policy: &Policy,
+    question: impl Fn(&mut Database) -> Result<bool, DatabaseError>,
+) -> Result<bool, Failure> {
+    if !policy.settings()?.consults() {
+        return Ok(false);
+    }
+    for path in policy.consulted() {
+        if consulting(policy, path, &question)? {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Whether there is a database to be asked about anything.
+///
+/// # Errors
+///
+/// Those of the databases and settings.
+pub fn has_database(policy: &Policy) -> Result<bool, Failure> {
+    any_database(policy, |_| Ok(true))
+}
+
+/// Whether the output `key` failed when it was last built, and that could stand in the way.
+///
+/// # Errors
+///
+/// Those of the databases and settings.
+pub fn is_known_failure(policy: &Policy, key: &str) -> Result<bool, Failure> {
+    let output = OutputPath::from(key);
+    any_database(policy, |database| database.is_known(&output))
+}
+
+impl<'a> Lookup<'a> {
+    /// Nothing is found yet.
+    pub fn new(policy: &'a Policy) -> Lookup<'a> {
+        static CAME_BEFORE: AtomicBool = AtomicBool::new(false);
+        let is_first = !CAME_BEFORE.swap(true, Ordering::Relaxed);
+        Lookup { policy, now: Timestamp::now(), is_first, found: BTreeMap::new(), doubted: Vec::new() }
+    }
+
+    /// What to say of the failures at `indexes`.
+    fn say(&self, indexes: &[usize], text: fn(&Believed<'_>, Timestamp, &Wording<'_>) -> String) -> Vec<KnownFailure> {
+        let found = indexes.iter().filter_map(|index| Some((*index, self.found.get(index)?)));
+        let said = found.map(|(index, failure)| {
+            let believed = failure.believed();
+            let text = text(&believed, self.now, &self.policy.wording(&failure.database));
+            KnownFailure { index, text, ending: believed.class.into() }
+        });
+        said.collect()
+    }
+
+    /// What to say of a verdict, in the words of the bridge. Failures that refuse something count as used.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database.
+    pub fn in_words(mut self, verdict: &Verdict) -> Result<InWords, Failure> {
+        let mut words = InWords { doubted: std::mem::take(&mut self.doubted), ..InWords::default() };
+        match verdict {
+            Verdict::Build => {}
+            Verdict::Warn(warned) => words.warnings = self.say(warned, refusal::warning),
+            Verdict::Refuse { known, .. } => {
+                words.refused = self.say(known, refusal::refusal);
+                self.note_use(known)?;
+            }
+        }
+        Ok(words)
+    }
+
+    fn note_use(&self, indexes: &[usize]) -> Result<(), DatabaseError> {
+        let own = |failure: &&BelievedFailure| Some(failure.database.as_path()) == self.policy.database.as_deref();
+        let used: Vec<FailureId> =
+            indexes.iter().filter_map(|index| self.found.get(index)).filter(own).map(|failure| failure.id).collect();
+        with_own(self.policy, false, |database| {
+            database.into_iter().for_each(|database| database.note_use(&used, self.now));
+            Ok(())
+        })
+    }
+}
+
+/// What is said of a verdict.
+#[derive(Default)]
+pub struct InWords {
+    /// Of what is built all the same.
+    pub warnings: Vec<KnownFailure>,
+    /// Of what failed before but does not stand in the way.
+    pub doubted: Vec<KnownFailure>,
+    /// Of what is refused.
+    pub refused: Vec<KnownFailure>,
+}
+
+impl Failures for Lookup<'_> {
+    type Error = Failure;
+
+    fn would_open(&self) -> Result<bool, Failure> {
+        Ok(self.is_first && self.policy.settings()?.consults() && connections::would_open(self.policy))
+    }
+
+    fn are_any(&self) -> Result<bool, Failure> {
+        any_database(self.policy, |database| database.is_empty().map(|empty| !empty))
+    }
+
+    fn include(&self, key: &str) -> Result<bool, Failure> {
+        is_known_failure(self.policy, key)
+    }
+
+    fn start_over(&mut self) {
+        self.found.clear();
+        self.doubted.clear();
+    }
+
+    /// All that is known of a derivation holds, whatever else it needs. A fetch may be had in other ways, so it is not looked
+    /// up like that.
+    fn find_by_derivation(&mut self, derivations: &[String]) -> Result<Vec<(usize, Vec<Output>)>, Failure> {
+        let policy = self.policy;
+        let mut found = Vec::new();
+        let here = LazyCell::new(|| Comparison::with(policy.environment()));
+        for path in policy.consulted() {
+            let records = consulting(policy, path, |database| database.known_derivations(derivations))?;
+            for (id, record) in records {
+                let index = derivations.iter().position(|derivation| derivation == record.derivation.as_str());
+                let Some(index) = index.filter(|index| !self.found.contains_key(index)) else { continue };
+                let record = seen(policy, record);
+                let belief = record.belief(policy.user, &here, policy.settings()?, self.now);
+                if let (Belief::Fails { attempt, .. }, false) = (belief, record.class == Class::Fetch) {
+                    found.push((index, record.outputs.clone()));
+                    self.found.insert(index, BelievedFailure { database: path.to_owned(), id, record, attempt });
+                }
+            }
+        }
+        Ok(found)
+    }
+
+    fn candidates(&self, names: &[&str]) -> Result<Vec<usize>, Failure> {
+        let mut indexes = BTreeSet::new();
+        for path in self.policy.consulted() {
+            indexes.extend(consulting(self.policy, path, |database| database.candidates(names))?);
+        }
+        Ok(indexes.into_iter().collect())
+    }
+
+    /// Of a fetch, only what happened to the same one counts: the output of a fetch is the same however it is made, so that
+    /// everybody can make up one that fails.
+    fn find_by_output(&mut self, derivations: &[(usize, PlannedDerivation)]) -> Result<(), Failure> {
+        let policy = self.policy;
+        let here = LazyCell::new(|| Comparison::with(policy.environment()));
+        for path in policy.consulted() {
+            let looked_up = consulting(policy, path, |database| {
+                let version = database.version()?;
+                let keys = derivations.iter().flat_map(|(_, derivation)| &derivation.outputs);
+                let failures = database.known(keys.map(|output| &output.path))?;
+                let ids: BTreeSet<FailureId> = failures.values().copied().collect();
+                let records = database.records_of(&ids.into_iter().collect::<Vec<_>>())?;
+                Ok(Some((version, failures, records)))
+            })?;
+            let Some((version, failures, records)) = looked_up else { continue };
+            let mut doubted: Vec<OutputPath> = Vec::new();
+            for (index, derivation) in derivations {
+                let mut keys = derivation.outputs.iter().map(|output| &output.path);
+                let Some(id) = keys.find_map(|key| failures.get(key)) else { continue };
+                let Some(record) = records.get(id) else { continue };
+                if !record.counts_for([derivation.path.as_str()]) {
+                    continue;
+                }
+                let record = seen(policy, record.clone());
+                match record.belief(policy.user, &here, policy.settings()?, self.now) {
+                    Belief::Fails { attempt, .. } => {
+                        let failure = BelievedFailure { database: path.to_owned(), id: *id, record, attempt };
+                        self.found.entry(*index).or_insert(failure);
+                    }
+                    Belief::Open(doubt) => {
+                        self.doubted.push(KnownFailure {
+                            index: *index,
+                            text: format!("failed before, but may be built: {doubt}"),
+                            ending: record.class.into(),
+                        });
+                        doubted.extend(derivation.outputs.iter().map(|output| output.path.clone()));
+                    }
+                }
+            }
+            // Nix asks often. Who asks again gets the same answer, and should get it quickly.
+            consulting(policy, path, |database| database.set_aside(version, doubted))?;
+        }
+        Ok(())
+    }
+
+    fn found(&self) -> BTreeSet<usize> {
+        self.found.keys().copied().collect()
+    }
+}
+
+/// The failure that is known by any of `paths`, if it is believed.
+///
+/// # Errors
+///
+/// Those of the databases and settings.
+pub fn known_failure(policy: &Policy, paths: &[String]) -> Result<Option<FailureAttributes>, Failure> {
+    let now = Timestamp::now();
+    for path in policy.databases() {
+        let record =
+            consulting(policy, path, |database| match database.find(paths.iter().map(String::as_str))?.first() {
+                Some(id) => database.record(*id),
+                None => Ok(None),
+            })?;
+        let record = record.filter(|record| record.counts_for(paths.iter().map(String::as_str)));
+        let Some(record) = record.map(|record| seen(policy, record)) else { continue };
+        // A wish to see it tried again does not make it one that works.
+        let here = Comparison::with(policy.environment());
+        if let Belief::Fails { attempt, until } = believe(&record.history, &here, policy.settings()?, now) {
+            return Ok(Some(attributes(record, attempt, until)));
+        }
+    }
+    Ok(None)
+}
+
+/// What `builtins.knownFailure` returns.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct FailureAttributes {
+    drv_path: String,
+    out_path: String,
+    name: String,
+    system: String,
+    class: String,
+    exit_code: Option<i32>,
+    reason: String,
+    log: String,
+    /// In seconds since 1970, as all times here.
+    first_failure: i64,
+    last_failure: i64,
+    attempts: u32,
+    /// None is for ever.
+    believed_until: Option<i64>,
+    host: String,
+    nix_version: String,
+}
+
+fn attributes(record: FailureRecord, attempt: usize, until: Option<Timestamp>) -> FailureAttributes {
+    let believed = record.believed(attempt);
+    let (reason, class, exit_code) = (believed.reason.clone(), believed.class.to_string(), believed.exit_code);
+    FailureAttributes {
+        out_path: main_output(&record),
+        reason,
+        drv_path: record.derivation.to_string(),
+        class,
+        exit_code,
+        first_failure: record.first_failure.as_second(),
+        last_failure: record.last_failure.as_second(),
+        attempts: record.attempts,
+        believed_until: until.map(|until| until.as_second()),
+        name: record.summary.name,
+        system: record.system,
+        log: record.log,
+        host: record.host,
+        nix_version: record.nix_version,
+    }
+}
+
+/// The path that a derivation stands for where a string is needed.
+fn main_output(record: &FailureRecord) -> String {
+    let out = record.outputs.iter().find(|output| output.name == "out").or(record.outputs.first());
+    out.map(|output| output.path.to_string()).unwrap_or_default()
+}

@@ -1,0 +1,171 @@
+//! What is written to the database: how builds ended, and what clients of the daemon want.
+
+use jiff::Timestamp;
+use nix_negative_cache_core::channel::Message;
+use nix_negative_cache_core::class::Class;
+use nix_negative_cache_core::evidence::DecidingLine;
+use nix_negative_cache_core::judgement::{self, Evidence, Judgement, Reason};
+use nix_negative_cache_core::log::tail::{beginning, printable};
+use nix_negative_cache_core::record::{self, Failure as RecordedFailure};
+use nix_negative_cache_core::store_path::{DerivationPath, OutputPath};
+
+use crate::bridge::{EndedBuild, Ending};
+use crate::client;
+use crate::connections::{consulting, with_own};
+use crate::guard::Failure;
+use crate::policy::Policy;
+use crate::running_build::RunningBuild;
+
+/// Whether any failure is recorded where this process records them, which a success would lift.
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn has_records(policy: &Policy) -> Result<bool, Failure> {
+    Ok(with_own(policy, false, |database| match database {
+        Some(database) => database.is_empty().map(|empty| !empty),
+        None => Ok(false),
+    })?)
+}
+
+/// Whether the daemon has recorded a failure of these outputs by itself since the request was made. When a build started is
+/// not known so well on this side: the daemon may say so late.
+fn daemon_recorded(policy: &Policy, outputs: &[OutputPath]) -> Result<bool, Failure> {
+    let Some(path) = &policy.daemons else { return Ok(false) };
+    let recorded = consulting(policy, path, |database| {
+        for id in database.known(outputs)?.into_values() {
+            if database
+                .record(id)?
+                .is_some_and(|record| record.last_failure.as_millisecond() >= policy.made.as_millisecond())
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    })?;
+    Ok(recorded)
+}
+
+/// What became of the end of a build.
+#[derive(Default)]
+pub enum Outcome {
+    /// There is nothing to say of it.
+    #[default]
+    Silent,
+    /// It is recorded.
+    Recorded,
+    /// It is recorded, but doubtful.
+    Doubtful(DecidingLine),
+    /// Its failure is not recorded.
+    NotRecorded(Class, Reason),
+}
+
+/// Records how `build` ended.
+///
+/// # Errors
+///
+/// Those of the database and settings.
+pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> Result<Outcome, Failure> {
+    let settings = policy.configured()?;
+    let settled = build.ending == Ending::Built || build.ending == Ending::Other;
+    let derivation = DerivationPath::from(build.derivation.as_str());
+    let outputs: Vec<OutputPath> = build.outputs.iter().map(|output| output.key.as_str().into()).collect();
+    let evidence = Evidence {
+        derivation: &derivation,
+        status: build.ending.into(),
+        messages: &build.messages,
+        log: &running.log,
+        fixed_output: build.fixed_output,
+        impure: build.impure,
+        builtin: build.builtin,
+        machine: (!build.machine.is_empty()).then_some(build.machine.as_str()),
+        outputs: &outputs,
+        normal_mode: build.normal_mode,
+        interrupted: build.interrupted,
+        recursive: build.recursive,
+        opted_out: build.opted_out,
+        sandboxed: policy.sandboxed(build),
+        shortage: if settled { None } else { running.shortage() },
+    };
+    match judgement::judge(&evidence, settings) {
+        Judgement::Ignore(class, reason) => Ok(Outcome::NotRecorded(class, reason)),
+        Judgement::Succeeded => {
+            with_own(policy, false, |database| match database {
+                Some(database) => database.succeed(&outputs, Timestamp::now()).map(|_| ()),
+                None => Ok(()),
+            })?;
+            Ok(Outcome::Silent)
+        }
+        Judgement::Record(class, exit_code, doubtful) => {
+            let environment = policy.environment().clone();
+            let environment = if build.without_sandbox { environment.without_sandbox() } else { environment };
+            let environment = if build.machine.is_empty() { environment } else { environment.on(&build.machine) };
+            if daemon_recorded(policy, &outputs)? {
+                return Ok(Outcome::Silent);
+            }
+            let message = judgement::telling_message(&evidence).or(build.messages.first().map(String::as_str));
+            let message = message.unwrap_or_default();
+            let here = || gethostname::gethostname().to_string_lossy().into_owned();
+            let failure = RecordedFailure {
+                derivation: derivation.clone(),
+                outputs: build.outputs.iter().map(record::Output::from).collect(),
+                store_dir: build.store_dir.clone(),
+                name: build.name.clone(),
+                system: build.system.clone(),
+                class,
+                exit_code,
+                environment,
+                message: beginning(message),
+                log: running.log.tail().text(),
+                asked: policy.made,
+                time: Timestamp::now(),
+                doubtful: doubtful.is_some().then(|| running.log.identity()),
+                evidence: doubtful.clone(),
+                duration_ms: i64::try_from(running.duration().as_millis()).unwrap_or(i64::MAX),
+                host: if build.machine.is_empty() { here() } else { printable(build.machine.as_bytes()) },
+                nix_version: policy.nix_version.clone(),
+            };
+            let has_database = with_own(policy, true, |database| match database {
+                Some(database) => database.insert(&failure).map(|()| true),
+                None => Ok(false),
+            })?;
+            Ok(match doubtful {
+                _ if !has_database => Outcome::Silent,
+                Some(line) => Outcome::Doubtful(line),
+                None => Outcome::Recorded,
+            })
+        }
+    }
+}
+
+/// Takes a step towards a database with no more records than it should have.
+///
+/// # Errors
+///
+/// Those of the database and settings.
+pub fn tidy(policy: &Policy) -> Result<(), Failure> {
+    let settings = policy.configured()?;
+    let (most, oldest) = (settings.max_records, settings.past_life(Timestamp::now()));
+    Ok(with_own(policy, false, |database| match database {
+        Some(database) => database.tidy(most, oldest).map(|_| ()),
+        None => Ok(()),
+    })?)
+}
+
+/// Does what the client whom this process serves says; see [`nix_negative_cache_core::channel`].
+///
+/// # Errors
+///
+/// Those of the database.
+pub fn hear(policy: &Policy, store_dir: &str, message: Message) -> Result<(), Failure> {
+    match message {
+        Message::Hello => {}
+        Message::Setting(name, value) => client::says(name, value),
+        Message::Retry(hash_part) => with_own(policy, false, |database| {
+            let Some(database) = database else { return Ok(()) };
+            let failures = database.find_by_hash_part(store_dir, &hash_part)?;
+            database.request_retry(&failures, policy.user, Timestamp::now()).map(|_| ())
+        })?,
+    }
+    Ok(())
+}
