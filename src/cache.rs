@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use nix_negative_cache_core::belief::{Belief, believe};
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::class::Class;
-use nix_negative_cache_core::database::place::Audience;
+use nix_negative_cache_core::database::location::Audience;
 use nix_negative_cache_core::database::{Database, DatabaseError};
 use nix_negative_cache_core::environment::Comparison;
 use nix_negative_cache_core::evidence::DecidingLine;

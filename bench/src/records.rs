@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use nix_negative_cache_core::belief::{Attempt, FailedAttempt};
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::Database;
-use nix_negative_cache_core::database::place::Audience;
+use nix_negative_cache_core::database::location::Audience;
 use nix_negative_cache_core::environment::Environment;
 use nix_negative_cache_core::record::{Failure, FailureRecord, FailureSummary, Output};
 use rusqlite::{Connection, params};

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use nix_negative_cache_core::database::place::personal_path;
+use nix_negative_cache_core::database::location::personal_path;
 use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::record::{FailureRecord, FailureSummary, Summarised};

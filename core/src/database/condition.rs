@@ -7,8 +7,8 @@ use std::path::Path;
 
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::place::{beside, is_damage};
-use super::{BUSY_TIMEOUT, DatabaseError, schema};
+use super::location::{beside, is_damage};
+use super::{DatabaseError, open::BUSY_TIMEOUT, schema};
 
 /// The state of a database.
 #[derive(Debug)]
@@ -94,7 +94,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::super::Database;
-    use super::super::place::Audience;
+    use super::super::location::Audience;
     use super::*;
 
     #[test]

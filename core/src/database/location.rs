@@ -187,7 +187,7 @@ pub fn move_away(path: &Path) -> Option<PathBuf> {
 pub fn is_broken(path: &Path) -> bool {
     let check = || {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        super::keep_readable(&connection)?;
+        super::open::keep_readable(&connection)?;
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
     };
     match check() {

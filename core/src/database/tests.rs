@@ -2,14 +2,22 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+use jiff::Timestamp;
 use proptest::prelude::*;
+use rusqlite::TransactionBehavior;
 use tempfile::TempDir;
 
+use super::location::Audience;
+use super::open::BUSY_TIMEOUT;
 use super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::*;
-use crate::belief::Belief;
+use crate::belief::{Belief, FailedAttempt, MAX_ATTEMPTS};
+use crate::class::Class;
 use crate::environment::Comparison;
+use crate::evidence::DecidingLine;
+use crate::record::{Failure, FailureRecord, Output};
 use crate::settings::Settings;
+use crate::store_path::OutputPath;
 
 fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
     let path = |output: &str| OutputPath::from(format!("/nix/store/{output}"));
@@ -510,12 +518,12 @@ fn modes_do_not_depend_on_the_umask() {
         let mode_of = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode_of(path.parent().unwrap()), folder_mode);
         for suffix in ["", "-wal", "-shm"] {
-            assert_eq!(mode_of(&place::beside(&path, suffix)), mode, "{name}{suffix}");
+            assert_eq!(mode_of(&location::beside(&path, suffix)), mode, "{name}{suffix}");
         }
         // They stay, for those who could not make them.
         drop(database);
-        assert!(place::beside(&path, "-wal").exists() && place::beside(&path, "-shm").exists());
-        assert_eq!(fs::metadata(place::beside(&path, "-wal")).unwrap().len(), 0, "but the log does not grow");
+        assert!(location::beside(&path, "-wal").exists() && location::beside(&path, "-shm").exists());
+        assert_eq!(fs::metadata(location::beside(&path, "-wal")).unwrap().len(), 0, "but the log does not grow");
     }
 }
 
@@ -542,7 +550,7 @@ fn what_others_can_write_to_is_no_place_for_roots_database() {
 fn a_broken_database_is_moved_away_if_its_place_is_ours() {
     let folder = TempDir::new().unwrap();
     let garbage = "garbage ".repeat(1000);
-    let ours = place::default_path(folder.path());
+    let ours = location::default_path(folder.path());
     fs::create_dir(ours.parent().unwrap()).unwrap();
     fs::write(&ours, &garbage).unwrap();
     let Err(DatabaseError::Broken { broken, .. }) = Database::open(&ours) else { panic!("not moved") };

@@ -1,0 +1,160 @@
+//! Finding failures: by output, by derivation, by name, and by hash part. What is recorded of them, [`super::read`] reads.
+
+use std::collections::{BTreeSet, HashMap, HashSet};
+use std::rc::Rc;
+
+use rusqlite::Connection;
+use rusqlite::types::Value;
+use rusqlite::vtab::array::Array;
+
+use super::{Database, DatabaseError, FailureId};
+use crate::record::FailureRecord;
+use crate::store_path::OutputPath;
+
+impl Database {
+    /// Whether nothing is known to fail, so that there is nothing to ask.
+    pub fn is_empty(&mut self) -> Result<bool, DatabaseError> {
+        self.revalidate()?;
+        if let Some(empty) = self.remembered.empty {
+            return Ok(empty);
+        }
+        let query = || {
+            let mut statement =
+                self.connection.prepare_cached("SELECT NOT EXISTS (SELECT 1 FROM failure WHERE stands)")?;
+            statement.query_row([], |row| row.get(0))
+        };
+        let empty = query().map_err(self.failed())?;
+        self.remembered.empty = Some(empty);
+        Ok(empty)
+    }
+
+    /// The places of those of `names` that anything is called that is known to fail. Of most derivations that tells enough:
+    /// those of the same output have the same name.
+    pub fn candidates(&self, names: &[&str]) -> Result<Vec<usize>, DatabaseError> {
+        let query = || {
+            /// As many names are read in the time that one is looked for.
+            const AT_ONCE: usize = 4;
+            let span = "SELECT coalesce((SELECT max(id) FROM failure) - (SELECT min(id) FROM failure) + 1, 0)";
+            let most: usize = self.connection.prepare_cached(span)?.query_row([], |row| row.get(0))?;
+            let mut known: HashSet<String> = HashSet::new();
+            if most <= names.len().saturating_mul(AT_ONCE) {
+                let mut statement = self.connection.prepare_cached("SELECT name FROM failure WHERE stands")?;
+                let mut rows = statement.query([])?;
+                while let Some(row) = rows.next()? {
+                    let name = row.get_ref(0)?.as_str()?;
+                    if !known.contains(name) {
+                        known.insert(name.to_owned());
+                    }
+                }
+            } else {
+                let wanted: BTreeSet<&str> = names.iter().copied().collect();
+                let mut statement = self.connection.prepare_cached(
+                    "SELECT wanted.value FROM rarray(?1) AS wanted
+                     WHERE EXISTS (SELECT 1 FROM failure WHERE stands AND name = wanted.value)",
+                )?;
+                let rows = statement.query_map([text_array(wanted)], |row| row.get(0))?;
+                known = rows.collect::<Result<_, _>>()?;
+            }
+            Ok((0..names.len()).filter(|place| known.contains(names[*place])).collect())
+        };
+        query().map_err(self.failed())
+    }
+
+    /// Which of `outputs` failed when they were last built.
+    pub fn known<'a>(
+        &self,
+        outputs: impl IntoIterator<Item = &'a OutputPath>,
+    ) -> Result<HashMap<OutputPath, FailureId>, DatabaseError> {
+        // In their order, neighbours are on the same page.
+        let wanted: BTreeSet<&str> = outputs.into_iter().map(OutputPath::as_str).collect();
+        standing(&self.connection, &text_array(wanted)).map_err(self.failed())
+    }
+
+    /// Whether `output` failed when it was last built, and was not set aside since. Costs next to nothing if that was not
+    /// so when this was last asked, and no other process has written since.
+    pub fn is_known(&mut self, output: &OutputPath) -> Result<bool, DatabaseError> {
+        self.revalidate()?;
+        if self.remembered.unknown.contains(output) {
+            return Ok(false);
+        }
+        let known = !self.known([output])?.is_empty();
+        if !known {
+            self.remembered.unknown.insert(output.clone());
+        }
+        Ok(known)
+    }
+
+    /// What is recorded of `derivations` themselves that failed when they were last built.
+    pub fn known_derivations(
+        &mut self,
+        derivations: &[String],
+    ) -> Result<HashMap<FailureId, FailureRecord>, DatabaseError> {
+        /// As many as are remembered.
+        const FEW: usize = 8;
+        self.revalidate()?;
+        if let Some((_, records)) = self.remembered.derivations.as_ref().filter(|(asked, _)| asked == derivations) {
+            return Ok(records.clone());
+        }
+        let wanted = text_array(derivations.iter().map(String::as_str));
+        let query = || {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT failure.id FROM rarray(?1) AS wanted CROSS JOIN failure ON failure.drv_path = wanted.value
+                 AND failure.stands",
+            )?;
+            let rows = statement.query_map([wanted], |row| row.get(0).map(FailureId))?;
+            rows.collect::<Result<Vec<_>, _>>()
+        };
+        let found = query().map_err(self.failed())?;
+        let records = self.records_of(&found)?;
+        if derivations.len() <= FEW {
+            self.remembered.derivations = Some((derivations.to_vec(), records.clone()));
+        }
+        Ok(records)
+    }
+
+    /// What is recorded for `paths`, each an output path or the path of a derivation.
+    pub fn find<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> Result<Vec<FailureId>, DatabaseError> {
+        let wanted = text_array(paths);
+        let query = || {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT output.failure FROM rarray(?1) AS wanted CROSS JOIN output ON output.path = wanted.value
+                 UNION SELECT failure.id FROM rarray(?1) AS wanted CROSS JOIN failure
+                 ON failure.drv_path = wanted.value",
+            )?;
+            let rows = statement.query_map([wanted], |row| row.get(0).map(FailureId))?;
+            rows.collect::<Result<_, _>>()
+        };
+        query().map_err(self.failed())
+    }
+
+    /// What is recorded for the store paths in `store_dir` with this hash part, derivations or outputs.
+    pub fn find_by_hash_part(&self, store_dir: &str, hash_part: &str) -> Result<Vec<FailureId>, DatabaseError> {
+        // What begins with the first is between the two, as `.` comes right after `-`.
+        let (first, end) = (format!("{store_dir}/{hash_part}-"), format!("{store_dir}/{hash_part}."));
+        let query = || {
+            let mut statement = self.connection.prepare_cached(
+                "SELECT failure FROM output WHERE path >= ?1 AND path < ?2
+                 UNION SELECT id FROM failure WHERE drv_path >= ?1 AND drv_path < ?2",
+            )?;
+            let rows = statement.query_map([&first, &end], |row| row.get(0).map(FailureId))?;
+            rows.collect::<Result<_, _>>()
+        };
+        query().map_err(self.failed())
+    }
+}
+
+/// Which of `outputs` failed when they were last built.
+pub(super) fn standing(connection: &Connection, outputs: &Array) -> rusqlite::Result<HashMap<OutputPath, FailureId>> {
+    let mut statement = connection.prepare_cached(
+        "SELECT output.path, output.failure FROM rarray(?1) AS wanted
+         CROSS JOIN output ON output.path = wanted.value
+         CROSS JOIN failure ON failure.id = output.failure AND failure.stands",
+    )?;
+    let rows = statement
+        .query_map([outputs], |row| Ok((OutputPath::from(row.get::<_, String>(0)?), FailureId(row.get(1)?))))?;
+    rows.collect()
+}
+
+pub(super) fn text_array<'a>(texts: impl IntoIterator<Item = &'a str>) -> Array {
+    Rc::new(texts.into_iter().map(|text| Value::Text(text.to_owned())).collect())
+}
