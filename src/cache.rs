@@ -170,7 +170,7 @@ pub fn is_known_failure(policy: &Policy, key: &str) -> Result<bool, String> {
 /// A record as this process sees it.
 pub fn seen(policy: &Policy, mut record: FailureRecord) -> FailureRecord {
     if policy.asks_daemon() {
-        record.as_clients_see();
+        record.summary.as_clients_see();
     }
     record
 }
@@ -183,7 +183,7 @@ fn daemon_recorded(policy: &Policy, outputs: &[OutputPath]) -> Result<bool, Stri
         for id in database.known(outputs)?.into_values() {
             if database
                 .record(id)?
-                .is_some_and(|record| record.last_failure.as_millisecond() >= policy.made.as_millisecond())
+                .is_some_and(|record| record.summary.last_failure.as_millisecond() >= policy.made.as_millisecond())
             {
                 return Ok(true);
             }
@@ -309,11 +309,11 @@ pub fn known_failure(policy: &Policy, paths: &[String]) -> Result<Option<Failure
                 Some(id) => database.record(*id),
                 None => Ok(None),
             })?;
-        let record = record.filter(|record| record.counts_for(paths.iter().map(String::as_str)));
+        let record = record.filter(|record| record.summary.counts_for(paths.iter().map(String::as_str)));
         let Some(record) = record.map(|record| seen(policy, record)) else { continue };
         // A wish to see it tried again does not make it one that works.
         let here = Comparison::with(policy.environment());
-        if let Belief::Fails { attempt, until } = believe(&record.history, &here, policy.settings()?, now) {
+        if let Belief::Fails { attempt, until } = believe(&record.summary.history, &here, policy.settings()?, now) {
             return Ok(Some(attributes(record, attempt, until)));
         }
     }
@@ -326,12 +326,12 @@ fn attributes(record: FailureRecord, attempt: usize, until: Option<Timestamp>) -
     FailureAttributes {
         out_path: main_output(&record),
         reason,
-        derivation: record.derivation.to_string(),
+        derivation: record.summary.derivation.to_string(),
         class_name,
         exit_code: exit_code.into_iter().map(Into::into).collect(),
         first_failure: record.first_failure.as_second(),
-        last_failure: record.last_failure.as_second(),
-        attempts: record.attempts.into(),
+        last_failure: record.summary.last_failure.as_second(),
+        attempts: record.summary.attempts.into(),
         believed_until: until.into_iter().map(|until| until.as_second()).collect(),
         name: record.summary.name,
         system: record.system,

@@ -68,11 +68,11 @@ impl Consultation {
         for path in policy.consulted() {
             let records = consulting(policy, path, |database| database.known_derivations(derivations))?;
             for (id, record) in records {
-                let place = derivations.iter().position(|derivation| derivation == record.derivation.as_str());
+                let place = derivations.iter().position(|derivation| derivation == record.summary.derivation.as_str());
                 let Some(place) = place.filter(|place| !self.known.contains_key(place)) else { continue };
                 let record = seen(policy, record);
-                let belief = record.belief(policy.user, &here, policy.settings()?, self.now);
-                if let (Belief::Fails { attempt, .. }, false) = (belief, record.class == Class::Fetch) {
+                let belief = record.summary.belief(policy.user, &here, policy.settings()?, self.now);
+                if let (Belief::Fails { attempt, .. }, false) = (belief, record.summary.class == Class::Fetch) {
                     let output =
                         |output: &record::Output| Output { name: output.name.clone(), path: output.path.to_string() };
                     failed.push(FailedRequest { place, outputs: record.outputs.iter().map(output).collect() });
@@ -104,11 +104,11 @@ impl Consultation {
             for (missing, keys) in missing.iter().zip(keys) {
                 let Some(id) = keys.iter().find_map(|key| failures.get(key)) else { continue };
                 let Some(record) = records.get(id) else { continue };
-                if !record.counts_for([missing.path.as_str()]) {
+                if !record.summary.counts_for([missing.path.as_str()]) {
                     continue;
                 }
                 let record = seen(policy, record.clone());
-                match record.belief(policy.user, &here, policy.settings()?, self.now) {
+                match record.summary.belief(policy.user, &here, policy.settings()?, self.now) {
                     Belief::Fails { attempt, .. } => {
                         let known = Known { database: path.to_owned(), id: *id, record, attempt };
                         self.known.entry(missing.place).or_insert(known);
@@ -117,7 +117,7 @@ impl Consultation {
                         self.doubted.push(KnownFailure {
                             place: missing.place,
                             text: format!("failed before, but may be built: {doubt}"),
-                            status: record.class.into(),
+                            status: record.summary.class.into(),
                         });
                         doubted.extend(keys);
                     }

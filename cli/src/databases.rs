@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use nix_negative_cache_core::database::location::personal_path;
 use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
 use nix_negative_cache_core::machine;
-use nix_negative_cache_core::record::{FailureRecord, FailureSummary, Summarised};
+use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
 
 /// A database of these, and one of its records.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,13 +32,12 @@ pub struct Known<R = FailureRecord> {
     pub by: Builder,
 }
 
-impl<R: Summarised> Known<R> {
-    fn new(mut record: R, by: Builder) -> Known<R> {
-        if by == Builder::Daemon {
-            record.summary_mut().as_clients_see();
-        }
-        Known { record, by }
+/// Marks a record with whose build it was; `summary` is the part of it that this user may not see all of.
+fn known<R>(mut record: R, by: Builder, summary: fn(&mut R) -> &mut FailureSummary) -> Known<R> {
+    if by == Builder::Daemon {
+        summary(&mut record).as_clients_see();
     }
+    Known { record, by }
 }
 
 /// All databases that are there.
@@ -69,24 +68,25 @@ impl Databases {
 
     /// All records, newest first.
     pub fn records(&self) -> Result<Vec<Known>, DatabaseError> {
-        self.all(Database::records)
+        self.all(Database::records, |record| &mut record.summary)
     }
 
     /// All records, newest first, as far as lists need them.
     pub fn summaries(&self) -> Result<Vec<Known<FailureSummary>>, DatabaseError> {
-        self.all(Database::summaries)
+        self.all(Database::summaries, |summary| summary)
     }
 
-    fn all<R: Summarised>(
+    fn all<R: AsRef<FailureSummary>>(
         &self,
         read: fn(&Database) -> Result<Vec<R>, DatabaseError>,
+        summary: fn(&mut R) -> &mut FailureSummary,
     ) -> Result<Vec<Known<R>>, DatabaseError> {
         let mut records = Vec::new();
         for database in &self.open {
             let by = Databases::builder(database);
-            records.extend(read(database)?.into_iter().map(|record| Known::new(record, by)));
+            records.extend(read(database)?.into_iter().map(|record| known(record, by, summary)));
         }
-        records.sort_by_key(|known| std::cmp::Reverse(known.record.summary().last_failure));
+        records.sort_by_key(|known| std::cmp::Reverse(known.record.as_ref().last_failure));
         Ok(records)
     }
 
@@ -104,7 +104,8 @@ impl Databases {
         let mut records = Vec::new();
         for &Found { place, id } in found {
             let database = &self.open[place];
-            records.extend(database.record(id)?.map(|record| Known::new(record, Databases::builder(database))));
+            let by = Databases::builder(database);
+            records.extend(database.record(id)?.map(|record| known(record, by, |record| &mut record.summary)));
         }
         Ok(records)
     }
@@ -141,7 +142,7 @@ impl Databases {
     /// The derivation of a record, and whether the next attempt of this user will be made; none if it is gone.
     pub fn retry_requested(&self, found: Found) -> Result<Option<(String, bool)>, DatabaseError> {
         let record = self.open[found.place].record(found.id)?;
-        let requested = |record: &FailureRecord| record.retry_requested(machine::user()).is_some();
-        Ok(record.map(|record| (record.derivation.to_string(), requested(&record))))
+        let requested = |record: &FailureRecord| record.summary.retry_requested(machine::user()).is_some();
+        Ok(record.map(|record| (record.summary.derivation.to_string(), requested(&record))))
     }
 }

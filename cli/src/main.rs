@@ -25,7 +25,7 @@ use clap::{CommandFactory, Parser};
 use jiff::Zoned;
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::database::DatabaseError;
-use nix_negative_cache_core::record::{FailureSummary, Summarised};
+use nix_negative_cache_core::record::FailureSummary;
 use nix_negative_cache_core::settings::Settings;
 
 use args::{
@@ -202,20 +202,20 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
 }
 
 /// What was asked for of `records`.
-fn chosen<R: Summarised>(
+fn chosen<R: AsRef<FailureSummary>>(
     arguments: &Arguments,
     list: &ListArguments,
     mut records: Vec<Known<R>>,
 ) -> Result<(Vec<Judged<R>>, Settings), Failure> {
     if !list.all {
-        records.retain(|known| known.record.summary().stands());
+        records.retain(|known| known.record.as_ref().stands());
     }
     if let Some(name) = &list.name {
-        records.retain(|known| name.is_match(&known.record.summary().name));
+        records.retain(|known| name.is_match(&known.record.as_ref().name));
     }
     if let Some(since) = list.since {
         let start = Zoned::now().checked_sub(since).map_err(|error| Failure::Other(error.to_string()))?.timestamp();
-        records.retain(|known| known.record.summary().last_failure >= start);
+        records.retain(|known| known.record.as_ref().last_failure >= start);
     }
     Ok(judged(arguments, &list.settings, records))
 }
@@ -225,7 +225,7 @@ const LIFTED_BY: &str = "What is believed is built again\n  with --option negati
     nix-negative-cache forget PATH,\n  in another environment, or when its time is over.";
 
 /// Records with what they say of a new attempt, by these settings.
-fn judged<R: Summarised>(
+fn judged<R: AsRef<FailureSummary>>(
     arguments: &Arguments,
     settings: &SettingsArguments,
     records: Vec<Known<R>>,
@@ -281,7 +281,7 @@ fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut im
         }
         let found = databases.find(names.iter().map(String::as_str))?;
         let mut records = databases.records_of(&found)?;
-        records.retain(|known| !path.ends_with(".drv") || known.record.counts_for([path.as_str()]));
+        records.retain(|known| !path.ends_with(".drv") || known.record.summary.counts_for([path.as_str()]));
         let records = Judged::all(records, &circumstances);
         // What is not in the store any more can't be built, and Nix can't tell; a record still has something to say.
         let derivation = records.first().map_or(path.as_str(), Judged::derivation).to_owned();
@@ -309,7 +309,7 @@ fn known(
     let outputs = nix::outputs(derivations);
     let found = databases.find(derivations.iter().chain(&outputs).map(String::as_str))?;
     let mut records = databases.records_of(&found)?;
-    records.retain(|known| known.record.counts_for(derivations.iter().map(String::as_str)));
+    records.retain(|known| known.record.summary.counts_for(derivations.iter().map(String::as_str)));
     let mut judged = Judged::all(records, circumstances);
     judged.retain(|judged| judged.stands_in_the_way(&circumstances.settings));
     Ok(judged)

@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use nix_negative_cache_core::belief::{Attempt, Belief};
 use nix_negative_cache_core::environment::{Comparison, Environment};
 use nix_negative_cache_core::machine;
-use nix_negative_cache_core::record::Summarised;
+use nix_negative_cache_core::record::FailureSummary;
 use nix_negative_cache_core::settings::Settings;
 
 use crate::args::SettingsArguments;
@@ -105,8 +105,8 @@ impl Circumstances {
     }
 
     /// What a record says of a new attempt.
-    pub fn belief<R: Summarised>(&self, Known { record, by }: &Known<R>, now: Timestamp) -> Belief {
-        let record = record.summary();
+    pub fn belief<R: AsRef<FailureSummary>>(&self, Known { record, by }: &Known<R>, now: Timestamp) -> Belief {
+        let record = record.as_ref();
         // Where nobody knows what has changed, nothing has.
         let last = |attempts: &[Attempt]| {
             attempts.iter().find_map(|attempt| Some(attempt.failure.as_ref()?.environment.clone())).unwrap_or_default()

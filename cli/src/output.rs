@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nix_negative_cache_core::belief::Belief;
 use nix_negative_cache_core::explanation::{believed_until, explain, lifts};
-use nix_negative_cache_core::record::{FailureRecord, FailureSummary, Summarised};
+use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
 use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_core::time_text::{ago, moment, span};
 use serde::Serialize;
@@ -43,7 +43,7 @@ struct Json<'a> {
     lifted_by: Vec<String>,
 }
 
-impl<R: Summarised> Judged<R> {
+impl<R: AsRef<FailureSummary>> Judged<R> {
     /// Judges records by the settings in force.
     pub fn all(records: Vec<Known<R>>, circumstances: &Circumstances) -> Vec<Judged<R>> {
         let now = Timestamp::now();
@@ -60,13 +60,13 @@ impl<R: Summarised> Judged<R> {
 impl Judged {
     /// The derivation that failed.
     pub fn derivation(&self) -> &str {
-        self.record.derivation.as_str()
+        self.record.summary.derivation.as_str()
     }
 
     fn json(&self, settings: &Settings) -> Json<'_> {
         Json {
             record: &self.record,
-            doubtful: self.record.is_doubtful(),
+            doubtful: self.record.summary.is_doubtful(),
             believed: self.is_believed(),
             believed_until: match self.belief {
                 Belief::Fails { until, .. } => until.map(|until| until.as_second()),
@@ -154,19 +154,19 @@ pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io
             writeln!(out)?;
         }
         let mut line = |name: &str, value: &str| writeln!(out, "{:16}{value}", format!("{name}:"));
-        line("Derivation", record.derivation.as_str())?;
+        line("Derivation", record.summary.derivation.as_str())?;
         for output in &record.outputs {
             line("Output", &format!("{} ({})", output.path, output.name))?;
         }
         line("System", &record.system)?;
-        line("Reason", &format!("{}, after {}", record.reason(), span(record.duration_ms)))?;
-        line("Class", &record.class_in_lists())?;
+        line("Reason", &format!("{}, after {}", record.summary.reason(), span(record.summary.duration_ms)))?;
+        line("Class", &record.summary.class_in_lists())?;
         if let Some(evidence) = &record.evidence {
             line("Decided by", &evidence.text())?;
         }
-        line("Attempts", &record.attempts.to_string())?;
+        line("Attempts", &record.summary.attempts.to_string())?;
         line("First failure", &when(record.first_failure))?;
-        line("Last failure", &when(record.last_failure))?;
+        line("Last failure", &when(record.summary.last_failure))?;
         line("Believed until", &believed_until(belief, &zone()))?;
         if let Some(doubt) = judged.doubt() {
             line("Because", &doubt)?;
@@ -211,8 +211,8 @@ pub fn obstacles(known: &[Judged], out: &mut impl Write) -> io::Result<()> {
     let now = Timestamp::now();
     for Judged { record, belief } in known {
         let until = believed_until(belief, &zone());
-        let (ago, reason) = (ago(record.last_failure, now), record.reason());
-        writeln!(out, "{} failed {ago} ({reason}); believed until: {until}", record.derivation)?;
+        let (ago, reason) = (ago(record.summary.last_failure, now), record.summary.reason());
+        writeln!(out, "{} failed {ago} ({reason}); believed until: {until}", record.summary.derivation)?;
     }
     Ok(())
 }

@@ -1,7 +1,5 @@
 //! The failure record: what is kept of a derivation whose builder failed.
 
-use std::ops::{Deref, DerefMut};
-
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -120,46 +118,15 @@ pub struct FailureRecord {
     pub plugin_version: String,
 }
 
-impl Deref for FailureRecord {
-    type Target = FailureSummary;
-
-    fn deref(&self) -> &FailureSummary {
-        &self.summary
-    }
-}
-
-impl DerefMut for FailureRecord {
-    fn deref_mut(&mut self) -> &mut FailureSummary {
-        &mut self.summary
-    }
-}
-
-/// A record, or as much of it as lists need.
-pub trait Summarised {
-    /// That much of it.
-    fn summary(&self) -> &FailureSummary;
-
-    /// The same, to be changed.
-    fn summary_mut(&mut self) -> &mut FailureSummary;
-}
-
-impl Summarised for FailureSummary {
-    fn summary(&self) -> &FailureSummary {
-        self
-    }
-
-    fn summary_mut(&mut self) -> &mut FailureSummary {
+impl AsRef<FailureSummary> for FailureSummary {
+    fn as_ref(&self) -> &FailureSummary {
         self
     }
 }
 
-impl Summarised for FailureRecord {
-    fn summary(&self) -> &FailureSummary {
+impl AsRef<FailureSummary> for FailureRecord {
+    fn as_ref(&self) -> &FailureSummary {
         &self.summary
-    }
-
-    fn summary_mut(&mut self) -> &mut FailureSummary {
-        &mut self.summary
     }
 }
 
@@ -230,9 +197,9 @@ impl FailureSummary {
 impl FailureRecord {
     /// The failure that a belief rests on.
     pub fn believed(&self, attempt: usize) -> Believed<'_> {
-        let (time, class, exit_code) = match self.history.get(attempt) {
+        let (time, class, exit_code) = match self.summary.history.get(attempt) {
             Some(Attempt { time, failure: Some(failed), .. }) => (*time, failed.class, failed.exit_code),
-            _ => (self.last_failure, self.class, self.exit_code),
+            _ => (self.summary.last_failure, self.summary.class, self.summary.exit_code),
         };
         Believed { record: self, time, class, exit_code, reason: reason(class, exit_code), is_last: attempt == 0 }
     }
@@ -310,7 +277,7 @@ pub(crate) mod tests {
 
     #[test]
     fn reasons_in_a_few_words() {
-        assert_eq!(record().reason(), "builder failed with exit code 1");
+        assert_eq!(record().summary.reason(), "builder failed with exit code 1");
         let of = |class| reason(class, None);
         assert_eq!(of(Class::Timeout), "it took too long ('timeout')");
         assert_eq!(of(Class::LogLimit), "it logged too much ('max-build-log-size')");
@@ -320,14 +287,17 @@ pub(crate) mod tests {
     #[test]
     fn lists_say_what_is_flaky_or_doubtful() {
         let mut record = record();
-        assert_eq!((record.is_doubtful(), record.class_in_lists()), (false, "builder (1)".to_owned()));
-        if let Some(failure) = &mut record.history[0].failure {
+        assert_eq!((record.summary.is_doubtful(), record.summary.class_in_lists()), (false, "builder (1)".to_owned()));
+        if let Some(failure) = &mut record.summary.history[0].failure {
             failure.doubtful = Some(7);
         }
-        assert_eq!((record.is_doubtful(), record.class_in_lists()), (true, "builder (1), doubtful".to_owned()));
-        let time = record.last_failure;
-        record.history.insert(0, Attempt { asked: time, time, failure: None });
-        assert_eq!(record.class_in_lists(), "builder (1), flaky, doubtful");
+        assert_eq!(
+            (record.summary.is_doubtful(), record.summary.class_in_lists()),
+            (true, "builder (1), doubtful".to_owned())
+        );
+        let time = record.summary.last_failure;
+        record.summary.history.insert(0, Attempt { asked: time, time, failure: None });
+        assert_eq!(record.summary.class_in_lists(), "builder (1), flaky, doubtful");
     }
 
     #[test]
@@ -336,7 +306,7 @@ pub(crate) mod tests {
         let json = |record: &FailureRecord| serde_json::to_value(record).unwrap();
         let read = json(&record);
         assert_eq!((&read["history"][0]["failure"]["doubtful"], &read["evidence"]), (&false.into(), &().into()));
-        if let Some(failure) = &mut record.history[0].failure {
+        if let Some(failure) = &mut record.summary.history[0].failure {
             failure.doubtful = Some(u64::MAX);
         }
         record.evidence = Some(DecidingLine {

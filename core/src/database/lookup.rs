@@ -41,7 +41,7 @@ impl Database {
                 let mut statement = self.connection.prepare_cached("SELECT name FROM failure WHERE stands")?;
                 let mut rows = statement.query([])?;
                 while let Some(row) = rows.next()? {
-                    let name = row.get_ref(0)?.as_str()?;
+                    let name = row.get_ref("name")?.as_str()?;
                     if !known.contains(name) {
                         known.insert(name.to_owned());
                     }
@@ -52,7 +52,7 @@ impl Database {
                     "SELECT wanted.value FROM rarray(?1) AS wanted
                      WHERE EXISTS (SELECT 1 FROM failure WHERE stands AND name = wanted.value)",
                 )?;
-                let rows = statement.query_map([text_array(wanted)], |row| row.get(0))?;
+                let rows = statement.query_map([text_array(wanted)], |row| row.get("value"))?;
                 known = rows.collect::<Result<_, _>>()?;
             }
             Ok((0..names.len()).filter(|place| known.contains(names[*place])).collect())
@@ -101,7 +101,7 @@ impl Database {
                 "SELECT failure.id FROM rarray(?1) AS wanted CROSS JOIN failure ON failure.drv_path = wanted.value
                  AND failure.stands",
             )?;
-            let rows = statement.query_map([wanted], |row| row.get(0).map(FailureId))?;
+            let rows = statement.query_map([wanted], |row| row.get("id"))?;
             rows.collect::<Result<Vec<_>, _>>()
         };
         let found = query().map_err(self.failed())?;
@@ -121,7 +121,7 @@ impl Database {
                  UNION SELECT failure.id FROM rarray(?1) AS wanted CROSS JOIN failure
                  ON failure.drv_path = wanted.value",
             )?;
-            let rows = statement.query_map([wanted], |row| row.get(0).map(FailureId))?;
+            let rows = statement.query_map([wanted], |row| row.get("failure"))?;
             rows.collect::<Result<_, _>>()
         };
         query().map_err(self.failed())
@@ -136,7 +136,7 @@ impl Database {
                 "SELECT failure FROM output WHERE path >= ?1 AND path < ?2
                  UNION SELECT id FROM failure WHERE drv_path >= ?1 AND drv_path < ?2",
             )?;
-            let rows = statement.query_map([&first, &end], |row| row.get(0).map(FailureId))?;
+            let rows = statement.query_map([&first, &end], |row| row.get("failure"))?;
             rows.collect::<Result<_, _>>()
         };
         query().map_err(self.failed())
@@ -150,8 +150,7 @@ pub(super) fn standing(connection: &Connection, outputs: &Array) -> rusqlite::Re
          CROSS JOIN output ON output.path = wanted.value
          CROSS JOIN failure ON failure.id = output.failure AND failure.stands",
     )?;
-    let rows = statement
-        .query_map([outputs], |row| Ok((OutputPath::from(row.get::<_, String>(0)?), FailureId(row.get(1)?))))?;
+    let rows = statement.query_map([outputs], |row| Ok((row.get("path")?, row.get("failure")?)))?;
     rows.collect()
 }
 

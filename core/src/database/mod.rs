@@ -15,6 +15,7 @@ use crate::environment::Environment;
 use freshness::Remembered;
 
 mod cleanup;
+mod columns;
 pub mod condition;
 mod error;
 mod freshness;

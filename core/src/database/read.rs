@@ -6,17 +6,15 @@ use std::error::Error;
 use std::rc::Rc;
 
 use jiff::Timestamp;
-use rusqlite::types::{Type, Value, ValueRef};
+use rusqlite::types::{Type, Value};
 use rusqlite::vtab::array::Array;
 use rusqlite::{Connection, Row, params_from_iter};
 
+use super::columns::{ATTEMPT, DETAILS, Milliseconds, OUTPUT, RETRY, SUMMARY, time};
 use super::{Database, DatabaseError, FailureId};
 use crate::belief::{Attempt, FailedAttempt};
-use crate::class::Class;
 use crate::environment::Environment;
-use crate::evidence::DecidingLine;
-use crate::record::{FailureRecord, FailureSummary, Output, RetryRequest, Summarised};
-use crate::store_path::{DerivationPath, OutputPath};
+use crate::record::{FailureRecord, FailureSummary, Output, RetryRequest};
 
 impl Database {
     /// The records of failures, but of those that were forgotten in the meantime.
@@ -33,28 +31,33 @@ impl Database {
 
     /// All records, newest first.
     pub fn records(&self) -> Result<Vec<FailureRecord>, DatabaseError> {
-        self.read_records(None).map(newest_first).map_err(self.failed())
+        let records = self.read_records(None).map_err(self.failed())?;
+        Ok(newest_first(records, |record| record.summary.last_failure))
     }
 
     /// All records, newest first, as far as lists need them.
     pub fn summaries(&self) -> Result<Vec<FailureSummary>, DatabaseError> {
         let read = || {
             let transaction = self.connection.unchecked_transaction()?;
-            let summaries = self.read(&transaction, None, SUMMARY, summary)?;
+            let mut summaries = failures(&transaction, None, &[SUMMARY], summary)?;
+            let all = summaries.iter_mut().map(|(id, summary)| (*id, summary));
+            self.read_attempts_and_retries(&transaction, None, all.collect())?;
             transaction.commit()?;
             Ok(summaries)
         };
-        read().map(newest_first).map_err(self.failed())
+        Ok(newest_first(read().map_err(self.failed())?, |summary| summary.last_failure))
     }
 
-    /// The records of some failures, or of all, in the order of their ids.
+    /// The records of some failures, or of all, in the order of their ids. Each table is read once for all of them.
     fn read_records(&self, wanted: Option<&Array>) -> rusqlite::Result<Vec<(FailureId, FailureRecord)>> {
-        // All of the same state.
+        // One transaction, so that all tables are read in the same state.
         let transaction = self.connection.unchecked_transaction()?;
-        let columns = format!("{SUMMARY}, {DETAILS}");
-        let mut records = self.read(&transaction, wanted, &columns, record_of_one_table)?;
-        attach(&transaction, &mut records, wanted, "output", "failure, name, path", |row, record| {
-            record.outputs.push(Output { name: row.get(1)?, path: OutputPath::from(row.get::<_, String>(2)?) });
+        let mut records = failures(&transaction, wanted, &[SUMMARY, DETAILS], record)?;
+        let summaries = records.iter_mut().map(|(id, record)| (*id, &mut record.summary));
+        self.read_attempts_and_retries(&transaction, wanted, summaries.collect())?;
+        let all = records.iter_mut().map(|(id, record)| (*id, record));
+        attach(&transaction, wanted, "output", OUTPUT, all, |row, record| {
+            record.outputs.push(Output { name: row.get("name")?, path: row.get("path")? });
             Ok(())
         })?;
         for (_, record) in &mut records {
@@ -64,53 +67,40 @@ impl Database {
         Ok(records)
     }
 
-    /// What `convert` makes of these columns of some failures, or of all, in the order of their ids, with their attempts and
-    /// requests to retry. Each table is read once for all of them.
-    fn read<R: Summarised>(
+    /// Adds their attempts and requests to retry to `summaries`, which are in the order of their ids.
+    fn read_attempts_and_retries(
         &self,
         connection: &Connection,
         wanted: Option<&Array>,
-        columns: &str,
-        convert: fn(&Row<'_>) -> rusqlite::Result<R>,
-    ) -> rusqlite::Result<Vec<(FailureId, R)>> {
-        let mut statement = connection.prepare_cached(&in_order("failure", columns, "id", wanted))?;
-        let rows = statement.query_map(params_from_iter(wanted), |row| Ok((FailureId(row.get(0)?), convert(row)?)))?;
-        let mut records: Vec<(FailureId, R)> = rows.collect::<Result<_, _>>()?;
+        mut summaries: Vec<(FailureId, &mut FailureSummary)>,
+    ) -> rusqlite::Result<()> {
         let mut environments = HashMap::new();
-        attach(
-            connection,
-            &mut records,
-            wanted,
-            "attempt",
-            "failure, time, class, exit_code, environment, asked, doubtful",
-            |row, record| {
-                let failure = match row.get_ref(2)? {
-                    ValueRef::Null => None,
-                    _ => Some(FailedAttempt {
-                        class: class(row, 2)?,
-                        exit_code: row.get(3)?,
-                        environment: self.environment(connection, &mut environments, row.get(4)?)?,
-                        doubtful: row.get::<_, Option<i64>>(6)?.map(i64::cast_unsigned),
-                    }),
-                };
-                let asked = match row.get_ref(5)? {
-                    ValueRef::Null => time(row, 1)?,
-                    _ => time(row, 5)?,
-                };
-                record.summary_mut().history.push(Attempt { asked, time: time(row, 1)?, failure });
-                Ok(())
-            },
-        )?;
-        attach(connection, &mut records, wanted, "retry", "failure, user, time", |row, record| {
-            record.summary_mut().retries.push(RetryRequest { user: row.get(1)?, time: time(row, 2)? });
+        let all = summaries.iter_mut().map(|(id, summary)| (*id, &mut **summary));
+        attach(connection, wanted, "attempt", ATTEMPT, all, |row, summary| {
+            let time = time(row, "time")?;
+            let failure = match row.get("class")? {
+                None => None,
+                Some(class) => Some(FailedAttempt {
+                    class,
+                    exit_code: row.get("exit_code")?,
+                    environment: self.environment(connection, &mut environments, row.get("environment")?)?,
+                    doubtful: row.get::<_, Option<i64>>("doubtful")?.map(i64::cast_unsigned),
+                }),
+            };
+            let asked = row.get::<_, Option<Milliseconds>>("asked")?.map_or(time, |Milliseconds(asked)| asked);
+            summary.history.push(Attempt { asked, time, failure });
             Ok(())
         })?;
-        for (_, record) in &mut records {
-            let summary = record.summary_mut();
+        let all = summaries.iter_mut().map(|(id, summary)| (*id, &mut **summary));
+        attach(connection, wanted, "retry", RETRY, all, |row, summary| {
+            summary.retries.push(RetryRequest { user: row.get("user")?, time: time(row, "time")? });
+            Ok(())
+        })?;
+        for (_, summary) in summaries {
             summary.history.reverse();
             summary.retries.sort_by_key(|retry| retry.user);
         }
-        Ok(records)
+        Ok(())
     }
 
     /// The environment with this number, which is among those that were `read` before or is read.
@@ -126,11 +116,11 @@ impl Database {
         }
         let mut statement = connection.prepare_cached("SELECT factors FROM environment WHERE id = ?1")?;
         let mut rows = statement.query([number])?;
-        let json = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?.get_ref(0)?.as_str()?;
+        let json = rows.next()?.ok_or(rusqlite::Error::QueryReturnedNoRows)?.get_ref("factors")?.as_str()?;
         let mut known = self.environments.borrow_mut();
         let environment: Environment = match known.get(json) {
             Some(environment) => environment.clone(),
-            None => serde_json::from_str(json).map_err(|error| unreadable(0, error))?,
+            None => serde_json::from_str(json).map_err(|error| unreadable(error))?,
         };
         if known.len() < MANY && !known.contains_key(json) {
             known.insert(json.to_owned(), environment.clone());
@@ -140,51 +130,60 @@ impl Database {
     }
 }
 
-/// The columns of `failure` that a list needs, the id first.
-const SUMMARY: &str = "id, drv_path, name, class, exit_code, last_failure, attempts, duration_ms";
-
 fn summary(row: &Row<'_>) -> rusqlite::Result<FailureSummary> {
     Ok(FailureSummary {
-        derivation: DerivationPath::from(row.get::<_, String>(1)?),
-        name: row.get(2)?,
-        class: class(row, 3)?,
-        exit_code: row.get(4)?,
-        last_failure: time(row, 5)?,
-        attempts: row.get(6)?,
+        derivation: row.get("drv_path")?,
+        name: row.get("name")?,
+        class: row.get("class")?,
+        exit_code: row.get("exit_code")?,
+        last_failure: time(row, "last_failure")?,
+        attempts: row.get("attempts")?,
         history: Vec::new(),
         retries: Vec::new(),
-        duration_ms: row.get(7)?,
+        duration_ms: row.get("duration_ms")?,
     })
 }
 
-/// The others, behind those.
-const DETAILS: &str = "store_dir, system, message, log, first_failure, host, nix_version, plugin_version,
-     evidence";
-
-fn record_of_one_table(row: &Row<'_>) -> rusqlite::Result<FailureRecord> {
+fn record(row: &Row<'_>) -> rusqlite::Result<FailureRecord> {
+    // The deciding line is only for people to read, so one that can't be read is as good as none.
+    let evidence = row.get_ref("evidence")?.as_str_or_null()?.and_then(|json| serde_json::from_str(json).ok());
     Ok(FailureRecord {
         summary: summary(row)?,
         outputs: Vec::new(),
-        store_dir: row.get(8)?,
-        system: row.get(9)?,
-        message: row.get(10)?,
-        log: row.get(11)?,
-        first_failure: time(row, 12)?,
-        host: row.get(13)?,
-        nix_version: row.get(14)?,
-        plugin_version: row.get(15)?,
-        evidence: evidence(row, 16)?,
+        store_dir: row.get("store_dir")?,
+        system: row.get("system")?,
+        message: row.get("message")?,
+        log: row.get("log")?,
+        first_failure: time(row, "first_failure")?,
+        host: row.get("host")?,
+        nix_version: row.get("nix_version")?,
+        plugin_version: row.get("plugin_version")?,
+        evidence,
     })
 }
 
-fn newest_first<R: Summarised>(mut records: Vec<(FailureId, R)>) -> Vec<R> {
-    records.sort_by_key(|(id, record)| Reverse((record.summary().last_failure, *id)));
+fn newest_first<R>(mut records: Vec<(FailureId, R)>, last_failure: fn(&R) -> Timestamp) -> Vec<R> {
+    records.sort_by_key(|(id, record)| Reverse((last_failure(record), *id)));
     records.into_iter().map(|(_, record)| record).collect()
 }
 
+/// What `convert` makes of these columns of some failures (`wanted`, in their order) or of all, in the order of their ids.
+fn failures<R>(
+    connection: &Connection,
+    wanted: Option<&Array>,
+    columns: &[&[&str]],
+    convert: fn(&Row<'_>) -> rusqlite::Result<R>,
+) -> rusqlite::Result<Vec<(FailureId, R)>> {
+    let columns = [&["id"], columns.concat().as_slice()].concat();
+    let mut statement = connection.prepare_cached(&in_order("failure", &columns, "id", wanted))?;
+    let rows = statement.query_map(params_from_iter(wanted), |row| Ok((row.get("id")?, convert(row)?)))?;
+    rows.collect()
+}
+
 /// A query for the rows of a table that belong to some failures (`wanted`, in their order) or to all, in the order of the
-/// failures, which are in `key`.
-fn in_order(table: &str, columns: &str, key: &str, wanted: Option<&Array>) -> String {
+/// failures, whose ids are in the column `key`.
+fn in_order(table: &str, columns: &[&str], key: &str, wanted: Option<&Array>) -> String {
+    let columns = columns.join(", ");
     match wanted {
         Some(_) => {
             format!("SELECT {columns} FROM rarray(?1) AS wanted CROSS JOIN {table} ON {table}.{key} = wanted.value")
@@ -193,21 +192,21 @@ fn in_order(table: &str, columns: &str, key: &str, wanted: Option<&Array>) -> St
     }
 }
 
-/// Calls `add` with each row of a table that belongs to one of `records`, and the record; those of each in the order of the
-/// rows. The failure is the first of the columns.
-fn attach<R>(
+/// Calls `add` with each row of a table that belongs to one of `records`, and with that record. The records are in the
+/// order of their ids; the rows of each record come in the order of the table.
+fn attach<'a, R: 'a>(
     connection: &Connection,
-    records: &mut [(FailureId, R)],
     wanted: Option<&Array>,
     table: &str,
-    columns: &str,
+    columns: &[&str],
+    records: impl Iterator<Item = (FailureId, &'a mut R)>,
     mut add: impl FnMut(&Row<'_>, &mut R) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(&in_order(table, columns, "failure", wanted))?;
     let mut rows = statement.query(params_from_iter(wanted))?;
-    let mut records = records.iter_mut().peekable();
+    let mut records = records.peekable();
     while let Some(row) = rows.next()? {
-        let failure = FailureId(row.get(0)?);
+        let failure: FailureId = row.get("failure")?;
         while records.next_if(|(id, _)| *id < failure).is_some() {}
         if let Some((_, record)) = records.peek_mut().filter(|(id, _)| *id == failure) {
             add(row, record)?;
@@ -216,23 +215,6 @@ fn attach<R>(
     Ok(())
 }
 
-fn unreadable(column: usize, why: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {
-    rusqlite::Error::FromSqlConversionFailure(column, Type::Text, why.into())
-}
-
-fn class(row: &Row<'_>, column: usize) -> rusqlite::Result<Class> {
-    let name = row.get_ref(column)?.as_str()?;
-    Class::named(name).ok_or_else(|| unreadable(column, format!("there is no class '{name}'")))
-}
-
-/// The line that decided. It is for people only, so one that can't be read is as good as none.
-fn evidence(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<DecidingLine>> {
-    let json = row.get_ref(column)?.as_str_or_null()?;
-    Ok(json.and_then(|json| serde_json::from_str(json).ok()))
-}
-
-fn time(row: &Row<'_>, column: usize) -> rusqlite::Result<Timestamp> {
-    let milliseconds: i64 = row.get(column)?;
-    Timestamp::from_millisecond(milliseconds)
-        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, milliseconds))
+fn unreadable(why: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {
+    rusqlite::Error::FromSqlConversionFailure(0, Type::Text, why.into())
 }

@@ -68,7 +68,7 @@ fn a_failure_is_found_by_each_output() {
     let known = database.known(&wanted).unwrap();
     assert_eq!(known.len(), 2);
     let record = database.record(known[&wanted[0]]).unwrap().unwrap();
-    assert_eq!((record.name.as_str(), record.attempts, record.outputs.len()), ("x", 1, 2));
+    assert_eq!((record.summary.name.as_str(), record.summary.attempts, record.outputs.len()), ("x", 1, 2));
     assert_eq!(database.find(["/nix/store/x.drv"]).unwrap(), database.find(["/nix/store/out"]).unwrap());
 }
 
@@ -78,8 +78,8 @@ fn derivations_with_the_same_outputs_share_a_record() {
     database.insert(&failure("x", &["out"], 10)).unwrap();
     database.insert(&failure("y", &["out"], 20)).unwrap();
     let record = only_record(&database);
-    assert_eq!((record.name.as_str(), record.attempts), ("y", 2));
-    assert_eq!((record.first_failure.as_second(), record.last_failure.as_second()), (10, 20));
+    assert_eq!((record.summary.name.as_str(), record.summary.attempts), ("y", 2));
+    assert_eq!((record.first_failure.as_second(), record.summary.last_failure.as_second()), (10, 20));
 }
 
 #[test]
@@ -88,10 +88,10 @@ fn fetches_do_not_share_their_attempts() {
     let fetch = |name: &str, second| Failure { class: Class::Fetch, ..failure(name, &["out"], second) };
     database.insert(&fetch("x", 10)).unwrap();
     database.insert(&fetch("x", 20)).unwrap();
-    assert_eq!(only_record(&database).history.len(), 2);
+    assert_eq!(only_record(&database).summary.history.len(), 2);
     database.insert(&fetch("y", 30)).unwrap();
     let record = only_record(&database);
-    assert_eq!((record.derivation.as_str(), record.history.len()), ("/nix/store/y.drv", 1));
+    assert_eq!((record.summary.derivation.as_str(), record.summary.history.len()), ("/nix/store/y.drv", 1));
 }
 
 fn second(second: i64) -> Timestamp {
@@ -112,10 +112,10 @@ fn after_a_success_nothing_is_known_but_the_history_stays() {
         history.iter().map(|attempt| (attempt.time.as_second(), attempt.failure.is_some())).collect::<Vec<_>>()
     };
     assert_eq!(ends(&database), [(12, false), (10, true)]);
-    assert!(!only_record(&database).stands());
+    assert!(!only_record(&database).summary.stands());
     database.insert(&failure("x", &["out", "dev"], 20)).unwrap();
     assert_eq!(ends(&database), [(20, true), (12, false), (10, true)]);
-    assert_eq!((database.known(&outputs(&["out"])).unwrap().len(), only_record(&database).attempts), (1, 2));
+    assert_eq!((database.known(&outputs(&["out"])).unwrap().len(), only_record(&database).summary.attempts), (1, 2));
 }
 
 #[test]
@@ -151,9 +151,9 @@ fn derivations_are_known_by_themselves_while_their_failures_stand() {
     let mut other = Database::open(database.path()).unwrap().unwrap();
     let failures = other.find(["/nix/store/x.drv"]).unwrap();
     other.request_retry(&failures, 7, second(15)).unwrap();
-    assert_eq!(known(&mut database)[&failures[0]].retries.len(), 1);
+    assert_eq!(known(&mut database)[&failures[0]].summary.retries.len(), 1);
     database.request_retry(&failures, 8, second(16)).unwrap();
-    assert_eq!(known(&mut database)[&failures[0]].retries.len(), 2);
+    assert_eq!(known(&mut database)[&failures[0]].summary.retries.len(), 2);
     other.succeed(&outputs(&["out"]), second(20)).unwrap();
     assert!(known(&mut database).is_empty());
     assert!(database.is_empty().unwrap());
@@ -182,7 +182,7 @@ fn environments_are_kept_once_and_no_longer_than_they_are_of_use() {
     assert_eq!(database.forget_failures(&id).unwrap(), 1);
     assert_eq!(count(&database), 1);
     let records = database.records().unwrap();
-    let here = |record: &FailureRecord| record.history[0].failure.clone().unwrap().environment;
+    let here = |record: &FailureRecord| record.summary.history[0].failure.clone().unwrap().environment;
     assert!(records.iter().all(|record| here(record) == somewhere("true")));
 }
 
@@ -199,9 +199,9 @@ fn attempts_have_their_class_and_environment() {
     };
     database.insert(&timeout).unwrap();
     let record = only_record(&database);
-    assert_eq!((record.class, record.exit_code), (Class::Timeout, None));
+    assert_eq!((record.summary.class, record.summary.exit_code), (Class::Timeout, None));
     assert_eq!(
-        record.history[0].failure,
+        record.summary.history[0].failure,
         Some(FailedAttempt { class: Class::Timeout, exit_code: None, environment, doubtful: None })
     );
 }
@@ -226,7 +226,7 @@ fn doubtful_failures_are_kept_as_they_were_recorded() {
     database.insert(&doubtful).unwrap();
     let last = |database: &Database| {
         let record = only_record(database);
-        let attempt = record.history[0].clone();
+        let attempt = record.summary.history[0].clone();
         (
             attempt.asked,
             attempt.time,
@@ -262,7 +262,7 @@ fn doubtful_failures_count_when_they_come_again() {
     let believed = |database: &Database| {
         let here = Comparison::with(&Environment::default());
         let settings = Settings { ttl: None, ..Settings::default() };
-        matches!(only_record(database).belief(0, &here, &settings, second(100)), Belief::Fails { .. })
+        matches!(only_record(database).summary.belief(0, &here, &settings, second(100)), Belief::Fails { .. })
     };
     database.insert(&doubtful(1, 10)).unwrap();
     assert!(!believed(&database) && database.is_known(&outputs(&["out"])[0]).unwrap());
@@ -296,11 +296,11 @@ fn attempts_of_the_version_before_doubts_were_asked_for_when_they_ended() {
     assert!(matches!(Database::open_readonly(&path), Err(DatabaseError::OlderSchema { .. })));
     let mut database = Database::open(&path).unwrap().unwrap();
     let record = only_record(&database);
-    let times: Vec<_> = record.history.iter().map(|attempt| (attempt.asked, attempt.time)).collect();
+    let times: Vec<_> = record.summary.history.iter().map(|attempt| (attempt.asked, attempt.time)).collect();
     assert_eq!(times, [(second(2), second(2)), (second(1), second(1))]);
-    assert!(!record.is_doubtful() && record.evidence.is_none());
+    assert!(!record.summary.is_doubtful() && record.evidence.is_none());
     database.insert(&Failure { doubtful: Some(3), ..failure("x", &["out"], 30) }).unwrap();
-    assert_eq!((only_record(&database).is_doubtful(), only_record(&database).attempts), (true, 3));
+    assert_eq!((only_record(&database).summary.is_doubtful(), only_record(&database).summary.attempts), (true, 3));
 }
 
 #[test]
@@ -310,8 +310,8 @@ fn only_the_last_attempts_are_kept() {
         database.insert(&failure("x", &["out"], n)).unwrap();
     }
     let record = only_record(&database);
-    assert_eq!((record.attempts, record.history.len() as u32), (40, MAX_ATTEMPTS));
-    assert_eq!(record.history[0].time.as_second(), 39);
+    assert_eq!((record.summary.attempts, record.summary.history.len() as u32), (40, MAX_ATTEMPTS));
+    assert_eq!(record.summary.history[0].time.as_second(), 39);
 }
 
 #[test]
@@ -330,9 +330,12 @@ fn records_of_the_first_version_are_kept() {
     drop(old);
     let database = Database::open(&path).unwrap().unwrap();
     let record = only_record(&database);
-    assert_eq!((record.exit_code, record.class, record.attempts), (Some(3), Class::Builder, 4));
-    assert!(record.stands() && record.history[0].time == second(2));
-    assert_eq!((record.history[0].asked, record.is_doubtful(), &record.evidence), (second(2), false, &None));
+    assert_eq!((record.summary.exit_code, record.summary.class, record.summary.attempts), (Some(3), Class::Builder, 4));
+    assert!(record.summary.stands() && record.summary.history[0].time == second(2));
+    assert_eq!(
+        (record.summary.history[0].asked, record.summary.is_doubtful(), &record.evidence),
+        (second(2), false, &None)
+    );
     assert_eq!(database.known(&outputs(&["out"])).unwrap().len(), 1);
 }
 
@@ -424,10 +427,10 @@ proptest! {
             }
         }
         let records = database.records().unwrap();
-        let standing = records.iter().filter(|record| record.stands());
-        let in_a_row = |r: &FailureRecord| r.history.iter().take_while(|attempt| attempt.failure.is_some()).count();
+        let standing = records.iter().filter(|record| record.summary.stands());
+        let in_a_row = |r: &FailureRecord| r.summary.history.iter().take_while(|attempt| attempt.failure.is_some()).count();
         let found: BTreeMap<u8, u32> =
-            standing.map(|record| (record.name.parse().unwrap(), in_a_row(record) as u32)).collect();
+            standing.map(|record| (record.summary.name.parse().unwrap(), in_a_row(record) as u32)).collect();
         let names: Vec<String> = (0..4).map(|n| n.to_string()).collect();
         let all = outputs(&names.iter().map(String::as_str).collect::<Vec<_>>());
         let known = database.known(&all).unwrap();
@@ -574,8 +577,12 @@ fn a_request_to_retry_counts_for_its_user_until_the_next_attempt() {
     assert!(database.find_by_hash_part("/gnu/store", hash).unwrap().is_empty());
     let settings = Settings { ttl: None, ..Settings::default() };
     let believed = |database: &Database, user| {
-        let belief =
-            only_record(database).belief(user, &Comparison::with(&Environment::default()), &settings, second(100));
+        let belief = only_record(database).summary.belief(
+            user,
+            &Comparison::with(&Environment::default()),
+            &settings,
+            second(100),
+        );
         matches!(belief, Belief::Fails { .. })
     };
     assert_eq!(database.request_retry(&found, 1000, second(9)).unwrap(), 1);
@@ -587,7 +594,7 @@ fn a_request_to_retry_counts_for_its_user_until_the_next_attempt() {
     assert!(!believed(&database, 1000) && believed(&database, 1001));
     database.insert(&failure("x", &[&output], 30)).unwrap();
     assert!(believed(&database, 1000));
-    assert!(only_record(&database).retries.is_empty());
+    assert!(only_record(&database).summary.retries.is_empty());
     assert_eq!(database.request_retry(&found, 1000, second(40)).unwrap(), 0, "this one is gone");
 }
 

@@ -5,14 +5,16 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use rusqlite::types::Value;
+use rusqlite::types;
 use rusqlite::vtab::array::Array;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
+use super::columns::{self, ATTEMPT, BOOKKEEPING, DETAILS, Milliseconds, OUTPUT, SUMMARY, Value};
 use super::lookup::{standing, text_array};
 use super::open::BUSY_TIMEOUT;
 use super::{Database, DatabaseError, FailureId};
 use crate::belief::{Attempt, FailedAttempt, MAX_ATTEMPTS};
+use crate::environment::Environment;
 use crate::record::{Failure, PLUGIN_VERSION};
 use crate::store_path::OutputPath;
 
@@ -24,57 +26,47 @@ impl Database {
             let outputs = text_array(failure.outputs.iter().map(|output| output.path.as_str()));
             let earlier: Vec<i64> = transaction
                 .prepare_cached("SELECT DISTINCT failure FROM output WHERE path IN rarray(?1)")?
-                .query_map([&outputs], |row| row.get(0))?
+                .query_map([&outputs], |row| row.get("failure"))?
                 .collect::<Result<_, _>>()?;
-            let earlier: Array = Rc::new(earlier.into_iter().map(Value::Integer).collect());
-            let (first, attempts): (Option<i64>, u32) = transaction
+            let earlier: Array = Rc::new(earlier.into_iter().map(types::Value::Integer).collect());
+            let (first, attempts): (Option<Milliseconds>, u32) = transaction
                 .prepare_cached(
-                    "SELECT min(first_failure), coalesce(sum(attempts), 0) FROM failure WHERE id IN rarray(?1)",
+                    "SELECT min(first_failure) AS first, coalesce(sum(attempts), 0) AS attempts
+                     FROM failure WHERE id IN rarray(?1)",
                 )?
-                .query_row([&earlier], |row| Ok((row.get(0)?, row.get(1)?)))?;
+                .query_row([&earlier], |row| Ok((row.get("first")?, row.get("attempts")?)))?;
             transaction.prepare_cached("DELETE FROM output WHERE failure IN rarray(?1)")?.execute([&earlier])?;
-            let time = failure.time.as_millisecond();
             let evidence = failure.evidence.as_ref().map(serde_json::to_string).transpose();
             let evidence = evidence.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-            transaction
-                .prepare_cached(
-                    "INSERT INTO failure (drv_path, store_dir, name, system, class, exit_code, message, log,
-                         first_failure, last_failure, used, attempts, duration_ms, host, nix_version, plugin_version, evidence)
-                     VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
-                )?
-                .execute(params![
-                    failure.derivation.as_str(),
-                    failure.store_dir,
-                    failure.name,
-                    failure.system,
-                    failure.class.name(),
-                    failure.exit_code,
-                    failure.message,
-                    failure.log,
-                    first.unwrap_or(time),
-                    time,
-                    attempts + 1,
-                    failure.duration_ms,
-                    failure.host,
-                    failure.nix_version,
-                    PLUGIN_VERSION,
-                    evidence,
-                ])?;
-            let id = transaction.last_insert_rowid();
-            let mut statement =
-                transaction.prepare_cached("INSERT INTO output (path, failure, name) VALUES (?1, ?2, ?3)")?;
+            let time = Milliseconds(failure.time);
+            let values: &[Value<'_>] = &[
+                (":drv_path", &failure.derivation),
+                (":name", &failure.name),
+                (":class", &failure.class),
+                (":exit_code", &failure.exit_code),
+                (":last_failure", &time),
+                (":attempts", &(attempts + 1)),
+                (":duration_ms", &failure.duration_ms),
+                (":store_dir", &failure.store_dir),
+                (":system", &failure.system),
+                (":message", &failure.message),
+                (":log", &failure.log),
+                (":first_failure", &first.unwrap_or(time)),
+                (":host", &failure.host),
+                (":nix_version", &failure.nix_version),
+                (":plugin_version", &PLUGIN_VERSION),
+                (":evidence", &evidence),
+                (":used", &time),
+            ];
+            let id = columns::insert(transaction, "failure", &[SUMMARY, DETAILS, BOOKKEEPING], values)?;
             for output in &failure.outputs {
-                statement.execute(params![output.path.as_str(), id, output.name])?;
+                let values: &[Value<'_>] = &[(":failure", &id), (":name", &output.name), (":path", &output.path)];
+                columns::insert(transaction, "output", &[OUTPUT], values)?;
             }
             // Everybody can make up a fetch that fails and has the outputs of one that works.
             let same = "UPDATE attempt SET failure = ?1 WHERE failure IN (SELECT id FROM failure
                             WHERE id IN rarray(?2) AND (?3 != 'fetch' OR drv_path = ?4))";
-            transaction.prepare_cached(same)?.execute(params![
-                id,
-                earlier,
-                failure.class.name(),
-                failure.derivation.as_str()
-            ])?;
+            transaction.prepare_cached(same)?.execute(params![id, earlier, failure.class, failure.derivation])?;
             transaction.prepare_cached("DELETE FROM failure WHERE id IN rarray(?1)")?.execute([&earlier])?;
             let failed = FailedAttempt {
                 class: failure.class,
@@ -105,10 +97,10 @@ impl Database {
         }
         let succeed = |transaction: &Transaction<'_>| {
             let standing: HashSet<FailureId> = standing(transaction, &outputs)?.into_values().collect();
-            for FailureId(id) in &standing {
+            for id in &standing {
                 transaction
                     .prepare_cached("UPDATE failure SET stands = 0, used = ?2 WHERE id = ?1")?
-                    .execute(params![id, time.as_millisecond()])?;
+                    .execute(params![id, Milliseconds(time)])?;
                 add_attempt(transaction, *id, &Attempt { asked: time, time, failure: None })?;
             }
             Ok(standing.len())
@@ -121,7 +113,7 @@ impl Database {
         let failed = self.failed();
         let forget = |transaction: &Transaction<'_>| {
             let mut statement = transaction.prepare_cached("DELETE FROM failure WHERE id = ?1")?;
-            failures.iter().map(|id| statement.execute([id.0])).sum()
+            failures.iter().map(|id| statement.execute([id])).sum()
         };
         self.in_transaction(forget).map_err(failed)
     }
@@ -185,25 +177,19 @@ impl Database {
 }
 
 /// Adds an attempt and drops the oldest ones that nobody will ask for any more.
-fn add_attempt(transaction: &Transaction<'_>, failure: i64, attempt: &Attempt) -> rusqlite::Result<()> {
+fn add_attempt(transaction: &Transaction<'_>, failure: FailureId, attempt: &Attempt) -> rusqlite::Result<()> {
     let failed = attempt.failure.as_ref();
-    let environment = failed.map(|failed| serde_json::to_string(&failed.environment)).transpose();
-    let environment = environment.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-    let class = failed.map(|failed| failed.class.name());
-    let exit_code = failed.and_then(|failed| failed.exit_code);
-    let doubtful = failed.and_then(|failed| failed.doubtful).map(u64::cast_signed);
-    let (asked, time) = (attempt.asked.as_millisecond(), attempt.time.as_millisecond());
-    if let Some(environment) = &environment {
-        transaction
-            .prepare_cached("INSERT INTO environment (factors) VALUES (?1) ON CONFLICT DO NOTHING")?
-            .execute([environment])?;
-    }
-    transaction
-        .prepare_cached(
-            "INSERT INTO attempt (failure, time, class, exit_code, environment, asked, doubtful)
-             VALUES (?1, ?2, ?3, ?4, (SELECT id FROM environment WHERE factors = ?5), ?6, ?7)",
-        )?
-        .execute(params![failure, time, class, exit_code, environment, asked, doubtful])?;
+    let environment = failed.map(|failed| environment_id(transaction, &failed.environment)).transpose()?;
+    let values: &[Value<'_>] = &[
+        (":failure", &failure),
+        (":time", &Milliseconds(attempt.time)),
+        (":class", &failed.map(|failed| failed.class)),
+        (":exit_code", &failed.and_then(|failed| failed.exit_code)),
+        (":environment", &environment),
+        (":asked", &Milliseconds(attempt.asked)),
+        (":doubtful", &failed.and_then(|failed| failed.doubtful).map(u64::cast_signed)),
+    ];
+    columns::insert(transaction, "attempt", &[ATTEMPT], values)?;
     transaction
         .prepare_cached(
             "DELETE FROM attempt WHERE failure = ?1 AND id NOT IN
@@ -211,4 +197,14 @@ fn add_attempt(transaction: &Transaction<'_>, failure: i64, attempt: &Attempt) -
         )?
         .execute(params![failure, MAX_ATTEMPTS])?;
     Ok(())
+}
+
+/// The number of an environment, which gets one if it has none.
+fn environment_id(transaction: &Transaction<'_>, environment: &Environment) -> rusqlite::Result<i64> {
+    let json = serde_json::to_string(environment);
+    let json = json.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    transaction
+        .prepare_cached("INSERT INTO environment (factors) VALUES (?1) ON CONFLICT DO NOTHING")?
+        .execute([&json])?;
+    transaction.prepare_cached("SELECT id FROM environment WHERE factors = ?1")?.query_row([&json], |row| row.get("id"))
 }
