@@ -386,6 +386,8 @@ mod tests {
             assert_eq!(recorded.differences(&with(now), Class::Builder).is_empty(), counts, "{machine} {now}");
         }
         assert!(with(both).differences(&with(""), Class::Builder).is_empty(), "it was built here");
+        let (earlier, now) = (with("ssh://b,5a4c1f511e000fa7"), with("ssh://b,c3526627f1852780"));
+        assert!(!earlier.differences(&now, Class::Builder).is_empty(), "a word of an earlier version leads to a build");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub mod machine;
 pub mod record;
 pub mod refusal;
 pub mod settings;
+pub(crate) mod stable_hash;
 pub mod store_path;
 pub mod time_text;
 pub mod verdict;

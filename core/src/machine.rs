@@ -2,13 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::process::{Pid, Resource, getrlimit};
 
 use crate::environment::{BUILD_DISK, BUILDERS, CORES, KERNEL, LIMITS, MEMORY, NAMESPACES, NIX};
+use crate::stable_hash::stable_hash;
 
 /// Free space of a file system below which a failure is put down to it, in bytes; as much as Nix wants to see
 /// (`LocalDerivationGoal::cleanupDecideWhetherDiskFull`).
@@ -200,9 +200,7 @@ fn machine_word(line: &str) -> String {
     if rest.is_empty() {
         return address.to_owned();
     }
-    let mut hasher = DefaultHasher::new();
-    rest.hash(&mut hasher);
-    format!("{address},{:016x}", hasher.finish())
+    format!("{address},{:016x}", stable_hash(rest))
 }
 
 /// The memory of the machine in MiB, rounded, as a kernel takes a little more or less of it at each start.
@@ -386,6 +384,8 @@ mod tests {
         assert_eq!(found(&named), [new.as_str()]);
         assert!(new.starts_with("ssh://new,") && !new.contains("x86_64"), "{new}");
         assert_ne!(found("ssh://new i686-linux"), [new.as_str()]);
+        // Records keep it, so it must be the same in each version of this program and of Rust.
+        assert_eq!(new, "ssh://new,c3526627f1852780");
         assert_eq!(found(&format!("ssh://b ; ssh://a # c;{named}")), ["ssh://a", "ssh://b", &new]);
         assert!(found("# none").is_empty());
         assert_eq!(found("@/dev/null"), ["@/dev/null"], "only regular files are read");
