@@ -240,7 +240,7 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
             }
             let message = judgement::telling_message(&evidence).or(build.messages.first().map(String::as_str));
             let message = message.unwrap_or_default();
-            let here = || gethostname::gethostname().to_string_lossy().into_owned();
+            let here = || rustix::system::uname().nodename().to_string_lossy().into_owned();
             let failure = Failure {
                 derivation: derivation.clone(),
                 outputs: build

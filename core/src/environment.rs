@@ -478,7 +478,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_same_environment_never_differs(environment in any_environment()) {
-            for class in Class::ALL {
+            for &class in Class::ALL {
                 prop_assert!(environment.differences(&environment, class).is_empty());
             }
         }

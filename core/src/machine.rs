@@ -5,6 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix_version::NixVersion;
 use rustix::process::{Pid, Resource, getrlimit};
 
 use crate::environment::{BUILD_DISK, BUILDERS, CORES, KERNEL, LIMITS, MEMORY, NAMESPACES, NIX};
@@ -136,8 +137,7 @@ pub fn build_dir(settings: &BTreeMap<String, String>, state_dir: &Path, nix_vers
     if let Some(chosen) = settings.get("build-dir").filter(|folder| !folder.is_empty()) {
         return chosen.into();
     }
-    let mut numbers = nix_version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    let below_state_dir = (numbers.next(), numbers.next()) >= (Some(2), Some(30));
+    let below_state_dir = NixVersion::parse(nix_version).is_some_and(|version| version.is_at_least(2, 30));
     if below_state_dir { state_dir.join("builds") } else { std::env::temp_dir() }
 }
 

@@ -19,7 +19,7 @@ fn is_in_the_manual(table: &str) {
 #[test]
 fn classes() {
     let mut table = "| Class | Rule | Recorded | Source |\n| --- | --- | --- | --- |\n".to_owned();
-    for class in Class::ALL {
+    for &class in Class::ALL {
         let description = class.description();
         table.push_str(&format!(
             "| `{class}` | {} | {} | {} |\n",

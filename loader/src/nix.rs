@@ -4,6 +4,8 @@ use std::ffi::{CStr, OsStr, c_void};
 use std::fmt;
 use std::path::Path;
 
+use nix_version::NixVersion;
+
 use crate::dynamic_linker::Library;
 
 /// `nix::nixVersion`, a `std::string`: the program sets it before it loads plugins. The names are those of GNU's and of
@@ -35,8 +37,7 @@ impl Version {
 
     /// Whether it calls `nix_plugin_entry` (since 2.22) instead of leaving everything to what runs when it opens a plugin.
     pub fn calls_entry(&self) -> bool {
-        let mut numbers = self.0.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
-        (numbers.next(), numbers.next()) >= (Some(2u32), Some(22u32))
+        NixVersion::parse(&self.0).is_some_and(|version| version.is_at_least(2, 22))
     }
 }
 

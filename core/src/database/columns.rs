@@ -88,7 +88,7 @@ impl ToSql for FailureId {
 impl FromSql for Class {
     fn column_result(value: ValueRef<'_>) -> FromSqlResult<Class> {
         let name = value.as_str()?;
-        Class::named(name).ok_or_else(|| FromSqlError::Other(format!("there is no class '{name}'").into()))
+        name.parse().map_err(|_| FromSqlError::Other(format!("there is no class '{name}'").into()))
     }
 }
 
