@@ -23,7 +23,7 @@ type Text = (&'static str, &'static str);
 /// The texts by their first letters.
 static TEXTS: LazyLock<HashMap<[u8; 3], Vec<Text>>> = LazyLock::new(|| {
     let mut texts: HashMap<_, Vec<_>> = HashMap::new();
-    for (name, text) in include_str!("system_messages.tsv").lines().filter_map(|line| line.split_once('\t')) {
+    for (name, text) in include_str!("system_messages.tsv").lines().filter_map(entry) {
         if let Some(key) = key(text) {
             texts.entry(key).or_default().push((name, text));
         }
@@ -32,6 +32,11 @@ static TEXTS: LazyLock<HashMap<[u8; 3], Vec<Text>>> = LazyLock::new(|| {
     texts.values_mut().for_each(|texts| texts.sort_by_key(|(_, text)| std::cmp::Reverse(text.len())));
     texts
 });
+
+/// The name and the text in a line of the table. Whether the text is English matters to the build script only.
+fn entry(line: &'static str) -> Option<Text> {
+    line.strip_suffix("\ten").unwrap_or(line).split_once('\t')
+}
 
 fn key(text: &str) -> Option<[u8; 3]> {
     let [one, two, three, ..] = text.as_bytes() else { return None };
@@ -117,7 +122,7 @@ mod tests {
     #[test]
     fn the_table_is_whole() {
         let lines = include_str!("system_messages.tsv").lines();
-        let names: std::collections::BTreeSet<&str> = lines.map(|line| line.split_once('\t').unwrap().0).collect();
+        let names: std::collections::BTreeSet<&str> = lines.map(|line| entry(line).unwrap().0).collect();
         assert_eq!(names.len(), 31, "{names:?}");
         for (name, text) in TEXTS.values().flatten() {
             assert!(find(text).is_some(), "{name} {text}");
