@@ -12,12 +12,12 @@ use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::location::Audience;
 use nix_negative_cache_core::database::{Database, DatabaseError};
+use nix_negative_cache_core::deciding_line::DecidingLine;
 use nix_negative_cache_core::environment::Comparison;
-use nix_negative_cache_core::evidence::DecidingLine;
-use nix_negative_cache_core::judgement::{self, Evidence, Judgement, Reason};
+use nix_negative_cache_core::judgement::{self, Judgement, Reason};
 use nix_negative_cache_core::log::tail::{beginning, printable};
 use nix_negative_cache_core::record::{self, Failure, FailureRecord};
-use nix_negative_cache_core::store_path::{DerivationPath, OutputPath};
+use nix_negative_cache_core::store_path::{DerivationPath, OutputKey};
 
 use crate::boundary::fault_point;
 use crate::client;
@@ -163,7 +163,7 @@ pub fn has_records(policy: &Policy) -> Result<bool, String> {
 
 /// Whether the output `key` failed when it was last built and that could stand in the way.
 pub fn is_known_failure(policy: &Policy, key: &str) -> Result<bool, String> {
-    let output = OutputPath::from(key);
+    let output = OutputKey::from(key);
     any_database(policy, |database| database.is_known(&output))
 }
 
@@ -177,7 +177,7 @@ pub fn seen(policy: &Policy, mut record: FailureRecord) -> FailureRecord {
 
 /// Whether the daemon has recorded a failure of these outputs by itself since the request was made. When a build started is
 /// not known so well on this side: the daemon may say so late.
-fn daemon_recorded(policy: &Policy, outputs: &[OutputPath]) -> Result<bool, String> {
+fn daemon_recorded(policy: &Policy, outputs: &[OutputKey]) -> Result<bool, String> {
     let Some(path) = &policy.daemons else { return Ok(false) };
     consulting(policy, path, |database| {
         for id in database.known(outputs)?.into_values() {
@@ -207,8 +207,8 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
     let settings = policy.configured()?;
     let settled = build.status == Status::Built || build.status == Status::Other;
     let derivation = DerivationPath::from(build.derivation.as_str());
-    let outputs: Vec<OutputPath> = build.outputs.iter().map(|output| output.path.as_str().into()).collect();
-    let evidence = Evidence {
+    let outputs: Vec<OutputKey> = build.outputs.iter().map(|output| output.path.as_str().into()).collect();
+    let ended = judgement::EndedBuild {
         derivation: &derivation,
         status: build.status.for_core(),
         messages: &build.messages,
@@ -225,7 +225,7 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
         sandboxed: policy.sandboxed(build),
         shortage: if settled { None } else { running.shortage() },
     };
-    match judgement::judge(&evidence, settings) {
+    match judgement::judge(&ended, settings) {
         Judgement::Ignore(class, reason) => Ok(Outcome::NotRecorded(class, reason)),
         Judgement::Succeeded => with_own(policy, false, |database| {
             let Some(database) = database else { return Ok(Outcome::Silent) };
@@ -238,7 +238,7 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
             if daemon_recorded(policy, &outputs)? {
                 return Ok(Outcome::Silent);
             }
-            let message = judgement::telling_message(&evidence).or(build.messages.first().map(String::as_str));
+            let message = judgement::telling_message(&ended).or(build.messages.first().map(String::as_str));
             let message = message.unwrap_or_default();
             let here = || rustix::system::uname().nodename().to_string_lossy().into_owned();
             let failure = Failure {
@@ -246,7 +246,7 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
                 outputs: build
                     .outputs
                     .iter()
-                    .map(|output| record::Output { name: output.name.clone(), path: output.path.as_str().into() })
+                    .map(|output| record::Output { name: output.name.clone(), key: output.path.as_str().into() })
                     .collect(),
                 store_dir: build.store_dir.clone(),
                 name: build.name.clone(),
@@ -259,7 +259,7 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
                 asked: policy.made,
                 time: Timestamp::now(),
                 doubtful: doubtful.is_some().then(|| running.log.identity()),
-                evidence: doubtful.clone(),
+                deciding_line: doubtful.clone(),
                 duration_ms: i64::try_from(running.duration().as_millis()).unwrap_or(i64::MAX),
                 host: if build.machine.is_empty() { here() } else { printable(build.machine.as_bytes()) },
                 nix_version: policy.nix_version.clone(),
@@ -344,5 +344,5 @@ fn attributes(record: FailureRecord, attempt: usize, until: Option<Timestamp>) -
 /// The path that a derivation stands for where a string is needed.
 fn main_output(record: &FailureRecord) -> String {
     let out = record.outputs.iter().find(|output| output.name == "out").or(record.outputs.first());
-    out.map(|output| output.path.to_string()).unwrap_or_default()
+    out.map(|output| output.key.to_string()).unwrap_or_default()
 }

@@ -10,8 +10,8 @@ use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::FailureId;
 use nix_negative_cache_core::environment::Comparison;
 use nix_negative_cache_core::record::{self, Believed, FailureRecord};
-use nix_negative_cache_core::store_path::OutputPath;
-use nix_negative_cache_core::{refusal, verdict};
+use nix_negative_cache_core::store_path::OutputKey;
+use nix_negative_cache_core::{decision, refusal};
 
 use crate::cache::{consulting, seen, with_own};
 use crate::policy::Policy;
@@ -74,7 +74,7 @@ impl Consultation {
                 let belief = record.summary.belief(policy.user, &here, policy.settings()?, self.now);
                 if let (Belief::Fails { attempt, .. }, false) = (belief, record.summary.class == Class::Fetch) {
                     let output =
-                        |output: &record::Output| Output { name: output.name.clone(), path: output.path.to_string() };
+                        |output: &record::Output| Output { name: output.name.clone(), path: output.key.to_string() };
                     failed.push(FailedRequest { place, outputs: record.outputs.iter().map(output).collect() });
                     self.known.insert(place, Known { database: path.to_owned(), id, record, attempt });
                 }
@@ -88,9 +88,9 @@ impl Consultation {
     pub fn look(&mut self, policy: &Policy, missing: &[MissingDerivation]) -> Result<(), String> {
         let here = LazyCell::new(|| Comparison::with(policy.environment()));
         for path in policy.consulted() {
-            let keys: Vec<Vec<OutputPath>> = missing
+            let keys: Vec<Vec<OutputKey>> = missing
                 .iter()
-                .map(|missing| missing.outputs.iter().map(|key| OutputPath::from(key.as_str())).collect())
+                .map(|missing| missing.outputs.iter().map(|key| OutputKey::from(key.as_str())).collect())
                 .collect();
             let found = consulting(policy, path, |database| {
                 let version = database.version()?;
@@ -100,7 +100,7 @@ impl Consultation {
                 Ok(Some((version, failures, records)))
             })?;
             let Some((version, failures, records)) = found else { continue };
-            let mut doubted: Vec<OutputPath> = Vec::new();
+            let mut doubted: Vec<OutputKey> = Vec::new();
             for (missing, keys) in missing.iter().zip(keys) {
                 let Some(id) = keys.iter().find_map(|key| failures.get(key)) else { continue };
                 let Some(record) = records.get(id) else { continue };
@@ -155,10 +155,10 @@ impl Consultation {
             });
             said.collect()
         };
-        match verdict::decide(policy.settings()?, keep_going, &requested, &places, users)? {
-            verdict::Verdict::Build => {}
-            verdict::Verdict::Warn(places) => verdict.warnings = say(&places, refusal::warning),
-            verdict::Verdict::Refuse { known: places, dependents } => {
+        match decision::decide(policy.settings()?, keep_going, &requested, &places, users)? {
+            decision::Decision::Build => {}
+            decision::Decision::Warn(places) => verdict.warnings = say(&places, refusal::warning),
+            decision::Decision::Refuse { known: places, dependents } => {
                 verdict.known = say(&places, refusal::refusal);
                 verdict.dependents = dependents;
                 self.note_use(policy, &places)?;

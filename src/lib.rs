@@ -13,6 +13,7 @@ mod running_build;
 
 use std::borrow::Cow;
 
+use nix_negative_cache_core::build_status::BuildStatus;
 use nix_negative_cache_core::channel::{self, Message};
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::judgement;
@@ -513,29 +514,31 @@ fn known_failure(policy: &Policy, paths: &Vec<String>) -> LookedUp {
 }
 
 impl Status {
-    fn for_core(self) -> judgement::Status {
+    fn for_core(self) -> BuildStatus {
         match self {
-            Status::Built => judgement::Status::Built,
-            Status::PermanentFailure => judgement::Status::PermanentFailure,
-            Status::TimedOut => judgement::Status::TimedOut,
-            Status::LogLimitExceeded => judgement::Status::LogLimitExceeded,
-            Status::TransientFailure => judgement::Status::TransientFailure,
-            Status::OutputRejected => judgement::Status::OutputRejected,
-            Status::Reported => judgement::Status::Reported,
-            _ => judgement::Status::Other,
+            Status::Built => BuildStatus::Built,
+            Status::PermanentFailure => BuildStatus::PermanentFailure,
+            Status::TimedOut => BuildStatus::TimedOut,
+            Status::LogLimitExceeded => BuildStatus::LogLimitExceeded,
+            Status::TransientFailure => BuildStatus::TransientFailure,
+            Status::OutputRejected => BuildStatus::OutputRejected,
+            Status::Reported => BuildStatus::Reported,
+            _ => BuildStatus::Other,
         }
     }
 }
 
 impl From<Class> for Status {
     fn from(class: Class) -> Self {
-        match class {
-            Class::Builder => Status::PermanentFailure,
-            Class::Timeout | Class::Silence => Status::TimedOut,
-            Class::LogLimit => Status::LogLimitExceeded,
-            Class::Fetch => Status::TransientFailure,
-            Class::Output => Status::OutputRejected,
-            Class::Transient | Class::NotTheBuilder => Status::Other,
+        match BuildStatus::from(class) {
+            BuildStatus::Built => Status::Built,
+            BuildStatus::PermanentFailure => Status::PermanentFailure,
+            BuildStatus::TimedOut => Status::TimedOut,
+            BuildStatus::LogLimitExceeded => Status::LogLimitExceeded,
+            BuildStatus::TransientFailure => Status::TransientFailure,
+            BuildStatus::OutputRejected => Status::OutputRejected,
+            BuildStatus::Reported => Status::Reported,
+            BuildStatus::Other => Status::Other,
         }
     }
 }

@@ -15,8 +15,8 @@ use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_core::time_text::{ago, moment, span};
 use serde::Serialize;
 
-use crate::databases::Known;
-use crate::nix::Circumstances;
+use crate::databases::SeenRecord;
+use crate::nix::BeliefContext;
 
 /// A record, or as much of it as lists need, and what it says of a new attempt.
 #[derive(Debug)]
@@ -45,9 +45,9 @@ struct Json<'a> {
 
 impl<R: AsRef<FailureSummary>> Judged<R> {
     /// Judges records by the settings in force.
-    pub fn all(records: Vec<Known<R>>, circumstances: &Circumstances) -> Vec<Judged<R>> {
+    pub fn all(records: Vec<SeenRecord<R>>, context: &BeliefContext) -> Vec<Judged<R>> {
         let now = Timestamp::now();
-        let judge = |known: Known<R>| Judged { belief: circumstances.belief(&known, now), record: known.record };
+        let judge = |known: SeenRecord<R>| Judged { belief: context.belief(&known, now), record: known.record };
         records.into_iter().map(judge).collect()
     }
 
@@ -92,6 +92,10 @@ impl Judged {
 }
 
 /// All of each record, for programs.
+///
+/// # Errors
+///
+/// If it can't be written.
 pub fn json(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     let all: Vec<Json<'_>> = records.iter().map(|judged| judged.json(settings)).collect();
     serde_json::to_writer_pretty(&mut *out, &all)?;
@@ -109,6 +113,10 @@ pub fn zone() -> TimeZone {
 }
 
 /// A line for each record.
+///
+/// # Errors
+///
+/// If it can't be written.
 pub fn table(records: &[Judged<FailureSummary>], out: &mut impl Write) -> io::Result<()> {
     let (now, zone) = (Timestamp::now(), zone());
     let header = ["FAILED", "CLASS", "ATTEMPTS", "AFTER", "BELIEVED UNTIL", "DERIVATION"].map(Cow::from);
@@ -147,6 +155,10 @@ pub fn table(records: &[Judged<FailureSummary>], out: &mut impl Write) -> io::Re
 }
 
 /// Everything known of each record, for people.
+///
+/// # Errors
+///
+/// If it can't be written.
 pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     for (place, judged) in records.iter().enumerate() {
         let Judged { record, belief } = judged;
@@ -156,13 +168,13 @@ pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io
         let mut line = |name: &str, value: &str| writeln!(out, "{:16}{value}", format!("{name}:"));
         line("Derivation", record.summary.derivation.as_str())?;
         for output in &record.outputs {
-            line("Output", &format!("{} ({})", output.path, output.name))?;
+            line("Output", &format!("{} ({})", output.key, output.name))?;
         }
         line("System", &record.system)?;
         line("Reason", &format!("{}, after {}", record.summary.reason(), span(record.summary.duration_ms)))?;
         line("Class", &record.summary.class_in_lists())?;
-        if let Some(evidence) = &record.evidence {
-            line("Decided by", &evidence.text())?;
+        if let Some(deciding) = &record.deciding_line {
+            line("Decided by", &deciding.text())?;
         }
         line("Attempts", &record.summary.attempts.to_string())?;
         line("First failure", &when(record.first_failure))?;
@@ -186,6 +198,10 @@ pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io
 }
 
 /// Why a path would be refused or built, as far as its own records go.
+///
+/// # Errors
+///
+/// If it can't be written.
 pub fn explanation(path: &str, records: &[Judged], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{path}")?;
     if records.is_empty() {
@@ -207,6 +223,10 @@ pub fn explanation(path: &str, records: &[Judged], settings: &Settings, out: &mu
 }
 
 /// A line for each known failure.
+///
+/// # Errors
+///
+/// If it can't be written.
 pub fn obstacles(known: &[Judged], out: &mut impl Write) -> io::Result<()> {
     let now = Timestamp::now();
     for Judged { record, belief } in known {
@@ -225,8 +245,8 @@ fn when(time: Timestamp) -> String {
 mod tests {
     use nix_negative_cache_core::belief::{Attempt, Doubt, FailedAttempt};
     use nix_negative_cache_core::class::Class;
+    use nix_negative_cache_core::deciding_line::DecidingLine;
     use nix_negative_cache_core::environment::Environment;
-    use nix_negative_cache_core::evidence::DecidingLine;
 
     use super::*;
 
@@ -255,7 +275,7 @@ mod tests {
             system: "x86_64-linux".to_owned(),
             message: String::new(),
             log: String::new(),
-            evidence: Some(DecidingLine {
+            deciding_line: Some(DecidingLine {
                 cause: "out of memory".to_owned(),
                 line: "cc1plus: out of memory".to_owned(),
                 number: 120,

@@ -60,17 +60,17 @@ fn is_there<S: Serializer>(identity: &Option<u64>, serializer: S) -> Result<S::O
     serializer.serialize_bool(identity.is_some())
 }
 
-/// What earlier attempts say of a new one.
+/// Whether earlier attempts speak against a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Belief {
-    /// It would fail. So it is believed until then, or for ever.
+    /// A new attempt would fail.
     Fails {
-        /// The place of the attempt that says so, the newest one that counts.
+        /// The index of the attempt that says so: the newest one that counts.
         attempt: usize,
-        /// When it is tried again.
+        /// When the failure stops being believed; `None` for never.
         until: Option<Timestamp>,
     },
-    /// Nobody knows.
+    /// A new attempt may succeed.
     Open(Doubt),
 }
 
@@ -81,7 +81,7 @@ pub enum Doubt {
     Succeeded,
     /// The settings do not want failures of this class.
     Unwanted(Class),
-    /// It happened somewhere else, as it were.
+    /// It happened in an environment that differs in these ways.
     Elsewhere(Vec<Difference>),
     /// The clock was ahead when it was recorded, or is behind now.
     Future(Timestamp),
@@ -114,11 +114,11 @@ struct Counting<'a> {
     failure: &'a FailedAttempt,
 }
 
-/// What `attempts`, the newest first, say of a new one `here`.
+/// Whether `attempts`, newest first, speak against a new one `here`.
 ///
-/// Clear failures count together. A doubtful one counts only with others that are the same, and only if no other failure
-/// came between them: see [`repetitions`]. If the newest failure is doubtful and has not come often enough, older clear
-/// ones still count by themselves.
+/// Clear failures count together. A doubtful one counts only together with others that are the same, and only if no
+/// other failure came between them: see [`repetitions`]. If the newest failure is doubtful and has not come often
+/// enough, older clear ones still count by themselves.
 pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now: Timestamp) -> Belief {
     let counting = match counting(attempts, here, settings, now) {
         Ok(counting) => counting,
@@ -150,7 +150,11 @@ pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now
     }
 }
 
-/// The failures since the last success that count now, the newest first; or, if there are none, why not.
+/// The failures since the last success that count here, newest first.
+///
+/// # Errors
+///
+/// If none counts: why the newest one does not.
 fn counting<'a>(
     attempts: &'a [Attempt],
     here: &Comparison,
@@ -183,8 +187,8 @@ fn counting<'a>(
 
 /// How often the newest failure has come in a row, exactly the same each time.
 ///
-/// Attempts of the same time count once. A process that waited while another one built shares the state of the machine
-/// with it, so its own failure after that one proves nothing new.
+/// Attempts that overlapped in time count once. A process that waited for another one's build shares the state of the
+/// machine with it, so its own failure after that proves nothing new.
 fn repetitions(counting: &[Counting<'_>]) -> usize {
     let Some(newest) = counting.first() else { return 0 };
     let row: Vec<&Attempt> = counting

@@ -76,8 +76,8 @@ pub fn explain(
         span(record.summary.duration_ms),
         record.summary.class
     )];
-    if let Some(evidence) = &record.evidence {
-        sentences.push(format!("What decided is in its log: {}", evidence.text()));
+    if let Some(line) = &record.deciding_line {
+        sentences.push(format!("What decided is in its log: {}", line.text()));
     }
     if let Belief::Fails { attempt: attempt @ 1.., .. } = belief {
         let believed = record.believed(*attempt);
@@ -112,7 +112,7 @@ pub fn explain(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::DecidingLine;
+    use crate::deciding_line::DecidingLine;
     use crate::record::tests::record;
 
     fn explained(change: impl Fn(&mut Settings), belief: &Belief) -> Vec<String> {
@@ -155,7 +155,7 @@ mod tests {
         if let Some(failure) = &mut record.summary.history[0].failure {
             failure.doubtful = Some(1);
         }
-        record.evidence = Some(DecidingLine {
+        record.deciding_line = Some(DecidingLine {
             cause: "out of memory".to_owned(),
             line: "cc1plus: out of memory".to_owned(),
             number: 120,

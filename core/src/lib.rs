@@ -5,11 +5,13 @@
 //! used here, and acts on the answers.
 
 pub mod belief;
+pub mod build_status;
 pub mod channel;
 pub mod class;
 pub mod database;
+pub mod deciding_line;
+pub mod decision;
 pub mod environment;
-pub mod evidence;
 pub mod explanation;
 pub mod judgement;
 pub mod log;
@@ -20,4 +22,3 @@ pub mod settings;
 pub(crate) mod stable_hash;
 pub mod store_path;
 pub mod time_text;
-pub mod verdict;

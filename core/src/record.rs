@@ -5,10 +5,10 @@ use serde::Serialize;
 
 use crate::belief::{Attempt, Belief, Doubt, believe, is_flaky};
 use crate::class::Class;
+use crate::deciding_line::DecidingLine;
 use crate::environment::{Comparison, Environment};
-use crate::evidence::DecidingLine;
 use crate::settings::Settings;
-use crate::store_path::{DerivationPath, OutputPath};
+use crate::store_path::{DerivationPath, OutputKey};
 use crate::time_text::as_seconds;
 
 /// The version that records carry as `pluginVersion`.
@@ -19,8 +19,9 @@ pub const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Output {
     /// The output's name, such as `out` or `dev`.
     pub name: String,
-    /// Where it would have been.
-    pub path: OutputPath,
+    /// What the output is known by before it is built.
+    #[serde(rename = "path")]
+    pub key: OutputKey,
 }
 
 /// One failure, as it is about to be recorded.
@@ -53,7 +54,7 @@ pub struct Failure {
     /// For a doubtful failure, its identity; see [`crate::belief::FailedAttempt::doubtful`].
     pub doubtful: Option<u64>,
     /// The line of the log that decided what this failure is, if one did.
-    pub evidence: Option<DecidingLine>,
+    pub deciding_line: Option<DecidingLine>,
     /// How long the builder ran, in milliseconds.
     pub duration_ms: i64,
     /// The machine that Nix ran on.
@@ -62,7 +63,7 @@ pub struct Failure {
     pub nix_version: String,
 }
 
-/// Of a [`FailureRecord`], what decides whether it is believed, and what lists say: there may be many of them.
+/// The part of a [`FailureRecord`] that decides whether it is believed, and that lists show. There may be many of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureSummary {
@@ -88,7 +89,7 @@ pub struct FailureSummary {
     pub duration_ms: i64,
 }
 
-/// What is known of the failures of some outputs: the last [`Failure`] and what happened before and after.
+/// All that is known of the failures of some outputs: the last [`Failure`], and the attempts before and after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureRecord {
@@ -106,7 +107,8 @@ pub struct FailureRecord {
     /// The last lines of the log.
     pub log: String,
     /// The line of the log that decided what the last failure is, if one did.
-    pub evidence: Option<DecidingLine>,
+    #[serde(rename = "evidence")]
+    pub deciding_line: Option<DecidingLine>,
     /// When these outputs failed first; in JSON, seconds since 1970.
     #[serde(serialize_with = "as_seconds")]
     pub first_failure: Timestamp,
@@ -141,14 +143,15 @@ pub struct RetryRequest {
 }
 
 impl FailureSummary {
-    /// Leaves what is known of the environments of its attempts to clients of the daemon that made them.
+    /// Takes out of the environments of its attempts what only the daemon knows that made them, so that a client of
+    /// that daemon can compare them with its own.
     pub fn as_clients_see(&mut self) {
         for failure in self.history.iter_mut().filter_map(|attempt| attempt.failure.as_mut()) {
             failure.environment = std::mem::take(&mut failure.environment).as_clients_see();
         }
     }
 
-    /// What the attempts say of a new one that `user` would make `here`.
+    /// Whether the attempts speak against a new one that `user` would make `here`.
     pub fn belief(&self, user: u32, here: &Comparison, settings: &Settings, now: Timestamp) -> Belief {
         match self.retry_requested(user) {
             Some(time) => Belief::Open(Doubt::RetryRequested(time)),
@@ -161,8 +164,9 @@ impl FailureSummary {
         reason(self.class, self.exit_code)
     }
 
-    /// Whether it says anything of the build of one of `derivations`. The output of a fetch is the same however it is made,
-    /// so that everybody can make up one that fails: it counts for the same derivation only.
+    /// Whether the record says anything of a build of one of `derivations`. A fetch counts for the same derivation
+    /// only: its output is the same however it is made, so everybody can make up a fetch that fails and has that
+    /// output.
     pub fn counts_for<'a>(&self, derivations: impl IntoIterator<Item = &'a str>) -> bool {
         self.class != Class::Fetch || derivations.into_iter().any(|derivation| derivation == self.derivation.as_str())
     }
@@ -205,7 +209,7 @@ impl FailureRecord {
     }
 }
 
-/// The failure of a record that a belief rests on. It need not be the last one, of which more is known.
+/// The failure of a record that a belief rests on. It need not be the last one; of the last one more is known.
 #[derive(Clone, Debug)]
 pub struct Believed<'a> {
     /// The whole record.
@@ -267,7 +271,7 @@ pub(crate) mod tests {
             system: "x86_64-linux".to_owned(),
             message: String::new(),
             log: "executing 'y': No such file or directory\n".to_owned(),
-            evidence: None,
+            deciding_line: None,
             first_failure: time,
             host: "h".to_owned(),
             nix_version: "2.8.0".to_owned(),
@@ -309,7 +313,7 @@ pub(crate) mod tests {
         if let Some(failure) = &mut record.summary.history[0].failure {
             failure.doubtful = Some(u64::MAX);
         }
-        record.evidence = Some(DecidingLine {
+        record.deciding_line = Some(DecidingLine {
             cause: "out of memory".to_owned(),
             line: "cc1plus: out of memory".to_owned(),
             number: 12,

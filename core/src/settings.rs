@@ -109,6 +109,10 @@ pub fn lifetime(seconds: u64) -> Option<SignedDuration> {
 }
 
 /// The exit codes of a list such as `75 76`; the error names the word that is none.
+///
+/// # Errors
+///
+/// If a word is no exit code: what is wrong with it.
 pub fn exit_codes(text: &str) -> Result<Vec<i32>, String> {
     let code = |word: &str| match word.parse() {
         Ok(code @ 1..=255) => Ok(code),
@@ -118,6 +122,10 @@ pub fn exit_codes(text: &str) -> Result<Vec<i32>, String> {
 }
 
 /// The number of `negative-cache-min-failures`.
+///
+/// # Errors
+///
+/// If the text is no number in that range: what is wrong with it.
 pub fn min_failures(text: &str) -> Result<u32, String> {
     match text.trim().parse() {
         Ok(number @ 1..=MAX_ATTEMPTS) => Ok(number),
@@ -132,6 +140,10 @@ const KEEP_FAILED: &str = "keep-failed";
 
 impl Settings {
     /// Reads the settings by their names; what is not there has its default.
+    ///
+    /// # Errors
+    ///
+    /// If a value can't be read: which one, and why.
     pub fn new(values: &BTreeMap<String, String>) -> Result<Settings, String> {
         let defaults = Settings::default();
         let text = |name: &str| values.get(name).map(String::as_str);

@@ -10,7 +10,8 @@ use rusqlite::{ErrorCode, Transaction, params};
 use super::{Database, DatabaseError, FailureId};
 
 impl Database {
-    /// Notes that failures stood in somebody's way, once a day at most. What can't be noted at once is not.
+    /// Notes that failures stood in the way of a request, once a day at most. If the note can't be written at once, it
+    /// is left out.
     pub fn note_use(&mut self, failures: &[FailureId], time: Timestamp) {
         const DAY: i64 = 24 * 60 * 60 * 1000;
         const HOUR: i64 = DAY / 24;
@@ -35,8 +36,13 @@ impl Database {
         }
     }
 
-    /// Takes a step towards a database that has no more than `most` failures, and none that nobody used since `oldest`;
-    /// says how many went. Does nothing while another process writes.
+    /// Removes some of the records that are too many (more than `most`) or that nobody has used since `oldest`, the
+    /// longest unused first. Returns how many were removed. One call removes only a few, and none while another process
+    /// writes.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read or written.
     pub fn tidy(&mut self, most: u64, oldest: Option<Timestamp>) -> Result<usize, DatabaseError> {
         /// As many as a process deletes at a time.
         const STEP: i64 = 64;
@@ -64,8 +70,12 @@ impl Database {
         }
     }
 
-    /// Does without what belongs to no record; says how much there was. SQLite gives the number of a record that is gone to
-    /// a later one, which must not inherit anything.
+    /// Removes rows that belong to no record, and returns how many there were. SQLite gives the id of a record that is
+    /// gone to a later record, which must not inherit anything.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read or written.
     pub fn drop_orphans(&mut self) -> Result<usize, DatabaseError> {
         let failed = self.failed();
         let drop = |transaction: &Transaction<'_>| {

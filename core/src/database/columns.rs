@@ -10,7 +10,7 @@ use rusqlite::{Connection, Row};
 
 use super::FailureId;
 use crate::class::Class;
-use crate::store_path::{DerivationPath, OutputPath};
+use crate::store_path::{DerivationPath, OutputKey};
 
 /// The columns of `failure` that decide whether a record is believed, and that lists show.
 pub const SUMMARY: &[&str] = &["drv_path", "name", "class", "exit_code", "last_failure", "attempts", "duration_ms"];
@@ -35,6 +35,10 @@ pub const RETRY: &[&str] = &["failure", "user", "time"];
 pub type Value<'a> = (&'static str, &'a dyn ToSql);
 
 /// Inserts a row that has a value for each of `columns`.
+///
+/// # Errors
+///
+/// If SQLite can't write it.
 pub fn insert(
     connection: &Connection,
     table: &str,
@@ -69,6 +73,10 @@ impl ToSql for Milliseconds {
 }
 
 /// The time in a column.
+///
+/// # Errors
+///
+/// If the column is not there or holds no time.
 pub fn time(row: &Row<'_>, column: &str) -> rusqlite::Result<Timestamp> {
     row.get(column).map(|Milliseconds(time)| time)
 }
@@ -110,13 +118,13 @@ impl ToSql for DerivationPath {
     }
 }
 
-impl FromSql for OutputPath {
-    fn column_result(value: ValueRef<'_>) -> FromSqlResult<OutputPath> {
-        value.as_str().map(OutputPath::from)
+impl FromSql for OutputKey {
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<OutputKey> {
+        value.as_str().map(OutputKey::from)
     }
 }
 
-impl ToSql for OutputPath {
+impl ToSql for OutputKey {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(self.as_str().into())
     }

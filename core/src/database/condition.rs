@@ -29,7 +29,11 @@ pub enum Condition {
     OlderSchema,
 }
 
-/// Looks at the database at `path`. A newer schema, and whatever keeps this user from reading it, are errors.
+/// Looks at the database at `path` without changing anything.
+///
+/// # Errors
+///
+/// If a newer version wrote the database, or this user can't read it.
 pub fn examine(path: &Path) -> Result<Condition, DatabaseError> {
     let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
         Some(ErrorCode::CannotOpen) => DatabaseError::Unshared { path: path.to_owned() },

@@ -9,10 +9,14 @@ use rusqlite::vtab::array::Array;
 
 use super::{Database, DatabaseError, FailureId};
 use crate::record::FailureRecord;
-use crate::store_path::OutputPath;
+use crate::store_path::OutputKey;
 
 impl Database {
-    /// Whether nothing is known to fail, so that there is nothing to ask.
+    /// Whether no failure is known, so that there is nothing to ask.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read.
     pub fn is_empty(&mut self) -> Result<bool, DatabaseError> {
         self.revalidate()?;
         if let Some(empty) = self.remembered.empty {
@@ -28,8 +32,12 @@ impl Database {
         Ok(empty)
     }
 
-    /// The places of those of `names` that anything is called that is known to fail. Of most derivations that tells enough:
-    /// those of the same output have the same name.
+    /// Which of `names`, by index, are also the name of a known failure. Derivations with the same output have the same
+    /// name, so the others need no closer look.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read.
     pub fn candidates(&self, names: &[&str]) -> Result<Vec<usize>, DatabaseError> {
         let query = || {
             /// As many names are read in the time that one is looked for.
@@ -60,19 +68,27 @@ impl Database {
         query().map_err(self.failed())
     }
 
-    /// Which of `outputs` failed when they were last built.
+    /// The known failures of `outputs`: those of outputs that failed when they were last built.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read.
     pub fn known<'a>(
         &self,
-        outputs: impl IntoIterator<Item = &'a OutputPath>,
-    ) -> Result<HashMap<OutputPath, FailureId>, DatabaseError> {
+        outputs: impl IntoIterator<Item = &'a OutputKey>,
+    ) -> Result<HashMap<OutputKey, FailureId>, DatabaseError> {
         // In their order, neighbours are on the same page.
-        let wanted: BTreeSet<&str> = outputs.into_iter().map(OutputPath::as_str).collect();
+        let wanted: BTreeSet<&str> = outputs.into_iter().map(OutputKey::as_str).collect();
         standing(&self.connection, &text_array(wanted)).map_err(self.failed())
     }
 
-    /// Whether `output` failed when it was last built, and was not set aside since. Costs next to nothing if that was not
-    /// so when this was last asked, and no other process has written since.
-    pub fn is_known(&mut self, output: &OutputPath) -> Result<bool, DatabaseError> {
+    /// Whether `output` failed when it was last built, and was not set aside since. The answer no is remembered, so it
+    /// costs next to nothing until another process writes.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read.
+    pub fn is_known(&mut self, output: &OutputKey) -> Result<bool, DatabaseError> {
         self.revalidate()?;
         if self.remembered.unknown.contains(output) {
             return Ok(false);
@@ -84,7 +100,11 @@ impl Database {
         Ok(known)
     }
 
-    /// What is recorded of `derivations` themselves that failed when they were last built.
+    /// The records of those of `derivations` that failed when they were last built.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read.
     pub fn known_derivations(
         &mut self,
         derivations: &[String],
@@ -112,7 +132,11 @@ impl Database {
         Ok(records)
     }
 
-    /// What is recorded for `paths`, each an output path or the path of a derivation.
+    /// The failures of `paths`, each the path of a derivation or the key of an output.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read.
     pub fn find<'a>(&self, paths: impl IntoIterator<Item = &'a str>) -> Result<Vec<FailureId>, DatabaseError> {
         let wanted = text_array(paths);
         let query = || {
@@ -127,7 +151,11 @@ impl Database {
         query().map_err(self.failed())
     }
 
-    /// What is recorded for the store paths in `store_dir` with this hash part, derivations or outputs.
+    /// The failures of the store paths in `store_dir` with this hash part, be they derivations or outputs.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read.
     pub fn find_by_hash_part(&self, store_dir: &str, hash_part: &str) -> Result<Vec<FailureId>, DatabaseError> {
         // What begins with the first is between the two, as `.` comes right after `-`.
         let (first, end) = (format!("{store_dir}/{hash_part}-"), format!("{store_dir}/{hash_part}."));
@@ -144,7 +172,7 @@ impl Database {
 }
 
 /// Which of `outputs` failed when they were last built.
-pub(super) fn standing(connection: &Connection, outputs: &Array) -> rusqlite::Result<HashMap<OutputPath, FailureId>> {
+pub(super) fn standing(connection: &Connection, outputs: &Array) -> rusqlite::Result<HashMap<OutputKey, FailureId>> {
     let mut statement = connection.prepare_cached(
         "SELECT output.path, output.failure FROM rarray(?1) AS wanted
          CROSS JOIN output ON output.path = wanted.value

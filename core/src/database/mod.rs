@@ -29,7 +29,7 @@ mod write;
 pub use error::DatabaseError;
 pub use freshness::Version;
 
-/// The names of one record in the database; good until the record is forgotten.
+/// The id of a record in the database. It is good until the record is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct FailureId(i64);
 
@@ -60,7 +60,7 @@ impl Database {
         }
     }
 
-    /// Its file.
+    /// The database file.
     pub fn path(&self) -> &Path {
         &self.path
     }

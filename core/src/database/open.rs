@@ -19,16 +19,30 @@ pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
 
 impl Database {
     /// Opens the database at `path` if there is one.
+    ///
+    /// # Errors
+    ///
+    /// If a file is there that is no database of this program, that can't be trusted, or that SQLite can't open. A
+    /// damaged database in a default place is moved away.
     pub fn open(path: &Path) -> Result<Option<Database>, DatabaseError> {
         if location::exists(path)? { Database::connect(path, false).map(Some) } else { Ok(None) }
     }
 
-    /// Opens somebody else's database at `path` if there is one. Nothing is done about what is wrong with it.
+    /// Opens somebody else's database at `path` if there is one. A damaged one is left where it is.
+    ///
+    /// # Errors
+    ///
+    /// If a file is there that is no database of this program, that can't be trusted, or that SQLite can't open.
     pub fn open_readonly(path: &Path) -> Result<Option<Database>, DatabaseError> {
         if location::exists(path)? { Database::connect(path, true).map(Some) } else { Ok(None) }
     }
 
-    /// Opens the database at `path`, made for `audience` if it is not there, with its folder.
+    /// Opens the database at `path`. If it is not there, it is made for `audience`, with its folder.
+    ///
+    /// # Errors
+    ///
+    /// If a file is there that is no database of this program, that can't be trusted, or that SQLite can't open. Or if
+    /// it can't be made.
     pub fn open_or_create(path: &Path, audience: Audience) -> Result<Database, DatabaseError> {
         if !location::exists(path)? {
             location::create(path, audience)?;
@@ -70,7 +84,7 @@ impl Database {
         })
     }
 
-    /// The connection, to write. Most processes only read, and can do without what that takes.
+    /// The connection, ready to write. Most processes only read, and do without these settings.
     pub(super) fn writing(&mut self) -> rusqlite::Result<&mut Connection> {
         // Commits of this connection are not among those that `others` counts.
         let Remembered { others, ref mut unknown, .. } = self.remembered;
@@ -86,8 +100,8 @@ impl Database {
     }
 }
 
-/// Leaves the write-ahead log and its index behind when the last process closes the database: who may not make them could
-/// not read it otherwise (sqlite.org/wal.html, "Read-Only Databases").
+/// Leaves the write-ahead log and its index behind when the last process closes the database. A user who may not make
+/// these files could not read the database otherwise (sqlite.org/wal.html, "Read-Only Databases").
 #[allow(unsafe_code)]
 pub(super) fn keep_readable(connection: &Connection) -> rusqlite::Result<()> {
     // Or the log would stay as long as it ever was.
@@ -108,8 +122,8 @@ pub(super) fn keep_readable(connection: &Connection) -> rusqlite::Result<()> {
     Ok(())
 }
 
-/// The file that tells processes what is in the write-ahead log. One that is left over from another journal mode says
-/// nothing.
+/// The wal-index, by which processes tell each other what is in the write-ahead log. A file of that name that is left
+/// over from another journal mode says nothing.
 fn wal_index(connection: &Connection, path: &Path) -> rusqlite::Result<Option<File>> {
     let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
     Ok(if mode == "wal" { File::open(location::beside(path, "-shm")).ok() } else { None })

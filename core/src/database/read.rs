@@ -17,25 +17,41 @@ use crate::environment::Environment;
 use crate::record::{FailureRecord, FailureSummary, Output, RetryRequest};
 
 impl Database {
-    /// The records of failures, but of those that were forgotten in the meantime.
+    /// The records of `failures`. A failure that was forgotten in the meantime has none.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read.
     pub fn records_of(&self, failures: &[FailureId]) -> Result<HashMap<FailureId, FailureRecord>, DatabaseError> {
         let failures: BTreeSet<FailureId> = failures.iter().copied().collect();
         let wanted: Array = Rc::new(failures.iter().map(|id| Value::Integer(id.0)).collect());
         self.read_records(Some(&wanted)).map(HashMap::from_iter).map_err(self.failed())
     }
 
-    /// The record of a failure, unless it was forgotten in the meantime.
+    /// The record of a failure; `None` if it was forgotten in the meantime.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read.
     pub fn record(&self, id: FailureId) -> Result<Option<FailureRecord>, DatabaseError> {
         Ok(self.records_of(&[id])?.remove(&id))
     }
 
     /// All records, newest first.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read.
     pub fn records(&self) -> Result<Vec<FailureRecord>, DatabaseError> {
         let records = self.read_records(None).map_err(self.failed())?;
         Ok(newest_first(records, |record| record.summary.last_failure))
     }
 
     /// All records, newest first, as far as lists need them.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read.
     pub fn summaries(&self) -> Result<Vec<FailureSummary>, DatabaseError> {
         let read = || {
             let transaction = self.connection.unchecked_transaction()?;
@@ -57,7 +73,7 @@ impl Database {
         self.read_attempts_and_retries(&transaction, wanted, summaries.collect())?;
         let all = records.iter_mut().map(|(id, record)| (*id, record));
         attach(&transaction, wanted, "output", OUTPUT, all, |row, record| {
-            record.outputs.push(Output { name: row.get("name")?, path: row.get("path")? });
+            record.outputs.push(Output { name: row.get("name")?, key: row.get("path")? });
             Ok(())
         })?;
         for (_, record) in &mut records {
@@ -103,7 +119,8 @@ impl Database {
         Ok(())
     }
 
-    /// The environment with this number, which is among those that were `read` before or is read.
+    /// The environment with this id. Those that this read has met before are in `read`; of others, the text is looked
+    /// up.
     fn environment(
         &self,
         connection: &Connection,
@@ -146,7 +163,7 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<FailureSummary> {
 
 fn record(row: &Row<'_>) -> rusqlite::Result<FailureRecord> {
     // The deciding line is only for people to read, so one that can't be read is as good as none.
-    let evidence = row.get_ref("evidence")?.as_str_or_null()?.and_then(|json| serde_json::from_str(json).ok());
+    let deciding_line = row.get_ref("evidence")?.as_str_or_null()?.and_then(|json| serde_json::from_str(json).ok());
     Ok(FailureRecord {
         summary: summary(row)?,
         outputs: Vec::new(),
@@ -158,7 +175,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<FailureRecord> {
         host: row.get("host")?,
         nix_version: row.get("nix_version")?,
         plugin_version: row.get("plugin_version")?,
-        evidence,
+        deciding_line,
     })
 }
 

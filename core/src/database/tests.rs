@@ -13,17 +13,17 @@ use super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::*;
 use crate::belief::{Belief, FailedAttempt, MAX_ATTEMPTS};
 use crate::class::Class;
+use crate::deciding_line::DecidingLine;
 use crate::environment::Comparison;
-use crate::evidence::DecidingLine;
 use crate::record::{Failure, FailureRecord, Output};
 use crate::settings::Settings;
-use crate::store_path::OutputPath;
+use crate::store_path::OutputKey;
 
 fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
-    let path = |output: &str| OutputPath::from(format!("/nix/store/{output}"));
+    let path = |output: &str| OutputKey::from(format!("/nix/store/{output}"));
     Failure {
         derivation: format!("/nix/store/{name}.drv").into(),
-        outputs: outputs.iter().map(|output| Output { name: (*output).to_owned(), path: path(output) }).collect(),
+        outputs: outputs.iter().map(|output| Output { name: (*output).to_owned(), key: path(output) }).collect(),
         store_dir: "/nix/store".to_owned(),
         name: name.to_owned(),
         system: "x86_64-linux".to_owned(),
@@ -35,7 +35,7 @@ fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
         asked: Timestamp::from_second(second).unwrap(),
         time: Timestamp::from_second(second).unwrap(),
         doubtful: None,
-        evidence: None,
+        deciding_line: None,
         duration_ms: 1500,
         host: "host".to_owned(),
         nix_version: "2.8.0".to_owned(),
@@ -48,8 +48,8 @@ fn database() -> (TempDir, Database) {
     (folder, database)
 }
 
-fn outputs(names: &[&str]) -> Vec<OutputPath> {
-    names.iter().map(|name| OutputPath::from(format!("/nix/store/{name}"))).collect()
+fn outputs(names: &[&str]) -> Vec<OutputKey> {
+    names.iter().map(|name| OutputKey::from(format!("/nix/store/{name}"))).collect()
 }
 
 fn only_record(database: &Database) -> FailureRecord {
@@ -220,7 +220,7 @@ fn doubtful_failures_are_kept_as_they_were_recorded() {
     let doubtful = Failure {
         asked: second(7),
         doubtful: Some(u64::MAX),
-        evidence: Some(line.clone()),
+        deciding_line: Some(line.clone()),
         ..failure("x", &["out"], 10)
     };
     database.insert(&doubtful).unwrap();
@@ -232,7 +232,7 @@ fn doubtful_failures_are_kept_as_they_were_recorded() {
             attempt.time,
             attempt.failure.and_then(|failure| failure.doubtful),
             record.summary,
-            record.evidence,
+            record.deciding_line,
         )
     };
     let (asked, time, identity, summary, evidence) = last(&database);
@@ -252,7 +252,7 @@ fn a_deciding_line_that_cannot_be_read_is_none() {
     let (_folder, mut database) = database();
     database.insert(&failure("x", &["out"], 10)).unwrap();
     database.connection.execute("UPDATE failure SET evidence = '{'", []).unwrap();
-    assert_eq!(only_record(&database).evidence, None);
+    assert_eq!(only_record(&database).deciding_line, None);
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn attempts_of_the_version_before_doubts_were_asked_for_when_they_ended() {
     let record = only_record(&database);
     let times: Vec<_> = record.summary.history.iter().map(|attempt| (attempt.asked, attempt.time)).collect();
     assert_eq!(times, [(second(2), second(2)), (second(1), second(1))]);
-    assert!(!record.summary.is_doubtful() && record.evidence.is_none());
+    assert!(!record.summary.is_doubtful() && record.deciding_line.is_none());
     database.insert(&Failure { doubtful: Some(3), ..failure("x", &["out"], 30) }).unwrap();
     assert_eq!((only_record(&database).summary.is_doubtful(), only_record(&database).summary.attempts), (true, 3));
 }
@@ -333,7 +333,7 @@ fn records_of_the_first_version_are_kept() {
     assert_eq!((record.summary.exit_code, record.summary.class, record.summary.attempts), (Some(3), Class::Builder, 4));
     assert!(record.summary.stands() && record.summary.history[0].time == second(2));
     assert_eq!(
-        (record.summary.history[0].asked, record.summary.is_doubtful(), &record.evidence),
+        (record.summary.history[0].asked, record.summary.is_doubtful(), &record.deciding_line),
         (second(2), false, &None)
     );
     assert_eq!(database.known(&outputs(&["out"])).unwrap().len(), 1);

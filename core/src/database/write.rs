@@ -16,14 +16,18 @@ use super::{Database, DatabaseError, FailureId};
 use crate::belief::{Attempt, FailedAttempt, MAX_ATTEMPTS};
 use crate::environment::Environment;
 use crate::record::{Failure, PLUGIN_VERSION};
-use crate::store_path::OutputPath;
+use crate::store_path::OutputKey;
 
 impl Database {
-    /// Records a failure: a new record, or one more attempt of the one that these outputs have.
+    /// Records a failure: as a new record, or as one more attempt of the record that its outputs have.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read or written.
     pub fn insert(&mut self, failure: &Failure) -> Result<(), DatabaseError> {
         let failed = self.failed();
         let insert = |transaction: &Transaction<'_>| {
-            let outputs = text_array(failure.outputs.iter().map(|output| output.path.as_str()));
+            let outputs = text_array(failure.outputs.iter().map(|output| output.key.as_str()));
             let earlier: Vec<i64> = transaction
                 .prepare_cached("SELECT DISTINCT failure FROM output WHERE path IN rarray(?1)")?
                 .query_map([&outputs], |row| row.get("failure"))?
@@ -36,8 +40,8 @@ impl Database {
                 )?
                 .query_row([&earlier], |row| Ok((row.get("first")?, row.get("attempts")?)))?;
             transaction.prepare_cached("DELETE FROM output WHERE failure IN rarray(?1)")?.execute([&earlier])?;
-            let evidence = failure.evidence.as_ref().map(serde_json::to_string).transpose();
-            let evidence = evidence.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+            let deciding_line = failure.deciding_line.as_ref().map(serde_json::to_string).transpose();
+            let deciding_line = deciding_line.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
             let time = Milliseconds(failure.time);
             let values: &[Value<'_>] = &[
                 (":drv_path", &failure.derivation),
@@ -55,12 +59,12 @@ impl Database {
                 (":host", &failure.host),
                 (":nix_version", &failure.nix_version),
                 (":plugin_version", &PLUGIN_VERSION),
-                (":evidence", &evidence),
+                (":evidence", &deciding_line),
                 (":used", &time),
             ];
             let id = columns::insert(transaction, "failure", &[SUMMARY, DETAILS, BOOKKEEPING], values)?;
             for output in &failure.outputs {
-                let values: &[Value<'_>] = &[(":failure", &id), (":name", &output.name), (":path", &output.path)];
+                let values: &[Value<'_>] = &[(":failure", &id), (":name", &output.name), (":path", &output.key)];
                 columns::insert(transaction, "output", &[OUTPUT], values)?;
             }
             // Everybody can make up a fetch that fails and has the outputs of one that works.
@@ -78,18 +82,23 @@ impl Database {
         };
         self.writes += 1;
         for output in &failure.outputs {
-            self.remembered.unknown.remove(&output.path);
+            self.remembered.unknown.remove(&output.key);
         }
         self.in_transaction(insert).map_err(failed)
     }
 
-    /// Remembers that `outputs` were built, so that earlier failures do not stand any more; says of how many.
+    /// Notes that `outputs` were built, so that their earlier failures do not stand any more. Returns how many failures
+    /// that were.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read or written.
     pub fn succeed<'a>(
         &mut self,
-        outputs: impl IntoIterator<Item = &'a OutputPath>,
+        outputs: impl IntoIterator<Item = &'a OutputKey>,
         time: Timestamp,
     ) -> Result<usize, DatabaseError> {
-        let outputs = text_array(outputs.into_iter().map(OutputPath::as_str));
+        let outputs = text_array(outputs.into_iter().map(OutputKey::as_str));
         let failed = self.failed();
         // Most builds succeed and were never known to fail: no write lock for those.
         if standing(&self.connection, &outputs).map_err(&failed)?.is_empty() {
@@ -108,7 +117,11 @@ impl Database {
         self.in_transaction(succeed).map_err(failed)
     }
 
-    /// Forgets the given failures; says how many there were.
+    /// Forgets failures. Returns how many of them there were.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read or written.
     pub fn forget_failures(&mut self, failures: &[FailureId]) -> Result<usize, DatabaseError> {
         let failed = self.failed();
         let forget = |transaction: &Transaction<'_>| {
@@ -118,7 +131,12 @@ impl Database {
         self.in_transaction(forget).map_err(failed)
     }
 
-    /// Notes that a user wants to see failures tried once more; says how many there were. A later attempt ends it.
+    /// Notes that `user` wants failures to be tried once more. Returns how many of them there were. The next attempt
+    /// ends the request.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read or written.
     pub fn request_retry(
         &mut self,
         failures: &[FailureId],
@@ -166,7 +184,7 @@ impl Database {
         Ok(result)
     }
 
-    /// Calls `work` with a connection that does not wait for others.
+    /// Calls `work` with a connection that does not wait for other processes.
     pub(super) fn at_once<T>(&mut self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         let connection = self.writing()?;
         connection.busy_timeout(Duration::ZERO)?;
@@ -176,7 +194,7 @@ impl Database {
     }
 }
 
-/// Adds an attempt and drops the oldest ones that nobody will ask for any more.
+/// Adds an attempt to a failure, and drops its oldest ones that are more than [`MAX_ATTEMPTS`].
 fn add_attempt(transaction: &Transaction<'_>, failure: FailureId, attempt: &Attempt) -> rusqlite::Result<()> {
     let failed = attempt.failure.as_ref();
     let environment = failed.map(|failed| environment_id(transaction, &failed.environment)).transpose()?;

@@ -16,7 +16,7 @@ use super::reading::{OWN_LIMIT, OWN_SIGNAL, Reading, is_watched, limited, mentio
 use super::sentences::Tells;
 use super::tail::LogTail;
 use super::triggers::is_worth_reading;
-use crate::evidence::DecidingLine;
+use crate::deciding_line::DecidingLine;
 
 /// How many of the last lines that say something are looked at for the network, and tell failures apart.
 const LAST: usize = 20;
