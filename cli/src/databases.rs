@@ -12,7 +12,8 @@ use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
 /// A record in one of these databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordId {
-    place: usize,
+    /// The index of the database.
+    index: usize,
     id: FailureId,
 }
 
@@ -112,8 +113,8 @@ impl Databases {
         paths: impl IntoIterator<Item = &'a str> + Clone,
     ) -> Result<BTreeSet<RecordId>, DatabaseError> {
         let mut found = BTreeSet::new();
-        for (place, database) in self.open.iter().enumerate() {
-            found.extend(database.find(paths.clone())?.into_iter().map(|id| RecordId { place, id }));
+        for (index, database) in self.open.iter().enumerate() {
+            found.extend(database.find(paths.clone())?.into_iter().map(|id| RecordId { index, id }));
         }
         Ok(found)
     }
@@ -125,8 +126,8 @@ impl Databases {
     /// If a database can't be read.
     pub fn records_of(&self, found: &BTreeSet<RecordId>) -> Result<Vec<SeenRecord>, DatabaseError> {
         let mut records = Vec::new();
-        for &RecordId { place, id } in found {
-            let database = &self.open[place];
+        for &RecordId { index, id } in found {
+            let database = &self.open[index];
             let by = Databases::builder(database);
             records.extend(database.record(id)?.map(|record| known(record, by, |record| &mut record.summary)));
         }
@@ -140,8 +141,8 @@ impl Databases {
     /// If a database can't be read or written.
     pub fn forget(&mut self, found: &BTreeSet<RecordId>) -> Result<(usize, Vec<PathBuf>), DatabaseError> {
         let (mut count, mut foreign) = (0, Vec::new());
-        for (place, database) in self.open.iter_mut().enumerate() {
-            let ids: Vec<FailureId> = found.iter().filter(|found| found.place == place).map(|found| found.id).collect();
+        for (index, database) in self.open.iter_mut().enumerate() {
+            let ids: Vec<FailureId> = found.iter().filter(|found| found.index == index).map(|found| found.id).collect();
             if !ids.is_empty() && database.is_readonly() {
                 foreign.push(database.path().to_owned());
             } else if !ids.is_empty() {
@@ -159,10 +160,10 @@ impl Databases {
     /// If a database can't be read or written.
     pub fn request_retry(&mut self, found: &BTreeSet<RecordId>) -> Result<Vec<RecordId>, DatabaseError> {
         let mut left = Vec::new();
-        for &RecordId { place, id } in found {
-            let database = &mut self.open[place];
+        for &RecordId { index, id } in found {
+            let database = &mut self.open[index];
             if database.is_readonly() {
-                left.push(RecordId { place, id });
+                left.push(RecordId { index, id });
             } else {
                 database.request_retry(&[id], machine::user(), Timestamp::now())?;
             }
@@ -176,7 +177,7 @@ impl Databases {
     ///
     /// If a database can't be read.
     pub fn retry_requested(&self, found: RecordId) -> Result<Option<(String, bool)>, DatabaseError> {
-        let record = self.open[found.place].record(found.id)?;
+        let record = self.open[found.index].record(found.id)?;
         let requested = |record: &FailureRecord| record.summary.retry_requested(machine::user()).is_some();
         Ok(record.map(|record| (record.summary.derivation.to_string(), requested(&record))))
     }

@@ -160,9 +160,9 @@ pub fn table(records: &[Judged<FailureSummary>], out: &mut impl Write) -> io::Re
 ///
 /// If it can't be written.
 pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
-    for (place, judged) in records.iter().enumerate() {
+    for (index, judged) in records.iter().enumerate() {
         let Judged { record, belief } = judged;
-        if place > 0 {
+        if index > 0 {
             writeln!(out)?;
         }
         let mut line = |name: &str, value: &str| writeln!(out, "{:16}{value}", format!("{name}:"));

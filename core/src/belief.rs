@@ -109,7 +109,7 @@ pub fn is_flaky(attempts: &[Attempt]) -> bool {
 
 /// An attempt that failed and counts: its class is wanted, it happened in this environment, and its time can be right.
 struct Counting<'a> {
-    place: usize,
+    index: usize,
     attempt: &'a Attempt,
     failure: &'a FailedAttempt,
 }
@@ -136,7 +136,7 @@ pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now
         let until = lifetime.map(|lifetime| newest.attempt.time.saturating_add(lifetime).unwrap_or(Timestamp::MAX));
         match until {
             Some(until) if until <= now => Belief::Open(Doubt::Expired(until)),
-            until => Belief::Fails { attempt: newest.place, until },
+            until => Belief::Fails { attempt: newest.index, until },
         }
     };
     let mut clear = counting.iter().filter(|counting| counting.failure.doubtful.is_none());
@@ -165,7 +165,7 @@ fn counting<'a>(
     let latest = now.saturating_add(SignedDuration::from_secs(CLOCK_TOLERANCE)).unwrap_or(Timestamp::MAX);
     let mut counting = Vec::new();
     let mut doubt = Doubt::Succeeded;
-    for (place, (attempt, failure)) in in_a_row.enumerate() {
+    for (index, (attempt, failure)) in in_a_row.enumerate() {
         let differences = here.differences(&failure.environment, failure.class);
         let of_this_one = if !settings.records(failure.class) {
             Doubt::Unwanted(failure.class)
@@ -174,7 +174,7 @@ fn counting<'a>(
         } else if settings.ttl.is_some() && attempt.time > latest {
             Doubt::Future(attempt.time)
         } else {
-            counting.push(Counting { place, attempt, failure });
+            counting.push(Counting { index, attempt, failure });
             continue;
         };
         // What there is to say of the newest is what a person wants to know.
@@ -479,8 +479,8 @@ mod tests {
     /// Whether so many of `attempts`, the newest first, came one after the other.
     fn came_apart(attempts: &[&Attempt], number: usize) -> bool {
         let some = |chosen: u32| {
-            let places = (0..attempts.len()).filter(|place| chosen & (1 << place) != 0);
-            places.map(|place| attempts[place]).collect::<Vec<_>>()
+            let indices = (0..attempts.len()).filter(|index| chosen & (1 << index) != 0);
+            indices.map(|index| attempts[index]).collect::<Vec<_>>()
         };
         (0..1 << attempts.len())
             .map(some)
@@ -535,7 +535,7 @@ mod tests {
             let attempts: Vec<Attempt> = identities
                 .iter()
                 .zip(0..)
-                .map(|(identity, place)| asked(NOW - 10 * place - between, doubtful(*identity, NOW - 10 * place)))
+                .map(|(identity, index)| asked(NOW - 10 * index - between, doubtful(*identity, NOW - 10 * index)))
                 .collect();
             let row = identities.iter().take_while(|identity| **identity == identities[0]).count();
             let belief = with(&attempts, |settings| settings.ttl = None);

@@ -1,4 +1,4 @@
-//! From how a build ended to its class, and whether it is recorded.
+//! Judges builds that ended: what class a failure has, and whether it is recorded.
 //!
 //! A failure is recorded only with proof that the builder ran and exited by itself, or that the user wants others
 //! recorded as well; a recorded failure that would not happen again is the worst mistake this project can make.
@@ -14,15 +14,15 @@ use crate::machine::Shortage;
 use crate::settings::Settings;
 use crate::store_path::{DerivationPath, OutputKey};
 
-/// What is known of a build that ended.
+/// A build that ended, with all that a judgement looks at.
 #[derive(Clone, Debug)]
 pub struct EndedBuild<'a> {
     /// The derivation as Nix names it in its messages.
     pub derivation: &'a DerivationPath,
     /// How it ended, as Nix says.
     pub status: BuildStatus,
-    /// What Nix said, colours included: of a build here the goal's error; of one on another machine also what the build
-    /// hook said; of one that a daemon did, everything that could be about it.
+    /// What Nix said of the build, colours included: of a build in this process, the error of its goal; of one on
+    /// another machine, also what the build hook said; of one that a daemon did, everything that could be about it.
     pub messages: &'a [String],
     /// The log.
     pub log: &'a LogJudge,
@@ -34,16 +34,15 @@ pub struct EndedBuild<'a> {
     pub builtin: bool,
     /// The machine that built it, if it was not this one.
     pub machine: Option<&'a str>,
-    /// What the outputs are known by: their paths, if they are known before the build. Nothing if there is no key to
-    /// record them under.
+    /// The keys of the outputs, under which a failure is recorded. Empty if there are none before the build.
     pub outputs: &'a [OutputKey],
-    /// Whether this is a build for its own sake, not a check or a repair of valid outputs.
+    /// Whether this is a build of missing outputs, not a check or a repair of valid ones.
     pub normal_mode: bool,
     /// Whether this process was told to stop before the build ended.
     pub interrupted: bool,
     /// Whether the builder may use Nix itself (`recursive-nix`), so that its failure may be that of another build.
     pub recursive: bool,
-    /// Whether the derivation wants to be kept out (`negativeCache = false`).
+    /// Whether the derivation has `negativeCache = false`.
     pub opted_out: bool,
     /// Whether the builder ran in a sandbox without network, if this process knows that.
     pub sandboxed: Option<bool>,
@@ -54,12 +53,12 @@ pub struct EndedBuild<'a> {
 /// What to do about a build that ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// It succeeded: earlier failures of these outputs do not count any more.
+    /// The build succeeded: earlier failures of its outputs do not count any more.
     Succeeded,
-    /// It failed and is recorded, with the builder's exit code if it exited. What makes the failure doubtful, if anything does: then
-    /// it counts once it has come twice in a row.
+    /// The build failed and is recorded: its class, the exit code of the builder if it exited, and the line of the log
+    /// that makes the failure doubtful, if one does. A doubtful failure counts once it has come twice in a row.
     Record(Class, Option<i32>, Option<DecidingLine>),
-    /// It failed and is not recorded.
+    /// The build failed and is not recorded.
     Ignore(Class, Reason),
 }
 
@@ -140,10 +139,10 @@ pub fn judge(build: &EndedBuild<'_>, settings: &Settings) -> Judgement {
     classify(build, &settings.transient_exit_codes).judgement(settings)
 }
 
-/// A failure by its class.
+/// A failure with its class.
 struct Failed {
     class: Class,
-    /// Why it would not be recorded: nothing, if its class always is.
+    /// Why it is not recorded unless the settings want its class; `None` if its class is always recorded.
     reason: Option<Reason>,
     exit_code: Option<i32>,
     /// The line of the log that makes it doubtful.
@@ -171,8 +170,8 @@ impl Failed {
     }
 }
 
-/// Sorts a failure. The order of the rules is from the general to the particular, so that the reason given is the one a person would
-/// give.
+/// Finds the class of a failure. The rules go from the general to the particular, so that the reason is the one that a
+/// person would give.
 fn classify(build: &EndedBuild<'_>, transient_exit_codes: &[i32]) -> Failed {
     let fetch = build.fixed_output || build.builtin;
     // What the builder did on another machine, Nix takes for a failure of the build hook.
@@ -201,7 +200,7 @@ fn classify(build: &EndedBuild<'_>, transient_exit_codes: &[i32]) -> Failed {
     }
 }
 
-/// Sorts a failure that a limit made of a build.
+/// Finds the class of a failure that a limit caused.
 fn classify_limit(build: &EndedBuild<'_>, fetch: bool) -> Failed {
     let (class, reason) = match build.status {
         BuildStatus::LogLimitExceeded => (Class::LogLimit, Reason::LogLimit),
@@ -217,7 +216,7 @@ fn classify_limit(build: &EndedBuild<'_>, fetch: bool) -> Failed {
     }
 }
 
-/// Sorts a build whose builder exited with 0, but whose outputs were rejected.
+/// Finds the class of a build whose builder exited with 0, but whose outputs were rejected.
 fn classify_rejected_output(build: &EndedBuild<'_>, fetch: bool) -> Failed {
     // A fetch gets what is outside, and its hash mismatch is rejected in the same way.
     if fetch {
@@ -230,8 +229,8 @@ fn classify_rejected_output(build: &EndedBuild<'_>, fetch: bool) -> Failed {
     }
 }
 
-/// What the machine or the log have to say against the derivation's being to blame: an error if that is sure, the line of the log if it
-/// is not.
+/// What the machine or the log say against blaming the derivation. If they are sure, that is the error; if not, the
+/// line of the log is returned.
 fn passing_cause(build: &EndedBuild<'_>, fetch: bool) -> Result<Option<DecidingLine>, Reason> {
     match &build.shortage {
         Some(shortage) => Err(Reason::Shortage(shortage.clone())),
@@ -239,7 +238,7 @@ fn passing_cause(build: &EndedBuild<'_>, fetch: bool) -> Result<Option<DecidingL
     }
 }
 
-/// What the log has to say against it, likewise.
+/// The same of the log alone.
 fn told_by_log(log: &LogJudge, facts: Facts) -> Result<Option<DecidingLine>, Reason> {
     match log.verdict(facts) {
         LogVerdict::Transient(line) => Err(Reason::Log(line)),
@@ -251,14 +250,14 @@ fn told_by_log(log: &LogJudge, facts: Facts) -> Result<Option<DecidingLine>, Rea
 /// Nix's note that the disk is full (`DerivationGoal::buildDone`).
 const DISK_FULL: &str = "note: build failure may have been caused by lack of free disk space";
 
-/// Whether a shell says with this exit code that a signal from outside ended what it ran. A shell exits with 128 + N for signal N (POSIX,
-/// Shell Command Language, 2.8.2); there are 64 signals (signal(7)). A program raises some of them by faults of its own: SIGILL, SIGTRAP,
-/// SIGABRT, SIGFPE, SIGSEGV and SIGSYS. SIGBUS is also raised by a full disk.
+/// Whether a shell says with this exit code that a signal from outside ended a command. A shell exits with 128 + N for
+/// signal N (POSIX, Shell Command Language, 2.8.2), and there are 64 signals (signal(7)). Some of them a program raises
+/// by faults of its own: SIGILL, SIGTRAP, SIGABRT, SIGFPE, SIGSEGV and SIGSYS. A full disk can raise SIGBUS as well.
 fn is_signal_from_outside(code: i32) -> bool {
     (129..=192).contains(&code) && !matches!(code - 128, 4 | 5 | 6 | 8 | 11 | 31)
 }
 
-/// Sorts a failure of the builder.
+/// Finds the class of a failure of the builder.
 fn classify_end(build: &EndedBuild<'_>, transient_exit_codes: &[i32], fetch: bool) -> Failed {
     match telling(build).map(|(_, end)| end) {
         None => Failed::other(Reason::NoExitCode),
@@ -270,7 +269,7 @@ fn classify_end(build: &EndedBuild<'_>, transient_exit_codes: &[i32], fetch: boo
     }
 }
 
-/// Sorts the failure of a builder that exited with a code.
+/// Finds the class of the failure of a builder that exited with a code.
 fn classify_exit(
     code: i32,
     transient_exit_codes: &[i32],
@@ -294,8 +293,8 @@ fn classify_exit(
     }
 }
 
-/// Judges a builder that exited with `code` by its log and these facts alone, as it would be judged in a build with nothing else to say
-/// about it.
+/// Judges a builder that exited with `code` by its log and these facts alone, as if nothing else could be said of its
+/// build.
 pub fn judge_exit(code: i32, log: &LogJudge, facts: Facts, settings: &Settings) -> Judgement {
     let told = || told_by_log(log, facts);
     classify_exit(code, &settings.transient_exit_codes, log, facts.fixed_output, told).judgement(settings)
@@ -329,7 +328,7 @@ enum BuilderEnd {
     OutputRejected,
 }
 
-/// The message that tells how the builder ended.
+/// The message that tells how the builder ended, if one does.
 pub fn telling_message<'a>(build: &EndedBuild<'a>) -> Option<&'a str> {
     telling(build).map(|(message, _)| message)
 }
@@ -395,13 +394,13 @@ fn says_output_rejected(build: &EndedBuild<'_>, sentence: &str) -> bool {
         || OF_AN_OUTPUT.iter().filter_map(about).any(|path| build.outputs.iter().any(|output| output.as_str() == path))
 }
 
-/// What Nix says of a derivation that failed although its builder did not: that it could not be started, or what it made
-/// could not be read.
+/// What Nix says of a derivation that failed although its builder did not: the builder could not be started, or its
+/// outputs could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unbuilt {
     /// The derivations that Nix names, as it prints them.
     pub derivations: Vec<String>,
-    /// Why the failure is not recorded. None if another failure is to blame: that of a dependency, or a known one.
+    /// Why the failure is not recorded. `None` if another failure is to blame: that of a dependency, or a known one.
     pub reason: Option<String>,
 }
 

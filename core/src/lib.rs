@@ -1,8 +1,11 @@
-//! What nix-negative-cache knows and decides, without Nix: failure records, what of a build's end is recorded,
-//! which derivations a request must not build again, and the database.
+//! What nix-negative-cache knows and decides, without Nix.
+//!
+//! A build that ended is judged by [`judgement`], with [`log`], and becomes a [`record`] in the [`database`]. [`belief`] says
+//! whether a record speaks against a new attempt, [`decision`] what is done about a request, and [`refusal`] what the user
+//! reads.
 //!
 //! Everything but [`database`] and [`machine`] is free of input and output. The plugin turns Nix's types into the plain data
-//! used here, and acts on the answers.
+//! of this crate, and acts on the answers.
 
 pub mod belief;
 pub mod build_status;

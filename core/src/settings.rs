@@ -211,7 +211,8 @@ impl Settings {
         .collect()
     }
 
-    /// Until when a record must have been used last for nobody to believe it any more; none if that never happens.
+    /// The time since which a record must have been used to be believed by anybody; `None` if records are believed for
+    /// ever.
     pub fn past_life(&self, now: Timestamp) -> Option<Timestamp> {
         let longest = self.ttl.and(self.max_ttl)?;
         Some(now.saturating_sub(longest).unwrap_or(Timestamp::MIN))
@@ -227,7 +228,7 @@ impl Settings {
         }
     }
 
-    /// Whether it matters at all what is known.
+    /// Whether known failures matter to requests at all.
     pub fn consults(&self) -> bool {
         !self.retry && !self.keep_failed
     }

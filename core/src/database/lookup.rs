@@ -63,7 +63,7 @@ impl Database {
                 let rows = statement.query_map([text_array(wanted)], |row| row.get("value"))?;
                 known = rows.collect::<Result<_, _>>()?;
             }
-            Ok((0..names.len()).filter(|place| known.contains(names[*place])).collect())
+            Ok((0..names.len()).filter(|index| known.contains(names[*index])).collect())
         };
         query().map_err(self.failed())
     }

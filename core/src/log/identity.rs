@@ -1,4 +1,4 @@
-//! Whether two failures are the same one: by the last lines that tell something, in any order, without what is different each time.
+//! The identity of a failure: its last lines that say something, in any order, without what is different each time.
 
 use std::collections::BTreeSet;
 
