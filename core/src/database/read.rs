@@ -8,9 +8,9 @@ use std::rc::Rc;
 use jiff::Timestamp;
 use rusqlite::types::{Type, Value};
 use rusqlite::vtab::array::Array;
-use rusqlite::{Connection, Row, params_from_iter};
+use rusqlite::{Connection, params_from_iter};
 
-use super::columns::{ATTEMPT, DETAILS, Milliseconds, OUTPUT, RETRY, SUMMARY, time};
+use super::columns::{ATTEMPT, DETAILS, Milliseconds, NamedRow, OUTPUT, RETRY, SUMMARY};
 use super::{Database, DatabaseError, FailureId};
 use crate::belief::{Attempt, FailedAttempt};
 use crate::environment::Environment;
@@ -93,23 +93,23 @@ impl Database {
         let mut environments = HashMap::new();
         let all = summaries.iter_mut().map(|(id, summary)| (*id, &mut **summary));
         attach(connection, wanted, "attempt", ATTEMPT, all, |row, summary| {
-            let time = time(row, "time")?;
+            let time = row.time("time")?;
             let failure = match row.get("class")? {
                 None => None,
                 Some(class) => Some(FailedAttempt {
                     class,
                     exit_code: row.get("exit_code")?,
                     environment: self.environment(connection, &mut environments, row.get("environment")?)?,
-                    doubtful: row.get::<_, Option<i64>>("doubtful")?.map(i64::cast_unsigned),
+                    doubtful: row.get::<Option<i64>>("doubtful")?.map(i64::cast_unsigned),
                 }),
             };
-            let asked = row.get::<_, Option<Milliseconds>>("asked")?.map_or(time, |Milliseconds(asked)| asked);
+            let asked = row.get::<Option<Milliseconds>>("asked")?.map_or(time, |Milliseconds(asked)| asked);
             summary.history.push(Attempt { asked, time, failure });
             Ok(())
         })?;
         let all = summaries.iter_mut().map(|(id, summary)| (*id, &mut **summary));
         attach(connection, wanted, "retry", RETRY, all, |row, summary| {
-            summary.retries.push(RetryRequest { user: row.get("user")?, time: time(row, "time")? });
+            summary.retries.push(RetryRequest { user: row.get("user")?, time: row.time("time")? });
             Ok(())
         })?;
         for (_, summary) in summaries {
@@ -147,13 +147,13 @@ impl Database {
     }
 }
 
-fn summary(row: &Row<'_>) -> rusqlite::Result<FailureSummary> {
+fn summary(row: &NamedRow<'_>) -> rusqlite::Result<FailureSummary> {
     Ok(FailureSummary {
         derivation: row.get("drv_path")?,
         name: row.get("name")?,
         class: row.get("class")?,
         exit_code: row.get("exit_code")?,
-        last_failure: time(row, "last_failure")?,
+        last_failure: row.time("last_failure")?,
         attempts: row.get("attempts")?,
         history: Vec::new(),
         retries: Vec::new(),
@@ -161,9 +161,10 @@ fn summary(row: &Row<'_>) -> rusqlite::Result<FailureSummary> {
     })
 }
 
-fn record(row: &Row<'_>) -> rusqlite::Result<FailureRecord> {
+fn record(row: &NamedRow<'_>) -> rusqlite::Result<FailureRecord> {
     // The deciding line is only for people to read, so one that can't be read is as good as none.
-    let deciding_line = row.get_ref("evidence")?.as_str_or_null()?.and_then(|json| serde_json::from_str(json).ok());
+    let deciding_line: Option<String> = row.get("evidence")?;
+    let deciding_line = deciding_line.and_then(|json| serde_json::from_str(&json).ok());
     Ok(FailureRecord {
         summary: summary(row)?,
         outputs: Vec::new(),
@@ -171,7 +172,7 @@ fn record(row: &Row<'_>) -> rusqlite::Result<FailureRecord> {
         system: row.get("system")?,
         message: row.get("message")?,
         log: row.get("log")?,
-        first_failure: time(row, "first_failure")?,
+        first_failure: row.time("first_failure")?,
         host: row.get("host")?,
         nix_version: row.get("nix_version")?,
         plugin_version: row.get("plugin_version")?,
@@ -189,11 +190,14 @@ fn failures<R>(
     connection: &Connection,
     wanted: Option<&Array>,
     columns: &[&[&str]],
-    convert: fn(&Row<'_>) -> rusqlite::Result<R>,
+    convert: fn(&NamedRow<'_>) -> rusqlite::Result<R>,
 ) -> rusqlite::Result<Vec<(FailureId, R)>> {
     let columns = [&["id"], columns.concat().as_slice()].concat();
     let mut statement = connection.prepare_cached(&in_order("failure", &columns, "id", wanted))?;
-    let rows = statement.query_map(params_from_iter(wanted), |row| Ok((row.get("id")?, convert(row)?)))?;
+    let rows = statement.query_map(params_from_iter(wanted), |row| {
+        let row = NamedRow { row, columns: &columns };
+        Ok((row.get("id")?, convert(&row)?))
+    })?;
     rows.collect()
 }
 
@@ -217,16 +221,17 @@ fn attach<'a, R: 'a>(
     table: &str,
     columns: &[&str],
     records: impl Iterator<Item = (FailureId, &'a mut R)>,
-    mut add: impl FnMut(&Row<'_>, &mut R) -> rusqlite::Result<()>,
+    mut add: impl FnMut(&NamedRow<'_>, &mut R) -> rusqlite::Result<()>,
 ) -> rusqlite::Result<()> {
     let mut statement = connection.prepare_cached(&in_order(table, columns, "failure", wanted))?;
     let mut rows = statement.query(params_from_iter(wanted))?;
     let mut records = records.peekable();
     while let Some(row) = rows.next()? {
+        let row = NamedRow { row, columns };
         let failure: FailureId = row.get("failure")?;
         while records.next_if(|(id, _)| *id < failure).is_some() {}
         if let Some((_, record)) = records.peek_mut().filter(|(id, _)| *id == failure) {
-            add(row, record)?;
+            add(&row, record)?;
         }
     }
     Ok(())
