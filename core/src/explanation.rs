@@ -1,4 +1,4 @@
-//! What a person reads who asks why something would be refused or built.
+//! What a user reads who asks why something would be refused or built.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -48,7 +48,7 @@ pub fn lifts(record: &FailureRecord, settings: &Settings, belief: &Belief) -> Ve
     lifts
 }
 
-/// What would settle a doubt that the next attempts can settle.
+/// What the next attempts must show to settle a doubt.
 fn settles(doubt: &Doubt) -> Option<String> {
     let Doubt::TooFew { failures, needed, doubtful: true, .. } = doubt else { return None };
     Some(match needed.saturating_sub(*failures) {

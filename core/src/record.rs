@@ -45,7 +45,7 @@ pub struct Failure {
     pub environment: Environment,
     /// What Nix said of the failure, without colours.
     pub message: String,
-    /// The last lines of the log, see [`crate::log_tail`].
+    /// The last lines of the log; see [`crate::log::tail`].
     pub log: String,
     /// When the build was asked for.
     pub asked: Timestamp,
@@ -76,12 +76,12 @@ pub struct FailureSummary {
     pub class: Class,
     /// The builder's exit code, if it exited.
     pub exit_code: Option<i32>,
-    /// When it failed last; in JSON, seconds since 1970.
+    /// When it last failed; in JSON, seconds since 1970.
     #[serde(serialize_with = "as_seconds")]
     pub last_failure: Timestamp,
     /// How many times it was built and failed.
     pub attempts: u32,
-    /// The last attempts, the newest first, successes after a failure included.
+    /// The last attempts, newest first, with successes after a failure.
     pub history: Vec<Attempt>,
     /// Who has asked for a new attempt.
     pub retries: Vec<RetryRequest>,
@@ -93,7 +93,7 @@ pub struct FailureSummary {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureRecord {
-    /// What is known of it in lists.
+    /// The part of it that lists show.
     #[serde(flatten)]
     pub summary: FailureSummary,
     /// All outputs of the derivation.
@@ -109,7 +109,7 @@ pub struct FailureRecord {
     /// The line of the log that decided what the last failure is, if one did.
     #[serde(rename = "evidence")]
     pub deciding_line: Option<DecidingLine>,
-    /// When these outputs failed first; in JSON, seconds since 1970.
+    /// When these outputs first failed; in JSON, seconds since 1970.
     #[serde(serialize_with = "as_seconds")]
     pub first_failure: Timestamp,
     /// The machine of the last attempt.
@@ -132,12 +132,12 @@ impl AsRef<FailureSummary> for FailureRecord {
     }
 }
 
-/// The wish of a user to see a failure tried once more.
+/// The request of a user to try a failure once more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RetryRequest {
-    /// The user, as the system numbers them.
+    /// The id of the user.
     pub user: u32,
-    /// When; in JSON, seconds since 1970.
+    /// When the user asked; in JSON, seconds since 1970.
     #[serde(serialize_with = "as_seconds")]
     pub time: Timestamp,
 }

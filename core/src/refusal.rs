@@ -12,18 +12,18 @@ use crate::log::tail::beginning;
 use crate::record::{Believed, FailureRecord};
 use crate::time_text::{ago, span};
 
-/// How the Nix at hand words what it says of a real failure (`DerivationGoal::buildDone`).
+/// The words of this version of Nix for a real failure (`DerivationGoal::buildDone`), and what the user can do.
 #[derive(Clone, Copy, Debug)]
 pub struct Wording<'a> {
     /// The first word of "last 3 log lines:".
     pub last: &'a str,
     /// How many lines of the log are shown at most (`log-lines`).
     pub log_lines: usize,
-    /// What surrounds the derivation's path in the sentence that says how to see the whole log.
+    /// The text before and after the derivation's path in the sentence that says how to see the whole log.
     pub full_logs: (&'a str, &'a str),
     /// The database that has the record, if the companion program would not look there by itself.
     pub database: Option<&'a Path>,
-    /// How to have it built all the same.
+    /// How the user can have it built all the same.
     pub retry: Retry,
     /// Whether this user may have it forgotten.
     pub may_forget: bool,
@@ -34,22 +34,22 @@ pub struct Wording<'a> {
 pub enum Retry {
     /// With a setting.
     Option,
-    /// With the companion program, as the setting would not get to who builds.
+    /// With the companion program, as the setting would not reach the daemon that builds.
     Companion,
 }
 
-/// As Nix prints commands to copy; it takes the escapes out where nobody could see them.
+/// Prints a command in bold, as Nix does. Nix removes the escapes if the output is no terminal.
 fn bold(text: &str) -> String {
     format!("\x1b[1m{text}\x1b[0m")
 }
 
-/// How to call the companion program for a record.
+/// The command line of the companion program for a record.
 fn companion(command: &str, record: &FailureRecord, wording: &Wording<'_>) -> String {
     let option = wording.database.map(|path| format!(" --database {}", path.display())).unwrap_or_default();
     format!("nix-negative-cache {command} {}{option}", record.summary.derivation)
 }
 
-/// What Nix itself said of the failure, if only that says what is wrong: of an output, often in several lines.
+/// What Nix said of the failure, if nothing else says what is wrong. For an output, that is often several lines.
 fn message(believed: &Believed<'_>) -> Option<String> {
     let tells = believed.class == Class::Output && believed.is_last && !believed.record.message.is_empty();
     // The text comes from the database, and another program could have written anything there.

@@ -137,7 +137,7 @@ impl Database {
         let mut known = self.environments.borrow_mut();
         let environment: Environment = match known.get(json) {
             Some(environment) => environment.clone(),
-            None => serde_json::from_str(json).map_err(|error| unreadable(error))?,
+            None => serde_json::from_str(json).map_err(unreadable)?,
         };
         if known.len() < MANY && !known.contains_key(json) {
             known.insert(json.to_owned(), environment.clone());

@@ -15,7 +15,7 @@ const KEPT: usize = 300;
 /// What one line tells of.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// What kind of line it is.
+    /// What kind of line it is, as far as its shape tells.
     pub shape: Shape,
     /// What it is strong evidence of.
     pub strong: Option<Tells>,
@@ -33,19 +33,19 @@ fn kept(text: &str) -> String {
     text[..text.floor_char_boundary(KEPT)].to_owned()
 }
 
-/// Why a shortage is no evidence.
+/// The objection of a line that sets a limit: a shortage is of its own making.
 pub const OWN_LIMIT: &str = "it has a limit of its own";
 
-/// Why a signal is no evidence.
+/// The objection of a line that sends signals.
 pub const OWN_SIGNAL: &str = "it sends the signal itself";
 
-/// What a text has words of, in whatever sentence.
+/// What a text mentions, in whatever sentence.
 pub fn mentioned(text: &str) -> Vec<Tells> {
     let text = text.to_lowercase();
     MENTIONS.iter().filter(|(_, words)| has_any(&text, words)).map(|(tells, _)| *tells).collect()
 }
 
-/// What a limit that the build sets itself can be reached by: the size of a disk image, a time, or what ulimit(1) counts.
+/// What the limit that a line sets can be the cause of. It limits the size of a disk image, a time, or what ulimit(1) counts.
 pub fn limited(line: &str) -> &'static [Tells] {
     if has_any(line, &DISK_IMAGES) {
         &[Tells::Disk]
@@ -61,7 +61,7 @@ pub fn is_watched(line: &str) -> bool {
     has_any(line, &TIMEOUTS)
 }
 
-/// Whether a text has one of these words, as part of a longer one or not.
+/// Whether a text has one of these words, be it part of a longer one.
 fn has_any(text: &str, words: &[&str]) -> bool {
     words.iter().any(|word| text.contains(word))
 }
@@ -115,8 +115,8 @@ fn read_message(message: &str) -> Reading {
     reading.objection = objection(message, &said);
     reading.cause = said.cause || is_diagnostic(message);
     if said.expectation || said.recovery || is_format(message) || is_absurd(message) {
-        // A test that wants it, or a second try: the line says nothing of this failure. But a checksum that is another one
-        // than it should be is an answer.
+        // The line tells of a test that expects it, or of a second try, so it says nothing of this failure. But a checksum
+        // that is not the expected one is an answer of a server.
         reading.strong = (said.strong.contains(&Tells::Answer) && said.expectation).then_some(Tells::Answer);
         return reading;
     }
@@ -161,7 +161,7 @@ fn weigh_evidence(message: &str, said: &Said, reading: &mut Reading) {
     } else {
         by_sentence.or(network)
     };
-    // Its own words for a slow network are no limit of a test.
+    // Words such as "timed out" are about the network then, not about a limit of a test.
     if network.is_some() && reading.objection == Some(OWN_LIMIT) {
         reading.objection = None;
     }
@@ -205,7 +205,7 @@ fn of_system_message(line: &str, found: SystemMessage) -> Option<(Tells, bool)> 
                 || after.starts_with("signal")
                 || line[found.end..].starts_with("  ");
             let opens = matches!(found.opener, None | Some(':' | '：' | '[' | '(' | ']' | '0'..='9'));
-            // Erlang calls a process of its own so that another one ended.
+            // Erlang says so of one of its own processes that another one ended.
             if !(ends && opens)
                 || line.contains("***:")
                 || line.contains("exit: killed")
@@ -227,7 +227,7 @@ fn is_warning(line: &str) -> bool {
     line.contains("warning") || line.contains("Warning")
 }
 
-/// What the status of an answer tells of: `503`, `HTTP 429`.
+/// What the status in an answer of a server tells of: `503`, `HTTP 429`.
 fn of_status(message: &str) -> Option<Tells> {
     let lower = message.to_lowercase();
     BEFORE_STATUS.iter().find_map(|before| {
@@ -246,9 +246,9 @@ fn of_status(message: &str) -> Option<Tells> {
     })
 }
 
-/// Whether a line is a compiler's: `x.c:12:3: error: …`.
+/// Whether a line is a message of a compiler: `x.c:12:3: error: …`.
 fn is_diagnostic(message: &str) -> bool {
-    // What the engine of a build says of what it ran.
+    // MSBuild says so of the tools that it ran.
     if message.contains("error MSB") {
         return false;
     }

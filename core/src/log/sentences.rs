@@ -18,7 +18,7 @@ pub enum Tells {
     Disk,
     /// A device failed.
     InputOutput,
-    /// A file was to grow beyond a limit.
+    /// A file reached a limit of its size.
     FileSize,
     /// There were too many processes or threads.
     Processes,
@@ -38,18 +38,18 @@ pub enum Tells {
     Unreachable,
     /// A server said no.
     Answer,
-    /// A test wants it so.
+    /// A test expects it.
     Expectation,
     /// Something definite that has nothing to do with a shortage.
     Cause,
-    /// It has a limit of its own.
+    /// The build sets a limit itself.
     OwnLimit,
-    /// It was tried again.
+    /// Something was tried again.
     Recovery,
 }
 
 impl Tells {
-    /// The cause as people read it.
+    /// The cause in words.
     pub fn cause(self) -> &'static str {
         match self {
             Tells::Memory => "out of memory",
@@ -127,17 +127,17 @@ pub struct Said {
     pub strong: Vec<Tells>,
     /// What is evidence of less weight.
     pub weak: Vec<Tells>,
-    /// Whether a test wants it so.
+    /// Whether a test expects it.
     pub expectation: bool,
-    /// Whether it is a cause of its own.
+    /// Whether it names a cause of the build's own.
     pub cause: bool,
-    /// Whether it has a limit of its own.
+    /// Whether the build sets a limit itself.
     pub own_limit: bool,
-    /// Whether it was tried again.
+    /// Whether something was tried again.
     pub recovery: bool,
 }
 
-/// What `message` says in sentences that are known.
+/// Finds the sentences in `message`.
 pub fn said(message: &str) -> Said {
     let mut said = Said::default();
     let Some(finder) = FINDER.as_ref() else { return said };

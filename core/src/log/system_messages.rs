@@ -1,5 +1,6 @@
-//! What C libraries call errors and signals, in all languages (`strerror`, `strsignal`). A builder has its own language and
-//! its own C library, so nothing here asks the one of this process. `scripts/system-messages` makes the table.
+//! The texts of C libraries for errors and signals, in all languages (`strerror`, `strsignal`). A builder has its own
+//! language and its own C library, so this module does not ask the C library of this process. `scripts/system-messages`
+//! makes the table.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -13,7 +14,7 @@ pub struct SystemMessage {
     pub start: usize,
     /// Where it ends.
     pub end: usize,
-    /// The character that it stands behind, blanks aside; nothing at the beginning of the line.
+    /// The last character before it that is no blank; `None` at the beginning of the line.
     pub opener: Option<char>,
 }
 
