@@ -5,6 +5,8 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use nix_version::NixVersion;
+
 /// The releases of Nix that the C++ side has been compiled against and tested with.
 const SUPPORTED: [(u32, u32); 6] = [(2, 8), (2, 26), (2, 28), (2, 31), (2, 34), (2, 35)];
 
@@ -29,7 +31,8 @@ fn main() {
 
 fn build() -> Result<(), String> {
     let version = pkg_config("--modversion", &PACKAGES[..1])?;
-    let (major, minor, patch) = parse_version(&version).ok_or(format!("Nix has the odd version '{version}'"))?;
+    let numbers = NixVersion::parse(&version).ok_or(format!("Nix has the odd version '{version}'"))?;
+    let NixVersion { major, minor, patch } = numbers;
     if !SUPPORTED.contains(&(major, minor)) {
         let supported = SUPPORTED.map(|(major, minor)| format!("{major}.{minor}")).join(", ");
         return Err(format!(
@@ -101,11 +104,4 @@ fn pkg_config(question: &str, packages: &[&str]) -> Result<String, String> {
         ));
     }
     String::from_utf8(output.stdout).map(|text| text.trim().to_owned()).map_err(|error| error.to_string())
-}
-
-fn parse_version(version: &str) -> Option<(u32, u32, u32)> {
-    // Unreleased versions carry more, as in 2.32.0pre20250901_abc.
-    let mut numbers =
-        version.split('.').map(|part| part.split(|c: char| !c.is_ascii_digit()).next().unwrap_or("").parse().ok());
-    Some((numbers.next()??, numbers.next()??, numbers.next().flatten().unwrap_or(0)))
 }

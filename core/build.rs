@@ -1,7 +1,10 @@
-//! Makes the table by which lines of logs that say nothing are passed over (`src/log/triggers.rs`). An automaton made in each
-//! process would take a millisecond, and a general one three times as many instructions for each byte.
+//! Turns the data about logs in `src/log` into code, so that no process spends time on parsing it.
+//!
+//! `triggers.txt` becomes the table by which lines of logs that say nothing are passed over (`src/log/triggers.rs`): an
+//! automaton made in each process would take a millisecond, and a general one three times as many instructions for each
+//! byte. `sentences.toml` becomes constants of `src/log/sentences.rs`.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::error::Error;
 use std::fmt::Write;
 use std::{env, fs};
@@ -10,14 +13,28 @@ use regex_automata::dfa::{Automaton, StartKind, dense};
 use regex_automata::util::primitives::StateID;
 use regex_automata::util::syntax;
 use regex_automata::{Input, MatchKind};
+use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 const TRIGGERS: &str = "src/log/triggers.txt";
+const SENTENCES: &str = "src/log/sentences.toml";
+const SYSTEM_MESSAGES: &str = "src/log/system_messages.tsv";
 /// As many entries as a state and a byte of 16 bits can name together.
 const ENTRIES: usize = 1 << 16;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
-    println!("cargo::rerun-if-changed={TRIGGERS}");
+    for file in [TRIGGERS, SENTENCES, SYSTEM_MESSAGES] {
+        println!("cargo::rerun-if-changed={file}");
+    }
+    let folder = env::var("OUT_DIR")?;
+    fs::write(format!("{folder}/triggers.rs"), triggers()?)?;
+    fs::write(format!("{folder}/sentences.rs"), sentences()?)?;
+    Ok(())
+}
+
+/// The automaton of `triggers.txt`.
+fn triggers() -> Result<String, Box<dyn Error>> {
     let text = fs::read_to_string(TRIGGERS)?;
     let lines = text.lines().filter(|line| !line.is_empty() && !line.starts_with("# "));
     let pattern = lines.collect::<Vec<_>>().join("|");
@@ -70,6 +87,94 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let mut code = format!("const START: u16 = {width};\nstatic CLASSES: [u16; 256] = {class_of:?};\n");
     writeln!(code, "static STATES: [u16; {ENTRIES}] = {table:?};")?;
-    fs::write(format!("{}/triggers.rs", env::var("OUT_DIR")?), code)?;
-    Ok(())
+    Ok(code)
+}
+
+/// `sentences.toml`. Its samples are for the tests.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SentencesFile {
+    sentence: Vec<Sentence>,
+    mentions: BTreeMap<String, Vec<String>>,
+    words: BTreeMap<String, Vec<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Sentence {
+    tells: String,
+    #[serde(default)]
+    weak: bool,
+    #[serde(default = "anywhere")]
+    at: String,
+    texts: Vec<String>,
+    #[serde(default)]
+    errors: Vec<String>,
+    #[serde(default)]
+    unless: Vec<String>,
+    #[serde(rename = "samples")]
+    _samples: IgnoredAny,
+    #[serde(rename = "innocent")]
+    _innocent: IgnoredAny,
+}
+
+fn anywhere() -> String {
+    "anywhere".to_owned()
+}
+
+/// What `sentences.toml` has, as constants.
+fn sentences() -> Result<String, Box<dyn Error>> {
+    let file: SentencesFile = toml::from_str(&fs::read_to_string(SENTENCES)?)?;
+    let messages = fs::read_to_string(SYSTEM_MESSAGES)?;
+    let (mut sentences, mut texts, mut meanings) = (String::new(), Vec::new(), String::new());
+    for (number, sentence) in file.sentence.iter().enumerate() {
+        let Sentence { tells, weak, at, .. } = sentence;
+        writeln!(
+            sentences,
+            "    Sentence {{ tells: Tells::{}, weak: {weak}, at: At::{} }},",
+            variant(tells),
+            variant(at)
+        )?;
+        let mut add = |text: &str, unless: bool| -> Result<(), Box<dyn Error>> {
+            if text.is_empty() || text.contains('\n') {
+                return Err(format!("{SENTENCES}: a text must be one line: {text:?}").into());
+            }
+            texts.push(text.to_owned());
+            Ok(writeln!(meanings, "    Meaning {{ sentence: {number}, unless: {unless} }},")?)
+        };
+        sentence.texts.iter().try_for_each(|text| add(text, false))?;
+        for error in &sentence.errors {
+            let english = messages.lines().filter_map(|line| {
+                let (name, text) = line.strip_suffix("\ten")?.split_once('\t')?;
+                (name == error).then_some(text)
+            });
+            let english: Vec<&str> = english.collect();
+            if english.is_empty() {
+                return Err(format!("{SYSTEM_MESSAGES} has no English text for {error}").into());
+            }
+            english.into_iter().try_for_each(|text| add(text, false))?;
+        }
+        sentence.unless.iter().try_for_each(|text| add(text, true))?;
+    }
+    // One text instead of many: the dynamic linker would have to relocate each of them in each process.
+    let mut code = format!("static TEXTS: &str = {:?};\n", texts.join("\n"));
+    writeln!(code, "static SENTENCES: [Sentence; {}] = [\n{sentences}];", file.sentence.len())?;
+    writeln!(code, "static MEANINGS: [Meaning; {}] = [\n{meanings}];", texts.len())?;
+    writeln!(code, "/// What words in the name of a test are about.")?;
+    writeln!(code, "pub(super) const MENTIONS: [(Tells, &[&str]); {}] = [", file.mentions.len())?;
+    for (tells, words) in &file.mentions {
+        writeln!(code, "    (Tells::{}, &{words:?}),", variant(tells))?;
+    }
+    writeln!(code, "];")?;
+    for (name, words) in &file.words {
+        let name = name.to_uppercase().replace('-', "_");
+        writeln!(code, "pub(super) const {name}: [&str; {}] = {words:?};", words.len())?;
+    }
+    Ok(code)
+}
+
+/// The variant of an enum that a name in `sentences.toml` stands for: `InputOutput` for `input-output`.
+fn variant(name: &str) -> String {
+    let capitalised = |word: &str| word[..1].to_uppercase() + &word[1..];
+    name.split('-').map(capitalised).collect()
 }

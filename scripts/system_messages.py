@@ -1,4 +1,5 @@
-"""Prints what C libraries call the errors and signals that a log is judged by: a name and a text on each line.
+"""Prints what C libraries call the errors and signals that a log is judged by: a name and a text on each line,
+and `en` behind a text in English.
 
 Usage: system_messages.py LOCALES MUSL
 
@@ -72,13 +73,15 @@ def musl(source):
 
 def main():
     locales, source = sys.argv[1:]
-    found = {(name, text.strip()) for name, text in [*glibc(locales), *musl(source)]}
+    of_musl = set(musl(source))
+    english = {*GLIBC.values(), *(text for _, text in of_musl)}
+    found = {(name, text.strip()) for name, text in [*glibc(locales), *of_musl]}
     names = {}
     for name, text in sorted(found):
         names.setdefault(text, set()).add(name)
     for text, of in sorted(names.items(), key=lambda entry: (min(entry[1]), entry[0])):
         # A text that stands for several says nothing about which it is; the first one is as good as any.
-        print(f"{min(of)}\t{text}")
+        print(f"{min(of)}\t{text}" + ("\ten" if text in english else ""))
 
 
 main()

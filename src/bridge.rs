@@ -9,11 +9,11 @@ use std::pin::Pin;
 use cxx::CxxString;
 use nix_negative_cache_core::channel::{self, Message};
 use nix_negative_cache_core::class::Class;
+use nix_negative_cache_core::decision;
 use nix_negative_cache_core::judgement;
 use nix_negative_cache_core::record::Output;
 use nix_negative_cache_core::request::{self, Failures, Listed};
 use nix_negative_cache_core::settings;
-use nix_negative_cache_core::verdict::Verdict;
 
 use crate::guard::{Failure, caught, guarded};
 use crate::lookup::{self, Lookup};
@@ -281,13 +281,13 @@ pub extern "C" fn nix_plugin_entry() {
 
 impl From<&OutputKey> for Output {
     fn from(output: &OutputKey) -> Output {
-        Output { name: output.name.clone(), path: output.key.as_str().into() }
+        Output { name: output.name.clone(), key: output.key.as_str().into() }
     }
 }
 
 impl From<&Output> for OutputKey {
     fn from(output: &Output) -> OutputKey {
-        OutputKey { name: output.name.clone(), key: output.path.to_string() }
+        OutputKey { name: output.name.clone(), key: output.key.to_string() }
     }
 }
 
@@ -399,17 +399,17 @@ fn tidy(policy: &Policy) -> Result<(), Failure> {
 fn decide(policy: &Policy, plan: Pin<&mut BuildPlan>, keep_going: bool) -> Result<Decision, Failure> {
     guarded(|| {
         let mut lookup = Lookup::new(policy);
-        let decision = request::decide(&mut NixsPlan(plan), &mut lookup, policy.settings()?, keep_going)?;
-        let in_words = lookup.in_words(&decision.verdict)?;
-        let dependents = match decision.verdict {
-            Verdict::Refuse { dependents, .. } => dependents,
-            Verdict::Build | Verdict::Warn(_) => Vec::new(),
+        let decided = request::decide(&mut NixsPlan(plan), &mut lookup, policy.settings()?, keep_going)?;
+        let in_words = lookup.in_words(&decided.decision)?;
+        let dependents = match decided.decision {
+            decision::Decision::Refuse { dependents, .. } => dependents,
+            decision::Decision::Build | decision::Decision::Warn(_) => Vec::new(),
         };
         Ok(Decision {
             dependents,
-            refuses_all: decision.refuses_all,
-            asked: decision.asked,
-            warned_keys: decision.warned_keys,
+            refuses_all: decided.refuses_all,
+            asked: decided.asked,
+            warned_keys: decided.warned_keys,
             ..in_words.into()
         })
     })
@@ -419,11 +419,11 @@ fn decide(policy: &Policy, plan: Pin<&mut BuildPlan>, keep_going: bool) -> Resul
 fn decide_derivation(policy: &Policy, path: &CxxString, keys: &Vec<String>) -> Result<Decision, Failure> {
     guarded(|| {
         let mut lookup = Lookup::new(policy);
-        let outputs = keys.iter().map(|key| Output { name: String::new(), path: key.as_str().into() }).collect();
+        let outputs = keys.iter().map(|key| Output { name: String::new(), key: key.as_str().into() }).collect();
         let path = path.to_string_lossy().into_owned();
         lookup.find_by_output(&[(0, request::PlannedDerivation { path, outputs, is_resolved: false })])?;
-        let verdict = request::decide_single(&lookup, policy.settings()?);
-        Ok(lookup.in_words(&verdict)?.into())
+        let decision = request::decide_single(&lookup, policy.settings()?);
+        Ok(lookup.in_words(&decision)?.into())
     })
 }
 

@@ -6,7 +6,7 @@ use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
-use nix_negative_cache_core::database::place::Audience;
+use nix_negative_cache_core::database::location::Audience;
 use nix_negative_cache_core::database::{Database, DatabaseError};
 
 use crate::guard::fault_point;

@@ -1,7 +1,7 @@
 //! How a build ended, for C++ and Rust alike. A bridge of its own, as the C++ side needs it where it knows nothing of the rest.
 
+use nix_negative_cache_core::build_status::BuildStatus;
 use nix_negative_cache_core::class::Class;
-use nix_negative_cache_core::judgement::Status;
 
 pub use ffi::Ending;
 
@@ -23,31 +23,33 @@ mod ffi {
     }
 }
 
-impl From<Ending> for Status {
-    fn from(ending: Ending) -> Status {
+impl From<Ending> for BuildStatus {
+    fn from(ending: Ending) -> BuildStatus {
         match ending {
-            Ending::Built => Status::Built,
-            Ending::PermanentFailure => Status::PermanentFailure,
-            Ending::TimedOut => Status::TimedOut,
-            Ending::LogLimitExceeded => Status::LogLimitExceeded,
-            Ending::TransientFailure => Status::TransientFailure,
-            Ending::OutputRejected => Status::OutputRejected,
-            Ending::Reported => Status::Reported,
-            _ => Status::Other,
+            Ending::Built => BuildStatus::Built,
+            Ending::PermanentFailure => BuildStatus::PermanentFailure,
+            Ending::TimedOut => BuildStatus::TimedOut,
+            Ending::LogLimitExceeded => BuildStatus::LogLimitExceeded,
+            Ending::TransientFailure => BuildStatus::TransientFailure,
+            Ending::OutputRejected => BuildStatus::OutputRejected,
+            Ending::Reported => BuildStatus::Reported,
+            _ => BuildStatus::Other,
         }
     }
 }
 
-/// How the failure had ended that a refusal stands for.
 impl From<Class> for Ending {
+    /// How the failure had ended that a refusal stands for.
     fn from(class: Class) -> Ending {
-        match class {
-            Class::Builder => Ending::PermanentFailure,
-            Class::Timeout | Class::Silence => Ending::TimedOut,
-            Class::LogLimit => Ending::LogLimitExceeded,
-            Class::Fetch => Ending::TransientFailure,
-            Class::Output => Ending::OutputRejected,
-            Class::Transient | Class::NotTheBuilder => Ending::Other,
+        match class.into() {
+            BuildStatus::Built => Ending::Built,
+            BuildStatus::PermanentFailure => Ending::PermanentFailure,
+            BuildStatus::TimedOut => Ending::TimedOut,
+            BuildStatus::LogLimitExceeded => Ending::LogLimitExceeded,
+            BuildStatus::TransientFailure => Ending::TransientFailure,
+            BuildStatus::OutputRejected => Ending::OutputRejected,
+            BuildStatus::Reported => Ending::Reported,
+            BuildStatus::Other => Ending::Other,
         }
     }
 }

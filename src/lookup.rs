@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use nix_negative_cache_core::belief::{Belief, believe};
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
+use nix_negative_cache_core::decision::Decision;
 use nix_negative_cache_core::environment::Comparison;
 use nix_negative_cache_core::record::{Believed, FailureRecord, Output};
 use nix_negative_cache_core::refusal::{self, Wording};
 use nix_negative_cache_core::request::{Failures, PlannedDerivation};
-use nix_negative_cache_core::store_path::OutputPath;
-use nix_negative_cache_core::verdict::Verdict;
+use nix_negative_cache_core::store_path::OutputKey;
 use serde::Serialize;
 
 use crate::bridge::KnownFailure;
@@ -52,7 +52,7 @@ pub struct Lookup<'a> {
 /// A record as this process sees it.
 fn seen(policy: &Policy, mut record: FailureRecord) -> FailureRecord {
     if policy.asks_daemon() {
-        record.as_clients_see();
+        record.summary.as_clients_see();
     }
     record
 }
@@ -88,7 +88,7 @@ pub fn has_database(policy: &Policy) -> Result<bool, Failure> {
 ///
 /// Those of the databases and settings.
 pub fn is_known_failure(policy: &Policy, key: &str) -> Result<bool, Failure> {
-    let output = OutputPath::from(key);
+    let output = OutputKey::from(key);
     any_database(policy, |database| database.is_known(&output))
 }
 
@@ -111,17 +111,17 @@ impl<'a> Lookup<'a> {
         said.collect()
     }
 
-    /// What to say of a verdict, in the words of the bridge. Failures that refuse something count as used.
+    /// What to say of a decision, in the words of the bridge. Failures that refuse something count as used.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub fn in_words(mut self, verdict: &Verdict) -> Result<InWords, Failure> {
+    pub fn in_words(mut self, decision: &Decision) -> Result<InWords, Failure> {
         let mut words = InWords { doubted: std::mem::take(&mut self.doubted), ..InWords::default() };
-        match verdict {
-            Verdict::Build => {}
-            Verdict::Warn(warned) => words.warnings = self.say(warned, refusal::warning),
-            Verdict::Refuse { known, .. } => {
+        match decision {
+            Decision::Build => {}
+            Decision::Warn(warned) => words.warnings = self.say(warned, refusal::warning),
+            Decision::Refuse { known, .. } => {
                 words.refused = self.say(known, refusal::refusal);
                 self.note_use(known)?;
             }
@@ -140,7 +140,7 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// What is said of a verdict.
+/// What is said of a decision.
 #[derive(Default)]
 pub struct InWords {
     /// Of what is built all the same.
@@ -180,11 +180,11 @@ impl Failures for Lookup<'_> {
         for path in policy.consulted() {
             let records = consulting(policy, path, |database| database.known_derivations(derivations))?;
             for (id, record) in records {
-                let index = derivations.iter().position(|derivation| derivation == record.derivation.as_str());
+                let index = derivations.iter().position(|derivation| derivation == record.summary.derivation.as_str());
                 let Some(index) = index.filter(|index| !self.found.contains_key(index)) else { continue };
                 let record = seen(policy, record);
-                let belief = record.belief(policy.user, &here, policy.settings()?, self.now);
-                if let (Belief::Fails { attempt, .. }, false) = (belief, record.class == Class::Fetch) {
+                let belief = record.summary.belief(policy.user, &here, policy.settings()?, self.now);
+                if let (Belief::Fails { attempt, .. }, false) = (belief, record.summary.class == Class::Fetch) {
                     found.push((index, record.outputs.clone()));
                     self.found.insert(index, BelievedFailure { database: path.to_owned(), id, record, attempt });
                 }
@@ -210,22 +210,22 @@ impl Failures for Lookup<'_> {
             let looked_up = consulting(policy, path, |database| {
                 let version = database.version()?;
                 let keys = derivations.iter().flat_map(|(_, derivation)| &derivation.outputs);
-                let failures = database.known(keys.map(|output| &output.path))?;
+                let failures = database.known(keys.map(|output| &output.key))?;
                 let ids: BTreeSet<FailureId> = failures.values().copied().collect();
                 let records = database.records_of(&ids.into_iter().collect::<Vec<_>>())?;
                 Ok(Some((version, failures, records)))
             })?;
             let Some((version, failures, records)) = looked_up else { continue };
-            let mut doubted: Vec<OutputPath> = Vec::new();
+            let mut doubted: Vec<OutputKey> = Vec::new();
             for (index, derivation) in derivations {
-                let mut keys = derivation.outputs.iter().map(|output| &output.path);
+                let mut keys = derivation.outputs.iter().map(|output| &output.key);
                 let Some(id) = keys.find_map(|key| failures.get(key)) else { continue };
                 let Some(record) = records.get(id) else { continue };
-                if !record.counts_for([derivation.path.as_str()]) {
+                if !record.summary.counts_for([derivation.path.as_str()]) {
                     continue;
                 }
                 let record = seen(policy, record.clone());
-                match record.belief(policy.user, &here, policy.settings()?, self.now) {
+                match record.summary.belief(policy.user, &here, policy.settings()?, self.now) {
                     Belief::Fails { attempt, .. } => {
                         let failure = BelievedFailure { database: path.to_owned(), id: *id, record, attempt };
                         self.found.entry(*index).or_insert(failure);
@@ -234,9 +234,9 @@ impl Failures for Lookup<'_> {
                         self.doubted.push(KnownFailure {
                             index: *index,
                             text: format!("failed before, but may be built: {doubt}"),
-                            ending: record.class.into(),
+                            ending: record.summary.class.into(),
                         });
-                        doubted.extend(derivation.outputs.iter().map(|output| output.path.clone()));
+                        doubted.extend(derivation.outputs.iter().map(|output| output.key.clone()));
                     }
                 }
             }
@@ -264,11 +264,11 @@ pub fn known_failure(policy: &Policy, paths: &[String]) -> Result<Option<Failure
                 Some(id) => database.record(*id),
                 None => Ok(None),
             })?;
-        let record = record.filter(|record| record.counts_for(paths.iter().map(String::as_str)));
+        let record = record.filter(|record| record.summary.counts_for(paths.iter().map(String::as_str)));
         let Some(record) = record.map(|record| seen(policy, record)) else { continue };
         // A wish to see it tried again does not make it one that works.
         let here = Comparison::with(policy.environment());
-        if let Belief::Fails { attempt, until } = believe(&record.history, &here, policy.settings()?, now) {
+        if let Belief::Fails { attempt, until } = believe(&record.summary.history, &here, policy.settings()?, now) {
             return Ok(Some(attributes(record, attempt, until)));
         }
     }
@@ -303,12 +303,12 @@ fn attributes(record: FailureRecord, attempt: usize, until: Option<Timestamp>) -
     FailureAttributes {
         out_path: main_output(&record),
         reason,
-        drv_path: record.derivation.to_string(),
+        drv_path: record.summary.derivation.to_string(),
         class,
         exit_code,
         first_failure: record.first_failure.as_second(),
-        last_failure: record.last_failure.as_second(),
-        attempts: record.attempts,
+        last_failure: record.summary.last_failure.as_second(),
+        attempts: record.summary.attempts,
         believed_until: until.map(|until| until.as_second()),
         name: record.summary.name,
         system: record.system,
@@ -321,5 +321,5 @@ fn attributes(record: FailureRecord, attempt: usize, until: Option<Timestamp>) -
 /// The path that a derivation stands for where a string is needed.
 fn main_output(record: &FailureRecord) -> String {
     let out = record.outputs.iter().find(|output| output.name == "out").or(record.outputs.first());
-    out.map(|output| output.path.to_string()).unwrap_or_default()
+    out.map(|output| output.key.to_string()).unwrap_or_default()
 }

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
-use nix_negative_cache_core::database::place::{Audience, default_path, personal_path};
+use nix_negative_cache_core::database::location::{Audience, default_path, personal_path};
 use nix_negative_cache_core::environment::{Environment, FACTORS, SandboxFacts, sandboxed};
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::refusal;

@@ -3,11 +3,11 @@
 use jiff::Timestamp;
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::class::Class;
-use nix_negative_cache_core::evidence::DecidingLine;
-use nix_negative_cache_core::judgement::{self, Evidence, Judgement, Reason};
+use nix_negative_cache_core::deciding_line::DecidingLine;
+use nix_negative_cache_core::judgement::{self, Judgement, Reason};
 use nix_negative_cache_core::log::tail::{beginning, printable};
 use nix_negative_cache_core::record::{self, Failure as RecordedFailure};
-use nix_negative_cache_core::store_path::{DerivationPath, OutputPath};
+use nix_negative_cache_core::store_path::{DerivationPath, OutputKey};
 
 use crate::bridge::{EndedBuild, Ending};
 use crate::client;
@@ -30,13 +30,13 @@ pub fn has_records(policy: &Policy) -> Result<bool, Failure> {
 
 /// Whether the daemon has recorded a failure of these outputs by itself since the request was made. When a build started is
 /// not known so well on this side: the daemon may say so late.
-fn daemon_recorded(policy: &Policy, outputs: &[OutputPath]) -> Result<bool, Failure> {
+fn daemon_recorded(policy: &Policy, outputs: &[OutputKey]) -> Result<bool, Failure> {
     let Some(path) = &policy.daemons else { return Ok(false) };
     let recorded = consulting(policy, path, |database| {
         for id in database.known(outputs)?.into_values() {
             if database
                 .record(id)?
-                .is_some_and(|record| record.last_failure.as_millisecond() >= policy.made.as_millisecond())
+                .is_some_and(|record| record.summary.last_failure.as_millisecond() >= policy.made.as_millisecond())
             {
                 return Ok(true);
             }
@@ -69,8 +69,8 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
     let settings = policy.configured()?;
     let settled = build.ending == Ending::Built || build.ending == Ending::Other;
     let derivation = DerivationPath::from(build.derivation.as_str());
-    let outputs: Vec<OutputPath> = build.outputs.iter().map(|output| output.key.as_str().into()).collect();
-    let evidence = Evidence {
+    let outputs: Vec<OutputKey> = build.outputs.iter().map(|output| output.key.as_str().into()).collect();
+    let ended = judgement::EndedBuild {
         derivation: &derivation,
         status: build.ending.into(),
         messages: &build.messages,
@@ -87,7 +87,7 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
         sandboxed: policy.sandboxed(build),
         shortage: if settled { None } else { running.shortage() },
     };
-    match judgement::judge(&evidence, settings) {
+    match judgement::judge(&ended, settings) {
         Judgement::Ignore(class, reason) => Ok(Outcome::NotRecorded(class, reason)),
         Judgement::Succeeded => {
             with_own(policy, false, |database| match database {
@@ -103,9 +103,9 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
             if daemon_recorded(policy, &outputs)? {
                 return Ok(Outcome::Silent);
             }
-            let message = judgement::telling_message(&evidence).or(build.messages.first().map(String::as_str));
+            let message = judgement::telling_message(&ended).or(build.messages.first().map(String::as_str));
             let message = message.unwrap_or_default();
-            let here = || gethostname::gethostname().to_string_lossy().into_owned();
+            let here = || rustix::system::uname().nodename().to_string_lossy().into_owned();
             let failure = RecordedFailure {
                 derivation: derivation.clone(),
                 outputs: build.outputs.iter().map(record::Output::from).collect(),
@@ -120,7 +120,7 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
                 asked: policy.made,
                 time: Timestamp::now(),
                 doubtful: doubtful.is_some().then(|| running.log.identity()),
-                evidence: doubtful.clone(),
+                deciding_line: doubtful.clone(),
                 duration_ms: i64::try_from(running.duration().as_millis()).unwrap_or(i64::MAX),
                 host: if build.machine.is_empty() { here() } else { printable(build.machine.as_bytes()) },
                 nix_version: policy.nix_version.clone(),

@@ -8,7 +8,7 @@ use jiff::Timestamp;
 use nix_negative_cache_core::belief::{Attempt, FailedAttempt};
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::Database;
-use nix_negative_cache_core::database::place::Audience;
+use nix_negative_cache_core::database::location::Audience;
 use nix_negative_cache_core::environment::Environment;
 use nix_negative_cache_core::record::{Failure, FailureRecord, FailureSummary, Output};
 use rusqlite::{Connection, params};
@@ -62,7 +62,7 @@ pub fn made_up() -> FailureRecord {
         system: "x86_64-linux".to_owned(),
         message: "builder failed with exit code 1".to_owned(),
         log: "a line of the log\n".repeat(20),
-        evidence: None,
+        deciding_line: None,
         first_failure: time,
         host: "host".to_owned(),
         nix_version: "2.8.0".to_owned(),
@@ -93,7 +93,7 @@ pub fn failure(template: &FailureRecord, derivation: &str, output: &str) -> Fail
         asked: Timestamp::now(),
         time: Timestamp::now(),
         doubtful: None,
-        evidence: None,
+        deciding_line: None,
         duration_ms: template.duration_ms,
         host: template.host.clone(),
         nix_version: template.nix_version.clone(),

@@ -9,7 +9,7 @@ use clap::Subcommand;
 use jiff::Timestamp;
 use nix_negative_cache_core::belief::Belief;
 use nix_negative_cache_core::database::Database;
-use nix_negative_cache_core::database::place::Audience;
+use nix_negative_cache_core::database::location::Audience;
 use nix_negative_cache_core::environment::Comparison;
 use nix_negative_cache_core::log::judge::LogJudge;
 use nix_negative_cache_core::record::FailureRecord;

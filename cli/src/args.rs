@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
-use nix_negative_cache_core::database::place::{default_path, personal_path};
+use nix_negative_cache_core::database::location::{default_path, personal_path};
 use nix_negative_cache_core::settings;
 use regex::Regex;
 

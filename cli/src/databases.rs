@@ -4,15 +4,16 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use jiff::Timestamp;
-use nix_negative_cache_core::database::place::personal_path;
+use nix_negative_cache_core::database::location::personal_path;
 use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
 use nix_negative_cache_core::machine;
-use nix_negative_cache_core::record::{FailureRecord, FailureSummary, Summarised};
+use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
 
-/// A database of these, and one of its records.
+/// A record in one of these databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Found {
-    place: usize,
+pub struct RecordId {
+    /// The index of the database.
+    index: usize,
     id: FailureId,
 }
 
@@ -25,20 +26,19 @@ pub enum Builder {
     Daemon,
 }
 
-/// A record, or as much as lists need of it, as this user sees it.
+/// A record, or as much of it as lists need, as this user sees it.
 #[derive(Debug)]
-pub struct Known<R = FailureRecord> {
+pub struct SeenRecord<R = FailureRecord> {
     pub record: R,
     pub by: Builder,
 }
 
-impl<R: Summarised> Known<R> {
-    fn new(mut record: R, by: Builder) -> Known<R> {
-        if by == Builder::Daemon {
-            record.summary_mut().as_clients_see();
-        }
-        Known { record, by }
+/// Marks a record with whose build it was; `summary` is the part of it that this user may not see all of.
+fn known<R>(mut record: R, by: Builder, summary: fn(&mut R) -> &mut FailureSummary) -> SeenRecord<R> {
+    if by == Builder::Daemon {
+        summary(&mut record).as_clients_see();
     }
+    SeenRecord { record, by }
 }
 
 /// All databases that are there.
@@ -50,6 +50,10 @@ pub struct Databases {
 
 impl Databases {
     /// Opens those of `paths` that are there.
+    ///
+    /// # Errors
+    ///
+    /// If one of them can't be opened.
     pub fn open(paths: Vec<PathBuf>) -> Result<Databases, DatabaseError> {
         let open: Result<Vec<_>, _> = paths.iter().filter_map(|path| Database::open(path).transpose()).collect();
         Ok(Databases { open: open?, paths })
@@ -68,52 +72,77 @@ impl Databases {
     }
 
     /// All records, newest first.
-    pub fn records(&self) -> Result<Vec<Known>, DatabaseError> {
-        self.all(Database::records)
+    ///
+    /// # Errors
+    ///
+    /// If a database can't be read.
+    pub fn records(&self) -> Result<Vec<SeenRecord>, DatabaseError> {
+        self.all(Database::records, |record| &mut record.summary)
     }
 
     /// All records, newest first, as far as lists need them.
-    pub fn summaries(&self) -> Result<Vec<Known<FailureSummary>>, DatabaseError> {
-        self.all(Database::summaries)
+    ///
+    /// # Errors
+    ///
+    /// If a database can't be read.
+    pub fn summaries(&self) -> Result<Vec<SeenRecord<FailureSummary>>, DatabaseError> {
+        self.all(Database::summaries, |summary| summary)
     }
 
-    fn all<R: Summarised>(
+    fn all<R: AsRef<FailureSummary>>(
         &self,
         read: fn(&Database) -> Result<Vec<R>, DatabaseError>,
-    ) -> Result<Vec<Known<R>>, DatabaseError> {
+        summary: fn(&mut R) -> &mut FailureSummary,
+    ) -> Result<Vec<SeenRecord<R>>, DatabaseError> {
         let mut records = Vec::new();
         for database in &self.open {
             let by = Databases::builder(database);
-            records.extend(read(database)?.into_iter().map(|record| Known::new(record, by)));
+            records.extend(read(database)?.into_iter().map(|record| known(record, by, summary)));
         }
-        records.sort_by_key(|known| std::cmp::Reverse(known.record.summary().last_failure));
+        records.sort_by_key(|known| std::cmp::Reverse(known.record.as_ref().last_failure));
         Ok(records)
     }
 
     /// What is recorded for any of `paths`, which are those of derivations or outputs.
-    pub fn find<'a>(&self, paths: impl IntoIterator<Item = &'a str> + Clone) -> Result<BTreeSet<Found>, DatabaseError> {
+    ///
+    /// # Errors
+    ///
+    /// If a database can't be read.
+    pub fn find<'a>(
+        &self,
+        paths: impl IntoIterator<Item = &'a str> + Clone,
+    ) -> Result<BTreeSet<RecordId>, DatabaseError> {
         let mut found = BTreeSet::new();
-        for (place, database) in self.open.iter().enumerate() {
-            found.extend(database.find(paths.clone())?.into_iter().map(|id| Found { place, id }));
+        for (index, database) in self.open.iter().enumerate() {
+            found.extend(database.find(paths.clone())?.into_iter().map(|id| RecordId { index, id }));
         }
         Ok(found)
     }
 
     /// The records that were found, unless they were forgotten in the meantime.
-    pub fn records_of(&self, found: &BTreeSet<Found>) -> Result<Vec<Known>, DatabaseError> {
+    ///
+    /// # Errors
+    ///
+    /// If a database can't be read.
+    pub fn records_of(&self, found: &BTreeSet<RecordId>) -> Result<Vec<SeenRecord>, DatabaseError> {
         let mut records = Vec::new();
-        for &Found { place, id } in found {
-            let database = &self.open[place];
-            records.extend(database.record(id)?.map(|record| Known::new(record, Databases::builder(database))));
+        for &RecordId { index, id } in found {
+            let database = &self.open[index];
+            let by = Databases::builder(database);
+            records.extend(database.record(id)?.map(|record| known(record, by, |record| &mut record.summary)));
         }
         Ok(records)
     }
 
     /// Forgets what was found. Returns how many that were, and the databases that this user may not change.
-    pub fn forget(&mut self, found: &BTreeSet<Found>) -> Result<(usize, Vec<PathBuf>), DatabaseError> {
+    ///
+    /// # Errors
+    ///
+    /// If a database can't be read or written.
+    pub fn forget(&mut self, found: &BTreeSet<RecordId>) -> Result<(usize, Vec<PathBuf>), DatabaseError> {
         let (mut count, mut foreign) = (0, Vec::new());
-        for (place, database) in self.open.iter_mut().enumerate() {
-            let ids: Vec<FailureId> = found.iter().filter(|found| found.place == place).map(|found| found.id).collect();
+        for (index, database) in self.open.iter_mut().enumerate() {
+            let ids: Vec<FailureId> = found.iter().filter(|found| found.index == index).map(|found| found.id).collect();
             if !ids.is_empty() && database.is_readonly() {
                 foreign.push(database.path().to_owned());
             } else if !ids.is_empty() {
@@ -125,12 +154,16 @@ impl Databases {
 
     /// Asks for a new attempt of what was found, as far as this user may write it down. Returns the records that somebody
     /// else has to be asked about.
-    pub fn request_retry(&mut self, found: &BTreeSet<Found>) -> Result<Vec<Found>, DatabaseError> {
+    ///
+    /// # Errors
+    ///
+    /// If a database can't be read or written.
+    pub fn request_retry(&mut self, found: &BTreeSet<RecordId>) -> Result<Vec<RecordId>, DatabaseError> {
         let mut left = Vec::new();
-        for &Found { place, id } in found {
-            let database = &mut self.open[place];
+        for &RecordId { index, id } in found {
+            let database = &mut self.open[index];
             if database.is_readonly() {
-                left.push(Found { place, id });
+                left.push(RecordId { index, id });
             } else {
                 database.request_retry(&[id], machine::user(), Timestamp::now())?;
             }
@@ -139,9 +172,13 @@ impl Databases {
     }
 
     /// The derivation of a record, and whether the next attempt of this user will be made; none if it is gone.
-    pub fn retry_requested(&self, found: Found) -> Result<Option<(String, bool)>, DatabaseError> {
-        let record = self.open[found.place].record(found.id)?;
-        let requested = |record: &FailureRecord| record.retry_requested(machine::user()).is_some();
-        Ok(record.map(|record| (record.derivation.to_string(), requested(&record))))
+    ///
+    /// # Errors
+    ///
+    /// If a database can't be read.
+    pub fn retry_requested(&self, found: RecordId) -> Result<Option<(String, bool)>, DatabaseError> {
+        let record = self.open[found.index].record(found.id)?;
+        let requested = |record: &FailureRecord| record.summary.retry_requested(machine::user()).is_some();
+        Ok(record.map(|record| (record.summary.derivation.to_string(), requested(&record))))
     }
 }

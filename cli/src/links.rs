@@ -30,20 +30,20 @@ const TARGETS: [&str; 2] = [env!("CARGO_PKG_NAME"), concat!(env!("CARGO_PKG_NAME
 
 /// What is at the place of a link.
 #[derive(PartialEq, Eq)]
-enum Found {
+enum Entry {
     Nothing,
     /// A link to this program, wherever it was installed.
     Ours(PathBuf),
     Other,
 }
 
-fn look(path: &Path) -> Found {
+fn look(path: &Path) -> Entry {
     match fs::read_link(path) {
         Ok(target) if target.file_name().is_some_and(|name| TARGETS.iter().any(|target| name == *target)) => {
-            Found::Ours(target)
+            Entry::Ours(target)
         }
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Found::Nothing,
-        _ => Found::Other,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Entry::Nothing,
+        _ => Entry::Other,
     }
 }
 
@@ -57,14 +57,18 @@ fn target() -> Result<PathBuf, LinkError> {
 }
 
 /// Makes the links in a folder, and the folder. Nothing is touched if something else has one of the names.
+///
+/// # Errors
+///
+/// If something else is in the place of a link, or a link can't be made.
 pub fn install(folder: &Path) -> Result<(), LinkError> {
     let program = target()?;
     fs::create_dir_all(folder).map_err(|error| LinkError::Folder(folder.to_owned(), error))?;
     let links = PROGRAMS.map(|name| folder.join(name));
-    if let Some(path) = links.iter().find(|path| look(path) == Found::Other) {
+    if let Some(path) = links.iter().find(|path| look(path) == Entry::Other) {
         return Err(LinkError::Foreign(path.clone()));
     }
-    for path in links.into_iter().filter(|path| look(path) != Found::Ours(program.clone())) {
+    for path in links.into_iter().filter(|path| look(path) != Entry::Ours(program.clone())) {
         // Renamed to its place, so that at no time there is none.
         let new = path.with_extension(format!("new-{}", std::process::id()));
         if let Err(error) = symlink(&program, &new).and_then(|()| fs::rename(&new, &path)) {
@@ -76,8 +80,12 @@ pub fn install(folder: &Path) -> Result<(), LinkError> {
 }
 
 /// Removes the links in a folder, and the folder if that was all; how many there were.
+///
+/// # Errors
+///
+/// If a link can't be removed.
 pub fn remove(folder: &Path) -> Result<usize, LinkError> {
-    let links = PROGRAMS.map(|name| folder.join(name)).into_iter().filter(|path| matches!(look(path), Found::Ours(_)));
+    let links = PROGRAMS.map(|name| folder.join(name)).into_iter().filter(|path| matches!(look(path), Entry::Ours(_)));
     let mut count = 0;
     for path in links {
         fs::remove_file(&path).map_err(|error| LinkError::Remove(path, error))?;
@@ -91,6 +99,10 @@ pub fn remove(folder: &Path) -> Result<usize, LinkError> {
 }
 
 /// The folder with links that `run` puts into PATH: that of the installation, or one of this user's.
+///
+/// # Errors
+///
+/// If there is no folder for the links, and none can be made.
 pub fn folder() -> Result<PathBuf, LinkError> {
     let program = env::current_exe().map_err(LinkError::Unknown)?;
     let installed = program.parent().unwrap_or(Path::new("/")).join("../libexec/nix-negative-cache/bin");

@@ -25,17 +25,17 @@ use clap::{CommandFactory, Parser};
 use jiff::Zoned;
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::database::DatabaseError;
-use nix_negative_cache_core::record::{FailureSummary, Summarised};
+use nix_negative_cache_core::record::FailureSummary;
 use nix_negative_cache_core::settings::Settings;
 
 use args::{
     Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, RetryArguments,
     SettingsArguments, ShimCommand, ShowArguments,
 };
-use databases::{Databases, Found, Known};
+use databases::{Databases, RecordId, SeenRecord};
 use judge::judge_log;
 use links::LinkError;
-use nix::{Circumstances, NixError};
+use nix::{BeliefContext, NixError};
 use output::Judged;
 use shim::ShimError;
 
@@ -202,20 +202,20 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
 }
 
 /// What was asked for of `records`.
-fn chosen<R: Summarised>(
+fn chosen<R: AsRef<FailureSummary>>(
     arguments: &Arguments,
     list: &ListArguments,
-    mut records: Vec<Known<R>>,
+    mut records: Vec<SeenRecord<R>>,
 ) -> Result<(Vec<Judged<R>>, Settings), Failure> {
     if !list.all {
-        records.retain(|known| known.record.summary().stands());
+        records.retain(|known| known.record.as_ref().stands());
     }
     if let Some(name) = &list.name {
-        records.retain(|known| name.is_match(&known.record.summary().name));
+        records.retain(|known| name.is_match(&known.record.as_ref().name));
     }
     if let Some(since) = list.since {
         let start = Zoned::now().checked_sub(since).map_err(|error| Failure::Other(error.to_string()))?.timestamp();
-        records.retain(|known| known.record.summary().last_failure >= start);
+        records.retain(|known| known.record.as_ref().last_failure >= start);
     }
     Ok(judged(arguments, &list.settings, records))
 }
@@ -225,20 +225,20 @@ const LIFTED_BY: &str = "What is believed is built again\n  with --option negati
     nix-negative-cache forget PATH,\n  in another environment, or when its time is over.";
 
 /// Records with what they say of a new attempt, by these settings.
-fn judged<R: Summarised>(
+fn judged<R: AsRef<FailureSummary>>(
     arguments: &Arguments,
     settings: &SettingsArguments,
-    records: Vec<Known<R>>,
+    records: Vec<SeenRecord<R>>,
 ) -> (Vec<Judged<R>>, Settings) {
     if records.is_empty() {
         return (Vec::new(), Settings::default());
     }
-    let circumstances = Circumstances::ask(arguments.database.store_state(), settings);
-    (Judged::all(records, &circumstances), circumstances.settings)
+    let context = BeliefContext::ask(arguments.database.store_state(), settings);
+    (Judged::all(records, &context), context.settings)
 }
 
 /// What is recorded for `paths`, and the paths without a record.
-fn find(databases: &Databases, paths: &[String]) -> Result<(BTreeSet<Found>, Vec<String>), Failure> {
+fn find(databases: &Databases, paths: &[String]) -> Result<(BTreeSet<RecordId>, Vec<String>), Failure> {
     let (mut found, mut unknown) = (BTreeSet::new(), Vec::new());
     for path in paths {
         let records = databases.find([path.as_str()])?;
@@ -269,7 +269,7 @@ fn show_failures(arguments: &Arguments, show: &ShowArguments, out: &mut impl Wri
 
 fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut impl Write) -> Result<(), Failure> {
     let databases = databases(arguments)?;
-    let circumstances = Circumstances::ask(arguments.database.store_state(), &explain.settings);
+    let context = BeliefContext::ask(arguments.database.store_state(), &explain.settings);
     for (place, path) in explain.paths.iter().enumerate() {
         if place > 0 {
             writeln!(out)?;
@@ -281,17 +281,17 @@ fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut im
         }
         let found = databases.find(names.iter().map(String::as_str))?;
         let mut records = databases.records_of(&found)?;
-        records.retain(|known| !path.ends_with(".drv") || known.record.counts_for([path.as_str()]));
-        let records = Judged::all(records, &circumstances);
+        records.retain(|known| !path.ends_with(".drv") || known.record.summary.counts_for([path.as_str()]));
+        let records = Judged::all(records, &context);
         // What is not in the store any more can't be built, and Nix can't tell; a record still has something to say.
         let derivation = records.first().map_or(path.as_str(), Judged::derivation).to_owned();
         let needed = nix::would_build(std::slice::from_ref(&derivation)).ok();
-        output::explanation(path, &records, &circumstances.settings, out)?;
+        output::explanation(path, &records, &context.settings, out)?;
         let Some(needed) = needed else { continue };
         if !needed.contains(&derivation) {
             writeln!(out, "But there is nothing to build: Nix has its outputs, or would download them.")?;
-        } else if records.iter().all(|judged| !judged.stands_in_the_way(&circumstances.settings)) {
-            let others = known(&databases, &needed, &circumstances)?;
+        } else if records.iter().all(|judged| !judged.stands_in_the_way(&context.settings)) {
+            let others = known(&databases, &needed, &context)?;
             for judged in others {
                 writeln!(out, "But it needs '{}', which is known to fail.", judged.derivation())?;
             }
@@ -304,20 +304,20 @@ fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut im
 fn known(
     databases: &Databases,
     derivations: &BTreeSet<String>,
-    circumstances: &Circumstances,
+    context: &BeliefContext,
 ) -> Result<Vec<Judged>, Failure> {
     let outputs = nix::outputs(derivations);
     let found = databases.find(derivations.iter().chain(&outputs).map(String::as_str))?;
     let mut records = databases.records_of(&found)?;
-    records.retain(|known| known.record.counts_for(derivations.iter().map(String::as_str)));
-    let mut judged = Judged::all(records, circumstances);
-    judged.retain(|judged| judged.stands_in_the_way(&circumstances.settings));
+    records.retain(|known| known.record.summary.counts_for(derivations.iter().map(String::as_str)));
+    let mut judged = Judged::all(records, context);
+    judged.retain(|judged| judged.stands_in_the_way(&context.settings));
     Ok(judged)
 }
 
 fn check_derivations(arguments: &Arguments, check: &CheckArguments, out: &mut impl Write) -> Result<(), Failure> {
-    let circumstances = Circumstances::ask(arguments.database.store_state(), &check.settings);
-    if !circumstances.settings.enabled {
+    let context = BeliefContext::ask(arguments.database.store_state(), &check.settings);
+    if !context.settings.enabled {
         eprintln!("nix-negative-cache: 'negative-cache' is off: nothing stands in the way");
     }
     let databases = databases(arguments)?;
@@ -325,9 +325,9 @@ fn check_derivations(arguments: &Arguments, check: &CheckArguments, out: &mut im
     if !check.closure {
         needed.retain(|path| check.derivations.contains(path));
     }
-    let known = known(&databases, &needed, &circumstances)?;
+    let known = known(&databases, &needed, &context)?;
     if check.json {
-        output::json(&known, &circumstances.settings, out)?;
+        output::json(&known, &context.settings, out)?;
     } else {
         output::obstacles(&known, out)?;
     }

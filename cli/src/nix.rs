@@ -13,11 +13,11 @@ use jiff::Timestamp;
 use nix_negative_cache_core::belief::{Attempt, Belief};
 use nix_negative_cache_core::environment::{Comparison, Environment};
 use nix_negative_cache_core::machine;
-use nix_negative_cache_core::record::Summarised;
+use nix_negative_cache_core::record::FailureSummary;
 use nix_negative_cache_core::settings::Settings;
 
 use crate::args::SettingsArguments;
-use crate::databases::{Builder, Known};
+use crate::databases::{Builder, SeenRecord};
 
 /// A program of Nix that failed, or could not be run.
 #[derive(Debug, Default, thiserror::Error)]
@@ -25,6 +25,10 @@ use crate::databases::{Builder, Known};
 pub struct NixError(String);
 
 /// Standard output and standard error of a command that succeeds.
+///
+/// # Errors
+///
+/// If the command can't be run or fails.
 pub fn run(
     program: &str,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
@@ -42,9 +46,10 @@ pub fn run(
     }
 }
 
-/// The settings in force and what else decides whether a record is believed.
+/// What decides whether a record is believed besides the record itself: the settings in force, the user, and where a
+/// build would happen.
 #[derive(Debug)]
-pub struct Circumstances {
+pub struct BeliefContext {
     /// The plugin's settings.
     pub settings: Settings,
     /// Who asks.
@@ -80,18 +85,18 @@ impl Environments {
     }
 }
 
-impl Circumstances {
+impl BeliefContext {
     /// Asks Nix, and says so on standard error if it does not answer.
-    pub fn ask(state_dir: &Path, arguments: &SettingsArguments) -> Circumstances {
-        let mut circumstances = match asked(state_dir) {
-            Ok(circumstances) => circumstances,
+    pub fn ask(state_dir: &Path, arguments: &SettingsArguments) -> BeliefContext {
+        let mut context = match asked(state_dir) {
+            Ok(context) => context,
             Err(error) => {
                 eprintln!("nix-negative-cache: the default settings are assumed: {error}");
                 let settings = Settings { enabled: true, ..Settings::default() };
-                Circumstances { settings, user: machine::user(), environments: None }
+                BeliefContext { settings, user: machine::user(), environments: None }
             }
         };
-        let settings = &mut circumstances.settings;
+        let settings = &mut context.settings;
         if let Some(ttl) = arguments.ttl {
             settings.ttl = ttl.0;
         }
@@ -101,12 +106,16 @@ impl Circumstances {
         if let Some(min_failures) = arguments.min_failures {
             settings.min_failures = min_failures;
         }
-        circumstances
+        context
     }
 
     /// What a record says of a new attempt.
-    pub fn belief<R: Summarised>(&self, Known { record, by }: &Known<R>, now: Timestamp) -> Belief {
-        let record = record.summary();
+    pub fn belief<R: AsRef<FailureSummary>>(
+        &self,
+        SeenRecord { record, by }: &SeenRecord<R>,
+        now: Timestamp,
+    ) -> Belief {
+        let record = record.as_ref();
         // Where nobody knows what has changed, nothing has.
         let last = |attempts: &[Attempt]| {
             attempts.iter().find_map(|attempt| Some(attempt.failure.as_ref()?.environment.clone())).unwrap_or_default()
@@ -123,7 +132,7 @@ impl Circumstances {
     }
 }
 
-fn asked(state_dir: &Path) -> Result<Circumstances, NixError> {
+fn asked(state_dir: &Path) -> Result<BeliefContext, NixError> {
     // At once, as most of the time goes into starting Nix.
     let (configuration, version) = thread::scope(|scope| {
         let version = scope.spawn(|| version(&[]));
@@ -134,7 +143,7 @@ fn asked(state_dir: &Path) -> Result<Circumstances, NixError> {
     if !values.contains_key(ENABLE) {
         return Err(NixError("this Nix has not loaded the plugin; see 'plugin-files' in nix.conf".to_owned()));
     }
-    Ok(Circumstances {
+    Ok(BeliefContext {
         settings: Settings::new(&values).map_err(NixError)?,
         user: machine::user(),
         environments: Some(Environments {
@@ -156,6 +165,10 @@ fn nix(options: &[&str], command: &[&str]) -> Result<(String, String), NixError>
 }
 
 /// The version of the Nix in PATH.
+///
+/// # Errors
+///
+/// If Nix can't be run or fails.
 pub fn version(options: &[&str]) -> Result<String, NixError> {
     let (out, _) = nix(options, &["--version"])?;
     Ok(out.split_whitespace().last().unwrap_or("").to_owned())
@@ -171,6 +184,10 @@ pub struct Configuration {
 }
 
 /// Asks the Nix in PATH for the settings in force with these options.
+///
+/// # Errors
+///
+/// If Nix can't be run or fails.
 pub fn configuration(options: &[&str]) -> Result<Configuration, NixError> {
     // Before 2.20 the command had another name.
     let (out, said) = nix(options, &["config", "show"]).or_else(|_| nix(options, &["show-config"]))?;
@@ -187,6 +204,10 @@ pub struct Store {
 }
 
 /// Asks the store that Nix uses with these options.
+///
+/// # Errors
+///
+/// If Nix can't be run or fails.
 pub fn store(options: &[&str]) -> Result<Store, NixError> {
     // Before 2.16 it was only called so.
     let (out, said) = nix(options, &["store", "ping"])?;
@@ -197,6 +218,10 @@ pub fn store(options: &[&str]) -> Result<Store, NixError> {
 
 /// Asks where `options` lead whether a path is valid. With the path of a message, that is how a plugin there hears it, see
 /// [`nix_negative_cache_core::channel`]; it calls none of them valid but the greeting.
+///
+/// # Errors
+///
+/// If Nix can't be run or fails.
 pub fn is_valid(options: &[&str], path: &str) -> Result<bool, NixError> {
     match run("nix-store", [options, &["--check-validity", path]].concat()) {
         Err(error) if error.0.contains("is not valid") => Ok(false),
@@ -248,6 +273,10 @@ fn settings(text: &str) -> BTreeMap<String, String> {
 }
 
 /// The derivations that Nix would build for these.
+///
+/// # Errors
+///
+/// If Nix can't be run or fails.
 pub fn would_build(derivations: &[String]) -> Result<BTreeSet<String>, NixError> {
     let options = ["--realise", "--dry-run", "--option", "print-missing", "true"].map(str::to_owned);
     let (_, said) = run("nix-store", options.iter().chain(derivations))?;

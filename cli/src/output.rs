@@ -10,13 +10,13 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nix_negative_cache_core::belief::Belief;
 use nix_negative_cache_core::explanation::{believed_until, explain, lifts};
-use nix_negative_cache_core::record::{FailureRecord, FailureSummary, Summarised};
+use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
 use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_core::time_text::{ago, moment, span};
 use serde::Serialize;
 
-use crate::databases::Known;
-use crate::nix::Circumstances;
+use crate::databases::SeenRecord;
+use crate::nix::BeliefContext;
 
 /// A record, or as much of it as lists need, and what it says of a new attempt.
 #[derive(Debug)]
@@ -43,11 +43,11 @@ struct Json<'a> {
     lifted_by: Vec<String>,
 }
 
-impl<R: Summarised> Judged<R> {
+impl<R: AsRef<FailureSummary>> Judged<R> {
     /// Judges records by the settings in force.
-    pub fn all(records: Vec<Known<R>>, circumstances: &Circumstances) -> Vec<Judged<R>> {
+    pub fn all(records: Vec<SeenRecord<R>>, context: &BeliefContext) -> Vec<Judged<R>> {
         let now = Timestamp::now();
-        let judge = |known: Known<R>| Judged { belief: circumstances.belief(&known, now), record: known.record };
+        let judge = |known: SeenRecord<R>| Judged { belief: context.belief(&known, now), record: known.record };
         records.into_iter().map(judge).collect()
     }
 
@@ -60,13 +60,13 @@ impl<R: Summarised> Judged<R> {
 impl Judged {
     /// The derivation that failed.
     pub fn derivation(&self) -> &str {
-        self.record.derivation.as_str()
+        self.record.summary.derivation.as_str()
     }
 
     fn json(&self, settings: &Settings) -> Json<'_> {
         Json {
             record: &self.record,
-            doubtful: self.record.is_doubtful(),
+            doubtful: self.record.summary.is_doubtful(),
             believed: self.is_believed(),
             believed_until: match self.belief {
                 Belief::Fails { until, .. } => until.map(|until| until.as_second()),
@@ -92,6 +92,10 @@ impl Judged {
 }
 
 /// All of each record, for programs.
+///
+/// # Errors
+///
+/// If it can't be written.
 pub fn json(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     let all: Vec<Json<'_>> = records.iter().map(|judged| judged.json(settings)).collect();
     serde_json::to_writer_pretty(&mut *out, &all)?;
@@ -109,6 +113,10 @@ pub fn zone() -> TimeZone {
 }
 
 /// A line for each record.
+///
+/// # Errors
+///
+/// If it can't be written.
 pub fn table(records: &[Judged<FailureSummary>], out: &mut impl Write) -> io::Result<()> {
     let (now, zone) = (Timestamp::now(), zone());
     let header = ["FAILED", "CLASS", "ATTEMPTS", "AFTER", "BELIEVED UNTIL", "DERIVATION"].map(Cow::from);
@@ -147,26 +155,30 @@ pub fn table(records: &[Judged<FailureSummary>], out: &mut impl Write) -> io::Re
 }
 
 /// Everything known of each record, for people.
+///
+/// # Errors
+///
+/// If it can't be written.
 pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
-    for (place, judged) in records.iter().enumerate() {
+    for (index, judged) in records.iter().enumerate() {
         let Judged { record, belief } = judged;
-        if place > 0 {
+        if index > 0 {
             writeln!(out)?;
         }
         let mut line = |name: &str, value: &str| writeln!(out, "{:16}{value}", format!("{name}:"));
-        line("Derivation", record.derivation.as_str())?;
+        line("Derivation", record.summary.derivation.as_str())?;
         for output in &record.outputs {
-            line("Output", &format!("{} ({})", output.path, output.name))?;
+            line("Output", &format!("{} ({})", output.key, output.name))?;
         }
         line("System", &record.system)?;
-        line("Reason", &format!("{}, after {}", record.reason(), span(record.duration_ms)))?;
-        line("Class", &record.class_in_lists())?;
-        if let Some(evidence) = &record.evidence {
-            line("Decided by", &evidence.text())?;
+        line("Reason", &format!("{}, after {}", record.summary.reason(), span(record.summary.duration_ms)))?;
+        line("Class", &record.summary.class_in_lists())?;
+        if let Some(deciding) = &record.deciding_line {
+            line("Decided by", &deciding.text())?;
         }
-        line("Attempts", &record.attempts.to_string())?;
+        line("Attempts", &record.summary.attempts.to_string())?;
         line("First failure", &when(record.first_failure))?;
-        line("Last failure", &when(record.last_failure))?;
+        line("Last failure", &when(record.summary.last_failure))?;
         line("Believed until", &believed_until(belief, &zone()))?;
         if let Some(doubt) = judged.doubt() {
             line("Because", &doubt)?;
@@ -186,6 +198,10 @@ pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io
 }
 
 /// Why a path would be refused or built, as far as its own records go.
+///
+/// # Errors
+///
+/// If it can't be written.
 pub fn explanation(path: &str, records: &[Judged], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     writeln!(out, "{path}")?;
     if records.is_empty() {
@@ -207,12 +223,16 @@ pub fn explanation(path: &str, records: &[Judged], settings: &Settings, out: &mu
 }
 
 /// A line for each known failure.
+///
+/// # Errors
+///
+/// If it can't be written.
 pub fn obstacles(known: &[Judged], out: &mut impl Write) -> io::Result<()> {
     let now = Timestamp::now();
     for Judged { record, belief } in known {
         let until = believed_until(belief, &zone());
-        let (ago, reason) = (ago(record.last_failure, now), record.reason());
-        writeln!(out, "{} failed {ago} ({reason}); believed until: {until}", record.derivation)?;
+        let (ago, reason) = (ago(record.summary.last_failure, now), record.summary.reason());
+        writeln!(out, "{} failed {ago} ({reason}); believed until: {until}", record.summary.derivation)?;
     }
     Ok(())
 }
@@ -225,8 +245,8 @@ fn when(time: Timestamp) -> String {
 mod tests {
     use nix_negative_cache_core::belief::{Attempt, Doubt, FailedAttempt};
     use nix_negative_cache_core::class::Class;
+    use nix_negative_cache_core::deciding_line::DecidingLine;
     use nix_negative_cache_core::environment::Environment;
-    use nix_negative_cache_core::evidence::DecidingLine;
 
     use super::*;
 
@@ -255,7 +275,7 @@ mod tests {
             system: "x86_64-linux".to_owned(),
             message: String::new(),
             log: String::new(),
-            evidence: Some(DecidingLine {
+            deciding_line: Some(DecidingLine {
                 cause: "out of memory".to_owned(),
                 line: "cc1plus: out of memory".to_owned(),
                 number: 120,

@@ -60,17 +60,17 @@ fn is_there<S: Serializer>(identity: &Option<u64>, serializer: S) -> Result<S::O
     serializer.serialize_bool(identity.is_some())
 }
 
-/// What earlier attempts say of a new one.
+/// Whether earlier attempts speak against a new one.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Belief {
-    /// It would fail. So it is believed until then, or for ever.
+    /// A new attempt would fail.
     Fails {
-        /// The place of the attempt that says so, the newest one that counts.
+        /// The index of the attempt that says so: the newest one that counts.
         attempt: usize,
-        /// When it is tried again.
+        /// When the failure stops being believed; `None` for never.
         until: Option<Timestamp>,
     },
-    /// Nobody knows.
+    /// A new attempt may succeed.
     Open(Doubt),
 }
 
@@ -81,7 +81,7 @@ pub enum Doubt {
     Succeeded,
     /// The settings do not want failures of this class.
     Unwanted(Class),
-    /// It happened somewhere else, as it were.
+    /// It happened in an environment that differs in these ways.
     Elsewhere(Vec<Difference>),
     /// The clock was ahead when it was recorded, or is behind now.
     Future(Timestamp),
@@ -109,16 +109,16 @@ pub fn is_flaky(attempts: &[Attempt]) -> bool {
 
 /// An attempt that failed and counts: its class is wanted, it happened in this environment, and its time can be right.
 struct Counting<'a> {
-    place: usize,
+    index: usize,
     attempt: &'a Attempt,
     failure: &'a FailedAttempt,
 }
 
-/// What `attempts`, the newest first, say of a new one `here`.
+/// Whether `attempts`, newest first, speak against a new one `here`.
 ///
-/// Clear failures count together. A doubtful one counts only with others that are the same, and only if no other failure
-/// came between them: see [`repetitions`]. If the newest failure is doubtful and has not come often enough, older clear
-/// ones still count by themselves.
+/// Clear failures count together. A doubtful one counts only together with others that are the same, and only if no
+/// other failure came between them: see [`repetitions`]. If the newest failure is doubtful and has not come often
+/// enough, older clear ones still count by themselves.
 pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now: Timestamp) -> Belief {
     let counting = match counting(attempts, here, settings, now) {
         Ok(counting) => counting,
@@ -136,7 +136,7 @@ pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now
         let until = lifetime.map(|lifetime| newest.attempt.time.saturating_add(lifetime).unwrap_or(Timestamp::MAX));
         match until {
             Some(until) if until <= now => Belief::Open(Doubt::Expired(until)),
-            until => Belief::Fails { attempt: newest.place, until },
+            until => Belief::Fails { attempt: newest.index, until },
         }
     };
     let mut clear = counting.iter().filter(|counting| counting.failure.doubtful.is_none());
@@ -150,7 +150,11 @@ pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now
     }
 }
 
-/// The failures since the last success that count now, the newest first; or, if there are none, why not.
+/// The failures since the last success that count here, newest first.
+///
+/// # Errors
+///
+/// If none counts: why the newest one does not.
 fn counting<'a>(
     attempts: &'a [Attempt],
     here: &Comparison,
@@ -161,7 +165,7 @@ fn counting<'a>(
     let latest = now.saturating_add(SignedDuration::from_secs(CLOCK_TOLERANCE)).unwrap_or(Timestamp::MAX);
     let mut counting = Vec::new();
     let mut doubt = Doubt::Succeeded;
-    for (place, (attempt, failure)) in in_a_row.enumerate() {
+    for (index, (attempt, failure)) in in_a_row.enumerate() {
         let differences = here.differences(&failure.environment, failure.class);
         let of_this_one = if !settings.records(failure.class) {
             Doubt::Unwanted(failure.class)
@@ -170,7 +174,7 @@ fn counting<'a>(
         } else if settings.ttl.is_some() && attempt.time > latest {
             Doubt::Future(attempt.time)
         } else {
-            counting.push(Counting { place, attempt, failure });
+            counting.push(Counting { index, attempt, failure });
             continue;
         };
         // What there is to say of the newest is what a person wants to know.
@@ -183,8 +187,8 @@ fn counting<'a>(
 
 /// How often the newest failure has come in a row, exactly the same each time.
 ///
-/// Attempts of the same time count once. A process that waited while another one built shares the state of the machine
-/// with it, so its own failure after that one proves nothing new.
+/// Attempts that overlapped in time count once. A process that waited for another one's build shares the state of the
+/// machine with it, so its own failure after that proves nothing new.
 fn repetitions(counting: &[Counting<'_>]) -> usize {
     let Some(newest) = counting.first() else { return 0 };
     let row: Vec<&Attempt> = counting
@@ -475,8 +479,8 @@ mod tests {
     /// Whether so many of `attempts`, the newest first, came one after the other.
     fn came_apart(attempts: &[&Attempt], number: usize) -> bool {
         let some = |chosen: u32| {
-            let places = (0..attempts.len()).filter(|place| chosen & (1 << place) != 0);
-            places.map(|place| attempts[place]).collect::<Vec<_>>()
+            let indices = (0..attempts.len()).filter(|index| chosen & (1 << index) != 0);
+            indices.map(|index| attempts[index]).collect::<Vec<_>>()
         };
         (0..1 << attempts.len())
             .map(some)
@@ -531,7 +535,7 @@ mod tests {
             let attempts: Vec<Attempt> = identities
                 .iter()
                 .zip(0..)
-                .map(|(identity, place)| asked(NOW - 10 * place - between, doubtful(*identity, NOW - 10 * place)))
+                .map(|(identity, index)| asked(NOW - 10 * index - between, doubtful(*identity, NOW - 10 * index)))
                 .collect();
             let row = identities.iter().take_while(|identity| **identity == identities[0]).count();
             let belief = with(&attempts, |settings| settings.ttl = None);

@@ -1,38 +1,38 @@
-//! What clients of nix-daemon tell the plugin in it.
+//! The messages by which clients of nix-daemon talk to the plugin in the daemon.
 //!
 //! The daemon takes settings from trusted users only, and complains about others'. But everybody may ask it whether a
 //! store path is valid (`IsValidPath` in worker-protocol.hh). So a client asks for a path that no store has and whose name
-//! is the message; to a daemon without the plugin it is a path like any other, which is not valid. Nothing is written for
-//! it outside the failure database, and what it can say is harmless: to be less strict with who says it.
+//! is the message. To a daemon without the plugin it is a path like any other, which is not valid. A message changes nothing
+//! outside the failure database, and can only make the plugin less strict with the client that sends it.
 
-use crate::settings::{ALL, SettingInfo, Settings};
+use crate::settings::{SettingInfo, Settings};
 
-/// The hash part where a message is about no path.
+/// The hash part of messages that are about no path.
 const NO_HASH: &str = "00000000000000000000000000000000";
-/// How the names of messages begin.
+/// The beginning of the names of messages.
 const PREFIX: &str = "nix-negative-cache-";
 const RETRY: &str = "retry";
 const HELLO: &str = "hello";
 
-/// Something that a client says.
+/// A message of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// Are you there? With the plugin on, this path is called valid.
+    /// Asks whether the plugin is there. If it is on, it calls this path valid.
     Hello,
-    /// Try the path with this hash part once more, the next time that I ask for it.
+    /// Asks for one more attempt at the path with this hash part, the next time that this user requests it.
     Retry(String),
-    /// For as long as this connection lasts, one of the lenient settings has this value.
+    /// Gives a lenient setting this value for as long as the connection lasts.
     Setting(&'static str, String),
 }
 
 impl Message {
-    /// To retry a store path; none if it is not one.
+    /// The message that asks for one more attempt at a store path; `None` if `path` is none.
     pub fn retry(path: &str) -> Option<Message> {
         let (hash_part, _) = path.rsplit('/').next()?.split_once('-')?;
         is_hash_part(hash_part).then(|| Message::Retry(hash_part.to_owned()))
     }
 
-    /// The last part of the path to ask for.
+    /// The base name of the path that the client asks for.
     pub fn to_base_name(&self) -> String {
         match self {
             Message::Hello => format!("{NO_HASH}-{PREFIX}{HELLO}"),
@@ -41,7 +41,7 @@ impl Message {
         }
     }
 
-    /// Reads the last part of a path that was asked for; none if it is no message.
+    /// Reads the base name of a path that a client asked for; `None` if it is no message.
     pub fn parse(base_name: &str) -> Option<Message> {
         let (hash_part, name) = base_name.split_once('-')?;
         let message = name.strip_prefix(PREFIX)?;
@@ -59,7 +59,7 @@ impl Message {
     }
 }
 
-/// What a client has to say of its settings: those that make it less strict than the defaults.
+/// The messages for those settings of a client that make the plugin less strict than the defaults.
 pub fn settings_to_tell(settings: &Settings) -> Vec<Message> {
     let lenient = settings.lenient().into_iter();
     lenient.map(|(name, value)| Message::Setting(name, value)).collect()
@@ -116,9 +116,9 @@ mod tests {
 
     proptest! {
         #[test]
-        fn nothing_a_client_says_makes_it_stricter(messages in proptest::collection::vec(".*", 0..4), name in 0..ALL.len(), value in ".*") {
+        fn nothing_a_client_says_makes_it_stricter(messages in proptest::collection::vec(".*", 0..4), name in 0..crate::settings::ALL.len(), value in ".*") {
             let mut settings = Settings::default();
-            let said = Message::Setting(ALL[name].name, value).to_base_name();
+            let said = Message::Setting(crate::settings::ALL[name].name, value).to_base_name();
             for message in messages.iter().chain([&said]).filter_map(|text| Message::parse(text)) {
                 if let Message::Setting(name, value) = message {
                     settings.relax(name, &value);

@@ -1,11 +1,12 @@
 //! The classes of failures: what kind of thing ended a build.
 
-use std::fmt;
-
 use serde::{Serialize, Serializer};
+use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
-/// What kind of thing ended a build that failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+/// What kind of thing ended a build that failed. Its names are those in databases, JSON and lists; the variants are in the
+/// order of the manual.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Display, EnumString, IntoStaticStr, VariantArray)]
+#[strum(serialize_all = "lowercase")]
 pub enum Class {
     /// The builder ran and exited by itself with a code.
     Builder,
@@ -18,10 +19,12 @@ pub enum Class {
     /// `max-silent-time`.
     Silence,
     /// `max-build-log-size`.
+    #[strum(serialize = "limit")]
     LogLimit,
     /// The builder of a fixed-output derivation, or one that is part of Nix.
     Fetch,
     /// Everything else that Nix reports.
+    #[strum(serialize = "other")]
     NotTheBuilder,
 }
 
@@ -38,34 +41,11 @@ pub struct Description {
 
 impl Class {
     /// All classes, in the order of the manual.
-    pub const ALL: [Class; 8] = [
-        Class::Builder,
-        Class::Output,
-        Class::Transient,
-        Class::Timeout,
-        Class::Silence,
-        Class::LogLimit,
-        Class::Fetch,
-        Class::NotTheBuilder,
-    ];
+    pub const ALL: &[Class] = <Class as VariantArray>::VARIANTS;
 
     /// The name in databases, JSON and lists.
     pub fn name(self) -> &'static str {
-        match self {
-            Class::Builder => "builder",
-            Class::Output => "output",
-            Class::Transient => "transient",
-            Class::Timeout => "timeout",
-            Class::Silence => "silence",
-            Class::LogLimit => "limit",
-            Class::Fetch => "fetch",
-            Class::NotTheBuilder => "other",
-        }
-    }
-
-    /// The class of this name, if there is one.
-    pub fn named(name: &str) -> Option<Class> {
-        Class::ALL.into_iter().find(|class| class.name() == name)
+        self.into()
     }
 
     /// The class in words.
@@ -121,12 +101,6 @@ impl Class {
             ),
         };
         Description { rule, source, recorded }
-    }
-}
-
-impl fmt::Display for Class {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
     }
 }
 

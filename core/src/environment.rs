@@ -10,33 +10,33 @@ use serde::{Deserialize, Serialize};
 use crate::class::Class;
 use crate::log::tail::printable;
 
-/// When a failure still counts although a factor has changed.
+/// Which changes of a factor keep an earlier failure from counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Direction {
-    /// It does not.
+    /// Any change does.
     Same,
-    /// A flag that allows more when `true`: if it is no longer set.
+    /// The factor is a flag that allows more when `true`. The failure still counts if the flag is no longer set.
     NoMoreAllowed,
-    /// A flag that forbids more when `true`: if it was not set.
+    /// The factor is a flag that forbids more when `true`. The failure still counts if the flag has been set since.
     NoLessForbidden,
-    /// A list of words: if none was added.
+    /// The factor is a list of words. The failure still counts if none was added.
     NoMoreWords,
-    /// A limit, where 0 or `unlimited` stands for none: if it is no higher.
+    /// The factor is a limit, where 0 or `unlimited` stands for none. The failure still counts if it is no higher.
     NoHigherLimit,
-    /// The one of [`BUILDERS`] that built it, if not this machine: if it is still among them.
+    /// The factor is the machine that built it, if not this one. The failure still counts if that is among [`BUILDERS`].
     StillThere,
 }
 
 /// One of the things that can change the outcome of a build.
 #[derive(Debug)]
 pub struct Factor {
-    /// A setting of Nix, or a name of ours for what is not one.
+    /// The name of a setting of Nix, or our own name for something else.
     pub name: &'static str,
     /// Whether it is a setting of Nix.
     pub setting: bool,
-    /// Which way it matters.
+    /// Which changes matter.
     pub direction: Direction,
-    /// For which failures; none for all.
+    /// The class of failures for which it matters; `None` for all.
     pub only: Option<Class>,
     /// Why it matters, for the manual.
     pub why: &'static str,
@@ -67,7 +67,7 @@ pub const NIX: &str = "nix";
 pub const BUILDERS: &str = "builders";
 /// The machine that built it, by the address of its store, if it was another one.
 pub const MACHINE: &str = "machine";
-/// How many processor cores a builder is told to use; for 0, as many as there are.
+/// How many processor cores a builder is told to use. Where the setting is 0, it is the number of all cores.
 pub const CORES: &str = "cores";
 /// Whether the kernel lets this process make a sandbox.
 pub const NAMESPACES: &str = "namespaces";
@@ -75,7 +75,7 @@ pub const NAMESPACES: &str = "namespaces";
 pub const BUILD_DISK: &str = "build-disk";
 /// The memory of the machine, in MiB, rounded.
 pub const MEMORY: &str = "memory";
-/// The resource limits of the process (getrlimit(2)) that count, soft and hard, by the words of ulimit(1).
+/// The resource limits of the process (getrlimit(2)) that matter, soft and hard, with the words of ulimit(1).
 pub const LIMITS: [&str; 11] = [
     "limit-memory",
     "limit-memory-hard",
@@ -90,13 +90,13 @@ pub const LIMITS: [&str; 11] = [
     "limit-stack-hard",
 ];
 
-/// What only the process that builds knows of itself, so that a client of the daemon can't tell it.
+/// Whether only the process that builds knows this factor, so that a client of the daemon can't tell it.
 fn is_the_builders_own(name: &str) -> bool {
     LIMITS.contains(&name) || [NAMESPACES, BUILD_DISK].contains(&name)
 }
 
-/// The words of [`BUILDERS`] and machines without what may be spelled differently: the scheme, parameters, and what else
-/// is said of a machine (`Machine::completeStoreReference`, machines.cc).
+/// The address in a word of [`BUILDERS`], without the parts that may be spelled differently: the scheme, the
+/// parameters, and the rest of what is said of a machine (`Machine::completeStoreReference`, machines.cc).
 fn address(machine: &str) -> &str {
     let uri = machine.split(',').next().unwrap_or(machine);
     let address = uri.split_once("://").map_or(uri, |(_, address)| address);
@@ -153,7 +153,8 @@ pub const FACTORS: &[Factor] = {
 };
 
 impl Direction {
-    /// Whether a failure that happened with `recorded` still counts with `now`. What is not readable must be the same.
+    /// Whether a failure that happened with the value `recorded` still counts with the value `now`. Values that can't
+    /// be read must be the same.
     fn allows(self, recorded: &str, now: &str) -> bool {
         let words = |text: &str| text.split_whitespace().map(str::to_owned).collect::<BTreeSet<_>>();
         let height = |text: &str| match text {
@@ -188,19 +189,19 @@ impl fmt::Display for Direction {
     }
 }
 
-/// The factors of one build, by name. A factor that this Nix or this system does not have is not there.
+/// The factors of one build, by name. A factor that this Nix or this system does not have is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct Environment(Arc<BTreeMap<String, String>>);
 
-/// A factor that has changed so that a failure does not count.
+/// A change of a factor that keeps a failure from counting.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Difference {
     /// The factor's name.
     pub factor: &'static str,
-    /// What it was, unless it was not there.
+    /// Its value at the failure; `None` if it was not there.
     pub recorded: Option<String>,
-    /// What it is, unless it is not there.
+    /// Its value at this moment; `None` if it is not there.
     pub now: Option<String>,
 }
 
@@ -216,25 +217,25 @@ impl Environment {
         Environment(Arc::new(factors))
     }
 
-    /// The same, but where Nix found that it could make no sandbox.
+    /// The same environment after Nix found that it could make no sandbox.
     pub fn without_sandbox(mut self) -> Environment {
         Arc::make_mut(&mut self.0).insert(NAMESPACES.to_owned(), false.to_string());
         self
     }
 
-    /// The same, but built by another machine, as Nix names it.
+    /// The same environment on another machine, as Nix names that machine.
     pub fn on(mut self, machine: &str) -> Environment {
         Arc::make_mut(&mut self.0).insert(MACHINE.to_owned(), machine.to_owned());
         self
     }
 
-    /// As far as a client of the daemon that builds can tell.
+    /// The factors that a client of the daemon which builds can tell.
     pub fn as_clients_see(mut self) -> Environment {
         Arc::make_mut(&mut self.0).retain(|name, _| !is_the_builders_own(name));
         self
     }
 
-    /// What keeps a failure of `class` that happened here from counting in the environment `now`.
+    /// The changes that keep a failure of `class` in this environment from counting in the environment `now`.
     pub fn differences(&self, now: &Environment, class: Class) -> Vec<Difference> {
         if self == now && !self.0.contains_key(MACHINE) {
             return Vec::new();
@@ -386,6 +387,8 @@ mod tests {
             assert_eq!(recorded.differences(&with(now), Class::Builder).is_empty(), counts, "{machine} {now}");
         }
         assert!(with(both).differences(&with(""), Class::Builder).is_empty(), "it was built here");
+        let (earlier, now) = (with("ssh://b,5a4c1f511e000fa7"), with("ssh://b,c3526627f1852780"));
+        assert!(!earlier.differences(&now, Class::Builder).is_empty(), "a word of an earlier version leads to a build");
     }
 
     #[test]
@@ -476,7 +479,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_same_environment_never_differs(environment in any_environment()) {
-            for class in Class::ALL {
+            for &class in Class::ALL {
                 prop_assert!(environment.differences(&environment, class).is_empty());
             }
         }

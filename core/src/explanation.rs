@@ -1,4 +1,4 @@
-//! What a person reads who asks why something would be refused or built.
+//! What a user reads who asks why something would be refused or built.
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -36,11 +36,11 @@ pub fn lifts(record: &FailureRecord, settings: &Settings, belief: &Belief) -> Ve
     }
     let mut lifts = vec![
         "--option negative-cache-retry true, for one command".to_owned(),
-        format!("nix-negative-cache forget {}", record.derivation),
+        format!("nix-negative-cache forget {}", record.summary.derivation),
         "another environment, such as another kernel, Nix, sandbox or number of cores".to_owned(),
     ];
     if matches!(belief, Belief::Fails { until: Some(_), .. }) {
-        let confirmed = record.history.iter().take_while(|attempt| attempt.failure.is_some()).count();
+        let confirmed = record.summary.history.iter().take_while(|attempt| attempt.failure.is_some()).count();
         let doubled = if confirmed > 1 { ", doubled by each failure in a row" } else { "" };
         let (ttl, max) = (lifetime_text(settings.ttl), lifetime_text(settings.max_ttl));
         lifts.push(format!("time: a failure is believed for {ttl}{doubled}, at most {max}"));
@@ -48,7 +48,7 @@ pub fn lifts(record: &FailureRecord, settings: &Settings, belief: &Belief) -> Ve
     lifts
 }
 
-/// What would settle a doubt that the next attempts can settle.
+/// What the next attempts must show to settle a doubt.
 fn settles(doubt: &Doubt) -> Option<String> {
     let Doubt::TooFew { failures, needed, doubtful: true, .. } = doubt else { return None };
     Some(match needed.saturating_sub(*failures) {
@@ -65,18 +65,19 @@ pub fn explain(
     now: Timestamp,
     zone: &TimeZone,
 ) -> Vec<String> {
-    let times = if record.attempts == 1 { "once".to_owned() } else { format!("{} times", record.attempts) };
-    let doubtful = if record.is_doubtful() { ", and a doubtful one" } else { "" };
+    let times =
+        if record.summary.attempts == 1 { "once".to_owned() } else { format!("{} times", record.summary.attempts) };
+    let doubtful = if record.summary.is_doubtful() { ", and a doubtful one" } else { "" };
     let mut sentences = vec![format!(
         "It failed {times}, last {} on {}: {}, after {}. That is a failure of the class '{}'{doubtful}.",
-        ago(record.last_failure, now),
+        ago(record.summary.last_failure, now),
         record.host,
-        record.reason(),
-        span(record.duration_ms),
-        record.class
+        record.summary.reason(),
+        span(record.summary.duration_ms),
+        record.summary.class
     )];
-    if let Some(evidence) = &record.evidence {
-        sentences.push(format!("What decided is in its log: {}", evidence.text()));
+    if let Some(line) = &record.deciding_line {
+        sentences.push(format!("What decided is in its log: {}", line.text()));
     }
     if let Belief::Fails { attempt: attempt @ 1.., .. } = belief {
         let believed = record.believed(*attempt);
@@ -111,7 +112,7 @@ pub fn explain(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::evidence::DecidingLine;
+    use crate::deciding_line::DecidingLine;
     use crate::record::tests::record;
 
     fn explained(change: impl Fn(&mut Settings), belief: &Belief) -> Vec<String> {
@@ -151,10 +152,10 @@ mod tests {
     #[test]
     fn what_settles_a_doubtful_failure() {
         let mut record = record();
-        if let Some(failure) = &mut record.history[0].failure {
+        if let Some(failure) = &mut record.summary.history[0].failure {
             failure.doubtful = Some(1);
         }
-        record.evidence = Some(DecidingLine {
+        record.deciding_line = Some(DecidingLine {
             cause: "out of memory".to_owned(),
             line: "cc1plus: out of memory".to_owned(),
             number: 120,

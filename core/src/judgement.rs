@@ -1,49 +1,28 @@
-//! From how a build ended to its class, and whether it is recorded.
+//! Judges builds that ended: what class a failure has, and whether it is recorded.
 //!
 //! A failure is recorded only with proof that the builder ran and exited by itself, or that the user wants others
 //! recorded as well; a recorded failure that would not happen again is the worst mistake this project can make.
 
 use std::fmt;
 
+use crate::build_status::BuildStatus;
 use crate::class::Class;
-use crate::evidence::DecidingLine;
+use crate::deciding_line::DecidingLine;
 use crate::log::judge::{Facts, LogJudge, LogVerdict};
 use crate::log::tail::printable;
 use crate::machine::Shortage;
 use crate::settings::Settings;
-use crate::store_path::{DerivationPath, OutputPath};
+use crate::store_path::{DerivationPath, OutputKey};
 
-/// How Nix says a build ended (`BuildResult::Status` in build-result.hh), as far as it matters here.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Status {
-    /// The builder ran and its outputs are registered.
-    Built,
-    /// The builder failed, for good as far as Nix can tell.
-    PermanentFailure,
-    /// `timeout` or `max-silent-time`.
-    TimedOut,
-    /// `max-build-log-size`.
-    LogLimitExceeded,
-    /// Nix suspects that a new attempt could succeed: disk full, or a derivation with network access.
-    TransientFailure,
-    /// The builder ran to its end, but what it made is not what its derivation asks for. Nix up to 2.33 says so of hash
-    /// mismatches as well.
-    OutputRejected,
-    /// Every other end: dependencies, substitution, hash mismatch, missing features, interruption.
-    Other,
-    /// It did not succeed, and only the messages tell how it ended.
-    Reported,
-}
-
-/// What is known of a build that ended.
+/// A build that ended, with all that a judgement looks at.
 #[derive(Clone, Debug)]
-pub struct Evidence<'a> {
+pub struct EndedBuild<'a> {
     /// The derivation as Nix names it in its messages.
     pub derivation: &'a DerivationPath,
-    /// Nix's verdict.
-    pub status: Status,
-    /// What Nix said, colours included: of a build here the goal's error; of one on another machine also what the build
-    /// hook said; of one that a daemon did, everything that could be about it.
+    /// How it ended, as Nix says.
+    pub status: BuildStatus,
+    /// What Nix said of the build, colours included: of a build in this process, the error of its goal; of one on
+    /// another machine, also what the build hook said; of one that a daemon did, everything that could be about it.
     pub messages: &'a [String],
     /// The log.
     pub log: &'a LogJudge,
@@ -55,16 +34,15 @@ pub struct Evidence<'a> {
     pub builtin: bool,
     /// The machine that built it, if it was not this one.
     pub machine: Option<&'a str>,
-    /// What the outputs are known by: their paths, if they are known before the build. Nothing if there is no key to
-    /// record them under.
-    pub outputs: &'a [OutputPath],
-    /// Whether this is a build for its own sake, not a check or a repair of valid outputs.
+    /// The keys of the outputs, under which a failure is recorded. Empty if there are none before the build.
+    pub outputs: &'a [OutputKey],
+    /// Whether this is a build of missing outputs, not a check or a repair of valid ones.
     pub normal_mode: bool,
     /// Whether this process was told to stop before the build ended.
     pub interrupted: bool,
     /// Whether the builder may use Nix itself (`recursive-nix`), so that its failure may be that of another build.
     pub recursive: bool,
-    /// Whether the derivation wants to be kept out (`negativeCache = false`).
+    /// Whether the derivation has `negativeCache = false`.
     pub opted_out: bool,
     /// Whether the builder ran in a sandbox without network, if this process knows that.
     pub sandboxed: Option<bool>,
@@ -75,12 +53,12 @@ pub struct Evidence<'a> {
 /// What to do about a build that ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Judgement {
-    /// It succeeded: earlier failures of these outputs do not count any more.
+    /// The build succeeded: earlier failures of its outputs do not count any more.
     Succeeded,
-    /// It failed and is recorded, with the builder's exit code if it exited. What makes the failure doubtful, if anything does: then
-    /// it counts once it has come twice in a row.
+    /// The build failed and is recorded: its class, the exit code of the builder if it exited, and the line of the log
+    /// that makes the failure doubtful, if one does. A doubtful failure counts once it has come twice in a row.
     Record(Class, Option<i32>, Option<DecidingLine>),
-    /// It failed and is not recorded.
+    /// The build failed and is not recorded.
     Ignore(Class, Reason),
 }
 
@@ -154,17 +132,17 @@ impl fmt::Display for Reason {
 }
 
 /// Judges how a build ended.
-pub fn judge(evidence: &Evidence<'_>, settings: &Settings) -> Judgement {
-    if evidence.status == Status::Built {
+pub fn judge(build: &EndedBuild<'_>, settings: &Settings) -> Judgement {
+    if build.status == BuildStatus::Built {
         return Judgement::Succeeded;
     }
-    classify(evidence, &settings.transient_exit_codes).judgement(settings)
+    classify(build, &settings.transient_exit_codes).judgement(settings)
 }
 
-/// A failure by its class.
+/// A failure with its class.
 struct Failed {
     class: Class,
-    /// Why it would not be recorded: nothing, if its class always is.
+    /// Why it is not recorded unless the settings want its class; `None` if its class is always recorded.
     reason: Option<Reason>,
     exit_code: Option<i32>,
     /// The line of the log that makes it doubtful.
@@ -192,77 +170,75 @@ impl Failed {
     }
 }
 
-/// Sorts a failure. The order of the rules is from the general to the particular, so that the reason given is the one a person would
-/// give.
-fn classify(evidence: &Evidence<'_>, transient_exit_codes: &[i32]) -> Failed {
-    let fetch = evidence.fixed_output || evidence.builtin;
+/// Finds the class of a failure. The rules go from the general to the particular, so that the reason is the one that a
+/// person would give.
+fn classify(build: &EndedBuild<'_>, transient_exit_codes: &[i32]) -> Failed {
+    let fetch = build.fixed_output || build.builtin;
     // What the builder did on another machine, Nix takes for a failure of the build hook.
-    if evidence.status == Status::Other && (evidence.machine.is_none() || telling(evidence).is_none()) {
+    if build.status == BuildStatus::Other && (build.machine.is_none() || telling(build).is_none()) {
         return Failed::other(Reason::NotTheBuilder);
     }
-    let disk_full = evidence.messages.iter().any(|message| message.contains(DISK_FULL));
+    let disk_full = build.messages.iter().any(|message| message.contains(DISK_FULL));
     let conditions = [
-        (evidence.interrupted, Reason::Interrupted),
-        (!evidence.normal_mode, Reason::CheckOrRepair),
-        (evidence.opted_out, Reason::OptedOut),
-        (evidence.impure, Reason::Impure),
-        (evidence.outputs.is_empty(), Reason::OutputsUnknown),
-        (evidence.recursive, Reason::Recursive),
+        (build.interrupted, Reason::Interrupted),
+        (!build.normal_mode, Reason::CheckOrRepair),
+        (build.opted_out, Reason::OptedOut),
+        (build.impure, Reason::Impure),
+        (build.outputs.is_empty(), Reason::OutputsUnknown),
+        (build.recursive, Reason::Recursive),
     ];
     if let Some((_, reason)) = conditions.into_iter().find(|(holds, _)| *holds) {
         return Failed::other(reason);
     }
-    match evidence.status {
-        Status::TimedOut | Status::LogLimitExceeded => classify_limit(evidence, fetch),
-        Status::OutputRejected => classify_rejected_output(evidence, fetch),
+    match build.status {
+        BuildStatus::TimedOut | BuildStatus::LogLimitExceeded => classify_limit(build, fetch),
+        BuildStatus::OutputRejected => classify_rejected_output(build, fetch),
         // Nix says so of each fixed-output derivation, and of others if the disk is full, which it notes.
         _ if disk_full => Failed::transient(Reason::Transient),
-        Status::TransientFailure if !fetch => Failed::transient(Reason::Transient),
-        _ => classify_end(evidence, transient_exit_codes, fetch),
+        BuildStatus::TransientFailure if !fetch => Failed::transient(Reason::Transient),
+        _ => classify_end(build, transient_exit_codes, fetch),
     }
 }
 
-/// Sorts a failure that a limit made of a build.
-fn classify_limit(evidence: &Evidence<'_>, fetch: bool) -> Failed {
-    let (class, reason) = match evidence.status {
-        Status::LogLimitExceeded => (Class::LogLimit, Reason::LogLimit),
+/// Finds the class of a failure that a limit caused.
+fn classify_limit(build: &EndedBuild<'_>, fetch: bool) -> Failed {
+    let (class, reason) = match build.status {
+        BuildStatus::LogLimitExceeded => (Class::LogLimit, Reason::LogLimit),
         // `Worker::waitForInput` has two messages: "timed out after 5 seconds", and "… of silence".
-        _ if evidence.messages.iter().any(|message| message.contains("of silence")) => {
-            (Class::Silence, Reason::Timeout)
-        }
+        _ if build.messages.iter().any(|message| message.contains("of silence")) => (Class::Silence, Reason::Timeout),
         _ => (Class::Timeout, Reason::Timeout),
     };
     // How long a fetch takes is up to the network. What is short of memory, or lost a process, may wait for ever.
-    match passing_cause(evidence, fetch) {
+    match passing_cause(build, fetch) {
         Err(cause) => Failed::transient(cause),
         Ok(_) if fetch => Failed::transient(reason),
         Ok(doubtful) => Failed { class, reason: Some(reason), exit_code: None, doubtful },
     }
 }
 
-/// Sorts a build whose builder exited with 0, but whose outputs were rejected.
-fn classify_rejected_output(evidence: &Evidence<'_>, fetch: bool) -> Failed {
+/// Finds the class of a build whose builder exited with 0, but whose outputs were rejected.
+fn classify_rejected_output(build: &EndedBuild<'_>, fetch: bool) -> Failed {
     // A fetch gets what is outside, and its hash mismatch is rejected in the same way.
     if fetch {
         return Failed::other(Reason::NotTheBuilder);
     }
     // A builder that does not check for errors exits with 0 although a shortage kept it from making its output.
-    match passing_cause(evidence, fetch) {
+    match passing_cause(build, fetch) {
         Err(cause) => Failed::transient(cause),
         Ok(doubtful) => Failed { class: Class::Output, reason: None, exit_code: None, doubtful },
     }
 }
 
-/// What the machine or the log have to say against the derivation's being to blame: an error if that is sure, the line of the log if it
-/// is not.
-fn passing_cause(evidence: &Evidence<'_>, fetch: bool) -> Result<Option<DecidingLine>, Reason> {
-    match &evidence.shortage {
+/// What the machine or the log say against blaming the derivation. If they are sure, that is the error; if not, the
+/// line of the log is returned.
+fn passing_cause(build: &EndedBuild<'_>, fetch: bool) -> Result<Option<DecidingLine>, Reason> {
+    match &build.shortage {
         Some(shortage) => Err(Reason::Shortage(shortage.clone())),
-        None => told_by_log(evidence.log, Facts { sandboxed: evidence.sandboxed, fixed_output: fetch }),
+        None => told_by_log(build.log, Facts { sandboxed: build.sandboxed, fixed_output: fetch }),
     }
 }
 
-/// What the log has to say against it, likewise.
+/// The same of the log alone.
 fn told_by_log(log: &LogJudge, facts: Facts) -> Result<Option<DecidingLine>, Reason> {
     match log.verdict(facts) {
         LogVerdict::Transient(line) => Err(Reason::Log(line)),
@@ -274,26 +250,26 @@ fn told_by_log(log: &LogJudge, facts: Facts) -> Result<Option<DecidingLine>, Rea
 /// Nix's note that the disk is full (`DerivationGoal::buildDone`).
 const DISK_FULL: &str = "note: build failure may have been caused by lack of free disk space";
 
-/// Whether a shell says with this exit code that a signal from outside ended what it ran. A shell exits with 128 + N for signal N (POSIX,
-/// Shell Command Language, 2.8.2); there are 64 signals (signal(7)). A program raises some of them by faults of its own: SIGILL, SIGTRAP,
-/// SIGABRT, SIGFPE, SIGSEGV and SIGSYS. SIGBUS is also raised by a full disk.
+/// Whether a shell says with this exit code that a signal from outside ended a command. A shell exits with 128 + N for
+/// signal N (POSIX, Shell Command Language, 2.8.2), and there are 64 signals (signal(7)). Some of them a program raises
+/// by faults of its own: SIGILL, SIGTRAP, SIGABRT, SIGFPE, SIGSEGV and SIGSYS. A full disk can raise SIGBUS as well.
 fn is_signal_from_outside(code: i32) -> bool {
     (129..=192).contains(&code) && !matches!(code - 128, 4 | 5 | 6 | 8 | 11 | 31)
 }
 
-/// Sorts a failure of the builder.
-fn classify_end(evidence: &Evidence<'_>, transient_exit_codes: &[i32], fetch: bool) -> Failed {
-    match telling(evidence).map(|(_, end)| end) {
+/// Finds the class of a failure of the builder.
+fn classify_end(build: &EndedBuild<'_>, transient_exit_codes: &[i32], fetch: bool) -> Failed {
+    match telling(build).map(|(_, end)| end) {
         None => Failed::other(Reason::NoExitCode),
-        Some(BuilderEnd::OutputRejected) => classify_rejected_output(evidence, fetch),
+        Some(BuilderEnd::OutputRejected) => classify_rejected_output(build, fetch),
         Some(BuilderEnd::Signal) => Failed::transient(Reason::Signal),
         Some(BuilderEnd::ExitCode(code)) => {
-            classify_exit(code, transient_exit_codes, evidence.log, fetch, || passing_cause(evidence, fetch))
+            classify_exit(code, transient_exit_codes, build.log, fetch, || passing_cause(build, fetch))
         }
     }
 }
 
-/// Sorts the failure of a builder that exited with a code.
+/// Finds the class of the failure of a builder that exited with a code.
 fn classify_exit(
     code: i32,
     transient_exit_codes: &[i32],
@@ -317,8 +293,8 @@ fn classify_exit(
     }
 }
 
-/// Judges a builder that exited with `code` by its log and these facts alone, as it would be judged in a build with nothing else to say
-/// about it.
+/// Judges a builder that exited with `code` by its log and these facts alone, as if nothing else could be said of its
+/// build.
 pub fn judge_exit(code: i32, log: &LogJudge, facts: Facts, settings: &Settings) -> Judgement {
     let told = || told_by_log(log, facts);
     classify_exit(code, &settings.transient_exit_codes, log, facts.fixed_output, told).judgement(settings)
@@ -352,14 +328,14 @@ enum BuilderEnd {
     OutputRejected,
 }
 
-/// The message that tells how the builder ended.
-pub fn telling_message<'a>(evidence: &Evidence<'a>) -> Option<&'a str> {
-    telling(evidence).map(|(message, _)| message)
+/// The message that tells how the builder ended, if one does.
+pub fn telling_message<'a>(build: &EndedBuild<'a>) -> Option<&'a str> {
+    telling(build).map(|(message, _)| message)
 }
 
-fn telling<'a>(evidence: &Evidence<'a>) -> Option<(&'a str, BuilderEnd)> {
-    let end = |message: &'a String| Some((message.as_str(), builder_end(evidence, message)?));
-    evidence.messages.iter().find_map(end)
+fn telling<'a>(build: &EndedBuild<'a>) -> Option<(&'a str, BuilderEnd)> {
+    let end = |message: &'a String| Some((message.as_str(), builder_end(build, message)?));
+    build.messages.iter().find_map(end)
 }
 
 /// Reads the builder's exit code from Nix's message, the only place that has it (`statusToString`, processes.cc).
@@ -369,17 +345,17 @@ fn telling<'a>(evidence: &Evidence<'a>) -> Option<(&'a str, BuilderEnd)> {
 /// `Cannot build '…'.` and `Reason: builder failed with exit code N.` since (derivation-building-goal.cc). Of a build on
 /// another machine only the build hook knows, which says `build of '…' on 'MACHINE' failed: ` before that (build-remote.cc).
 /// Loggers say `error: ` before anything.
-fn builder_end(evidence: &Evidence<'_>, message: &str) -> Option<BuilderEnd> {
-    let derivation = evidence.derivation;
+fn builder_end(build: &EndedBuild<'_>, message: &str) -> Option<BuilderEnd> {
+    let derivation = build.derivation;
     let plain: Vec<String> = message.lines().take(2).map(|line| printable(line.as_bytes())).collect();
     let first = plain.first()?;
     let first = first.strip_prefix("error: ").unwrap_or(first);
-    let first = match evidence.machine {
+    let first = match build.machine {
         // The goal's own message says with what exit code the build hook ended, in the words for a builder's.
         Some(machine) => first.strip_prefix(&format!("build of '{derivation}' on '{machine}' failed: "))?,
         None => first,
     };
-    if says_output_rejected(evidence, first) {
+    if says_output_rejected(build, first) {
         return Some(BuilderEnd::OutputRejected);
     }
     let end = match first.strip_prefix(&format!("builder for '{derivation}' ")) {
@@ -400,7 +376,7 @@ fn builder_end(evidence: &Evidence<'_>, message: &str) -> Option<BuilderEnd> {
 /// Whether a sentence of Nix's rejects an output of this derivation (`registerOutputs` and `checkOutputs` in
 /// local-derivation-goal.cc, later derivation-builder.cc and derivation-check.cc). Some name the derivation, others only the
 /// output.
-fn says_output_rejected(evidence: &Evidence<'_>, sentence: &str) -> bool {
+fn says_output_rejected(build: &EndedBuild<'_>, sentence: &str) -> bool {
     const OF_THE_DERIVATION: [(&str, &str); 2] = [
         ("builder for '", "' failed to produce output path for output '"),
         ("cycle detected in build of '", "' in the references of output '"),
@@ -414,20 +390,17 @@ fn says_output_rejected(evidence: &Evidence<'_>, sentence: &str) -> bool {
         let (path, _) = sentence.strip_prefix(before)?.split_once(after)?;
         Some(path)
     };
-    OF_THE_DERIVATION.iter().filter_map(about).any(|path| path == evidence.derivation.as_str())
-        || OF_AN_OUTPUT
-            .iter()
-            .filter_map(about)
-            .any(|path| evidence.outputs.iter().any(|output| output.as_str() == path))
+    OF_THE_DERIVATION.iter().filter_map(about).any(|path| path == build.derivation.as_str())
+        || OF_AN_OUTPUT.iter().filter_map(about).any(|path| build.outputs.iter().any(|output| output.as_str() == path))
 }
 
-/// What Nix says of a derivation that failed although its builder did not: that it could not be started, or what it made
-/// could not be read.
+/// What Nix says of a derivation that failed although its builder did not: the builder could not be started, or its
+/// outputs could not be read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Unbuilt {
     /// The derivations that Nix names, as it prints them.
     pub derivations: Vec<String>,
-    /// Why the failure is not recorded. None if another failure is to blame: that of a dependency, or a known one.
+    /// Why the failure is not recorded. `None` if another failure is to blame: that of a dependency, or a known one.
     pub reason: Option<String>,
 }
 
@@ -481,11 +454,11 @@ mod tests {
     const DRV: &str = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
     const OUT: &str = "/nix/store/2bkmr3zjd3xq9pgnhmsp2s4j2ndyk3dj-x";
 
-    fn judged(status: Status, message: &str, change: impl FnOnce(&mut Evidence<'_>)) -> Judgement {
+    fn judged(status: BuildStatus, message: &str, change: impl FnOnce(&mut EndedBuild<'_>)) -> Judgement {
         let derivation = DerivationPath::from(DRV);
         let messages = [message.to_owned()];
         let outputs = [OUT.into()];
-        let mut evidence = Evidence {
+        let mut build = EndedBuild {
             derivation: &derivation,
             status,
             messages: &messages,
@@ -502,8 +475,8 @@ mod tests {
             shortage: None,
             log: &LogJudge::default(),
         };
-        change(&mut evidence);
-        judge(&evidence, &Settings::default())
+        change(&mut build);
+        judge(&build, &Settings::default())
     }
 
     /// A log with these lines, which lives as long as the test.
@@ -544,17 +517,17 @@ mod tests {
         };
         let judged = |status, machine, message: &str| judged(status, message, |e| e.machine = machine);
         let remote = Some("ssh://b");
-        assert_eq!(judged(Status::Other, remote, &hook("ssh://b")), record(3));
-        assert_eq!(judged(Status::Reported, remote, &hook("ssh://b")), record(3));
-        assert_eq!(judged(Status::Other, remote, &hook("ssh://c")), other(Reason::NotTheBuilder));
+        assert_eq!(judged(BuildStatus::Other, remote, &hook("ssh://b")), record(3));
+        assert_eq!(judged(BuildStatus::Reported, remote, &hook("ssh://b")), record(3));
+        assert_eq!(judged(BuildStatus::Other, remote, &hook("ssh://c")), other(Reason::NotTheBuilder));
         // What the build hook exits with says nothing of the builder.
-        assert_eq!(judged(Status::Other, remote, &builder), other(Reason::NotTheBuilder));
-        assert_eq!(judged(Status::Reported, remote, &builder), other(Reason::NoExitCode));
-        assert_eq!(judged(Status::Other, None, &hook("ssh://b")), other(Reason::NotTheBuilder));
-        assert_eq!(judged(Status::Reported, None, &format!("error: {builder}")), record(3));
-        assert_eq!(judged(Status::Reported, None, "error: unexpected EOF"), other(Reason::NoExitCode));
+        assert_eq!(judged(BuildStatus::Other, remote, &builder), other(Reason::NotTheBuilder));
+        assert_eq!(judged(BuildStatus::Reported, remote, &builder), other(Reason::NoExitCode));
+        assert_eq!(judged(BuildStatus::Other, None, &hook("ssh://b")), other(Reason::NotTheBuilder));
+        assert_eq!(judged(BuildStatus::Reported, None, &format!("error: {builder}")), record(3));
+        assert_eq!(judged(BuildStatus::Reported, None, "error: unexpected EOF"), other(Reason::NoExitCode));
         let full = format!("{builder}\n{DISK_FULL}");
-        assert_eq!(judged(Status::Reported, None, &full), transient(Reason::Transient));
+        assert_eq!(judged(BuildStatus::Reported, None, &full), transient(Reason::Transient));
     }
 
     #[test]
@@ -591,7 +564,7 @@ mod tests {
             (String::new(), other(Reason::NoExitCode)),
         ];
         for (message, expected) in table {
-            assert_eq!(judged(Status::PermanentFailure, &message, |_| ()), expected, "{message}");
+            assert_eq!(judged(BuildStatus::PermanentFailure, &message, |_| ()), expected, "{message}");
         }
     }
 
@@ -642,21 +615,21 @@ mod tests {
             format!("closure of path '{OUT}' is too large at 5 bytes; limit is 1 bytes"),
         ];
         for sentence in &sentences {
-            assert_eq!(judged(Status::OutputRejected, sentence, |_| ()), recorded, "{sentence}");
-            assert_eq!(judged(Status::Reported, sentence, |_| ()), recorded, "{sentence}");
+            assert_eq!(judged(BuildStatus::OutputRejected, sentence, |_| ()), recorded, "{sentence}");
+            assert_eq!(judged(BuildStatus::Reported, sentence, |_| ()), recorded, "{sentence}");
             let plain = sentence.trim_start_matches("\x1b[31;1merror:\x1b[0m ");
             let hook = format!("error: build of '{DRV}' on 'ssh://b' failed: {plain}");
-            for status in [Status::Other, Status::Reported] {
+            for status in [BuildStatus::Other, BuildStatus::Reported] {
                 assert_eq!(judged(status, &hook, |e| e.machine = Some("ssh://b")), recorded, "{hook}");
             }
             // The same of another derivation.
             let of_another = sentence.replace("-x", "-y");
-            assert_eq!(judged(Status::Reported, &of_another, |_| ()), other(Reason::NoExitCode), "{of_another}");
+            assert_eq!(judged(BuildStatus::Reported, &of_another, |_| ()), other(Reason::NoExitCode), "{of_another}");
         }
         // Of a build in this process, Nix's status is enough.
-        assert_eq!(judged(Status::OutputRejected, "suspicious ownership", |_| ()), recorded);
+        assert_eq!(judged(BuildStatus::OutputRejected, "suspicious ownership", |_| ()), recorded);
         let full = "cp: error writing 'x': No space left on device";
-        type Change = fn(&mut Evidence<'_>);
+        type Change = fn(&mut EndedBuild<'_>);
         let table: [(Change, Judgement); 6] = [
             (|e| e.fixed_output = true, other(Reason::NotTheBuilder)),
             (|e| e.builtin = true, other(Reason::NotTheBuilder)),
@@ -669,7 +642,7 @@ mod tests {
             (|e| e.shortage = Some(Shortage::OutOfMemory), transient(Reason::Shortage(Shortage::OutOfMemory))),
         ];
         for (change, expected) in table {
-            for status in [Status::OutputRejected, Status::Reported] {
+            for status in [BuildStatus::OutputRejected, BuildStatus::Reported] {
                 assert_eq!(judged(status, &missing, change), expected);
             }
         }
@@ -680,23 +653,26 @@ mod tests {
         let failed = message("failed with exit code 1");
         let ignored = |class, reason| Judgement::Ignore(class, reason);
         let full = "cp: error writing 'x': No space left on device";
-        type Change = fn(&mut Evidence<'_>);
+        type Change = fn(&mut EndedBuild<'_>);
         let table: [(Change, Judgement); 27] = [
             (|_| (), record(1)),
-            (|e| e.status = Status::Built, Judgement::Succeeded),
-            (|e| e.status = Status::TimedOut, ignored(Class::Timeout, Reason::Timeout)),
-            (|e| e.status = Status::LogLimitExceeded, ignored(Class::LogLimit, Reason::LogLimit)),
-            (|e| e.status = Status::TransientFailure, transient(Reason::Transient)),
-            (|e| e.status = Status::Other, other(Reason::NotTheBuilder)),
+            (|e| e.status = BuildStatus::Built, Judgement::Succeeded),
+            (|e| e.status = BuildStatus::TimedOut, ignored(Class::Timeout, Reason::Timeout)),
+            (|e| e.status = BuildStatus::LogLimitExceeded, ignored(Class::LogLimit, Reason::LogLimit)),
+            (|e| e.status = BuildStatus::TransientFailure, transient(Reason::Transient)),
+            (|e| e.status = BuildStatus::Other, other(Reason::NotTheBuilder)),
             (|e| e.fixed_output = true, ignored(Class::Fetch, Reason::Fetch)),
-            (|e| (e.fixed_output, e.status) = (true, Status::TransientFailure), ignored(Class::Fetch, Reason::Fetch)),
+            (
+                |e| (e.fixed_output, e.status) = (true, BuildStatus::TransientFailure),
+                ignored(Class::Fetch, Reason::Fetch),
+            ),
             (|e| e.builtin = true, ignored(Class::Fetch, Reason::Fetch)),
             (|e| e.impure = true, other(Reason::Impure)),
-            (|e| (e.machine, e.status) = (Some("ssh://b"), Status::Other), other(Reason::NotTheBuilder)),
-            (|e| e.status = Status::Reported, record(1)),
+            (|e| (e.machine, e.status) = (Some("ssh://b"), BuildStatus::Other), other(Reason::NotTheBuilder)),
+            (|e| e.status = BuildStatus::Reported, record(1)),
             (|e| e.normal_mode = false, other(Reason::CheckOrRepair)),
             (|e| e.interrupted = true, other(Reason::Interrupted)),
-            (|e| (e.interrupted, e.status) = (true, Status::TimedOut), other(Reason::Interrupted)),
+            (|e| (e.interrupted, e.status) = (true, BuildStatus::TimedOut), other(Reason::Interrupted)),
             (|e| e.recursive = true, other(Reason::Recursive)),
             (|e| e.opted_out = true, other(Reason::OptedOut)),
             (|e| e.outputs = &[], other(Reason::OutputsUnknown)),
@@ -720,7 +696,7 @@ mod tests {
             ),
         ];
         for (change, expected) in table {
-            assert_eq!(judged(Status::PermanentFailure, &failed, change), expected);
+            assert_eq!(judged(BuildStatus::PermanentFailure, &failed, change), expected);
         }
     }
 
@@ -729,55 +705,55 @@ mod tests {
         let settings = Settings { timeouts: true, fixed_output: true, ..Settings::default() };
         let failed = message("failed with exit code 22");
         let answer = "curl: (22) The requested URL returned error: 404\n";
-        type Change = fn(&mut Evidence<'_>);
+        type Change = fn(&mut EndedBuild<'_>);
         let builder: Change = |e| (e.fixed_output, e.log) = (false, log("working\n"));
         let timeout = "building of 'x' timed out after 5 seconds";
-        let table: [(Status, &str, Change, Judgement); 9] = [
-            (Status::TimedOut, timeout, builder, Judgement::Record(Class::Timeout, None, None)),
+        let table: [(BuildStatus, &str, Change, Judgement); 9] = [
+            (BuildStatus::TimedOut, timeout, builder, Judgement::Record(Class::Timeout, None, None)),
             (
-                Status::TimedOut,
+                BuildStatus::TimedOut,
                 "building of 'x' timed out after 5 seconds of silence",
                 builder,
                 Judgement::Record(Class::Silence, None, None),
             ),
-            (Status::LogLimitExceeded, "killed", builder, Judgement::Record(Class::LogLimit, None, None)),
-            (Status::TimedOut, timeout, |_| (), transient(Reason::Timeout)),
+            (BuildStatus::LogLimitExceeded, "killed", builder, Judgement::Record(Class::LogLimit, None, None)),
+            (BuildStatus::TimedOut, timeout, |_| (), transient(Reason::Timeout)),
             (
-                Status::TimedOut,
+                BuildStatus::TimedOut,
                 timeout,
                 |e| (e.fixed_output, e.log) = (false, log("Killed\n")),
                 transient(told("something it ran was killed", "Killed")),
             ),
             (
-                Status::TimedOut,
+                BuildStatus::TimedOut,
                 timeout,
                 |e| e.shortage = Some(Shortage::OutOfMemory),
                 transient(Reason::Shortage(Shortage::OutOfMemory)),
             ),
-            (Status::TransientFailure, &failed, |_| (), Judgement::Record(Class::Fetch, Some(22), None)),
-            (Status::TransientFailure, &failed, |e| e.interrupted = true, other(Reason::Interrupted)),
+            (BuildStatus::TransientFailure, &failed, |_| (), Judgement::Record(Class::Fetch, Some(22), None)),
+            (BuildStatus::TransientFailure, &failed, |e| e.interrupted = true, other(Reason::Interrupted)),
             (
-                Status::TransientFailure,
+                BuildStatus::TransientFailure,
                 &failed,
                 |e| e.log = log("curl: (7) Failed to connect"),
                 transient(told("a network that could not be reached", "curl: (7) Failed to connect")),
             ),
         ];
         for (status, message, change, expected) in table {
-            let changed = |evidence: &mut Evidence<'_>| {
-                (evidence.fixed_output, evidence.log) = (true, log(answer));
-                change(evidence);
+            let changed = |build: &mut EndedBuild<'_>| {
+                (build.fixed_output, build.log) = (true, log(answer));
+                change(build);
             };
             let mut judgement = None;
-            judged(status, message, |evidence| {
-                changed(evidence);
-                judgement = Some(judge(evidence, &settings));
+            judged(status, message, |build| {
+                changed(build);
+                judgement = Some(judge(build, &settings));
             });
             assert_eq!(judgement, Some(expected), "{message}");
         }
         let full = format!("{failed}\n{DISK_FULL}");
         assert_eq!(
-            judged(Status::TransientFailure, &full, |evidence| evidence.fixed_output = true),
+            judged(BuildStatus::TransientFailure, &full, |build| build.fixed_output = true),
             transient(Reason::Transient)
         );
     }
@@ -786,8 +762,8 @@ mod tests {
         #[test]
         fn no_log_can_pass_for_an_exit_code(log in ".*") {
             let end = message(&format!("failed due to signal 9 (Killed);\nlast 1 log lines:\n> {log}"));
-            prop_assert_eq!(judged(Status::PermanentFailure, &end, |_| ()), transient(Reason::Signal));
-            prop_assert_eq!(judged(Status::PermanentFailure, &log, |_| ()), other(Reason::NoExitCode));
+            prop_assert_eq!(judged(BuildStatus::PermanentFailure, &end, |_| ()), transient(Reason::Signal));
+            prop_assert_eq!(judged(BuildStatus::PermanentFailure, &log, |_| ()), other(Reason::NoExitCode));
         }
     }
 }

@@ -1,15 +1,20 @@
-//! What nix-negative-cache knows and decides, without Nix: failure records, what of a build's end is recorded,
-//! which derivations a request must not build again, and the database.
+//! What nix-negative-cache knows and decides, without Nix.
+//!
+//! A build that ended is judged by [`judgement`], with [`log`], and becomes a [`record`] in the [`database`]. [`belief`] says
+//! whether a record speaks against a new attempt, [`decision`] what is done about a request, and [`refusal`] what the user
+//! reads.
 //!
 //! Everything but [`database`] and [`machine`] is free of input and output. The plugin turns Nix's types into the plain data
-//! used here, and acts on the answers.
+//! of this crate, and acts on the answers.
 
 pub mod belief;
+pub mod build_status;
 pub mod channel;
 pub mod class;
 pub mod database;
+pub mod deciding_line;
+pub mod decision;
 pub mod environment;
-pub mod evidence;
 pub mod explanation;
 pub mod judgement;
 pub mod log;
@@ -18,6 +23,6 @@ pub mod record;
 pub mod refusal;
 pub mod request;
 pub mod settings;
+pub(crate) mod stable_hash;
 pub mod store_path;
 pub mod time_text;
-pub mod verdict;

@@ -1,29 +1,30 @@
-//! The state of this machine, as far as it can change the outcome of a build. What can't be read says nothing.
+//! The state of this machine, as far as it can change the outcome of a build. A value that can't be read is left out.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use nix_version::NixVersion;
 use rustix::process::{Pid, Resource, getrlimit};
 
 use crate::environment::{BUILD_DISK, BUILDERS, CORES, KERNEL, LIMITS, MEMORY, NAMESPACES, NIX};
+use crate::stable_hash::stable_hash;
 
-/// Free space of a file system below which a failure is put down to it, in bytes; as much as Nix wants to see
+/// Free space of a file system in bytes. With less, the file system is to blame for a failure. Nix wants to see as much
 /// (`LocalDerivationGoal::cleanupDecideWhetherDiskFull`).
 const NEARLY_FULL: u64 = 8 * 1024 * 1024;
 
-/// Free inodes of a file system below which a failure is put down to their lack. Nix frees those of the folder of the
-/// build before anybody can look, so some are there again.
+/// Free inodes of a file system. With less, their lack is to blame for a failure. Nix frees the inodes of the folder of
+/// the build before anybody can look, so some are there again.
 const NEARLY_OUT_OF_INODES: u64 = 100;
 
-/// The share of a build's time in which every process on the machine waited for memory, from which on a failure is put
-/// down to that, if it was a second or more; and any share if it was so long in all.
+/// Lack of memory is to blame for a failure if every process on the machine waited for memory during this share of the
+/// build's time, and for a second or more; or for [`SHORT_OF_MEMORY_IN_ALL`], whatever the share.
 const SHORT_OF_MEMORY: f64 = 0.1;
 const SHORT_OF_MEMORY_IN_ALL: Duration = Duration::from_secs(10);
 
-/// What counts up while the machine runs.
+/// Counters of the kernel, which only grow while the machine runs.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
     /// How many processes the kernel killed for lack of memory, in all control groups (`oom_kill` in /proc/vmstat).
@@ -46,8 +47,8 @@ pub enum Shortage {
 }
 
 impl Counters {
-    /// Reads the counters. Where all builds run below the control group `group`, see [`group_of_builds`], kills elsewhere do not
-    /// matter.
+    /// Reads the counters. If all builds run below the control group `group` (see [`group_of_builds`]), processes that
+    /// are killed elsewhere do not matter.
     pub fn read(group: Option<&Path>) -> Counters {
         fn kills(line: &str) -> Option<&str> {
             line.strip_prefix("oom_kill ")
@@ -65,7 +66,7 @@ impl Counters {
         }
     }
 
-    /// What was wrong between `self` and `later`, which is `elapsed` after it.
+    /// What the machine was short of between `self` and `later`, if anything. `elapsed` is the time between the two.
     pub fn shortage(&self, later: &Counters, elapsed: Duration) -> Option<Shortage> {
         let grown = |before: Option<u64>, after: Option<u64>| after?.checked_sub(before?);
         // A group that could not be read both times tells nothing.
@@ -79,10 +80,12 @@ impl Counters {
     }
 }
 
-/// The control group below which Nix makes one for each build, if `use-cgroups` has it do so (`getRootCgroup`, cgroup.cc; not
-/// before 2.12): the one that this process was in when it started. nix-daemon has then gone into a child of it, `nix-daemon`
-/// (daemon.cc). `own` is this process's /proc/self/cgroup, `mounts` its /proc/mounts. None if nothing there counts what
+/// The control group below which Nix makes one for each build; `None` if Nix does not, or if nothing counts what
 /// happens in the groups below.
+///
+/// With `use-cgroups` (since 2.12), it is the group in which this process was started (`getRootCgroup`, cgroup.cc).
+/// nix-daemon has gone into a child of that group, `nix-daemon` (daemon.cc). `own` is this process's /proc/self/cgroup,
+/// and `mounts` its /proc/mounts.
 pub fn group_of_builds(settings: &BTreeMap<String, String>, own: &Path, mounts: &Path) -> Option<PathBuf> {
     if settings.get("use-cgroups").is_none_or(|setting| setting != "true") {
         return None;
@@ -105,17 +108,17 @@ pub fn group_of_builds(settings: &BTreeMap<String, String>, own: &Path, mounts: 
     group.join("memory.events").is_file().then_some(group)
 }
 
-/// The user whose rights this process has, as the system numbers them.
+/// The id of the user whose rights this process has.
 pub fn user() -> u32 {
     rustix::process::geteuid().as_raw()
 }
 
-/// The folder, or the nearest one above it if it is still to be made.
+/// The folder itself; or, if it is still to be made, the nearest folder above it.
 fn existing(folder: &Path) -> &Path {
     folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder)
 }
 
-/// The first of `folders` whose file system is full, or nearly so.
+/// The first of `folders` whose file system is full or nearly so, as a shortage.
 pub fn full_disk<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Option<Shortage> {
     let full = |folder: &&Path| {
         rustix::fs::statvfs(existing(folder)).is_ok_and(|state| {
@@ -130,18 +133,18 @@ pub fn full_disk<'a>(folders: impl IntoIterator<Item = &'a Path>) -> Option<Shor
 /// The settings of Nix that the functions of this module look at.
 pub const SETTINGS: [&str; 5] = ["build-dir", "builders", "cores", "sandbox", "use-cgroups"];
 
-/// Where a Nix of this version, such as `2.34.1`, makes the directories that builds run in, for who has only its settings:
-/// those of the store are not among them (`LocalBuildStoreConfig::getBuildDir`; before 2.30, `defaultTempDir`).
+/// The folder in which a Nix of this version, such as `2.34.1`, makes the folders of builds. This is for a process that
+/// has only the settings of Nix, not those of its store (`LocalBuildStoreConfig::getBuildDir`; before 2.30,
+/// `defaultTempDir`).
 pub fn build_dir(settings: &BTreeMap<String, String>, state_dir: &Path, nix_version: &str) -> PathBuf {
     if let Some(chosen) = settings.get("build-dir").filter(|folder| !folder.is_empty()) {
         return chosen.into();
     }
-    let mut numbers = nix_version.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-    let below_state_dir = (numbers.next(), numbers.next()) >= (Some(2), Some(30));
+    let below_state_dir = NixVersion::parse(nix_version).is_some_and(|version| version.is_at_least(2, 30));
     if below_state_dir { state_dir.join("builds") } else { std::env::temp_dir() }
 }
 
-/// What is not a setting but matters to the outcome of a build that runs below `build_dir`; see [`crate::environment`].
+/// The factors of a build below `build_dir` that are no settings; see [`crate::environment`].
 pub fn factors(settings: &BTreeMap<String, String>, build_dir: &Path, nix_version: &str) -> BTreeMap<String, String> {
     let mut factors = BTreeMap::new();
     let mut add = |name: &str, value: String| {
@@ -177,8 +180,8 @@ pub fn factors(settings: &BTreeMap<String, String>, build_dir: &Path, nix_versio
     factors
 }
 
-/// The machines that the value of `builders` names, itself or in the files that it names (`getMachines`, machines.cc), as
-/// a word each.
+/// The machines that the value of `builders` names, a word each. It names them itself or in files (`getMachines`,
+/// machines.cc).
 fn machines(builders: &str) -> BTreeSet<String> {
     let lines = builders.split(['\n', ';']).map(|line| line.split('#').next().unwrap_or("").trim());
     let machine = |line: &str| BTreeSet::from([machine_word(line)]);
@@ -191,8 +194,8 @@ fn machines(builders: &str) -> BTreeSet<String> {
     lines.filter(|line| !line.is_empty()).flat_map(machines).collect()
 }
 
-/// The address of a machine, and a number for what else is said of it, such as the paths of keys: everybody may read the
-/// database, but not every list of machines.
+/// The address of a machine, with a number that stands for the rest of what is said of it, such as the paths of keys.
+/// Everybody may read the database, but not every list of machines.
 fn machine_word(line: &str) -> String {
     let mut words = line.split_whitespace();
     let address = words.next().unwrap_or("");
@@ -200,12 +203,10 @@ fn machine_word(line: &str) -> String {
     if rest.is_empty() {
         return address.to_owned();
     }
-    let mut hasher = DefaultHasher::new();
-    rest.hash(&mut hasher);
-    format!("{address},{:016x}", hasher.finish())
+    format!("{address},{:016x}", stable_hash(rest))
 }
 
-/// The memory of the machine in MiB, rounded, as a kernel takes a little more or less of it at each start.
+/// The memory of the machine in MiB. It is rounded, as a kernel takes a little more or less of it at each start.
 #[cfg(target_os = "linux")]
 #[expect(clippy::useless_conversion, reason = "the kernel's long has 32 bits on some machines")]
 fn memory() -> Option<u64> {
@@ -219,8 +220,8 @@ fn memory() -> Option<u64> {
     None
 }
 
-/// What matters to a build of the file system of a folder: its kind, whether it runs programs, and the size of one that
-/// lives in memory.
+/// The properties of a folder's file system that matter to a build: its kind, whether programs can be run from it, and
+/// its size if it lives in memory.
 #[cfg(target_os = "linux")]
 fn file_system(folder: &Path) -> String {
     // statfs(2).
@@ -386,6 +387,8 @@ mod tests {
         assert_eq!(found(&named), [new.as_str()]);
         assert!(new.starts_with("ssh://new,") && !new.contains("x86_64"), "{new}");
         assert_ne!(found("ssh://new i686-linux"), [new.as_str()]);
+        // Records keep it, so it must be the same in each version of this program and of Rust.
+        assert_eq!(new, "ssh://new,c3526627f1852780");
         assert_eq!(found(&format!("ssh://b ; ssh://a # c;{named}")), ["ssh://a", "ssh://b", &new]);
         assert!(found("# none").is_empty());
         assert_eq!(found("@/dev/null"), ["@/dev/null"], "only regular files are read");

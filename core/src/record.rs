@@ -1,16 +1,14 @@
 //! The failure record: what is kept of a derivation whose builder failed.
 
-use std::ops::{Deref, DerefMut};
-
 use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::belief::{Attempt, Belief, Doubt, believe, is_flaky};
 use crate::class::Class;
+use crate::deciding_line::DecidingLine;
 use crate::environment::{Comparison, Environment};
-use crate::evidence::DecidingLine;
 use crate::settings::Settings;
-use crate::store_path::{DerivationPath, OutputPath};
+use crate::store_path::{DerivationPath, OutputKey};
 use crate::time_text::as_seconds;
 
 /// The version that records carry as `pluginVersion`.
@@ -21,8 +19,9 @@ pub const PLUGIN_VERSION: &str = env!("CARGO_PKG_VERSION");
 pub struct Output {
     /// The output's name, such as `out` or `dev`.
     pub name: String,
-    /// Where it would have been.
-    pub path: OutputPath,
+    /// What the output is known by before it is built.
+    #[serde(rename = "path")]
+    pub key: OutputKey,
 }
 
 /// One failure, as it is about to be recorded.
@@ -46,7 +45,7 @@ pub struct Failure {
     pub environment: Environment,
     /// What Nix said of the failure, without colours.
     pub message: String,
-    /// The last lines of the log, see [`crate::log_tail`].
+    /// The last lines of the log; see [`crate::log::tail`].
     pub log: String,
     /// When the build was asked for.
     pub asked: Timestamp,
@@ -55,7 +54,7 @@ pub struct Failure {
     /// For a doubtful failure, its identity; see [`crate::belief::FailedAttempt::doubtful`].
     pub doubtful: Option<u64>,
     /// The line of the log that decided what this failure is, if one did.
-    pub evidence: Option<DecidingLine>,
+    pub deciding_line: Option<DecidingLine>,
     /// How long the builder ran, in milliseconds.
     pub duration_ms: i64,
     /// The machine that Nix ran on.
@@ -64,7 +63,7 @@ pub struct Failure {
     pub nix_version: String,
 }
 
-/// Of a [`FailureRecord`], what decides whether it is believed, and what lists say: there may be many of them.
+/// The part of a [`FailureRecord`] that decides whether it is believed, and that lists show. There may be many of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureSummary {
@@ -77,12 +76,12 @@ pub struct FailureSummary {
     pub class: Class,
     /// The builder's exit code, if it exited.
     pub exit_code: Option<i32>,
-    /// When it failed last; in JSON, seconds since 1970.
+    /// When it last failed; in JSON, seconds since 1970.
     #[serde(serialize_with = "as_seconds")]
     pub last_failure: Timestamp,
     /// How many times it was built and failed.
     pub attempts: u32,
-    /// The last attempts, the newest first, successes after a failure included.
+    /// The last attempts, newest first, with successes after a failure.
     pub history: Vec<Attempt>,
     /// Who has asked for a new attempt.
     pub retries: Vec<RetryRequest>,
@@ -90,11 +89,11 @@ pub struct FailureSummary {
     pub duration_ms: i64,
 }
 
-/// What is known of the failures of some outputs: the last [`Failure`] and what happened before and after.
+/// All that is known of the failures of some outputs: the last [`Failure`], and the attempts before and after it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureRecord {
-    /// What is known of it in lists.
+    /// The part of it that lists show.
     #[serde(flatten)]
     pub summary: FailureSummary,
     /// All outputs of the derivation.
@@ -108,8 +107,9 @@ pub struct FailureRecord {
     /// The last lines of the log.
     pub log: String,
     /// The line of the log that decided what the last failure is, if one did.
-    pub evidence: Option<DecidingLine>,
-    /// When these outputs failed first; in JSON, seconds since 1970.
+    #[serde(rename = "evidence")]
+    pub deciding_line: Option<DecidingLine>,
+    /// When these outputs first failed; in JSON, seconds since 1970.
     #[serde(serialize_with = "as_seconds")]
     pub first_failure: Timestamp,
     /// The machine of the last attempt.
@@ -120,68 +120,38 @@ pub struct FailureRecord {
     pub plugin_version: String,
 }
 
-impl Deref for FailureRecord {
-    type Target = FailureSummary;
-
-    fn deref(&self) -> &FailureSummary {
-        &self.summary
-    }
-}
-
-impl DerefMut for FailureRecord {
-    fn deref_mut(&mut self) -> &mut FailureSummary {
-        &mut self.summary
-    }
-}
-
-/// A record, or as much of it as lists need.
-pub trait Summarised {
-    /// That much of it.
-    fn summary(&self) -> &FailureSummary;
-
-    /// The same, to be changed.
-    fn summary_mut(&mut self) -> &mut FailureSummary;
-}
-
-impl Summarised for FailureSummary {
-    fn summary(&self) -> &FailureSummary {
-        self
-    }
-
-    fn summary_mut(&mut self) -> &mut FailureSummary {
+impl AsRef<FailureSummary> for FailureSummary {
+    fn as_ref(&self) -> &FailureSummary {
         self
     }
 }
 
-impl Summarised for FailureRecord {
-    fn summary(&self) -> &FailureSummary {
+impl AsRef<FailureSummary> for FailureRecord {
+    fn as_ref(&self) -> &FailureSummary {
         &self.summary
-    }
-
-    fn summary_mut(&mut self) -> &mut FailureSummary {
-        &mut self.summary
     }
 }
 
-/// The wish of a user to see a failure tried once more.
+/// The request of a user to try a failure once more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct RetryRequest {
-    /// The user, as the system numbers them.
+    /// The id of the user.
     pub user: u32,
-    /// When; in JSON, seconds since 1970.
+    /// When the user asked; in JSON, seconds since 1970.
     #[serde(serialize_with = "as_seconds")]
     pub time: Timestamp,
 }
 
 impl FailureSummary {
-    /// Leaves what is known of the environments of its attempts to clients of the daemon that made them.
+    /// Takes out of the environments of its attempts what only the daemon knows that made them, so that a client of
+    /// that daemon can compare them with its own.
     pub fn as_clients_see(&mut self) {
         for failure in self.history.iter_mut().filter_map(|attempt| attempt.failure.as_mut()) {
             failure.environment = std::mem::take(&mut failure.environment).as_clients_see();
         }
     }
 
-    /// What the attempts say of a new one that `user` would make `here`.
+    /// Whether the attempts speak against a new one that `user` would make `here`.
     pub fn belief(&self, user: u32, here: &Comparison, settings: &Settings, now: Timestamp) -> Belief {
         match self.retry_requested(user) {
             Some(time) => Belief::Open(Doubt::RetryRequested(time)),
@@ -194,8 +164,9 @@ impl FailureSummary {
         reason(self.class, self.exit_code)
     }
 
-    /// Whether it says anything of the build of one of `derivations`. The output of a fetch is the same however it is made,
-    /// so that everybody can make up one that fails: it counts for the same derivation only.
+    /// Whether the record says anything of a build of one of `derivations`. A fetch counts for the same derivation
+    /// only: its output is the same however it is made, so everybody can make up a fetch that fails and has that
+    /// output.
     pub fn counts_for<'a>(&self, derivations: impl IntoIterator<Item = &'a str>) -> bool {
         self.class != Class::Fetch || derivations.into_iter().any(|derivation| derivation == self.derivation.as_str())
     }
@@ -230,15 +201,15 @@ impl FailureSummary {
 impl FailureRecord {
     /// The failure that a belief rests on.
     pub fn believed(&self, attempt: usize) -> Believed<'_> {
-        let (time, class, exit_code) = match self.history.get(attempt) {
+        let (time, class, exit_code) = match self.summary.history.get(attempt) {
             Some(Attempt { time, failure: Some(failed), .. }) => (*time, failed.class, failed.exit_code),
-            _ => (self.last_failure, self.class, self.exit_code),
+            _ => (self.summary.last_failure, self.summary.class, self.summary.exit_code),
         };
         Believed { record: self, time, class, exit_code, reason: reason(class, exit_code), is_last: attempt == 0 }
     }
 }
 
-/// The failure of a record that a belief rests on. It need not be the last one, of which more is known.
+/// The failure of a record that a belief rests on. It need not be the last one; of the last one more is known.
 #[derive(Clone, Debug)]
 pub struct Believed<'a> {
     /// The whole record.
@@ -300,7 +271,7 @@ pub(crate) mod tests {
             system: "x86_64-linux".to_owned(),
             message: String::new(),
             log: "executing 'y': No such file or directory\n".to_owned(),
-            evidence: None,
+            deciding_line: None,
             first_failure: time,
             host: "h".to_owned(),
             nix_version: "2.8.0".to_owned(),
@@ -310,7 +281,7 @@ pub(crate) mod tests {
 
     #[test]
     fn reasons_in_a_few_words() {
-        assert_eq!(record().reason(), "builder failed with exit code 1");
+        assert_eq!(record().summary.reason(), "builder failed with exit code 1");
         let of = |class| reason(class, None);
         assert_eq!(of(Class::Timeout), "it took too long ('timeout')");
         assert_eq!(of(Class::LogLimit), "it logged too much ('max-build-log-size')");
@@ -320,14 +291,17 @@ pub(crate) mod tests {
     #[test]
     fn lists_say_what_is_flaky_or_doubtful() {
         let mut record = record();
-        assert_eq!((record.is_doubtful(), record.class_in_lists()), (false, "builder (1)".to_owned()));
-        if let Some(failure) = &mut record.history[0].failure {
+        assert_eq!((record.summary.is_doubtful(), record.summary.class_in_lists()), (false, "builder (1)".to_owned()));
+        if let Some(failure) = &mut record.summary.history[0].failure {
             failure.doubtful = Some(7);
         }
-        assert_eq!((record.is_doubtful(), record.class_in_lists()), (true, "builder (1), doubtful".to_owned()));
-        let time = record.last_failure;
-        record.history.insert(0, Attempt { asked: time, time, failure: None });
-        assert_eq!(record.class_in_lists(), "builder (1), flaky, doubtful");
+        assert_eq!(
+            (record.summary.is_doubtful(), record.summary.class_in_lists()),
+            (true, "builder (1), doubtful".to_owned())
+        );
+        let time = record.summary.last_failure;
+        record.summary.history.insert(0, Attempt { asked: time, time, failure: None });
+        assert_eq!(record.summary.class_in_lists(), "builder (1), flaky, doubtful");
     }
 
     #[test]
@@ -336,10 +310,10 @@ pub(crate) mod tests {
         let json = |record: &FailureRecord| serde_json::to_value(record).unwrap();
         let read = json(&record);
         assert_eq!((&read["history"][0]["failure"]["doubtful"], &read["evidence"]), (&false.into(), &().into()));
-        if let Some(failure) = &mut record.history[0].failure {
+        if let Some(failure) = &mut record.summary.history[0].failure {
             failure.doubtful = Some(u64::MAX);
         }
-        record.evidence = Some(DecidingLine {
+        record.deciding_line = Some(DecidingLine {
             cause: "out of memory".to_owned(),
             line: "cc1plus: out of memory".to_owned(),
             number: 12,

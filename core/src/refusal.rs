@@ -12,18 +12,18 @@ use crate::log::tail::beginning;
 use crate::record::{Believed, FailureRecord};
 use crate::time_text::{ago, span};
 
-/// How the Nix at hand words what it says of a real failure (`DerivationGoal::buildDone`).
+/// The words of this version of Nix for a real failure (`DerivationGoal::buildDone`), and what the user can do.
 #[derive(Clone, Copy, Debug)]
 pub struct Wording<'a> {
     /// The first word of "last 3 log lines:".
     pub last: &'a str,
     /// How many lines of the log are shown at most (`log-lines`).
     pub log_lines: usize,
-    /// What surrounds the derivation's path in the sentence that says how to see the whole log.
+    /// The text before and after the derivation's path in the sentence that says how to see the whole log.
     pub full_logs: (&'a str, &'a str),
     /// The database that has the record, if the companion program would not look there by itself.
     pub database: Option<&'a Path>,
-    /// How to have it built all the same.
+    /// How the user can have it built all the same.
     pub retry: Retry,
     /// Whether this user may have it forgotten.
     pub may_forget: bool,
@@ -34,22 +34,22 @@ pub struct Wording<'a> {
 pub enum Retry {
     /// With a setting.
     Option,
-    /// With the companion program, as the setting would not get to who builds.
+    /// With the companion program, as the setting would not reach the daemon that builds.
     Companion,
 }
 
-/// As Nix prints commands to copy; it takes the escapes out where nobody could see them.
+/// Prints a command in bold, as Nix does. Nix removes the escapes if the output is no terminal.
 fn bold(text: &str) -> String {
     format!("\x1b[1m{text}\x1b[0m")
 }
 
-/// How to call the companion program for a record.
+/// The command line of the companion program for a record.
 fn companion(command: &str, record: &FailureRecord, wording: &Wording<'_>) -> String {
     let option = wording.database.map(|path| format!(" --database {}", path.display())).unwrap_or_default();
-    format!("nix-negative-cache {command} {}{option}", record.derivation)
+    format!("nix-negative-cache {command} {}{option}", record.summary.derivation)
 }
 
-/// What Nix itself said of the failure, if only that says what is wrong: of an output, often in several lines.
+/// What Nix said of the failure, if nothing else says what is wrong. For an output, that is often several lines.
 fn message(believed: &Believed<'_>) -> Option<String> {
     let tells = believed.class == Class::Output && believed.is_last && !believed.record.message.is_empty();
     // The text comes from the database, and another program could have written anything there.
@@ -60,8 +60,12 @@ fn message(believed: &Believed<'_>) -> Option<String> {
 pub fn refusal(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -> String {
     let record = believed.record;
     let mut text = format!("is not built again: it failed {}\n", ago(believed.time, now));
-    let attempts = if record.attempts == 1 { "1 attempt".to_owned() } else { format!("{} attempts", record.attempts) };
-    let took = span(record.duration_ms);
+    let attempts = if record.summary.attempts == 1 {
+        "1 attempt".to_owned()
+    } else {
+        format!("{} attempts", record.summary.attempts)
+    };
+    let took = span(record.summary.duration_ms);
     text.push_str(&match message(believed) {
         Some(message) => format!("Reason: {message}\nIt ended after {took} ({attempts})\n"),
         None if believed.is_last => format!("Reason: {}, after {took} ({attempts})\n", believed.reason),
@@ -81,7 +85,7 @@ pub fn refusal(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -
             text.push_str(&format!("> {line}\n"));
         }
         let (before, after) = wording.full_logs;
-        text.push_str(&format!("{before}{}{after}\n", record.derivation));
+        text.push_str(&format!("{before}{}{after}\n", record.summary.derivation));
     }
     text.push_str(&match wording.retry {
         Retry::Option => format!("To build it anyway, add  {}", bold("--option negative-cache-retry true")),
@@ -140,9 +144,12 @@ mod tests {
     #[test]
     fn several_attempts_and_no_log() {
         let mut record = FailureRecord { log: String::new(), ..record() };
-        record.attempts = 3;
-        let text =
-            refusal(&record.believed(0), record.last_failure, &Wording { database: Some(Path::new("/db")), ..WORDING });
+        record.summary.attempts = 3;
+        let text = refusal(
+            &record.believed(0),
+            record.summary.last_failure,
+            &Wording { database: Some(Path::new("/db")), ..WORDING },
+        );
         assert!(text.contains("it failed just now\n") && text.contains("(3 attempts)\nIt logged nothing\n"), "{text}");
         assert!(text.ends_with("-x.drv --database /db\x1b[0m"), "{text}");
     }
@@ -150,7 +157,7 @@ mod tests {
     #[test]
     fn whom_a_daemon_serves_is_told_what_works_there() {
         let wording = Wording { retry: Retry::Companion, may_forget: false, ..WORDING };
-        let text = refusal(&record().believed(0), record().last_failure, &wording);
+        let text = refusal(&record().believed(0), record().summary.last_failure, &wording);
         assert!(
             text.ends_with(
                 "To have the next build try it, run  \x1b[1mnix-negative-cache retry \
@@ -163,17 +170,17 @@ mod tests {
     #[test]
     fn as_many_lines_as_nix_would_show() {
         let record = FailureRecord { log: "one\ntwo\nthree\n".to_owned(), ..record() };
-        let text = refusal(&record.believed(0), record.last_failure, &WORDING);
+        let text = refusal(&record.believed(0), record.summary.last_failure, &WORDING);
         assert!(text.contains("\nlast 2 log lines:\n> two\n> three\nFor full"), "{text}");
     }
 
     #[test]
     fn of_an_older_attempt_less_is_known() {
         let mut record = record();
-        (record.attempts, record.class, record.exit_code) = (2, Class::Timeout, None);
+        (record.summary.attempts, record.summary.class, record.summary.exit_code) = (2, Class::Timeout, None);
         let later = Timestamp::from_second(1_000_120).unwrap();
-        record.last_failure = later;
-        record.history.insert(0, Attempt { asked: later, time: later, failure: None });
+        record.summary.last_failure = later;
+        record.summary.history.insert(0, Attempt { asked: later, time: later, failure: None });
         let text = refusal(&record.believed(1), Timestamp::from_second(1_000_240).unwrap(), &WORDING);
         assert!(
             text.starts_with(
@@ -190,8 +197,8 @@ mod tests {
             message: "output 'x' is not allowed to refer to the following paths:\n  'a'\n  '\x1b[31mb'".to_owned(),
             ..record()
         };
-        record.class = Class::Output;
-        if let Some(failure) = &mut record.history[0].failure {
+        record.summary.class = Class::Output;
+        if let Some(failure) = &mut record.summary.history[0].failure {
             (failure.class, failure.exit_code) = (Class::Output, None);
         }
         let now = Timestamp::from_second(1_000_240).unwrap();

@@ -5,9 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
+use crate::decision::{self, Decision};
 use crate::record::Output;
 use crate::settings::Settings;
-use crate::verdict::{self, Verdict};
 
 /// A derivation of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -153,9 +153,9 @@ pub trait Failures {
 
 /// What is done about a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Decision {
+pub struct RequestDecision {
     /// What stands in the way, by the indexes of the derivations that the plan has listed last.
-    pub verdict: Verdict,
+    pub decision: Decision,
     /// Whether all requests are refused because of themselves, so that nothing is left to do.
     pub refuses_all: bool,
     /// Whether Nix was asked what it would build, or need not be.
@@ -164,9 +164,9 @@ pub struct Decision {
     pub warned_keys: Vec<String>,
 }
 
-impl Decision {
-    fn of(verdict: Verdict) -> Decision {
-        Decision { verdict, refuses_all: false, asked: true, warned_keys: Vec::new() }
+impl RequestDecision {
+    fn of(decision: Decision) -> RequestDecision {
+        RequestDecision { decision, refuses_all: false, asked: true, warned_keys: Vec::new() }
     }
 }
 
@@ -180,10 +180,10 @@ pub fn decide<E>(
     failures: &mut impl Failures<Error = E>,
     settings: &Settings,
     keep_going: bool,
-) -> Result<Decision, E> {
+) -> Result<RequestDecision, E> {
     // Where nothing is to be built, nobody need know what failed, and no database need be opened.
     if plan.nothing_to_build(failures.would_open()?)? || !failures.are_any()? {
-        return Ok(Decision { asked: false, ..Decision::of(Verdict::Build) });
+        return Ok(RequestDecision { asked: false, ..RequestDecision::of(Decision::Build) });
     }
     // If the requests themselves are known to fail, it does not matter what else would be built, and Nix need not be asked,
     // which takes long.
@@ -196,7 +196,7 @@ pub fn decide<E>(
     // What Nix said a moment ago may have become wrong: others build and upload.
     if let Some(listed) = plan.list(List::LastAnswer)? {
         let decision = decide_by_plan(plan, &listed, failures, settings, keep_going)?;
-        if !any_can_be_had(plan, &decision.verdict)? {
+        if !any_can_be_had(plan, &decision.decision)? {
             return Ok(decision);
         }
     }
@@ -211,7 +211,7 @@ fn decide_by_requests<E>(
     failures: &mut impl Failures<Error = E>,
     settings: &Settings,
     keep_going: bool,
-) -> Result<Option<Decision>, E> {
+) -> Result<Option<RequestDecision>, E> {
     failures.start_over();
     let derivations = requested.paths();
     let found = failures.find_by_derivation(&derivations)?;
@@ -224,9 +224,9 @@ fn decide_by_requests<E>(
         }
     }
     let indexes: HashSet<usize> = found.iter().map(|(index, _)| *index).collect();
-    let verdict = verdict::decide(settings, keep_going, &indexes, &failures.found(), |index| plan.users(index))?;
-    let refuses_all = matches!(&verdict, Verdict::Refuse { known, .. } if known.len() == derivations.len());
-    Ok(Some(Decision { refuses_all, ..Decision::of(verdict) }))
+    let decision = decision::decide(settings, keep_going, &indexes, &failures.found(), |index| plan.users(index))?;
+    let refuses_all = matches!(&decision, Decision::Refuse { known, .. } if known.len() == derivations.len());
+    Ok(Some(RequestDecision { refuses_all, ..RequestDecision::of(decision) }))
 }
 
 /// Decides by all that Nix would build, which the plan has listed.
@@ -236,7 +236,7 @@ fn decide_by_plan<E>(
     failures: &mut impl Failures<Error = E>,
     settings: &Settings,
     keep_going: bool,
-) -> Result<Decision, E> {
+) -> Result<RequestDecision, E> {
     failures.start_over();
     let requested: HashSet<usize> = listed.requested.iter().copied().collect();
     let mut keys = BTreeMap::new();
@@ -247,26 +247,26 @@ fn decide_by_plan<E>(
         let candidates = failures.candidates(&listed.names())?;
         look_at(plan, failures, candidates.into_iter().collect(), &mut keys)?;
     }
-    let verdict = verdict::decide(settings, keep_going, &requested, &failures.found(), |index| plan.users(index))?;
-    if let Verdict::Refuse { dependents, .. } = &verdict {
+    let decision = decision::decide(settings, keep_going, &requested, &failures.found(), |index| plan.users(index))?;
+    if let Decision::Refuse { dependents, .. } = &decision {
         // They are read here, where it is no reason for the request to fail if that can't be done.
         for index in dependents {
             plan.derivation(*index)?;
         }
     }
-    let mut decision = Decision::of(verdict);
-    if let Verdict::Warn(warned) = &decision.verdict {
+    let mut decision = RequestDecision::of(decision);
+    if let Decision::Warn(warned) = &decision.decision {
         decision.warned_keys = warned.iter().filter_map(|index| keys.remove(index)).flatten().collect();
     }
     Ok(decision)
 }
 
 /// Decides about a single derivation that is about to be built, if it was looked up with the index 0.
-pub fn decide_single<E>(failures: &impl Failures<Error = E>, settings: &Settings) -> Verdict {
+pub fn decide_single<E>(failures: &impl Failures<Error = E>, settings: &Settings) -> Decision {
     // Nothing else needs it: it is the request.
     let users = |_| Ok::<_, std::convert::Infallible>(Vec::new());
-    match verdict::decide(settings, false, &HashSet::from([0]), &failures.found(), users) {
-        Ok(verdict) => verdict,
+    match decision::decide(settings, false, &HashSet::from([0]), &failures.found(), users) {
+        Ok(decision) => decision,
         Err(never) => match never {},
     }
 }
@@ -299,7 +299,7 @@ fn look_at<E>(
 
 /// The keys of outputs, without the names of the outputs.
 pub fn plain_keys(outputs: &[Output]) -> Vec<String> {
-    outputs.iter().map(|output| output.path.to_string()).collect()
+    outputs.iter().map(|output| output.key.to_string()).collect()
 }
 
 /// Whether any of these keys is that of a known failure.
@@ -317,8 +317,8 @@ pub fn any_known<E>(failures: &impl Failures<Error = E>, keys: &[String]) -> Res
 }
 
 /// Whether an output of what stands in the way can be had.
-fn any_can_be_had<E>(plan: &impl Plan<Error = E>, verdict: &Verdict) -> Result<bool, E> {
-    if let Verdict::Refuse { known, .. } = verdict {
+fn any_can_be_had<E>(plan: &impl Plan<Error = E>, decision: &Decision) -> Result<bool, E> {
+    if let Decision::Refuse { known, .. } = decision {
         for index in known {
             if plan.can_be_had(*index)? {
                 return Ok(true);
@@ -389,7 +389,7 @@ mod tests {
             if name == "unreadable" {
                 return Err("cannot be read");
             }
-            let outputs = vec![Output { name: "out".to_owned(), path: format!("/s/1-{name}").as_str().into() }];
+            let outputs = vec![Output { name: "out".to_owned(), key: format!("/s/1-{name}").as_str().into() }];
             Ok(PlannedDerivation { path: format!("/s/0-{name}.drv"), outputs, is_resolved: false })
         }
 
@@ -475,7 +475,7 @@ mod tests {
         MadeUpFailures { by_derivation: names.to_vec(), ..MadeUpFailures::default() }
     }
 
-    fn decided(plan: &mut MadeUpPlan, mut failures: MadeUpFailures, keep_going: bool) -> Decision {
+    fn decided(plan: &mut MadeUpPlan, mut failures: MadeUpFailures, keep_going: bool) -> RequestDecision {
         decide(plan, &mut failures, &Settings::default(), keep_going).expect("a decision")
     }
 
@@ -483,7 +483,7 @@ mod tests {
     fn without_failures_nix_is_asked_nothing() {
         let mut plan = MadeUpPlan::new(&[BOTTOM, MIDDLE, TOP]);
         let decision = decided(&mut plan, MadeUpFailures::default(), false);
-        assert_eq!(decision, Decision { asked: false, ..Decision::of(Verdict::Build) });
+        assert_eq!(decision, RequestDecision { asked: false, ..RequestDecision::of(Decision::Build) });
         assert!(plan.questions.borrow().is_empty());
     }
 
@@ -491,16 +491,16 @@ mod tests {
     fn a_dependency_that_fails_refuses_what_needs_it_and_nothing_else_is_read() {
         let mut plan = MadeUpPlan::new(&[BOTTOM, MIDDLE, OTHER, TOP]);
         let decision = decided(&mut plan, by_output(&["bottom"]), false);
-        assert_eq!(decision, Decision::of(Verdict::Refuse { known: vec![0], dependents: vec![1, 3] }));
+        assert_eq!(decision, RequestDecision::of(Decision::Refuse { known: vec![0], dependents: vec![1, 3] }));
         assert_eq!(*plan.questions.borrow(), ["all", "top", "bottom", "middle", "top"]);
     }
 
     #[test]
     fn a_request_that_is_known_to_fail_by_its_path_is_refused_without_asking() {
         let mut plan = MadeUpPlan::new(&[BOTTOM, MIDDLE, TOP]);
-        let decision = decided(&mut plan, by_derivation(&["top"]), false);
-        let verdict = Verdict::Refuse { known: vec![0], dependents: vec![] };
-        assert_eq!(decision, Decision { refuses_all: true, ..Decision::of(verdict) });
+        let decided = decided(&mut plan, by_derivation(&["top"]), false);
+        let refused = Decision::Refuse { known: vec![0], dependents: vec![] };
+        assert_eq!(decided, RequestDecision { refuses_all: true, ..RequestDecision::of(refused) });
         assert!(plan.questions.borrow().is_empty());
     }
 
@@ -509,7 +509,7 @@ mod tests {
         let second = MadeUp { name: "second", ..TOP };
         let mut plan = MadeUpPlan::new(&[second, TOP]);
         let decision = decided(&mut plan, by_derivation(&["top"]), true);
-        assert_eq!(decision, Decision::of(Verdict::Refuse { known: vec![1], dependents: vec![] }));
+        assert_eq!(decision, RequestDecision::of(Decision::Refuse { known: vec![1], dependents: vec![] }));
         assert_eq!(plan.questions.borrow()[0], "all");
     }
 
@@ -531,7 +531,7 @@ mod tests {
         let mut plan = MadeUpPlan::new(&[]);
         plan.was_asked = true;
         let decision = decided(&mut plan, by_output(&["bottom"]), false);
-        assert_eq!(decision.verdict, Verdict::Build);
+        assert_eq!(decision.decision, Decision::Build);
         assert!(plan.questions.borrow().is_empty());
     }
 
@@ -541,7 +541,7 @@ mod tests {
         let mut plan = MadeUpPlan::new(&[BOTTOM, MIDDLE, OTHER, TOP]);
         let decision =
             decide(&mut plan, &mut by_derivation(&["bottom", "other"]), &settings, false).expect("a decision");
-        assert_eq!(decision.verdict, Verdict::Warn(vec![0, 2]));
+        assert_eq!(decision.decision, Decision::Warn(vec![0, 2]));
         assert_eq!(decision.warned_keys, ["/s/1-bottom", "/s/1-other"]);
     }
 
@@ -555,9 +555,9 @@ mod tests {
     #[test]
     fn a_single_derivation_is_its_own_request() {
         let mut failures = by_output(&["x"]);
-        assert_eq!(decide_single(&failures, &Settings::default()), Verdict::Build);
+        assert_eq!(decide_single(&failures, &Settings::default()), Decision::Build);
         failures.found.insert(0);
-        let refused = Verdict::Refuse { known: vec![0], dependents: vec![] };
+        let refused = Decision::Refuse { known: vec![0], dependents: vec![] };
         assert_eq!(decide_single(&failures, &Settings::default()), refused);
     }
 }

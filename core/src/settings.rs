@@ -209,6 +209,10 @@ pub fn lifetime(seconds: u64) -> Option<SignedDuration> {
 }
 
 /// The exit codes of a list such as `75 76`; the error names the word that is none.
+///
+/// # Errors
+///
+/// If a word is no exit code: what is wrong with it.
 pub fn exit_codes(text: &str) -> Result<Vec<i32>, String> {
     let code = |word: &str| match word.parse() {
         Ok(code @ 1..=255) => Ok(code),
@@ -218,6 +222,10 @@ pub fn exit_codes(text: &str) -> Result<Vec<i32>, String> {
 }
 
 /// The number of `negative-cache-min-failures`.
+///
+/// # Errors
+///
+/// If the text is no number in that range: what is wrong with it.
 pub fn min_failures(text: &str) -> Result<u32, String> {
     match text.trim().parse() {
         Ok(number @ 1..=MAX_ATTEMPTS) => Ok(number),
@@ -232,6 +240,10 @@ const KEEP_FAILED: &str = "keep-failed";
 
 impl Settings {
     /// Reads the settings by their names; what is not there has its default.
+    ///
+    /// # Errors
+    ///
+    /// If a value can't be read: which one, and why.
     pub fn new(values: &BTreeMap<String, String>) -> Result<Settings, String> {
         let defaults = Settings::default();
         let text = |name: &str| values.get(name).map(String::as_str);
@@ -299,7 +311,8 @@ impl Settings {
         .collect()
     }
 
-    /// Until when a record must have been used last for nobody to believe it any more; none if that never happens.
+    /// The time since which a record must have been used to be believed by anybody; `None` if records are believed for
+    /// ever.
     pub fn past_life(&self, now: Timestamp) -> Option<Timestamp> {
         let longest = self.ttl.and(self.max_ttl)?;
         Some(now.saturating_sub(longest).unwrap_or(Timestamp::MIN))
@@ -315,7 +328,7 @@ impl Settings {
         }
     }
 
-    /// Whether it matters at all what is known.
+    /// Whether known failures matter to requests at all.
     pub fn consults(&self) -> bool {
         !self.retry && !self.keep_failed
     }

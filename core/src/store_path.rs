@@ -1,4 +1,4 @@
-//! Store paths as Nix prints them, told apart by what they name.
+//! Derivations and outputs as Nix prints them, each a type of its own.
 
 use std::fmt;
 
@@ -12,7 +12,7 @@ macro_rules! printed_path {
         pub struct $name(String);
 
         impl $name {
-            /// The path as printed, with its store directory.
+            /// The text as Nix prints it.
             pub fn as_str(&self) -> &str {
                 &self.0
             }
@@ -44,6 +44,8 @@ printed_path! {
 }
 
 printed_path! {
-    /// The path of an output, `/nix/store/<hash>-<name>[-<output>]`.
-    OutputPath
+    /// What an output is known by before it is built: its path, `/nix/store/<hash>-<name>[-<output>]`; or, if the path
+    /// follows from the content, the identity of its realisation,
+    /// `sha256:<hash>!<output>`.
+    OutputKey
 }

@@ -43,6 +43,10 @@ pub fn moment(time: Timestamp, zone: &TimeZone) -> String {
 }
 
 /// A time in JSON: seconds since 1970, as Nix has it.
+///
+/// # Errors
+///
+/// Those of the serializer.
 pub fn as_seconds<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_i64(time.as_second())
 }

@@ -6,7 +6,7 @@ use std::fs;
 use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
-use nix_negative_cache_core::evidence::DecidingLine;
+use nix_negative_cache_core::deciding_line::DecidingLine;
 use nix_negative_cache_core::judgement::{Judgement, Reason, judge_exit};
 use nix_negative_cache_core::log::judge::{Facts, LogJudge};
 use nix_negative_cache_core::log::lines::Lines;

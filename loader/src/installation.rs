@@ -1,12 +1,13 @@
 //! The plugins beside the loader: `nix-VERSION/libnix_negative_cache.so`, each for exactly that version of Nix. The loader
 //! has a folder of its own, since Nix opens every file in a folder that `plugin-files` names.
 
-use std::cmp::Ordering;
 use std::env::consts::DLL_SUFFIX;
 use std::fs;
 use std::io::ErrorKind;
 use std::iter;
 use std::path::{Path, PathBuf};
+
+use nix_version::NixVersion;
 
 /// An installation, found by the path of its loader.
 #[derive(Debug)]
@@ -44,7 +45,7 @@ impl Installation {
             .filter_map(|entry| version(entry.file_name().into_string().ok()?))
             .filter(|version| self.plugin(version).is_some())
             .collect();
-        versions.sort_by(|a, b| compare_versions(a, b));
+        versions.sort_by_cached_key(|version| (NixVersion::parse(version), version.clone()));
         versions.dedup();
         versions
     }
@@ -60,14 +61,6 @@ impl Installation {
         let versions = if versions.is_empty() { "no Nix".to_owned() } else { format!("Nix {}", versions.join(", ")) };
         format!("{} has plugins for {versions}", folders.join(" or "))
     }
-}
-
-/// Compares versions by their numbers.
-fn compare_versions(a: &str, b: &str) -> Ordering {
-    let numbers = |version: &str| -> Vec<u64> {
-        version.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0)).collect()
-    };
-    numbers(a).cmp(&numbers(b)).then_with(|| a.cmp(b))
 }
 
 #[cfg(test)]

@@ -4,6 +4,8 @@ use std::ffi::{CStr, OsStr, c_void};
 use std::fmt;
 use std::path::Path;
 
+use nix_version::NixVersion;
+
 use crate::dynamic_linker::Library;
 
 /// `nix::nixVersion`, a `std::string`, which the program sets before it loads plugins. GNU's and LLVM's libraries have
@@ -35,8 +37,7 @@ impl Version {
 
     /// Whether this Nix calls `nix_plugin_entry`, as it does since 2.22. Older versions only open the plugin.
     pub fn calls_entry(&self) -> bool {
-        let mut numbers = self.0.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
-        (numbers.next(), numbers.next()) >= (Some(2u32), Some(22u32))
+        NixVersion::parse(&self.0).is_some_and(|version| version.is_at_least(2, 22))
     }
 }
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{LazyLock, OnceLock};
 
+use nix_version::NixVersion;
 use regex::Regex;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -265,14 +266,12 @@ impl Scratch {
     /// Whether the Nix under test is at least this version.
     pub fn nix_is_at_least(&self, major: u32, minor: u32) -> bool {
         // The same one for all tests of a process.
-        static VERSION: OnceLock<(u32, u32)> = OnceLock::new();
+        static VERSION: OnceLock<NixVersion> = OnceLock::new();
         let version = VERSION.get_or_init(|| {
             let version = self.run("nix --version").exits(0).stdout;
-            let numbers = version.rsplit(' ').next().unwrap_or("").trim();
-            let mut numbers = numbers.split('.').map(|number| number.parse::<u32>().unwrap_or(0));
-            (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+            NixVersion::parse(version.trim().rsplit(' ').next().unwrap_or("")).expect("a version of Nix")
         });
-        *version >= (major, minor)
+        version.is_at_least(major, minor)
     }
 
     /// The database of a user of [`TWO_USERS`].

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use jiff::Timestamp;
 use nix_negative_cache_core::database::condition::Condition;
-use nix_negative_cache_core::database::place::{self, Audience};
+use nix_negative_cache_core::database::location::{self, Audience};
 use nix_negative_cache_core::time_text::moment;
 
 use super::facts::{DatabaseFacts, Facts, Role};
@@ -70,7 +70,7 @@ fn check_absent(facts: &Facts, database: &DatabaseFacts) -> Finding {
         Role::Own => (asks_daemon, "nothing that a daemon built has failed"),
         Role::Stores | Role::Chosen | Role::Named => (!asks_daemon, "nothing has failed"),
     };
-    match place::may_write(&database.path) {
+    match location::may_write(&database.path) {
         Err(error) if writes && facts.nix.has_plugin_on() => {
             let problem = Finding::problem(format!("{name} can't be made: {error}"));
             problem.advice("So no failure can be recorded. See who may write to the folders above.")
@@ -145,7 +145,7 @@ fn check_folder(facts: &Facts, database: &DatabaseFacts) -> Vec<Finding> {
     let (Some(folder), Some(found)) = (database.path.parent(), &database.folder) else { return Vec::new() };
     if !database.has_own_folder {
         // It is there for other things as well, and not ours to change.
-        let why = fs::metadata(folder).ok().filter(|_| facts.user == 0).and_then(|found| place::distrust(&found));
+        let why = fs::metadata(folder).ok().filter(|_| facts.user == 0).and_then(|found| location::distrust(&found));
         let problem = why.map(|why| {
             Finding::problem(format!(
                 "The folder '{}' {why}, so that root does not use a database there",
@@ -246,7 +246,7 @@ fn check_content(facts: &Facts, database: &DatabaseFacts) -> Finding {
             let records_text = if *records == 1 { "1 record".to_owned() } else { format!("{records} records") };
             // The newest of it is still in the log.
             let size = |path: &Path| fs::metadata(path).map_or(0, |file| file.len());
-            let size = size(&path) + size(&place::beside(&path, "-wal"));
+            let size = size(&path) + size(&location::beside(&path, "-wal"));
             let has = format!("{name} has {records_text} in {size} bytes");
             match facts.nix.settings() {
                 Some(Ok(settings)) if *records > settings.max_records && may => {
@@ -257,7 +257,7 @@ fn check_content(facts: &Facts, database: &DatabaseFacts) -> Finding {
                         )
                         .repaired_by(Repair::Tidy { path, most: settings.max_records, oldest }, true, "")
                 }
-                _ => match place::may_write(&path) {
+                _ => match location::may_write(&path) {
                     Err(error) if may => Finding::problem(format!("{name} can't be written to: {error}"))
                         .advice("What it knows is still used, but no failure can be recorded."),
                     _ => Finding::ok(has),

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::database::DatabaseError;
 use nix_negative_cache_core::database::condition::{Condition, examine};
-use nix_negative_cache_core::database::place::{self, Audience, default_path, personal_path};
+use nix_negative_cache_core::database::location::{self, Audience, default_path, personal_path};
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::settings::Settings;
 
@@ -273,14 +273,14 @@ impl DatabaseFacts {
             Err(error) => Err(error),
         };
         let beside = ["-wal", "-shm"].map(|suffix| {
-            let path = place::beside(&path, suffix);
+            let path = location::beside(&path, suffix);
             let found = fs::symlink_metadata(&path).ok();
             (path, found)
         });
         let mut facts = DatabaseFacts {
             role,
             owner: expected_owner(role, &path, user),
-            has_own_folder: place::has_own_folder(&path),
+            has_own_folder: location::has_own_folder(&path),
             folder,
             target: fs::read_link(&path).ok(),
             broken: broken(&path),
@@ -303,7 +303,7 @@ impl DatabaseFacts {
         let beside = self.beside.iter().filter_map(|(_, found)| found.as_ref());
         let file = fs::metadata(&self.path).ok();
         let mut all = folder.iter().chain(&file).chain(beside);
-        folder.is_some() && file.is_some() && all.all(|found| place::distrust(found).is_none())
+        folder.is_some() && file.is_some() && all.all(|found| location::distrust(found).is_none())
     }
 }
 
@@ -314,7 +314,7 @@ fn expected_owner(role: Role, path: &Path, user: u32) -> Option<u32> {
         Role::Own => Some(user),
         Role::Stores | Role::Chosen | Role::Named => match home(path) {
             Some(home) => owner(home),
-            None if place::has_own_folder(path) => owner(path.parent()?.parent()?),
+            None if location::has_own_folder(path) => owner(path.parent()?.parent()?),
             None => None,
         },
     }
@@ -322,7 +322,7 @@ fn expected_owner(role: Role, path: &Path, user: u32) -> Option<u32> {
 
 /// The databases that were moved away from `path`.
 fn broken(path: &Path) -> Vec<(PathBuf, Metadata)> {
-    let prefix = place::broken_path(path);
+    let prefix = location::broken_path(path);
     let (Some(folder), Some(prefix)) = (path.parent(), prefix.file_name()) else { return Vec::new() };
     let prefix = prefix.to_string_lossy();
     let is_one = |path: &PathBuf| {

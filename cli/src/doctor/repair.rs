@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use nix_negative_cache_core::database::place::{broken_path, correct, move_away};
+use nix_negative_cache_core::database::location::{broken_path, correct, move_away};
 use nix_negative_cache_core::database::{Database, DatabaseError};
 
 use super::user_name;

@@ -5,10 +5,11 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::place::{beside, is_damage};
-use super::{BUSY_TIMEOUT, DatabaseError, schema};
+use super::location::{beside, is_damage};
+use super::{DatabaseError, open::BUSY_TIMEOUT, schema};
 
 /// The state of a database.
 #[derive(Debug)]
@@ -28,7 +29,11 @@ pub enum Condition {
     OlderSchema,
 }
 
-/// Looks at the database at `path`. A newer schema, and whatever keeps this user from reading it, are errors.
+/// Looks at the database at `path` without changing anything.
+///
+/// # Errors
+///
+/// If a newer version wrote the database, or this user can't read it.
 pub fn examine(path: &Path) -> Result<Condition, DatabaseError> {
     let failed = |source: rusqlite::Error| match source.sqlite_error_code() {
         Some(ErrorCode::CannotOpen) => DatabaseError::Unshared { path: path.to_owned() },
@@ -73,13 +78,9 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     // has it open, and without a log all is in the file itself.
     let absent_or_empty = |suffix| fs::metadata(beside(path, suffix)).map_or(true, |file| file.len() == 0);
     let immutable = !beside(path, "-shm").exists() && absent_or_empty("-wal");
-    let mut uri = "file:".to_owned();
-    for &byte in path.as_os_str().as_bytes() {
-        match byte {
-            b'/' | b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => uri.push(byte.into()),
-            _ => uri.push_str(&format!("%{byte:02x}")),
-        }
-    }
+    /// What stands for itself in a path of a URI, besides letters and digits.
+    const ENCODED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_');
+    let mut uri = format!("file:{}", percent_encode(path.as_os_str().as_bytes(), ENCODED));
     if immutable {
         uri.push_str("?immutable=1");
     }
@@ -94,7 +95,7 @@ mod tests {
     use tempfile::TempDir;
 
     use super::super::Database;
-    use super::super::place::Audience;
+    use super::super::location::Audience;
     use super::*;
 
     #[test]

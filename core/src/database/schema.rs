@@ -132,11 +132,11 @@ pub(super) fn migrate(connection: &mut Connection, path: &Path) -> Result<(), Da
 /// The version of the schema, between 0 (an empty file) and the newest known one.
 fn schema_version(connection: &Connection, path: &Path) -> Result<usize, DatabaseError> {
     // One statement, so that no other process can make the schema between two looks at it.
-    let query =
-        "SELECT (SELECT application_id FROM pragma_application_id), (SELECT user_version FROM pragma_user_version),
-                     EXISTS (SELECT 1 FROM sqlite_schema)";
+    let query = "SELECT (SELECT application_id FROM pragma_application_id) AS application,
+                     (SELECT user_version FROM pragma_user_version) AS version,
+                     EXISTS (SELECT 1 FROM sqlite_schema) AS has_tables";
     let (application, version, has_tables): (i32, i64, bool) = connection
-        .query_row(query, [], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .query_row(query, [], |row| Ok((row.get("application")?, row.get("version")?, row.get("has_tables")?)))
         .map_err(|source| DatabaseError::of_sqlite(path, source))?;
     let version = usize::try_from(version).unwrap_or(usize::MAX);
     match application {

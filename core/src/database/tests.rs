@@ -2,20 +2,28 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
+use jiff::Timestamp;
 use proptest::prelude::*;
+use rusqlite::TransactionBehavior;
 use tempfile::TempDir;
 
+use super::location::Audience;
+use super::open::BUSY_TIMEOUT;
 use super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::*;
-use crate::belief::Belief;
+use crate::belief::{Belief, FailedAttempt, MAX_ATTEMPTS};
+use crate::class::Class;
+use crate::deciding_line::DecidingLine;
 use crate::environment::Comparison;
+use crate::record::{Failure, FailureRecord, Output};
 use crate::settings::Settings;
+use crate::store_path::OutputKey;
 
 fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
-    let path = |output: &str| OutputPath::from(format!("/nix/store/{output}"));
+    let path = |output: &str| OutputKey::from(format!("/nix/store/{output}"));
     Failure {
         derivation: format!("/nix/store/{name}.drv").into(),
-        outputs: outputs.iter().map(|output| Output { name: (*output).to_owned(), path: path(output) }).collect(),
+        outputs: outputs.iter().map(|output| Output { name: (*output).to_owned(), key: path(output) }).collect(),
         store_dir: "/nix/store".to_owned(),
         name: name.to_owned(),
         system: "x86_64-linux".to_owned(),
@@ -27,7 +35,7 @@ fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
         asked: Timestamp::from_second(second).unwrap(),
         time: Timestamp::from_second(second).unwrap(),
         doubtful: None,
-        evidence: None,
+        deciding_line: None,
         duration_ms: 1500,
         host: "host".to_owned(),
         nix_version: "2.8.0".to_owned(),
@@ -40,8 +48,8 @@ fn database() -> (TempDir, Database) {
     (folder, database)
 }
 
-fn outputs(names: &[&str]) -> Vec<OutputPath> {
-    names.iter().map(|name| OutputPath::from(format!("/nix/store/{name}"))).collect()
+fn outputs(names: &[&str]) -> Vec<OutputKey> {
+    names.iter().map(|name| OutputKey::from(format!("/nix/store/{name}"))).collect()
 }
 
 fn only_record(database: &Database) -> FailureRecord {
@@ -60,7 +68,7 @@ fn a_failure_is_found_by_each_output() {
     let known = database.known(&wanted).unwrap();
     assert_eq!(known.len(), 2);
     let record = database.record(known[&wanted[0]]).unwrap().unwrap();
-    assert_eq!((record.name.as_str(), record.attempts, record.outputs.len()), ("x", 1, 2));
+    assert_eq!((record.summary.name.as_str(), record.summary.attempts, record.outputs.len()), ("x", 1, 2));
     assert_eq!(database.find(["/nix/store/x.drv"]).unwrap(), database.find(["/nix/store/out"]).unwrap());
 }
 
@@ -70,8 +78,8 @@ fn derivations_with_the_same_outputs_share_a_record() {
     database.insert(&failure("x", &["out"], 10)).unwrap();
     database.insert(&failure("y", &["out"], 20)).unwrap();
     let record = only_record(&database);
-    assert_eq!((record.name.as_str(), record.attempts), ("y", 2));
-    assert_eq!((record.first_failure.as_second(), record.last_failure.as_second()), (10, 20));
+    assert_eq!((record.summary.name.as_str(), record.summary.attempts), ("y", 2));
+    assert_eq!((record.first_failure.as_second(), record.summary.last_failure.as_second()), (10, 20));
 }
 
 #[test]
@@ -80,10 +88,10 @@ fn fetches_do_not_share_their_attempts() {
     let fetch = |name: &str, second| Failure { class: Class::Fetch, ..failure(name, &["out"], second) };
     database.insert(&fetch("x", 10)).unwrap();
     database.insert(&fetch("x", 20)).unwrap();
-    assert_eq!(only_record(&database).history.len(), 2);
+    assert_eq!(only_record(&database).summary.history.len(), 2);
     database.insert(&fetch("y", 30)).unwrap();
     let record = only_record(&database);
-    assert_eq!((record.derivation.as_str(), record.history.len()), ("/nix/store/y.drv", 1));
+    assert_eq!((record.summary.derivation.as_str(), record.summary.history.len()), ("/nix/store/y.drv", 1));
 }
 
 fn second(second: i64) -> Timestamp {
@@ -104,10 +112,10 @@ fn after_a_success_nothing_is_known_but_the_history_stays() {
         history.iter().map(|attempt| (attempt.time.as_second(), attempt.failure.is_some())).collect::<Vec<_>>()
     };
     assert_eq!(ends(&database), [(12, false), (10, true)]);
-    assert!(!only_record(&database).stands());
+    assert!(!only_record(&database).summary.stands());
     database.insert(&failure("x", &["out", "dev"], 20)).unwrap();
     assert_eq!(ends(&database), [(20, true), (12, false), (10, true)]);
-    assert_eq!((database.known(&outputs(&["out"])).unwrap().len(), only_record(&database).attempts), (1, 2));
+    assert_eq!((database.known(&outputs(&["out"])).unwrap().len(), only_record(&database).summary.attempts), (1, 2));
 }
 
 #[test]
@@ -143,9 +151,9 @@ fn derivations_are_known_by_themselves_while_their_failures_stand() {
     let mut other = Database::open(database.path()).unwrap().unwrap();
     let failures = other.find(["/nix/store/x.drv"]).unwrap();
     other.request_retry(&failures, 7, second(15)).unwrap();
-    assert_eq!(known(&mut database)[&failures[0]].retries.len(), 1);
+    assert_eq!(known(&mut database)[&failures[0]].summary.retries.len(), 1);
     database.request_retry(&failures, 8, second(16)).unwrap();
-    assert_eq!(known(&mut database)[&failures[0]].retries.len(), 2);
+    assert_eq!(known(&mut database)[&failures[0]].summary.retries.len(), 2);
     other.succeed(&outputs(&["out"]), second(20)).unwrap();
     assert!(known(&mut database).is_empty());
     assert!(database.is_empty().unwrap());
@@ -174,7 +182,7 @@ fn environments_are_kept_once_and_no_longer_than_they_are_of_use() {
     assert_eq!(database.forget_failures(&id).unwrap(), 1);
     assert_eq!(count(&database), 1);
     let records = database.records().unwrap();
-    let here = |record: &FailureRecord| record.history[0].failure.clone().unwrap().environment;
+    let here = |record: &FailureRecord| record.summary.history[0].failure.clone().unwrap().environment;
     assert!(records.iter().all(|record| here(record) == somewhere("true")));
 }
 
@@ -191,9 +199,9 @@ fn attempts_have_their_class_and_environment() {
     };
     database.insert(&timeout).unwrap();
     let record = only_record(&database);
-    assert_eq!((record.class, record.exit_code), (Class::Timeout, None));
+    assert_eq!((record.summary.class, record.summary.exit_code), (Class::Timeout, None));
     assert_eq!(
-        record.history[0].failure,
+        record.summary.history[0].failure,
         Some(FailedAttempt { class: Class::Timeout, exit_code: None, environment, doubtful: None })
     );
 }
@@ -212,19 +220,19 @@ fn doubtful_failures_are_kept_as_they_were_recorded() {
     let doubtful = Failure {
         asked: second(7),
         doubtful: Some(u64::MAX),
-        evidence: Some(line.clone()),
+        deciding_line: Some(line.clone()),
         ..failure("x", &["out"], 10)
     };
     database.insert(&doubtful).unwrap();
     let last = |database: &Database| {
         let record = only_record(database);
-        let attempt = record.history[0].clone();
+        let attempt = record.summary.history[0].clone();
         (
             attempt.asked,
             attempt.time,
             attempt.failure.and_then(|failure| failure.doubtful),
             record.summary,
-            record.evidence,
+            record.deciding_line,
         )
     };
     let (asked, time, identity, summary, evidence) = last(&database);
@@ -244,7 +252,7 @@ fn a_deciding_line_that_cannot_be_read_is_none() {
     let (_folder, mut database) = database();
     database.insert(&failure("x", &["out"], 10)).unwrap();
     database.connection.execute("UPDATE failure SET evidence = '{'", []).unwrap();
-    assert_eq!(only_record(&database).evidence, None);
+    assert_eq!(only_record(&database).deciding_line, None);
 }
 
 #[test]
@@ -254,7 +262,7 @@ fn doubtful_failures_count_when_they_come_again() {
     let believed = |database: &Database| {
         let here = Comparison::with(&Environment::default());
         let settings = Settings { ttl: None, ..Settings::default() };
-        matches!(only_record(database).belief(0, &here, &settings, second(100)), Belief::Fails { .. })
+        matches!(only_record(database).summary.belief(0, &here, &settings, second(100)), Belief::Fails { .. })
     };
     database.insert(&doubtful(1, 10)).unwrap();
     assert!(!believed(&database) && database.is_known(&outputs(&["out"])[0]).unwrap());
@@ -288,11 +296,11 @@ fn attempts_of_the_version_before_doubts_were_asked_for_when_they_ended() {
     assert!(matches!(Database::open_readonly(&path), Err(DatabaseError::OlderSchema { .. })));
     let mut database = Database::open(&path).unwrap().unwrap();
     let record = only_record(&database);
-    let times: Vec<_> = record.history.iter().map(|attempt| (attempt.asked, attempt.time)).collect();
+    let times: Vec<_> = record.summary.history.iter().map(|attempt| (attempt.asked, attempt.time)).collect();
     assert_eq!(times, [(second(2), second(2)), (second(1), second(1))]);
-    assert!(!record.is_doubtful() && record.evidence.is_none());
+    assert!(!record.summary.is_doubtful() && record.deciding_line.is_none());
     database.insert(&Failure { doubtful: Some(3), ..failure("x", &["out"], 30) }).unwrap();
-    assert_eq!((only_record(&database).is_doubtful(), only_record(&database).attempts), (true, 3));
+    assert_eq!((only_record(&database).summary.is_doubtful(), only_record(&database).summary.attempts), (true, 3));
 }
 
 #[test]
@@ -302,8 +310,8 @@ fn only_the_last_attempts_are_kept() {
         database.insert(&failure("x", &["out"], n)).unwrap();
     }
     let record = only_record(&database);
-    assert_eq!((record.attempts, record.history.len() as u32), (40, MAX_ATTEMPTS));
-    assert_eq!(record.history[0].time.as_second(), 39);
+    assert_eq!((record.summary.attempts, record.summary.history.len() as u32), (40, MAX_ATTEMPTS));
+    assert_eq!(record.summary.history[0].time.as_second(), 39);
 }
 
 #[test]
@@ -322,9 +330,12 @@ fn records_of_the_first_version_are_kept() {
     drop(old);
     let database = Database::open(&path).unwrap().unwrap();
     let record = only_record(&database);
-    assert_eq!((record.exit_code, record.class, record.attempts), (Some(3), Class::Builder, 4));
-    assert!(record.stands() && record.history[0].time == second(2));
-    assert_eq!((record.history[0].asked, record.is_doubtful(), &record.evidence), (second(2), false, &None));
+    assert_eq!((record.summary.exit_code, record.summary.class, record.summary.attempts), (Some(3), Class::Builder, 4));
+    assert!(record.summary.stands() && record.summary.history[0].time == second(2));
+    assert_eq!(
+        (record.summary.history[0].asked, record.summary.is_doubtful(), &record.deciding_line),
+        (second(2), false, &None)
+    );
     assert_eq!(database.known(&outputs(&["out"])).unwrap().len(), 1);
 }
 
@@ -416,10 +427,10 @@ proptest! {
             }
         }
         let records = database.records().unwrap();
-        let standing = records.iter().filter(|record| record.stands());
-        let in_a_row = |r: &FailureRecord| r.history.iter().take_while(|attempt| attempt.failure.is_some()).count();
+        let standing = records.iter().filter(|record| record.summary.stands());
+        let in_a_row = |r: &FailureRecord| r.summary.history.iter().take_while(|attempt| attempt.failure.is_some()).count();
         let found: BTreeMap<u8, u32> =
-            standing.map(|record| (record.name.parse().unwrap(), in_a_row(record) as u32)).collect();
+            standing.map(|record| (record.summary.name.parse().unwrap(), in_a_row(record) as u32)).collect();
         let names: Vec<String> = (0..4).map(|n| n.to_string()).collect();
         let all = outputs(&names.iter().map(String::as_str).collect::<Vec<_>>());
         let known = database.known(&all).unwrap();
@@ -510,12 +521,12 @@ fn modes_do_not_depend_on_the_umask() {
         let mode_of = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
         assert_eq!(mode_of(path.parent().unwrap()), folder_mode);
         for suffix in ["", "-wal", "-shm"] {
-            assert_eq!(mode_of(&place::beside(&path, suffix)), mode, "{name}{suffix}");
+            assert_eq!(mode_of(&location::beside(&path, suffix)), mode, "{name}{suffix}");
         }
         // They stay, for those who could not make them.
         drop(database);
-        assert!(place::beside(&path, "-wal").exists() && place::beside(&path, "-shm").exists());
-        assert_eq!(fs::metadata(place::beside(&path, "-wal")).unwrap().len(), 0, "but the log does not grow");
+        assert!(location::beside(&path, "-wal").exists() && location::beside(&path, "-shm").exists());
+        assert_eq!(fs::metadata(location::beside(&path, "-wal")).unwrap().len(), 0, "but the log does not grow");
     }
 }
 
@@ -542,7 +553,7 @@ fn what_others_can_write_to_is_no_place_for_roots_database() {
 fn a_broken_database_is_moved_away_if_its_place_is_ours() {
     let folder = TempDir::new().unwrap();
     let garbage = "garbage ".repeat(1000);
-    let ours = place::default_path(folder.path());
+    let ours = location::default_path(folder.path());
     fs::create_dir(ours.parent().unwrap()).unwrap();
     fs::write(&ours, &garbage).unwrap();
     let Err(DatabaseError::Broken { broken, .. }) = Database::open(&ours) else { panic!("not moved") };
@@ -566,8 +577,12 @@ fn a_request_to_retry_counts_for_its_user_until_the_next_attempt() {
     assert!(database.find_by_hash_part("/gnu/store", hash).unwrap().is_empty());
     let settings = Settings { ttl: None, ..Settings::default() };
     let believed = |database: &Database, user| {
-        let belief =
-            only_record(database).belief(user, &Comparison::with(&Environment::default()), &settings, second(100));
+        let belief = only_record(database).summary.belief(
+            user,
+            &Comparison::with(&Environment::default()),
+            &settings,
+            second(100),
+        );
         matches!(belief, Belief::Fails { .. })
     };
     assert_eq!(database.request_retry(&found, 1000, second(9)).unwrap(), 1);
@@ -579,7 +594,7 @@ fn a_request_to_retry_counts_for_its_user_until_the_next_attempt() {
     assert!(!believed(&database, 1000) && believed(&database, 1001));
     database.insert(&failure("x", &[&output], 30)).unwrap();
     assert!(believed(&database, 1000));
-    assert!(only_record(&database).retries.is_empty());
+    assert!(only_record(&database).summary.retries.is_empty());
     assert_eq!(database.request_retry(&found, 1000, second(40)).unwrap(), 0, "this one is gone");
 }
 

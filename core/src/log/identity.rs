@@ -1,9 +1,8 @@
-//! Whether two failures are the same one: by the last lines that tell something, in any order, without what is different each time.
+//! The identity of a failure: its last lines that say something, in any order, without what is different each time.
 
 use std::collections::BTreeSet;
-use std::hash::{Hash, Hasher};
 
-use siphasher::sip::SipHasher13;
+use crate::stable_hash::stable_hash;
 
 /// A line without times, addresses, numbers of processes, durations and paths of the build.
 fn constant(line: &str) -> String {
@@ -53,12 +52,7 @@ fn below_build_dir(word: &str) -> Option<(&str, &str)> {
 /// A number that is the same for the same set of lines, on each machine and in each version.
 pub fn identity<'a>(lines: impl IntoIterator<Item = &'a str>) -> u64 {
     let lines: BTreeSet<String> = lines.into_iter().map(constant).collect();
-    let mut hasher = SipHasher13::new();
-    for line in lines {
-        hasher.write(line.as_bytes());
-        0xffu8.hash(&mut hasher);
-    }
-    hasher.finish()
+    stable_hash(lines)
 }
 
 #[cfg(test)]
@@ -83,6 +77,7 @@ mod tests {
         assert_ne!(identity(["/build/source/a.c: no"]), identity(["/build/source/b.c: no"]));
         assert_eq!(identity(["/nix/var/nix/builds/nix-12-34/build/x/a.c: no"]), identity(["/build/x/a.c: no"]));
         // It is in databases.
+        assert_eq!(identity(["cc1plus: out of memory", "b"]), 18_323_264_103_344_455_781);
         assert_eq!(identity(["cc1plus: out of memory"]), identity(["cc1plus:  out of memory"]));
     }
 }

@@ -1,11 +1,12 @@
-//! Weighs what a log says: whether its failure would come again, would pass, or nobody can tell.
+//! Weighs what a log says: the failure would come again, or it would pass, or nobody can tell.
 //!
-//! The rules, in short; `docs/manual.md` has them for people.
+//! These are the rules in short; `docs/manual.md` has them for users.
 //!
-//! - Strong evidence of a shortage, a kill or a passing fault counts wherever it stands, as what comes after it in a parallel build may
-//!   be long.
-//! - What the network did counts only among the last lines that say something, and only where there is a network.
-//! - Against evidence speak a test that expects it, a cause of its own, and tests that went on after it. Then nobody can tell.
+//! - Strong evidence of a shortage, a kill or a passing fault counts wherever it stands: in a parallel build, much can come
+//!   after it.
+//! - Evidence about the network counts only among the last lines that say something, and only if there is a network.
+//! - A test that expects the evidence speaks against it, as does a cause of the build's own, and as do tests that went on
+//!   after it. Then nobody can tell.
 
 use std::collections::VecDeque;
 
@@ -16,21 +17,22 @@ use super::reading::{OWN_LIMIT, OWN_SIGNAL, Reading, is_watched, limited, mentio
 use super::sentences::Tells;
 use super::tail::LogTail;
 use super::triggers::is_worth_reading;
-use crate::evidence::DecidingLine;
+use crate::deciding_line::DecidingLine;
 
-/// How many of the last lines that say something are looked at for the network, and tell failures apart.
+/// How many of the last lines that say something are searched for evidence about the network, and make up the identity
+/// of a failure.
 const LAST: usize = 20;
 
-/// How many lines before and after a piece of evidence are looked at for what speaks against it.
+/// How many lines before and after a piece of evidence are searched for objections to it.
 const NEAR: u64 = 8;
 
-/// How many tests have to pass after a piece of evidence for the build to have gone on as if nothing had happened.
+/// How many tests must pass after a piece of evidence to show that the build went on as if nothing had happened.
 const WENT_ON: u64 = 3;
 
-/// How many lines that speak against evidence are kept.
+/// How many objections are kept.
 const OBJECTIONS: usize = 12;
 
-/// How many pieces of evidence are kept from the beginning, and as many from the end.
+/// How many pieces of evidence are kept from the beginning of the log, and how many from its end.
 const PIECES: usize = 8;
 
 /// What is known of a build besides its log.
@@ -45,7 +47,7 @@ pub struct Facts {
 /// What a log says of its failure.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LogVerdict {
-    /// Nothing speaks for a failure that would pass.
+    /// No evidence is left that the failure would pass.
     Clear,
     /// It may pass, or not.
     Doubtful(DecidingLine),
@@ -60,14 +62,14 @@ pub enum Weight {
     Strong,
     /// It may pass, or not.
     Doubtful,
-    /// What speaks against it leaves nothing of it.
+    /// The objections leave nothing of it.
     Nothing,
 }
 
-/// A piece of evidence, and what it is worth.
+/// A piece of evidence with its weight.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Weighed {
-    /// The line, with what speaks against it.
+    /// The line, with the objection to it.
     pub line: DecidingLine,
     /// What it is worth.
     pub weight: Weight,
@@ -80,7 +82,7 @@ struct Piece {
     weak: bool,
     line: String,
     number: u64,
-    /// What speaks against it, and in which line that is.
+    /// The objection to it, and the number of the line that has it.
     against: Option<(u64, String)>,
     /// Whether nothing is left of it.
     void: bool,
@@ -89,8 +91,8 @@ struct Piece {
 }
 
 impl Piece {
-    /// Takes note of a line that speaks against it. Nothing is left of it if that line is about the same, as a test is that wants it; or
-    /// if the build went on to fail for a cause of its own.
+    /// Takes note of an objection. Nothing is left of the evidence if the objection is about the same thing, as a test that
+    /// expects it is, or if the build went on to fail for a cause of its own.
     fn object(&mut self, objection: &Objection) {
         if objection.only.is_some_and(|only| !only.contains(&self.tells)) {
             return;
@@ -109,7 +111,7 @@ impl Piece {
     }
 }
 
-/// A line that speaks against evidence.
+/// A line that speaks against evidence near it.
 #[derive(Clone, Debug)]
 struct Objection {
     number: u64,
@@ -132,7 +134,8 @@ pub struct LogJudge {
     number: u64,
     first: Vec<Piece>,
     last: VecDeque<Piece>,
-    /// The last lines by which tests say what they want or are about, or the build what limits it sets and which signals it sends.
+    /// The last objections: lines that say what tests expect or are about, what limits the build sets, and which signals it
+    /// sends.
     objections: VecDeque<Objection>,
     /// The last line that names a definite cause.
     cause: Option<Objection>,
@@ -217,7 +220,7 @@ impl LogJudge {
         }
     }
 
-    /// Adds what speaks against a piece of evidence in the lines around it that were read so far.
+    /// Adds the objections to a piece of evidence from the lines near it that were read so far.
     fn consider_neighbours(&self, piece: &mut Piece) {
         for objection in self.objections.iter().chain(&self.cause) {
             // A compiler that crashes only sometimes names its crash as well.
@@ -238,8 +241,8 @@ impl LogJudge {
         self.objections.push_back(objection);
     }
 
-    /// What the log says, if this was all of it: by the last piece of evidence that nothing speaks against or, if there is none, by the
-    /// last one that is left of all.
+    /// The verdict on the log, if this was all of it. The last piece of evidence without an objection decides; if there is
+    /// none, the last piece of which anything is left.
     pub fn verdict(&self, facts: Facts) -> LogVerdict {
         let mut verdict = LogVerdict::Clear;
         for Weighed { line, weight } in self.evidence(facts) {
@@ -295,8 +298,8 @@ impl LogJudge {
         }
     }
 
-    /// What only the last lines can tell: what the network did, and what languages without letters of their own say, which are passed
-    /// over as they stream by.
+    /// The evidence that is looked for among the last lines only: about the network, and in languages for which no trigger
+    /// stands, so that their lines are passed over as they stream by.
     fn of_last_lines(&self, facts: Facts) -> Vec<Piece> {
         let mut pieces = Vec::new();
         // A server that answered is there: what else is said of the download says no more.

@@ -1,19 +1,19 @@
-//! A line of a log: what tools put in front of their messages, taken off, and what kind of line it is by its shape alone.
+//! A line of a log: takes off what tools put in front of their messages, and tells by the shape what kind of line it is.
 
 use std::borrow::Cow;
 
 use super::tail::printable;
 
-/// What a line is, by its shape.
+/// The kind of a line, as far as its shape tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shape {
-    /// A message of somebody, as far as the shape tells.
+    /// A message.
     Message,
-    /// A test that passed, by its name.
+    /// The name of a test that passed.
     Passed,
-    /// A test that failed, by its name, which may be called after what it is about.
+    /// The name of a test that failed. Tests may be named after the fault that they are about.
     Failed,
-    /// It says nothing of why a build failed: progress, a command, a frame of a stack, a line of source code, advice.
+    /// A line that says nothing of why a build failed: progress, a command, a frame of a stack, a line of source code, advice.
     Noise,
 }
 
@@ -59,12 +59,12 @@ impl<'a> Line<'a> {
     }
 }
 
-/// What of `text` is left after `skipped` bytes and blanks.
+/// Where `text` goes on after `skipped` bytes and the blanks behind them.
 fn blanks(text: &str, skipped: usize) -> usize {
     text.len() - text[skipped..].trim_start().len()
 }
 
-/// How much of `text` says only when and where it was printed: times, steps, the names of workers and machines.
+/// The length of the labels at the beginning of `text`: times, steps, the names of workers and machines.
 fn labels(text: &str) -> usize {
     let mut start = blanks(text, 0);
     while let Some(length) = label(&text[start..]) {
@@ -78,7 +78,7 @@ fn label(text: &str) -> Option<usize> {
     if first.is_ascii_digit() || matches!(first, '[' | '(' | '#' | '+') {
         time(text).or_else(|| step(text))
     } else if !first.is_alphanumeric() && !first.is_ascii() {
-        // Marks that tools draw in front of lines, and what makes them colourful.
+        // Marks and emoji that tools draw in front of lines.
         Some(first.len_utf8())
     } else {
         worker(text)
@@ -140,7 +140,7 @@ fn worker(text: &str) -> Option<usize> {
     (gap == 0 && after.starts_with("> ")).then_some(name + 2)
 }
 
-/// How much of `text` says only how bad it is: tags in brackets, levels, marks, quotes.
+/// The length of the prefixes at the beginning of `text` that say how bad it is: tags in brackets, levels, marks, quotes.
 fn prefixes(text: &str) -> usize {
     /// What tools call the level of a message, with what is behind it.
     const LEVELS: [&str; 15] = [
@@ -194,7 +194,7 @@ fn prefixes(text: &str) -> usize {
     }
 }
 
-/// What kind of line `text` is, whose labels are off.
+/// What kind of line `text` is, which has no labels any more.
 fn shape(text: &str) -> Shape {
     let first = text.as_bytes().first().copied().unwrap_or(b' ');
     if is_passed(text) {
@@ -230,7 +230,7 @@ fn shape(text: &str) -> Shape {
     if noise { Shape::Noise } else { Shape::Message }
 }
 
-/// `[12/40]`, `[ 40%]`, `[12 of 40]`, `(3/7)`: how far a tool has come.
+/// Progress of a tool: `[12/40]`, `[ 40%]`, `[12 of 40]`, `(3/7)`.
 fn is_counter(text: &str) -> bool {
     let inside = text.strip_prefix(['[', '(']).unwrap_or("");
     let Some(end) = inside.find([']', ')']) else { return false };
@@ -241,7 +241,7 @@ fn is_counter(text: &str) -> bool {
         && !inside[end..].to_ascii_lowercase().contains("signal")
 }
 
-/// A text in quotes and nothing else, as tests show what they wanted and what they got.
+/// A text in quotes and nothing else: tests show in this way what they wanted and what they got.
 fn is_quotation(text: &str) -> bool {
     let quote = |c: char| matches!(c, '\'' | '"');
     text.trim_end_matches([',', ';'])
@@ -249,12 +249,12 @@ fn is_quotation(text: &str) -> bool {
         .is_some_and(|inside| inside.len() > 1 && !inside[1..].contains(quote))
 }
 
-/// `  118 | code`, as compilers quote it.
+/// Source code as compilers quote it: `  118 | code`.
 fn is_source_line(text: &str) -> bool {
     text.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with(['|', '│'])
 }
 
-/// `1. Set this`, as advice is numbered, or `1) the name of a test`.
+/// Numbered advice, `1. Set this`, or a numbered test, `1) its name`.
 fn is_item(text: &str) -> bool {
     let rest = text.trim_start_matches(|c: char| c.is_ascii_digit());
     rest.starts_with(". ") || rest.starts_with(") ")
@@ -410,7 +410,7 @@ fn is_progress(text: &str) -> bool {
                 || text.contains("Waiting for unfinished")))
 }
 
-/// What a tool is about to do, or warns of.
+/// A tool says what it is about to do, or warns.
 fn is_doing(text: &str) -> bool {
     let first = text.split([' ', ':', '[']).next().unwrap_or("");
     let warning =
@@ -426,7 +426,7 @@ fn is_doing(text: &str) -> bool {
                 .any(|word| lower().contains(word))
 }
 
-/// A frame of a stack, or what is said around one.
+/// A frame of a stack, or a line around one.
 fn is_frame(text: &str) -> bool {
     const BEGINNINGS: [&str; 11] = [
         "at ",
@@ -446,7 +446,7 @@ fn is_frame(text: &str) -> bool {
         || (text.contains(": 0x") && text.starts_with(|c: char| c.is_ascii_digit()))
 }
 
-/// What tools say to everybody whose build fails.
+/// Advice that tools give whenever a build fails.
 fn is_advice(text: &str) -> bool {
     const BEGINNINGS: [&str; 14] = [
         "note: run with",

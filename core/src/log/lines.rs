@@ -1,9 +1,9 @@
 //! Splits a log that comes in pieces into lines, as Nix does (`DerivationGoal::handleChildOutput`).
 
-/// A line longer than twice this many bytes is judged by its beginning and its end, each of that length.
+/// How many bytes of the beginning and of the end of a line are judged, if it is longer than both.
 pub const HALF: usize = 4 * 1024;
 
-/// As long as the memory for one line may become before its middle is left out.
+/// How many bytes of a line are kept before its middle is left out.
 const MOST: usize = 64 * 1024;
 
 /// The beginning and the end of a line that is too long to be judged whole.
@@ -14,11 +14,11 @@ pub fn shorten(line: &[u8]) -> std::borrow::Cow<'_, [u8]> {
     [&line[..HALF], &line[line.len() - HALF..]].concat().into()
 }
 
-/// The line that is not at its end yet.
+/// The line whose end has not come yet.
 #[derive(Clone, Debug, Default)]
 pub struct Lines {
     line: Vec<u8>,
-    /// Whether the last byte was a carriage return: what follows it writes over the line, unless it ends it.
+    /// Whether the last byte was a carriage return. The next text writes over the line, unless the line ends here.
     returned: bool,
 }
 

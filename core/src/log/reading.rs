@@ -1,7 +1,11 @@
-//! What one line of a log tells of: the rooms that know words come together here. What it is worth is for [`super::judge`] to say.
+//! What one line of a log tells of. This module puts together what those that know words find in it; [`super::judge`] says
+//! what it is worth.
 
 use super::line::{Line, Shape};
-use super::sentences::{Tells, said};
+use super::sentences::{
+    BEFORE_STATUS, DIAGNOSTIC_MARKS, DISK_IMAGES, FINAL_STATUSES, HTTP, MENTIONS, OWN_HOSTS, PASSING_STATUSES,
+    PROCESS_MAKERS, READ_ONLY_FOLDERS, SMALL_FILE_SYSTEMS, Said, TIMEOUTS, TIMERS, Tells, said,
+};
 use super::signals::{self, Ended};
 use super::system_messages::{self, SystemMessage};
 
@@ -11,7 +15,7 @@ const KEPT: usize = 300;
 /// What one line tells of.
 #[derive(Clone, Debug)]
 pub struct Reading {
-    /// What kind of line it is.
+    /// What kind of line it is, as far as its shape tells.
     pub shape: Shape,
     /// What it is strong evidence of.
     pub strong: Option<Tells>,
@@ -29,50 +33,23 @@ fn kept(text: &str) -> String {
     text[..text.floor_char_boundary(KEPT)].to_owned()
 }
 
-/// Why a shortage is no evidence.
+/// The objection of a line that sets a limit: a shortage is of its own making.
 pub const OWN_LIMIT: &str = "it has a limit of its own";
 
-/// Why a signal is no evidence.
+/// The objection of a line that sends signals.
 pub const OWN_SIGNAL: &str = "it sends the signal itself";
 
-/// What a text has words of, in whatever sentence.
+/// What a text mentions, in whatever sentence.
 pub fn mentioned(text: &str) -> Vec<Tells> {
-    const WORDS: [(Tells, &[&str]); 9] = [
-        (Tells::Memory, &["memory", "oom", "alloc", "enomem", "heap"]),
-        (Tells::Killed, &["kill", "signal", "sigterm", "terminat"]),
-        (Tells::Disk, &["space", "/dev/full", "quota", "disk", "storagefull", "enospc", "edquot"]),
-        (Tells::InputOutput, &["i/o", "input/output", "eio", "read-only", "readonly", "erofs", "stale"]),
-        (Tells::Processes, &["fork", "thread", "process"]),
-        (Tells::Files, &["open files", "emfile", "enfile", "descriptor"]),
-        (Tells::Port, &["in use", "inuse", "port", "bind", "listen"]),
-        (
-            Tells::Faltered,
-            &[
-                "connection",
-                "timeout",
-                "timed",
-                "reset",
-                "refused",
-                "retry",
-                "backoff",
-                "pipe",
-                "network",
-                "http",
-                "50",
-            ],
-        ),
-        (Tells::Unreachable, &["connection", "refused", "network", "connect", "resolve", "dns", "unreachable", "http"]),
-    ];
     let text = text.to_lowercase();
-    WORDS.iter().filter(|(_, words)| words.iter().any(|word| text.contains(word))).map(|(tells, _)| *tells).collect()
+    MENTIONS.iter().filter(|(_, words)| has_any(&text, words)).map(|(tells, _)| *tells).collect()
 }
 
-/// What a limit that the build sets itself can be reached by: the size of a disk image, a time, or what ulimit(1) counts.
+/// What the limit that a line sets can be the cause of. It limits the size of a disk image, a time, or what ulimit(1) counts.
 pub fn limited(line: &str) -> &'static [Tells] {
-    let has = |words: &[&str]| words.iter().any(|word| line.contains(word));
-    if has(&["mkfs", "mke2fs", "mformat", "mcopy", "cptofs", "genimage", "losetup", "loop", "image", "disk"]) {
+    if has_any(line, &DISK_IMAGES) {
         &[Tells::Disk]
-    } else if has(&["watchdog", "time", "Time"]) {
+    } else if has_any(line, &TIMERS) {
         &[Tells::Killed]
     } else {
         &[Tells::Memory, Tells::Processes, Tells::Files, Tells::FileSize, Tells::Killed]
@@ -81,30 +58,75 @@ pub fn limited(line: &str) -> &'static [Tells] {
 
 /// Whether a line says that a process was ended because it took too long.
 pub fn is_watched(line: &str) -> bool {
-    ["timeout", "TIMEOUT", "timed out"].iter().any(|word| line.contains(word))
+    has_any(line, &TIMEOUTS)
+}
+
+/// Whether a text has one of these words, be it part of a longer one.
+fn has_any(text: &str, words: &[&str]) -> bool {
+    words.iter().any(|word| text.contains(word))
 }
 
 /// Reads one line as the builder wrote it.
 pub fn read(bytes: &[u8]) -> Reading {
     let line = Line::read(bytes);
     let message = line.message();
-    let mut reading =
-        Reading { shape: line.shape, strong: None, weak: None, objection: None, cause: false, line: kept(message) };
-    if matches!(reading.shape, Shape::Passed | Shape::Failed) {
-        reading.line = kept(&line.whole);
-        // A test's name can be anything, but not its exit status.
-        let by_status = ["137", "143"].iter().any(|status| message.contains(status));
-        if reading.shape == Shape::Failed && by_status && signals::ended(message) == Some(Ended::Killed) {
-            reading.shape = Shape::Message;
-            reading.strong = Some(Tells::Killed);
-        }
-        return reading;
+    match line.shape {
+        Shape::Passed | Shape::Failed => read_test_result(&line),
+        shape if message.is_empty() => Reading::of(shape, message),
+        Shape::Noise => read_noise(&line),
+        Shape::Message => read_message(message),
     }
-    if message.is_empty() {
-        return reading;
+}
+
+impl Reading {
+    /// A line of which nothing is known but its shape.
+    fn of(shape: Shape, line: &str) -> Reading {
+        Reading { shape, strong: None, weak: None, objection: None, cause: false, line: kept(line) }
     }
+}
+
+/// Reads the result of a test. The name of a test can be anything, but not its exit status.
+fn read_test_result(line: &Line<'_>) -> Reading {
+    let message = line.message();
+    let reading = Reading::of(line.shape, &line.whole);
+    let by_status = ["137", "143"].iter().any(|status| message.contains(status));
+    if line.shape == Shape::Failed && by_status && signals::ended(message) == Some(Ended::Killed) {
+        return Reading { shape: Shape::Message, strong: Some(Tells::Killed), ..reading };
+    }
+    reading
+}
+
+/// Reads a line that says nothing of why a build failed. Only a command or a line of code can show what a build does on
+/// purpose.
+fn read_noise(line: &Line<'_>) -> Reading {
+    let message = line.message();
+    let objection = objection(message, &said(message)).filter(|_| !is_warning(&line.whole));
+    Reading { objection, ..Reading::of(Shape::Noise, &line.whole) }
+}
+
+/// Reads a message.
+fn read_message(message: &str) -> Reading {
     let said = said(message);
-    reading.objection = if said.expectation {
+    let mut reading = Reading::of(Shape::Message, message);
+    // A list of the tests that failed adds nothing to what was said of each.
+    if message.starts_with("FAILED ") || message.starts_with("ERROR ") {
+        return reading;
+    }
+    reading.objection = objection(message, &said);
+    reading.cause = said.cause || is_diagnostic(message);
+    if said.expectation || said.recovery || is_format(message) || is_absurd(message) {
+        // The line tells of a test that expects it, or of a second try, so it says nothing of this failure. But a checksum
+        // that is not the expected one is an answer of a server.
+        reading.strong = (said.strong.contains(&Tells::Answer) && said.expectation).then_some(Tells::Answer);
+        return reading;
+    }
+    weigh_evidence(message, &said, &mut reading);
+    reading
+}
+
+/// Why a message speaks against evidence near it.
+fn objection(message: &str, said: &Said) -> Option<&'static str> {
+    if said.expectation {
         Some(Tells::Expectation.cause())
     } else if said.own_limit {
         Some(OWN_LIMIT)
@@ -112,68 +134,53 @@ pub fn read(bytes: &[u8]) -> Reading {
         Some(OWN_SIGNAL)
     } else {
         None
-    };
-    if reading.shape == Shape::Noise {
-        // Only a command or a line of code can show what a build does on purpose.
-        reading.objection = reading.objection.filter(|_| !is_warning(&line.whole));
-        reading.line = kept(&line.whole);
-        return reading;
     }
-    reading.cause = said.cause || is_diagnostic(message);
-    // A list of the tests that failed adds nothing to what was said of each.
-    if message.starts_with("FAILED ") || message.starts_with("ERROR ") {
-        return Reading { cause: false, objection: None, ..reading };
-    }
-    // A test that wants it, or a second try: the line says nothing of this failure.
-    if said.strong.contains(&Tells::Answer) && said.expectation {
-        // A checksum that is another one than it should be.
-        reading.strong = Some(Tells::Answer);
-    }
-    let is_format = ["%s", "%w", "%v", "%d", "%q"].iter().any(|directive| message.contains(directive));
-    if said.expectation || said.recovery || is_format || is_absurd(message) {
-        return reading;
-    }
-    let strong = said.strong.iter().copied().find(|tells| !tells.is_network());
+}
+
+/// Whether a message still has the places where values would be put in.
+fn is_format(message: &str) -> bool {
+    ["%s", "%w", "%v", "%d", "%q"].iter().any(|directive| message.contains(directive))
+}
+
+/// Decides what a message is evidence of, by signals, errors of the system and sentences, in this order. `reading` says
+/// whether the message names a definite cause.
+fn weigh_evidence(message: &str, said: &Said, reading: &mut Reading) {
     // A compiler quotes names and texts of the program in its messages; only what it says of itself counts.
-    let strong = strong.filter(|_| !reading.cause);
     let by_signal =
         signals::ended(message).filter(|_| !reading.cause || message.contains("exit") || message.contains("signal"));
-    let by_message = system_messages::find(message)
+    let by_sentence = said.strong.iter().copied().find(|tells| !tells.is_network()).filter(|_| !reading.cause);
+    let by_error = system_messages::find(message)
         .or_else(|| system_messages::after_process(message))
         .and_then(|found| of_system_message(message, found));
-    let network = said.strong.iter().chain(&said.weak).copied().find(|tells| tells.is_network());
-    let answer = said.strong.contains(&Tells::Answer).then_some(Tells::Answer);
-    let network = of_status(message)
-        .or(answer)
-        .or(network)
-        .or(by_message.map(|(tells, _)| tells).filter(|tells| tells.is_network()));
-    // Where only what the build started can answer, the network has no part in it.
-    let network = network.filter(|_| !is_own_host(message));
-    if by_signal == Some(Ended::Killed) {
-        reading.strong = Some(Tells::Killed);
-    } else if let Some((tells, false)) = by_message.filter(|(tells, _)| !tells.is_network()) {
-        reading.strong = Some(tells);
-    } else if strong.is_some() {
-        reading.strong = strong;
+    let network = of_network(message, said, by_error.map(|(tells, _)| tells));
+    let by_error = by_error.filter(|(tells, _)| !tells.is_network());
+    reading.strong = if by_signal == Some(Ended::Killed) {
+        Some(Tells::Killed)
+    } else if let Some((tells, false)) = by_error {
+        Some(tells)
     } else {
-        reading.strong = network;
-    }
-    // Its own words for a slow network are no limit of a test.
+        by_sentence.or(network)
+    };
+    // Words such as "timed out" are about the network then, not about a limit of a test.
     if network.is_some() && reading.objection == Some(OWN_LIMIT) {
         reading.objection = None;
     }
-    reading.weak = said
-        .weak
-        .iter()
-        .copied()
-        .find(|tells| !tells.is_network())
-        .or(by_message.filter(|(_, weak)| *weak).map(|(tells, _)| tells));
-    if by_signal == Some(Ended::Terminated) {
-        reading.weak = Some(Tells::Killed);
-    }
+    reading.weak = if by_signal == Some(Ended::Terminated) {
+        Some(Tells::Killed)
+    } else {
+        let by_sentence = said.weak.iter().copied().find(|tells| !tells.is_network());
+        by_sentence.or(by_error.filter(|(_, weak)| *weak).map(|(tells, _)| tells))
+    };
     // What is evidence is no cause of its own.
-    reading.cause &= reading.strong.is_none() || reading.strong.is_some_and(Tells::is_network);
-    reading
+    reading.cause &= reading.strong.is_none_or(Tells::is_network);
+}
+
+/// What a message tells of the network. Where only what the build started can answer, the network has no part in it.
+fn of_network(message: &str, said: &Said, by_error: Option<Tells>) -> Option<Tells> {
+    let by_sentence = said.strong.iter().chain(&said.weak).copied().find(|tells| tells.is_network());
+    let answer = said.strong.contains(&Tells::Answer).then_some(Tells::Answer);
+    let network = of_status(message).or(answer).or(by_sentence).or(by_error.filter(|tells| tells.is_network()));
+    network.filter(|_| !is_own_host(message))
 }
 
 /// What the message of a C library tells of, and whether it is weak evidence.
@@ -181,57 +188,16 @@ fn of_system_message(line: &str, found: SystemMessage) -> Option<(Tells, bool)> 
     let lower = || line.to_lowercase();
     Some(match found.name {
         "ENOMEM" | "EHWPOISON" | "ENOBUFS" => (Tells::Memory, lower().contains("static tls")),
-        "ENOSPC" | "EDQUOT" => {
-            (Tells::Disk, ["/dev/full", "/mnt/", "mkfs", "mke2fs"].iter().any(|path| line.contains(path)))
-        }
+        "ENOSPC" | "EDQUOT" => (Tells::Disk, has_any(line, &SMALL_FILE_SYSTEMS)),
         "EIO" | "ESTALE" | "EUCLEAN" | "EREMOTEIO" => (Tells::InputOutput, false),
-        // Many places are read-only for each builder; the folder of the build is not.
-        "EROFS"
-            if [
-                "/nix/store",
-                "/homeless-shelter",
-                "/etc",
-                "/usr",
-                "/var",
-                "/proc",
-                "/sys",
-                "/dev",
-                "/root",
-                "/home",
-            ]
-            .iter()
-            .any(|path| line.contains(path)) =>
-        {
-            return None;
-        }
+        "EROFS" if has_any(line, &READ_ONLY_FOLDERS) => return None,
         "EROFS" => (Tells::InputOutput, false),
         "EFBIG" | "SIGXFSZ" | "SIGXCPU" => (Tells::FileSize, false),
         "EMFILE" | "ENFILE" => (Tells::Files, false),
         "ETXTBSY" => (Tells::Busy, false),
         "EBUSY" => (Tells::Busy, !lower().contains("kvm")),
         "EADDRINUSE" => (Tells::Port, false),
-        "EAGAIN" => {
-            let lower = lower();
-            let of_processes = [
-                "fork",
-                "thread",
-                "clone",
-                "spawn",
-                "exec",
-                "pool",
-                "process",
-                "make",
-                "bash",
-                "/sh",
-                "what():",
-                "system_error",
-                "worker",
-                "libgomp",
-            ]
-            .iter()
-            .any(|word| lower.contains(word));
-            (Tells::Processes, !of_processes)
-        }
+        "EAGAIN" => (Tells::Processes, !has_any(&lower(), &PROCESS_MAKERS)),
         "SIGKILL" | "SIGTERM" => {
             let after = line[found.end..].trim();
             let ends = after.is_empty()
@@ -239,7 +205,7 @@ fn of_system_message(line: &str, found: SystemMessage) -> Option<(Tells, bool)> 
                 || after.starts_with("signal")
                 || line[found.end..].starts_with("  ");
             let opens = matches!(found.opener, None | Some(':' | '：' | '[' | '(' | ']' | '0'..='9'));
-            // Erlang calls a process of its own so that another one ended.
+            // Erlang says so of one of its own processes that another one ended.
             if !(ends && opens)
                 || line.contains("***:")
                 || line.contains("exit: killed")
@@ -261,68 +227,28 @@ fn is_warning(line: &str) -> bool {
     line.contains("warning") || line.contains("Warning")
 }
 
-/// What the status of an answer tells of: `503`, `HTTP 429`.
+/// What the status in an answer of a server tells of: `503`, `HTTP 429`.
 fn of_status(message: &str) -> Option<Tells> {
     let lower = message.to_lowercase();
-    let at = [
-        "http error ",
-        "status code ",
-        "status code: ",
-        "response code ",
-        "http status ",
-        "status: ",
-        "status was '",
-        "returned error: ",
-        "http/1.1 ",
-        "http/2 ",
-        "http/1.0 ",
-        "response ",
-        "http ",
-        "error ",
-        "status=",
-        "code: ",
-        "statuscode: ",
-        "code=",
-        "status code was ",
-        "got ",
-        "returned ",
-        "status ",
-    ];
-    at.iter().find_map(|before| {
+    BEFORE_STATUS.iter().find_map(|before| {
         let digits = lower[lower.find(before)? + before.len()..].trim_start_matches(['\'', '"', '(', ':', ' ']);
         let code = digits.get(..3).filter(|code| code.bytes().all(|byte| byte.is_ascii_digit()))?;
         if digits[3..].starts_with(|c: char| c.is_alphanumeric()) {
             return None;
         }
-        let of_http = ["http", "url", "server", "download", "fetch", "request", "response", "status"]
-            .iter()
-            .any(|word| lower.contains(word));
-        match (code, of_http) {
-            (
-                "408" | "425" | "429" | "500" | "502" | "503" | "504" | "520" | "521" | "522" | "523" | "524" | "529",
-                true,
-            ) => Some(Tells::Faltered),
-            ("400" | "401" | "402" | "403" | "404" | "405" | "406" | "407" | "410" | "451", true) => {
-                Some(Tells::Answer)
-            }
-            _ => None,
+        if !has_any(&lower, &HTTP) {
+            None
+        } else if PASSING_STATUSES.contains(&code) {
+            Some(Tells::Faltered)
+        } else {
+            FINAL_STATUSES.contains(&code).then_some(Tells::Answer)
         }
     })
 }
 
-/// Whether a line is a compiler's: `x.c:12:3: error: …`.
+/// Whether a line is a message of a compiler: `x.c:12:3: error: …`.
 fn is_diagnostic(message: &str) -> bool {
-    let marks = [
-        ": error: ",
-        ": error[",
-        ": fatal error: ",
-        ": Error: ",
-        ": ERROR: ",
-        ": error ",
-        ": syntax error",
-        " error: ",
-    ];
-    // What the engine of a build says of what it ran.
+    // MSBuild says so of the tools that it ran.
     if message.contains("error MSB") {
         return false;
     }
@@ -331,7 +257,7 @@ fn is_diagnostic(message: &str) -> bool {
         digits == 4 && message[place + 6..].starts_with(':')
     });
     of_typescript
-        || marks.iter().any(|mark| {
+        || DIAGNOSTIC_MARKS.iter().any(|mark| {
             message.find(mark).is_some_and(|place| {
                 let before = message[..place].trim_end_matches([')', ' ']);
                 before.ends_with(|c: char| c.is_ascii_digit())
@@ -378,9 +304,8 @@ fn is_absurd(message: &str) -> bool {
 
 /// Whether a connection was to the machine itself, where only what the build started can answer.
 fn is_own_host(message: &str) -> bool {
-    ["localhost", "127.0.0.1", "/run/", "[::1]", "0.0.0.0", "::1", ".localdomain", "unix:/", ".sock"].iter().any(|host| message.contains(host))
-        // The resolver of a machine without a network.
-        && !message.contains(":53: ")
+    // The last one is how the resolver of a machine without a network answers.
+    has_any(message, &OWN_HOSTS) && !message.contains(":53: ")
 }
 
 #[cfg(test)]

@@ -1,13 +1,14 @@
-//! The sentences that programs have for shortages and passing faults; they are data: `sentences.toml`.
+//! The sentences that programs have for shortages and passing faults. They are data, `sentences.toml`, which the build
+//! script turns into constants; so are the words that the rules of [`super::reading`] look for.
 
 use std::sync::LazyLock;
 
 use aho_corasick::{AhoCorasick, AhoCorasickKind};
-use serde::Deserialize;
+
+include!(concat!(env!("OUT_DIR"), "/sentences.rs"));
 
 /// What a line can tell of a failure.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tells {
     /// Memory was short.
     Memory,
@@ -17,7 +18,7 @@ pub enum Tells {
     Disk,
     /// A device failed.
     InputOutput,
-    /// A file was to grow beyond a limit.
+    /// A file reached a limit of its size.
     FileSize,
     /// There were too many processes or threads.
     Processes,
@@ -37,18 +38,18 @@ pub enum Tells {
     Unreachable,
     /// A server said no.
     Answer,
-    /// A test wants it so.
+    /// A test expects it.
     Expectation,
     /// Something definite that has nothing to do with a shortage.
     Cause,
-    /// It has a limit of its own.
+    /// The build sets a limit itself.
     OwnLimit,
-    /// It was tried again.
+    /// Something was tried again.
     Recovery,
 }
 
 impl Tells {
-    /// The cause as people read it.
+    /// The cause in words.
     pub fn cause(self) -> &'static str {
         match self {
             Tells::Memory => "out of memory",
@@ -83,73 +84,41 @@ impl Tells {
     }
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "lowercase")]
+/// Where in a message a text counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum At {
-    #[default]
     Anywhere,
     Start,
     End,
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// A sentence: what all its texts tell of.
+#[derive(Clone, Copy, Debug)]
 struct Sentence {
     tells: Tells,
-    #[serde(default)]
     weak: bool,
-    #[serde(default)]
     at: At,
-    texts: Vec<String>,
-    #[serde(default)]
-    unless: Vec<String>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the test, next to the texts that they show"))]
-    samples: Vec<String>,
-    #[cfg_attr(not(test), expect(dead_code, reason = "for the test, next to the texts that they show"))]
-    innocent: Vec<String>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    sentence: Vec<Sentence>,
 }
 
 /// What a text stands for.
 #[derive(Clone, Copy)]
 struct Meaning {
+    /// The number of the sentence.
     sentence: usize,
-    /// Whether it takes the sentence back.
+    /// Whether the text takes the sentence back.
     unless: bool,
 }
 
-struct Sentences {
-    sentences: Vec<Sentence>,
-    texts: AhoCorasick,
-    meanings: Vec<Meaning>,
-}
-
-fn parse(text: &str) -> Result<Sentences, String> {
-    let file: File = toml::from_str(text).map_err(|error| error.to_string())?;
-    let mut texts = Vec::new();
-    let mut meanings = Vec::new();
-    for (place, sentence) in file.sentence.iter().enumerate() {
-        for (list, unless) in [(&sentence.texts, false), (&sentence.unless, true)] {
-            texts.extend(list.iter());
-            meanings.extend(list.iter().map(|_| Meaning { sentence: place, unless }));
-        }
-    }
-    let texts = AhoCorasick::builder()
+/// Finds the texts of all sentences; `None` if it can't be made, and then no sentence is found.
+static FINDER: LazyLock<Option<AhoCorasick>> = LazyLock::new(|| {
+    AhoCorasick::builder()
         .ascii_case_insensitive(true)
         // Made in each process that sees a line worth reading, so it must be made quickly.
         .kind(Some(AhoCorasickKind::NoncontiguousNFA))
         .prefilter(false)
-        .build(texts)
-        .map_err(|error| error.to_string())?;
-    Ok(Sentences { sentences: file.sentence, texts, meanings })
-}
-
-static SENTENCES: LazyLock<Result<Sentences, String>> = LazyLock::new(|| parse(include_str!("sentences.toml")));
+        .build(TEXTS.split('\n'))
+        .ok()
+});
 
 /// What a message says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -158,25 +127,25 @@ pub struct Said {
     pub strong: Vec<Tells>,
     /// What is evidence of less weight.
     pub weak: Vec<Tells>,
-    /// Whether a test wants it so.
+    /// Whether a test expects it.
     pub expectation: bool,
-    /// Whether it is a cause of its own.
+    /// Whether it names a cause of the build's own.
     pub cause: bool,
-    /// Whether it has a limit of its own.
+    /// Whether the build sets a limit itself.
     pub own_limit: bool,
-    /// Whether it was tried again.
+    /// Whether something was tried again.
     pub recovery: bool,
 }
 
-/// What `message` says in sentences that are known.
+/// Finds the sentences in `message`.
 pub fn said(message: &str) -> Said {
     let mut said = Said::default();
-    let Ok(known) = SENTENCES.as_ref() else { return said };
-    let mut found = vec![false; known.sentences.len()];
-    let mut taken_back = vec![false; known.sentences.len()];
+    let Some(finder) = FINDER.as_ref() else { return said };
+    let mut found = [false; SENTENCES.len()];
+    let mut taken_back = [false; SENTENCES.len()];
     let of_word = |c: char| c.is_alphanumeric() || c == '_';
-    for text in known.texts.find_overlapping_iter(message) {
-        let meaning = known.meanings[text.pattern()];
+    for text in finder.find_overlapping_iter(message) {
+        let meaning = MEANINGS[text.pattern()];
         if meaning.unless {
             taken_back[meaning.sentence] = true;
             continue;
@@ -185,18 +154,18 @@ pub fn said(message: &str) -> Said {
         let begins = message[text.start()..].starts_with(of_word);
         let ends = message[..text.end()].ends_with(of_word);
         // Names of files and options are no words of a sentence.
-        let evidence = known.sentences[meaning.sentence].tells.is_evidence();
+        let evidence = SENTENCES[meaning.sentence].tells.is_evidence();
         let joins = |c: char| of_word(c) || !evidence && matches!(c, '-' | '/');
         let part = begins && before.ends_with(joins) || ends && after.starts_with(joins);
-        let placed = match known.sentences[meaning.sentence].at {
+        let placed = match SENTENCES[meaning.sentence].at {
             At::Anywhere => true,
             At::Start => before.is_empty(),
             At::End => after.trim_end_matches(['.', '!', ')', ']', '\'', '"', '`', ' ', '>', ';', ',']).is_empty(),
         };
         found[meaning.sentence] |= placed && !part;
     }
-    let kept = |place: &usize| found[*place] && !taken_back[*place];
-    for sentence in (0..known.sentences.len()).filter(kept).map(|place| &known.sentences[place]) {
+    let kept = |number: &usize| found[*number] && !taken_back[*number];
+    for sentence in (0..SENTENCES.len()).filter(kept).map(|number| SENTENCES[number]) {
         match sentence.tells {
             Tells::Expectation => said.expectation = true,
             Tells::Cause => said.cause = true,
@@ -215,11 +184,23 @@ mod tests {
     use crate::log::line::{Line, Shape};
     use crate::log::triggers::is_worth_reading;
 
+    /// The entries of the file, which are in the order of [`SENTENCES`].
+    fn entries() -> Vec<(Sentence, toml::Table)> {
+        let file: toml::Table = include_str!("sentences.toml").parse().unwrap();
+        let entries = file["sentence"].as_array().unwrap().iter().map(|entry| entry.as_table().unwrap().clone());
+        assert_eq!(entries.len(), SENTENCES.len());
+        SENTENCES.into_iter().zip(entries).collect()
+    }
+
+    fn list<'a>(entry: &'a toml::Table, name: &str) -> Vec<&'a str> {
+        entry[name].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect()
+    }
+
     #[test]
     fn each_sentence_finds_its_samples_and_not_the_innocent() {
-        let known = SENTENCES.as_ref().unwrap();
-        for sentence in &known.sentences {
-            assert!(!sentence.samples.is_empty() && !sentence.innocent.is_empty(), "{:?}", sentence.texts);
+        for (sentence, entry) in &entries() {
+            let (samples, innocent) = (list(entry, "samples"), list(entry, "innocent"));
+            assert!(!samples.is_empty() && !innocent.is_empty(), "{sentence:?}");
             let finds = |line: &str| {
                 let line = Line::read(line.as_bytes());
                 let said = said(line.message());
@@ -233,7 +214,7 @@ mod tests {
                         tells => said.strong.contains(&tells),
                     }
             };
-            for sample in &sentence.samples {
+            for sample in samples {
                 assert!(finds(sample), "{:?}: {sample}", sentence.tells);
                 assert!(
                     sentence.tells.is_network()
@@ -242,7 +223,7 @@ mod tests {
                     "passed over: {sample}"
                 );
             }
-            for line in &sentence.innocent {
+            for line in innocent {
                 assert!(!finds(line), "{:?}: {line}", sentence.tells);
             }
         }
@@ -250,14 +231,13 @@ mod tests {
 
     #[test]
     fn each_text_that_counts_wherever_it_stands_is_worth_reading() {
-        let sentences = SENTENCES
-            .as_ref()
-            .unwrap()
-            .sentences
-            .iter()
-            .filter(|sentence| !sentence.tells.is_network() && sentence.tells != Tells::Recovery);
-        let texts = sentences.flat_map(|sentence| sentence.texts.iter());
-        let passed_over: Vec<&String> = texts.filter(|text| !is_worth_reading(text.as_bytes())).collect();
-        assert_eq!(passed_over, Vec::<&String>::new());
+        let texts = TEXTS.split('\n').zip(MEANINGS).filter(|(_, meaning)| {
+            let tells = SENTENCES[meaning.sentence].tells;
+            !meaning.unless && !tells.is_network() && tells != Tells::Recovery
+        });
+        let passed_over: Vec<&str> =
+            texts.map(|(text, _)| text).filter(|text| !is_worth_reading(text.as_bytes())).collect();
+        assert_eq!(passed_over, Vec::<&str>::new());
+        assert_eq!(TEXTS.split('\n').count(), MEANINGS.len());
     }
 }

@@ -1,12 +1,12 @@
-//! Whether a line says that a signal ended a process which somebody else sent: SIGKILL or SIGTERM, in the words of any tool
-//! that tells of a child of its own.
+//! Finds lines which say that a signal from outside ended a process: SIGKILL or SIGTERM, in the words of any tool that
+//! tells of its child.
 
-/// A word of a line, small, with where it stands.
+/// A word of a line in small letters, with its neighbours.
 struct Word<'a> {
     text: &'a str,
-    /// What is right before it.
+    /// The character before it.
     before: Option<char>,
-    /// What is right behind it.
+    /// The character behind it.
     after: Option<char>,
 }
 
@@ -30,7 +30,7 @@ fn words(text: &str) -> Vec<Word<'_>> {
     words
 }
 
-/// What languages call a signal.
+/// The word for a signal in several languages.
 const SIGNAL: [&str; 24] = [
     "signal",
     "sig",
@@ -58,7 +58,7 @@ const SIGNAL: [&str; 24] = [
     "signalet",
 ];
 
-/// What comes before an exit status.
+/// Words that come before an exit status.
 const STATUS: [&str; 28] = [
     "status",
     "code",
@@ -90,7 +90,7 @@ const STATUS: [&str; 28] = [
     "wstat",
 ];
 
-/// What happens to a process.
+/// Words for what happened to a process.
 const FATES: [&str; 27] = [
     "killed",
     "terminated",
@@ -124,17 +124,17 @@ const FATES: [&str; 27] = [
 /// How sure it is that the signal came from outside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ended {
-    /// SIGKILL, or a tool of its own ended by SIGTERM.
+    /// Sure: SIGKILL, or SIGTERM that ended a child of the tool.
     Killed,
-    /// SIGTERM in the words of a shell or of the process itself, as when a script ends what it has started.
+    /// Less sure: SIGTERM in the words of a shell or of the process itself. A script also ends what it has started like that.
     Terminated,
 }
 
-/// Whether `message` says that a process was ended so.
+/// Whether `message` says that a signal ended a process, and how sure it is that the signal came from outside.
 pub fn ended(message: &str) -> Option<Ended> {
     let lower = message.to_lowercase();
     let text = lower.trim_end_matches(['.', ';', ',', '!', ' ', ')', ']', '"', '\'', '`']);
-    // What QEMU says whenever a test has ended it.
+    // QEMU says so whenever a test has ended it.
     if is_code(&lower) || lower.contains("terminating on signal") {
         return None;
     }
@@ -209,7 +209,7 @@ fn is_end(after: Option<char>, line: &str) -> bool {
     after == Some('.') && line.trim_end().ends_with('.')
 }
 
-/// Whether `killed` at `place` is what happened to a process, and no name or number of something else.
+/// Whether the word `killed` at `place` tells of a process, and is no name or number of something else.
 fn is_killed(line: &str, words: &[Word<'_>], place: usize) -> bool {
     let word = &words[place];
     let next = words.get(place + 1).map(|word| word.text);
@@ -217,7 +217,7 @@ fn is_killed(line: &str, words: &[Word<'_>], place: usize) -> bool {
     let last = next.is_none();
     match (previous, next) {
         (_, Some("signal")) | (_, Some("by")) => {
-            // By whom: a signal, a system, a limit; not by a test.
+            // Only if a signal, a system or a limit did it, not a test.
             matches!(next, Some("signal"))
                 || words[place + 1..].iter().take(8).any(|word| {
                     SIGNAL.contains(&word.text)
@@ -287,13 +287,13 @@ fn is_killed(line: &str, words: &[Word<'_>], place: usize) -> bool {
     }
 }
 
-/// Whether a line is one of a program, which talks of signals and statuses without having met one.
+/// Whether a line is source code, which mentions signals and statuses without having met one.
 fn is_code(line: &str) -> bool {
     const CODE: [&str; 8] = ["==", "!=", "[[ ", "${", "$status", "=> ", "#define", "const "];
     CODE.iter().any(|code| line.contains(code)) || sends(line)
 }
 
-/// Whether a line of small letters sends a signal, or catches one.
+/// Whether a line, in small letters, is code that sends or catches a signal.
 fn sends(line: &str) -> bool {
     const SENDS: [&str; 10] = [
         "kill -",
@@ -312,7 +312,7 @@ fn sends(line: &str) -> bool {
     (calls || SENDS.iter().any(|code| line.contains(code))) && !line.contains("died with <signals.sig")
 }
 
-/// Whether a line is a program's that sends signals itself.
+/// Whether a line is code of a program that sends signals itself.
 pub fn sends_signals(line: &str) -> bool {
     sends(&line.to_lowercase())
 }

@@ -1,5 +1,6 @@
-//! What C libraries call errors and signals, in all languages (`strerror`, `strsignal`). A builder has its own language and
-//! its own C library, so nothing here asks the one of this process. `scripts/system-messages` makes the table.
+//! The texts of C libraries for errors and signals, in all languages (`strerror`, `strsignal`). A builder has its own
+//! language and its own C library, so this module does not ask the C library of this process. `scripts/system-messages`
+//! makes the table.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -13,7 +14,7 @@ pub struct SystemMessage {
     pub start: usize,
     /// Where it ends.
     pub end: usize,
-    /// The character that it stands behind, blanks aside; nothing at the beginning of the line.
+    /// The last character before it that is no blank; `None` at the beginning of the line.
     pub opener: Option<char>,
 }
 
@@ -23,7 +24,7 @@ type Text = (&'static str, &'static str);
 /// The texts by their first letters.
 static TEXTS: LazyLock<HashMap<[u8; 3], Vec<Text>>> = LazyLock::new(|| {
     let mut texts: HashMap<_, Vec<_>> = HashMap::new();
-    for (name, text) in include_str!("system_messages.tsv").lines().filter_map(|line| line.split_once('\t')) {
+    for (name, text) in include_str!("system_messages.tsv").lines().filter_map(entry) {
         if let Some(key) = key(text) {
             texts.entry(key).or_default().push((name, text));
         }
@@ -32,6 +33,11 @@ static TEXTS: LazyLock<HashMap<[u8; 3], Vec<Text>>> = LazyLock::new(|| {
     texts.values_mut().for_each(|texts| texts.sort_by_key(|(_, text)| std::cmp::Reverse(text.len())));
     texts
 });
+
+/// The name and the text in a line of the table. Whether the text is English matters to the build script only.
+fn entry(line: &'static str) -> Option<Text> {
+    line.strip_suffix("\ten").unwrap_or(line).split_once('\t')
+}
 
 fn key(text: &str) -> Option<[u8; 3]> {
     let [one, two, three, ..] = text.as_bytes() else { return None };
@@ -117,7 +123,7 @@ mod tests {
     #[test]
     fn the_table_is_whole() {
         let lines = include_str!("system_messages.tsv").lines();
-        let names: std::collections::BTreeSet<&str> = lines.map(|line| line.split_once('\t').unwrap().0).collect();
+        let names: std::collections::BTreeSet<&str> = lines.map(|line| entry(line).unwrap().0).collect();
         assert_eq!(names.len(), 31, "{names:?}");
         for (name, text) in TEXTS.values().flatten() {
             assert!(find(text).is_some(), "{name} {text}");

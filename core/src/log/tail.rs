@@ -1,4 +1,4 @@
-//! The end of a build log, bounded while the build runs and made safe to show when it is over.
+//! The end of a build log: bounded while the build runs, and made safe to show when the build is over.
 
 use anstream::adapter::strip_bytes;
 
@@ -12,7 +12,7 @@ pub const MAX_BYTES: usize = 8 * 1024;
 /// The last lines of a log that is still being written.
 #[derive(Clone, Debug, Default)]
 pub struct LogTail {
-    /// A ring: the oldest line is the one that is replaced next.
+    /// A ring: the oldest line is replaced next.
     lines: Vec<Vec<u8>>,
     next: usize,
 }
@@ -20,7 +20,7 @@ pub struct LogTail {
 impl LogTail {
     /// Adds a line, without its line end, in whatever encoding the builder chose.
     pub fn push(&mut self, line: &[u8]) {
-        // Of a line longer than a record, its end says more than its start.
+        // If a line is longer than a record, its end says more than its start.
         let line = &line[line.len().saturating_sub(MAX_BYTES)..];
         match self.lines.get_mut(self.next) {
             Some(room) => {
@@ -72,8 +72,8 @@ impl LogTail {
     }
 }
 
-/// `bytes` without colours and other terminal escapes and marks for the direction of writing, as valid UTF-8; runs of other control characters but tab become
-/// a space between words.
+/// `bytes` as valid UTF-8, without colours, other terminal escapes, and marks for the direction of writing. Runs of other
+/// control characters except tab become a space between words.
 pub fn printable(bytes: &[u8]) -> String {
     // Decoded first: a cut or wrong sequence must not swallow what follows it.
     let decoded = String::from_utf8_lossy(bytes);
@@ -85,7 +85,7 @@ pub fn printable(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&plain).replace(unseen, "").trim_end().to_owned()
 }
 
-/// The beginning of a text of Nix's, safe to show: its lines without escapes, [`MAX_BYTES`] at most.
+/// The beginning of a text that Nix printed, safe to show: at most [`MAX_BYTES`], without escapes.
 pub fn beginning(text: &str) -> String {
     // A line may be as long as a log.
     let lines = text.lines().map(|line| printable(&line.as_bytes()[..line.len().min(MAX_BYTES)]));

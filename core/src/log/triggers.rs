@@ -1,17 +1,17 @@
-//! Tells at once that a line has nothing that could decide about a failure, as most lines have not.
+//! Tells quickly that a line can't decide about a failure, as most lines can't.
 
 include!(concat!(env!("OUT_DIR"), "/triggers.rs"));
 
 /// Whether any of the words and letters of `triggers.txt` is in `line`, so that it is worth reading.
 pub fn is_worth_reading(line: &[u8]) -> bool {
     let mut state = START;
-    // By eight: the loop itself would take a third of the time.
+    // Eight at a time: the loop itself would take a third of the time.
     let (eights, rest) = line.as_chunks::<8>();
     for eight in eights {
         state = eight.iter().copied().fold(state, next);
     }
     state = rest.iter().copied().fold(state, next);
-    // That the last byte ends a word shows only with the one behind it.
+    // Only the next byte shows that the last one ends a word.
     next(state, b'\n') == 0
 }
 

@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let written = serde_json::to_string(&recorded).expect("what was read can be written");
     assert_eq!(serde_json::from_str::<Environment>(&written).ok().as_ref(), Some(&recorded));
     let now = serde_json::from_slice(now).unwrap_or_default();
-    for class in Class::ALL {
+    for &class in Class::ALL {
         // The machine is looked for among the builders.
         assert!(recorded.differences(&recorded, class).iter().all(|difference| difference.factor == MACHINE));
         for difference in recorded.differences(&now, class) {

@@ -4,26 +4,27 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use nix_negative_cache_core::build_status::BuildStatus;
 use nix_negative_cache_core::class::Class;
-use nix_negative_cache_core::judgement::{Evidence, Judgement, Status, judge};
+use nix_negative_cache_core::judgement::{EndedBuild, Judgement, judge};
 use nix_negative_cache_core::log::tail::printable;
 use nix_negative_cache_core::machine::Shortage;
 use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_core::store_path::DerivationPath;
-use nix_negative_cache_core::store_path::OutputPath;
+use nix_negative_cache_core::store_path::OutputKey;
 use nix_negative_cache_fuzz::{assert_plain, log_judge, take};
 
 const DRV: &str = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
 // So that seeds can begin with a digit: '0' is the first one.
-const STATUS: [Status; 8] = [
-    Status::PermanentFailure,
-    Status::Built,
-    Status::TimedOut,
-    Status::LogLimitExceeded,
-    Status::TransientFailure,
-    Status::Other,
-    Status::Reported,
-    Status::OutputRejected,
+const STATUS: [BuildStatus; 8] = [
+    BuildStatus::PermanentFailure,
+    BuildStatus::Built,
+    BuildStatus::TimedOut,
+    BuildStatus::LogLimitExceeded,
+    BuildStatus::TransientFailure,
+    BuildStatus::Other,
+    BuildStatus::Reported,
+    BuildStatus::OutputRejected,
 ];
 const OUT: &str = "/nix/store/2bkmr3zjd3xq9pgnhmsp2s4j2ndyk3dj-x";
 
@@ -34,10 +35,10 @@ fuzz_target!(|data: &[u8]| {
     let log = log_judge(parts.pop().unwrap_or_default());
     let messages: Vec<String> = parts.iter().map(|part| String::from_utf8_lossy(part).replace('@', DRV)).collect();
     let derivation = DerivationPath::from(DRV);
-    let outputs = [OutputPath::from(OUT)];
+    let outputs = [OutputKey::from(OUT)];
     // All clear with zeros, or with the digits that seeds begin with.
     let flag = |byte: u8, bit: u8| byte & (1 << bit) != 0 && byte != b'0';
-    let evidence = Evidence {
+    let build = EndedBuild {
         derivation: &derivation,
         status: STATUS[usize::from(status.wrapping_sub(b'0')) % STATUS.len()],
         messages: &messages,
@@ -66,23 +67,23 @@ fuzz_target!(|data: &[u8]| {
         ..Settings::default()
     };
 
-    let judgement = judge(&evidence, &settings);
-    assert_eq!(judgement == Judgement::Succeeded, evidence.status == Status::Built);
+    let judgement = judge(&build, &settings);
+    assert_eq!(judgement == Judgement::Succeeded, build.status == BuildStatus::Built);
     match &judgement {
         Judgement::Succeeded => (),
         Judgement::Ignore(_, reason) => assert_plain(&reason.to_string()),
         Judgement::Record(class, code, doubtful) => {
             doubtful.iter().for_each(|line| assert_plain(&line.text()));
             assert!(settings.records(*class));
-            assert!(evidence.status != Status::Other || evidence.machine.is_some());
+            assert!(build.status != BuildStatus::Other || build.machine.is_some());
             let output = *class == Class::Output;
-            assert!(evidence.shortage.is_none());
-            assert!(evidence.normal_mode && !evidence.outputs.is_empty());
-            let out = [evidence.interrupted, evidence.impure, evidence.recursive, evidence.opted_out];
+            assert!(build.shortage.is_none());
+            assert!(build.normal_mode && !build.outputs.is_empty());
+            let out = [build.interrupted, build.impure, build.recursive, build.opted_out];
             assert!(!out.contains(&true));
             let limit = matches!(class, Class::Timeout | Class::Silence | Class::LogLimit);
             assert_eq!(code.is_none(), limit || output);
-            assert_eq!(*class == Class::Fetch, !limit && !output && (evidence.fixed_output || evidence.builtin));
+            assert_eq!(*class == Class::Fetch, !limit && !output && (build.fixed_output || build.builtin));
             if let Some(code) = code {
                 // What exit(3) can say, but for success and for what a shell says of signals.
                 assert!(matches!(code, 1..=128 | 132..=134 | 136 | 139 | 159 | 193..=255), "exit code {code}");
@@ -97,7 +98,7 @@ fuzz_target!(|data: &[u8]| {
         .iter()
         .map(|message| format!("{message}\nlast 2 log lines:\n> x\nbuilder for '{DRV}' failed with exit code 1\n"))
         .collect();
-    assert_eq!(judge(&Evidence { messages: &quoting, ..evidence.clone() }, &settings), judgement);
+    assert_eq!(judge(&EndedBuild { messages: &quoting, ..build.clone() }, &settings), judgement);
 });
 
 /// Whether the beginning of the message names the derivation and then the code.

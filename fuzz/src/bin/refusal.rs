@@ -42,7 +42,7 @@ fuzz_target!(|data: &[u8]| {
         system: "x86_64-linux".to_owned(),
         message: String::new(),
         log: log_tail(log),
-        evidence: None,
+        deciding_line: None,
         first_failure: time,
         host: "host".to_owned(),
         nix_version: "2.8.0".to_owned(),

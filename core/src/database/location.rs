@@ -24,14 +24,14 @@ pub fn default_path(state_dir: &Path) -> PathBuf {
     state_dir.join(FOLDER).join(FILE)
 }
 
-/// Whether a database is at such a place: in a folder that it has for itself.
+/// Whether a database has a folder for itself, as in a default place.
 pub fn has_own_folder(path: &Path) -> bool {
     let folder = path.parent().and_then(Path::file_name);
     path.file_name().is_some_and(|name| name == FILE) && folder.is_some_and(|name| name == FOLDER)
 }
 
-/// Where this user has the failures of builds that a daemon did: in the folder for what programs remember of a user (XDG
-/// Base Directory Specification, `XDG_STATE_HOME`). None without a home, or in somebody else's, as with sudo(8).
+/// Where this user has the failures of builds that a daemon did: in the folder for the state of programs (XDG Base
+/// Directory Specification, `XDG_STATE_HOME`). `None` without a home, or in somebody else's, as with sudo(8).
 pub fn personal_path() -> Option<PathBuf> {
     let is_own = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
     // What is not there yet belongs to whom the folder above belongs.
@@ -86,7 +86,7 @@ pub(super) fn create(path: &Path, audience: Audience) -> Result<(), DatabaseErro
     make().map_err(|source| DatabaseError::Folder { path: path.to_owned(), source })
 }
 
-/// Why root can't trust what is in a file or folder, if it can't: somebody else may write there.
+/// Why root can't trust a file or folder: somebody else may write there. `None` if root can.
 pub fn distrust(metadata: &Metadata) -> Option<&'static str> {
     if metadata.uid() != 0 {
         Some("does not belong to root")
@@ -118,7 +118,7 @@ pub(super) fn exists(path: &Path) -> Result<bool, DatabaseError> {
     Ok(true)
 }
 
-/// Where a broken database goes, in the place of the one before it.
+/// Where a broken database is moved to. An earlier one there is replaced.
 pub fn broken_path(path: &Path) -> PathBuf {
     beside(path, ".broken")
 }
@@ -130,7 +130,11 @@ pub fn beside(path: &Path, suffix: &str) -> PathBuf {
     name.into()
 }
 
-/// Whether this process may write to the file at `path`, or make it with its folders if it is not there.
+/// Whether this process may write to the file at `path`, or make the file and its folders if it is not there.
+///
+/// # Errors
+///
+/// If it may not: why.
 pub fn may_write(path: &Path) -> io::Result<()> {
     let there = path.ancestors().find_map(|there| Some((there, fs::metadata(there).ok()?)));
     let Some((there, metadata)) = there else { return Err(io::ErrorKind::NotFound.into()) };
@@ -141,8 +145,12 @@ pub fn may_write(path: &Path) -> io::Result<()> {
     Ok(accessat(CWD, there, access, AtFlags::EACCESS)?)
 }
 
-/// Gives a file or folder another mode and, if wanted, another owner. Never follows a symbolic link, and leaves a file
-/// alone that has other names: what is there could be there for somebody to have it changed.
+/// Gives a file or folder another mode and, if wanted, another owner. It never follows a symbolic link, and leaves a
+/// file alone that has other names: somebody could have put it there to have it changed.
+///
+/// # Errors
+///
+/// If it is something else than a folder or a file with one name, or may not be changed.
 pub fn correct(path: &Path, mode: u32, owner: Option<u32>) -> io::Result<()> {
     // A descriptor that is good for nothing else: opening the file in any other way and closing it again would take SQLite's
     // locks from this process, and wait for a writer of a FIFO.
@@ -162,9 +170,10 @@ pub fn correct(path: &Path, mode: u32, owner: Option<u32>) -> io::Result<()> {
     fs::set_permissions(format!("/proc/self/fd/{}", held.as_raw_fd()), Permissions::from_mode(mode))
 }
 
-/// Moves a broken database out of the way, so that the next process begins a new one; says where. Nothing is done if
-/// its place is not a default one (it may be another program's file), if it is not broken after all, as another process
-/// was faster, or if this process may not.
+/// Moves a broken database out of the way, so that the next process makes a new one. Returns where it is.
+///
+/// Nothing is moved if the place is not a default one, as the file may be another program's; if another process was
+/// faster, so that the database is not broken any more; or if this process may not move it.
 pub fn move_away(path: &Path) -> Option<PathBuf> {
     let folder = path.parent()?;
     if !has_own_folder(path) {
@@ -187,7 +196,7 @@ pub fn move_away(path: &Path) -> Option<PathBuf> {
 pub fn is_broken(path: &Path) -> bool {
     let check = || {
         let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        super::keep_readable(&connection)?;
+        super::open::keep_readable(&connection)?;
         connection.query_row("PRAGMA quick_check(1)", [], |row| row.get::<_, String>(0))
     };
     match check() {

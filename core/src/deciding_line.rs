@@ -21,7 +21,7 @@ pub struct DecidingLine {
 }
 
 impl DecidingLine {
-    /// All of it as one line of text.
+    /// The line with its cause, its number and what speaks against it, as one line of text.
     pub fn text(&self) -> String {
         let DecidingLine { cause, line, number, of, against } = self;
         let against = against.as_ref().map(|against| format!("; against it: {against}")).unwrap_or_default();

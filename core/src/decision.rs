@@ -1,32 +1,32 @@
-//! From what a request would build and what is known to fail to what is done about it.
+//! Decides what is done about a request: build it, warn, or refuse what is known to fail.
 //!
-//! The derivations that would be built are told apart by their places in a list of them, and what needs what is only asked
-//! for where it matters: of thousands of derivations, few have anything to do with a failure.
+//! The derivations that the request would build are in a list, and their indices stand for them. What needs what is only
+//! asked for where it matters: of thousands of derivations, few have anything to do with a failure.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::settings::Settings;
 
-/// What is done about a request.
+/// What is done about a request. Derivations are given by their indices among all that would be built, in order.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Verdict {
+pub enum Decision {
     /// Nothing stands in the way.
     Build,
     /// These are known to fail; they are built after a warning.
     Warn(Vec<usize>),
     /// Known failures are not built, nor is what depends on them; the rest is up to Nix and `keep-going`.
     Refuse {
-        /// The places of the known failures, in their order.
+        /// The known failures that the request needs.
         known: Vec<usize>,
-        /// The places of what can't be built because it needs one of them, directly or not, in their order: with
-        /// `keep-going` all of that; without, when the first failure ends the request, enough to lead from each of `known`
-        /// to a request.
+        /// What can't be built because it needs one of `known`, directly or not. With `keep-going`, all of that. Without,
+        /// the first failure ends the request, so these are only enough to lead from each of `known` to a requested
+        /// derivation.
         dependents: Vec<usize>,
     },
 }
 
-/// Decides about a request for the derivations at the places `requested`, of which those at `known` failed before. `users`
-/// tells which of the derivations that would be built need the one at a place.
+/// Decides about a request for the derivations `requested`, given by index, of which `known` failed before.
+/// `users(index)` returns which of the derivations that would be built need the one at `index`.
 ///
 /// # Errors
 ///
@@ -37,56 +37,57 @@ pub fn decide<E>(
     requested: &HashSet<usize>,
     known: &BTreeSet<usize>,
     users: impl FnMut(usize) -> Result<Vec<usize>, E>,
-) -> Result<Verdict, E> {
+) -> Result<Decision, E> {
     if known.is_empty() || !settings.consults() {
-        return Ok(Verdict::Build);
+        return Ok(Decision::Build);
     }
     let mut walk = Walk { requested, known, users, thorough: keep_going && !settings.warn, needed: BTreeMap::new() };
-    for &place in known {
-        walk.go(place)?;
+    for &index in known {
+        walk.go(index)?;
     }
     let (known, dependents): (Vec<usize>, Vec<usize>) = walk
         .needed
         .iter()
         .filter(|(_, needed)| **needed)
-        .map(|(place, _)| place)
-        .partition(|place| known.contains(place));
+        .map(|(index, _)| index)
+        .partition(|index| known.contains(index));
     Ok(match known.is_empty() {
-        true => Verdict::Build,
-        false if settings.warn => Verdict::Warn(known),
-        false => Verdict::Refuse { known, dependents },
+        true => Decision::Build,
+        false if settings.warn => Decision::Warn(known),
+        false => Decision::Refuse { known, dependents },
     })
 }
 
-/// From known failures to the requests that they stand in the way of.
+/// The search from known failures to the requested derivations that need them.
 struct Walk<'a, Users> {
     requested: &'a HashSet<usize>,
     known: &'a BTreeSet<usize>,
     users: Users,
-    /// Whether all that needs a known failure is looked at, or only as much as it takes to find a request.
+    /// Whether to look at all that needs a known failure, or only until a requested derivation is found.
     thorough: bool,
-    /// Whether what was looked at is still needed if known failures are not built: what only another one needs is not.
+    /// The derivations that were looked at, and whether each is still needed if known failures are not built. What only
+    /// another known failure needs is not.
     needed: BTreeMap<usize, bool>,
 }
 
-/// A derivation on the way up.
+/// A derivation on the way to a requested one, and those of its users that are still to be looked at.
 struct Step {
-    place: usize,
+    index: usize,
     users: std::vec::IntoIter<usize>,
 }
 
 impl<E, Users: FnMut(usize) -> Result<Vec<usize>, E>> Walk<'_, Users> {
-    fn step(&mut self, place: usize) -> Result<Step, E> {
-        let needed = self.requested.contains(&place);
-        self.needed.insert(place, needed);
-        let users = if needed && !self.thorough { Vec::new() } else { (self.users)(place)? };
-        Ok(Step { place, users: users.into_iter() })
+    fn step(&mut self, index: usize) -> Result<Step, E> {
+        let needed = self.requested.contains(&index);
+        self.needed.insert(index, needed);
+        let users = if needed && !self.thorough { Vec::new() } else { (self.users)(index)? };
+        Ok(Step { index, users: users.into_iter() })
     }
 
     fn go(&mut self, start: usize) -> Result<(), E> {
         let mut way = vec![self.step(start)?];
         while let Some(last) = way.last_mut() {
-            let arrived = !self.thorough && self.needed[&last.place];
+            let arrived = !self.thorough && self.needed[&last.index];
             match last.users.next().filter(|_| !arrived) {
                 Some(user) if self.known.contains(&user) => {}
                 Some(user) => match self.needed.get(&user) {
@@ -94,7 +95,7 @@ impl<E, Users: FnMut(usize) -> Result<Vec<usize>, E>> Walk<'_, Users> {
                     None => way.push(self.step(user)?),
                 },
                 None => {
-                    let needed = self.needed[&last.place];
+                    let needed = self.needed[&last.index];
                     way.pop();
                     self.needs(way.last(), needed);
                 }
@@ -106,7 +107,7 @@ impl<E, Users: FnMut(usize) -> Result<Vec<usize>, E>> Walk<'_, Users> {
     /// Notes that one of the users of a derivation is needed.
     fn needs(&mut self, step: Option<&Step>, needed: bool) {
         if let (Some(step), true) = (step, needed) {
-            self.needed.insert(step.place, true);
+            self.needed.insert(step.index, true);
         }
     }
 }
@@ -120,7 +121,7 @@ mod tests {
     use super::*;
 
     /// What each of some derivations needs; asks for all of them.
-    fn decide_all(settings: &Settings, keep_going: bool, inputs: &[&[usize]], known: &[usize]) -> Verdict {
+    fn decide_all(settings: &Settings, keep_going: bool, inputs: &[&[usize]], known: &[usize]) -> Decision {
         decide_some(settings, keep_going, inputs, known, &(0..inputs.len()).collect())
     }
 
@@ -130,27 +131,27 @@ mod tests {
         inputs: &[&[usize]],
         known: &[usize],
         requested: &HashSet<usize>,
-    ) -> Verdict {
-        let users = |place: usize| {
-            let users = (0..inputs.len()).filter(|user| inputs[*user].contains(&place));
+    ) -> Decision {
+        let users = |index: usize| {
+            let users = (0..inputs.len()).filter(|user| inputs[*user].contains(&index));
             Ok::<_, Infallible>(users.collect())
         };
         match decide(settings, keep_going, requested, &known.iter().copied().collect(), users) {
-            Ok(verdict) => verdict,
+            Ok(decision) => decision,
             Err(never) => match never {},
         }
     }
 
     fn refused(inputs: &[&[usize]], known: &[usize]) -> Vec<usize> {
         match decide_all(&Settings::default(), true, inputs, known) {
-            Verdict::Refuse { dependents, .. } => dependents,
+            Decision::Refuse { dependents, .. } => dependents,
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn nothing_known_is_built() {
-        assert_eq!(decide_all(&Settings::default(), true, &[&[], &[0]], &[]), Verdict::Build);
+        assert_eq!(decide_all(&Settings::default(), true, &[&[], &[0]], &[]), Decision::Build);
     }
 
     #[test]
@@ -175,8 +176,8 @@ mod tests {
             let ask = |requested: usize| {
                 decide_some(&Settings::default(), keep_going, inputs, &[0, 2], &HashSet::from([requested]))
             };
-            assert_eq!(ask(2), Verdict::Refuse { known: vec![2], dependents: vec![] });
-            assert_eq!(ask(1), Verdict::Refuse { known: vec![0], dependents: vec![1] });
+            assert_eq!(ask(2), Decision::Refuse { known: vec![2], dependents: vec![] });
+            assert_eq!(ask(1), Decision::Refuse { known: vec![0], dependents: vec![1] });
         }
     }
 
@@ -185,18 +186,18 @@ mod tests {
         // 0 is needed by 1 and 2, both by 3.
         let inputs: &[&[usize]] = &[&[], &[0], &[0], &[1, 2]];
         let ask = |keep_going| decide_some(&Settings::default(), keep_going, inputs, &[0], &HashSet::from([3]));
-        assert_eq!(ask(false), Verdict::Refuse { known: vec![0], dependents: vec![1, 3] });
-        assert_eq!(ask(true), Verdict::Refuse { known: vec![0], dependents: vec![1, 2, 3] });
+        assert_eq!(ask(false), Decision::Refuse { known: vec![0], dependents: vec![1, 3] });
+        assert_eq!(ask(true), Decision::Refuse { known: vec![0], dependents: vec![1, 2, 3] });
     }
 
     #[test]
     fn settings() {
         let table = [
-            (Settings { retry: true, ..Settings::default() }, Verdict::Build),
-            (Settings { keep_failed: true, ..Settings::default() }, Verdict::Build),
-            (Settings { warn: true, ..Settings::default() }, Verdict::Warn(vec![0])),
-            (Settings { retry: true, warn: true, ..Settings::default() }, Verdict::Build),
-            (Settings::default(), Verdict::Refuse { known: vec![0], dependents: vec![] }),
+            (Settings { retry: true, ..Settings::default() }, Decision::Build),
+            (Settings { keep_failed: true, ..Settings::default() }, Decision::Build),
+            (Settings { warn: true, ..Settings::default() }, Decision::Warn(vec![0])),
+            (Settings { retry: true, warn: true, ..Settings::default() }, Decision::Build),
+            (Settings::default(), Decision::Refuse { known: vec![0], dependents: vec![] }),
         ];
         for (settings, expected) in table {
             assert_eq!(decide_all(&settings, false, &[&[]], &[0]), expected, "{settings:?}");
@@ -212,43 +213,43 @@ mod tests {
         ) {
             let mut inputs: Vec<Vec<usize>> = vec![Vec::new(); 12];
             for (a, b) in edges {
-                // Inputs have lower places, as derivations can't be built in circles.
+                // Inputs have lower indices, as derivations can't be built in circles.
                 if a != b { inputs[a.max(b)].push(a.min(b)); }
             }
             let mut needed = [false; 12];
             let mut reaches = [false; 12];
-            for place in (0..12).rev() {
-                let user = |user: &usize| inputs[*user].contains(&place) && needed[*user] && !known.contains(user);
-                needed[place] = requested.contains(&place) || (0..12).any(|place| user(&place));
+            for index in (0..12).rev() {
+                let user = |user: &usize| inputs[*user].contains(&index) && needed[*user] && !known.contains(user);
+                needed[index] = requested.contains(&index) || (0..12).any(|index| user(&index));
             }
-            for place in 0..12 {
-                reaches[place] = known.contains(&place) || inputs[place].iter().any(|input| reaches[*input]);
+            for index in 0..12 {
+                reaches[index] = known.contains(&index) || inputs[index].iter().any(|input| reaches[*input]);
             }
             // By way of known failures nothing is reached: they are not tried, so what needs only them fails because of them.
             let (of_known, of_others): (Vec<usize>, Vec<usize>) = (0..12)
-                .filter(|place| needed[*place] && reaches[*place])
-                .partition(|place| known.contains(place));
+                .filter(|index| needed[*index] && reaches[*index])
+                .partition(|index| known.contains(index));
 
             let slices: Vec<&[usize]> = inputs.iter().map(Vec::as_slice).collect();
             let known: Vec<usize> = known.into_iter().collect();
             let ask = |keep_going| decide_some(&Settings::default(), keep_going, &slices, &known, &requested);
             let expected = match of_known.is_empty() {
-                true => Verdict::Build,
-                false => Verdict::Refuse { known: of_known.clone(), dependents: of_others.clone() },
+                true => Decision::Build,
+                false => Decision::Refuse { known: of_known.clone(), dependents: of_others.clone() },
             };
             prop_assert_eq!(ask(true), expected);
             match ask(false) {
-                Verdict::Refuse { known, dependents } => {
+                Decision::Refuse { known, dependents } => {
                     prop_assert_eq!(&known, &of_known);
                     let refused: Vec<usize> = known.iter().chain(&dependents).copied().collect();
-                    for place in &refused {
+                    for index in &refused {
                         // From each, a way of refused ones leads to a request.
-                        let user = |user: &usize| inputs[*user].contains(place) && dependents.contains(user);
-                        prop_assert!(requested.contains(place) || refused.iter().any(user));
+                        let user = |user: &usize| inputs[*user].contains(index) && dependents.contains(user);
+                        prop_assert!(requested.contains(index) || refused.iter().any(user));
                     }
-                    prop_assert!(dependents.iter().all(|place| of_others.contains(place)));
+                    prop_assert!(dependents.iter().all(|index| of_others.contains(index)));
                 }
-                other => prop_assert_eq!(other, Verdict::Build),
+                other => prop_assert_eq!(other, Decision::Build),
             }
         }
     }

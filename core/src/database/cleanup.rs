@@ -1,0 +1,92 @@
+//! Cleaning up: which records are in use, and removing those that nobody uses, in small steps.
+
+use std::rc::Rc;
+
+use jiff::Timestamp;
+use rusqlite::types::Value;
+use rusqlite::vtab::array::Array;
+use rusqlite::{ErrorCode, Transaction, params};
+
+use super::{Database, DatabaseError, FailureId};
+
+impl Database {
+    /// Notes that failures stood in the way of a request, once a day at most. If the note can't be written at once, it
+    /// is left out.
+    pub fn note_use(&mut self, failures: &[FailureId], time: Timestamp) {
+        const DAY: i64 = 24 * 60 * 60 * 1000;
+        const HOUR: i64 = DAY / 24;
+        let lately = |(ids, since): &(Vec<FailureId>, Timestamp)| {
+            ids == failures && time.as_millisecond() - since.as_millisecond() < HOUR
+        };
+        if self.remembered.used.as_ref().is_some_and(lately) || self.is_readonly() {
+            return;
+        }
+        let ids: Array = Rc::new(failures.iter().map(|id| Value::Integer(id.0)).collect());
+        let (now, before) = (time.as_millisecond(), time.as_millisecond() - DAY);
+        let is_old = || {
+            let old = "SELECT EXISTS (SELECT 1 FROM failure WHERE id IN rarray(?1) AND used < ?2)";
+            self.connection.prepare_cached(old)?.query_row(params![ids, before], |row| row.get(0))
+        };
+        if is_old().unwrap_or(false) {
+            let note = "UPDATE failure SET used = ?3 WHERE id IN rarray(?1) AND used < ?2";
+            // It only decides about the order in which records go.
+            let _ = self.at_once(|connection| connection.prepare_cached(note)?.execute(params![ids, before, now]));
+        } else {
+            self.remembered.used = Some((failures.to_vec(), time));
+        }
+    }
+
+    /// Removes some of the records that are too many (more than `most`) or that nobody has used since `oldest`, the
+    /// longest unused first. Returns how many were removed. One call removes only a few, and none while another process
+    /// writes.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read or written.
+    pub fn tidy(&mut self, most: u64, oldest: Option<Timestamp>) -> Result<usize, DatabaseError> {
+        /// As many as a process deletes at a time.
+        const STEP: i64 = 64;
+        if self.is_readonly() {
+            return Ok(0);
+        }
+        let oldest = oldest.map_or(i64::MIN, |oldest| oldest.as_millisecond());
+        let failed = self.failed();
+        let tidied = self.at_once(|connection| {
+            let surplus = "SELECT max(0, count(*) - ?1) FROM failure";
+            let most = i64::try_from(most).unwrap_or(i64::MAX);
+            let surplus: i64 = connection.prepare_cached(surplus)?.query_row([most], |row| row.get(0))?;
+            let old = "SELECT EXISTS (SELECT 1 FROM failure WHERE used < ?1)";
+            let old: bool = connection.prepare_cached(old)?.query_row([oldest], |row| row.get(0))?;
+            if surplus == 0 && !old {
+                return Ok(0);
+            }
+            let delete = "DELETE FROM failure WHERE id IN (SELECT id FROM failure WHERE used < ?1
+                              UNION SELECT id FROM (SELECT id FROM failure ORDER BY used, id LIMIT ?2) LIMIT ?3)";
+            connection.prepare_cached(delete)?.execute(params![oldest, surplus.min(STEP), STEP])
+        });
+        match tidied {
+            Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(0),
+            tidied => tidied.map_err(failed),
+        }
+    }
+
+    /// Removes rows that belong to no record, and returns how many there were. SQLite gives the id of a record that is
+    /// gone to a later record, which must not inherit anything.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read or written.
+    pub fn drop_orphans(&mut self) -> Result<usize, DatabaseError> {
+        let failed = self.failed();
+        let drop = |transaction: &Transaction<'_>| {
+            let mut count = 0;
+            for table in ["output", "attempt", "retry"] {
+                let delete = format!("DELETE FROM {table} WHERE failure NOT IN (SELECT id FROM failure)");
+                count += transaction.execute(&delete, [])?;
+            }
+            Ok(count)
+        };
+        self.writes += 1;
+        self.in_transaction(drop).map_err(failed)
+    }
+}

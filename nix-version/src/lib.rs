@@ -1,0 +1,64 @@
+//! The numbers in a version of Nix, such as 2.26.3 or 2.32.0pre20250901_abc.
+//!
+//! A package of its own without dependencies, as the loader and the build script need it too.
+
+/// The numbers of a version, which are compared from left to right.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NixVersion {
+    /// The first number.
+    pub major: u32,
+    /// The second number; 0 if there is none.
+    pub minor: u32,
+    /// The third number; 0 if there is none.
+    pub patch: u32,
+}
+
+impl NixVersion {
+    /// Reads a version; `None` if it does not begin with a number. An unreleased version counts as the release that it
+    /// leads to.
+    pub fn parse(text: &str) -> Option<NixVersion> {
+        let mut numbers = text.split('.').map(|part| {
+            let end = part.find(|c: char| !c.is_ascii_digit()).unwrap_or(part.len());
+            part[..end].parse().ok()
+        });
+        let major = numbers.next()??;
+        let mut next = || numbers.next().flatten().unwrap_or(0);
+        Some(NixVersion { major, minor: next(), patch: next() })
+    }
+
+    /// Whether this is `major.minor` or newer.
+    pub fn is_at_least(self, major: u32, minor: u32) -> bool {
+        (self.major, self.minor) >= (major, minor)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_of_versions() {
+        let numbers = |text| NixVersion::parse(text).map(|version| (version.major, version.minor, version.patch));
+        for (text, expected) in [
+            ("2.8.0", (2, 8, 0)),
+            ("2.26.3", (2, 26, 3)),
+            ("2.32.0pre20250901_0123abc", (2, 32, 0)),
+            ("2.22pre1", (2, 22, 0)),
+            ("2.19.0-dev+1", (2, 19, 0)),
+            ("3", (3, 0, 0)),
+        ] {
+            assert_eq!(numbers(text), Some(expected), "{text}");
+        }
+        for text in ["", "nix", ".2", "99999999999.1"] {
+            assert_eq!(numbers(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn compared_from_left_to_right() {
+        let at_least_2_22 = |text| NixVersion::parse(text).unwrap().is_at_least(2, 22);
+        assert!(["2.22.0", "2.22pre1", "2.26.3", "3.0", "3"].into_iter().all(at_least_2_22));
+        assert!(!["2.8.0", "2.21.9", "1.99", "2"].into_iter().any(at_least_2_22));
+        assert!(NixVersion::parse("2.8.1") > NixVersion::parse("2.8.0"));
+    }
+}
