@@ -930,8 +930,11 @@ fn attempt_all(lines: &[Line]) -> Vec<Outcome> {
             results.lock().expect("the results").push((place, result));
         }
     };
+    // As many as other tests have.
+    let threads = std::env::var("RUST_TEST_THREADS").ok().and_then(|number| number.parse().ok());
+    let threads = threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(2, |number| number.get()));
     std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(2, |number| number.get()) {
+        for _ in 0..threads {
             scope.spawn(work);
         }
     });
