@@ -2,6 +2,7 @@
 
 use std::env;
 use std::fs;
+use std::io;
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -43,7 +44,10 @@ fn build() -> Result<(), String> {
     let flags = shell_words::split(&flags).map_err(|error| format!("pkg-config's flags for Nix: {error}"))?;
 
     let mut compiler = cxx_build::bridges(["src/bridge.rs", "src/ending.rs"]);
-    compiler.files(sources("cpp")?.into_iter().chain(sources("cpp/compat")?));
+    // Nix's headers take most of the time, so all files of a folder are compiled as one.
+    for folder in ["cpp/compat", "cpp"] {
+        compiler.file(all_in_one(folder)?);
+    }
     compiler.include("cpp");
     // As Nix itself: C++20 since 2.16, C++23 since 2.29.
     compiler.std(match (major, minor) {
@@ -64,13 +68,19 @@ fn build() -> Result<(), String> {
     compiler.try_compile("nix-negative-cache-cpp").map_err(|error| format!("the C++ side does not compile: {error}"))
 }
 
-/// The C++ files of a folder, in an order that does not change.
-fn sources(folder: &str) -> Result<Vec<PathBuf>, String> {
-    let files = fs::read_dir(folder).map_err(|error| format!("cannot read the folder '{folder}': {error}"))?;
+/// Writes a file that includes all C++ files of a folder, in an order that does not change, and returns its path.
+fn all_in_one(folder: &str) -> Result<PathBuf, String> {
+    let trouble = |error: io::Error| format!("cannot put the C++ files of '{folder}' together: {error}");
+    let folder = fs::canonicalize(folder).map_err(trouble)?;
+    let files = fs::read_dir(&folder).map_err(trouble)?;
     let mut sources: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
     sources.retain(|path| path.extension().is_some_and(|extension| extension == "cc"));
     sources.sort();
-    Ok(sources)
+    let text: String = sources.iter().map(|path| format!("#include \"{}\"\n", path.display())).collect();
+    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let path = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join(format!("all_of_{name}.cc"));
+    fs::write(&path, text).map_err(trouble)?;
+    Ok(path)
 }
 
 /// The flags that matter, with Nix's headers marked as the system's so that only our own code is warned about.

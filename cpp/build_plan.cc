@@ -38,7 +38,7 @@ const Derivation & BuildPlan::read(size_t index)
 static constexpr size_t aFew = 8;
 
 /* Whether what a request is for is there already, as far as the names of the outputs tell. */
-static bool isThere(Store & store, const DerivedPath & request)
+static bool hasOutputs(Store & store, const DerivedPath & request)
 {
     auto path = compat::requestedDerivation(request);
     if (!path || !store.isValidPath(*path))
@@ -57,7 +57,7 @@ bool BuildPlan::nothing_to_build(bool may_look) const
     if (lastAnswer)
         return lastAnswer->empty();
     return may_look && requests.size() <= aFew
-        && std::all_of(requests.begin(), requests.end(), [&](auto & request) { return isThere(store, request); });
+        && std::all_of(requests.begin(), requests.end(), [&](auto & request) { return hasOutputs(store, request); });
 }
 
 core::PlanList BuildPlan::list(core::List which)
@@ -126,8 +126,7 @@ bool BuildPlan::can_be_had(size_t index) const
 {
     auto & derivation = derivations.at(index);
     auto outputs = outputKeys(store, derivation);
-    return std::any_of(
-        outputs.begin(), outputs.end(), [&](auto & output) { return canBeHad(store, derivation, output); });
+    return std::any_of(outputs.begin(), outputs.end(), [&](auto & output) { return canBeHad(store, derivation, output); });
 }
 
 /* Whether an output that a request wants is neither there nor can be substituted. */

@@ -13,7 +13,7 @@ enum class List : uint8_t;
 struct OutputKey;
 struct PlannedDerivation;
 struct PlanList;
-}
+} // namespace core
 
 /* The derivations that a request would build, by their indexes in the list that was made last. Of thousands, few have anything
    to do with a failure, so only those are read. */

@@ -20,8 +20,8 @@ void DaemonObserver::start(const compat::BuildStarted & started)
 {
     auto path = store.parseStorePath(std::string(started.derivation));
     /* A second one is what another machine says of its own build, or another round. */
-    auto & build = builds.try_emplace(path, Build{std::string(started.machine), false, core::start_build(policy)})
-                       .first->second;
+    auto & build =
+        builds.try_emplace(path, Build{std::string(started.machine), false, core::start_build(policy)}).first->second;
     if (started.round > 1)
         build.again = true;
     activities.insert_or_assign(started.activity, path);
@@ -35,8 +35,7 @@ void DaemonObserver::buildStarted(const compat::BuildStarted & build) noexcept
 void DaemonObserver::logLine(ActivityId activity, std::string_view line) noexcept
 {
     if (auto build = activities.find(activity); build != activities.end())
-        core::log_line(
-            *builds.at(build->second).running, {reinterpret_cast<const uint8_t *>(line.data()), line.size()});
+        core::log_line(*builds.at(build->second).running, {reinterpret_cast<const uint8_t *>(line.data()), line.size()});
 }
 
 void DaemonObserver::errorLogged(std::string_view whole) noexcept
@@ -66,7 +65,9 @@ void DaemonObserver::keep(std::string && text)
 template<typename Found>
 static void forEachBaseName(std::string_view text, Found && found)
 {
-    auto isPart = [](unsigned char c) { return std::isalnum(c) || std::string_view("+-._?=").find(c) != std::string_view::npos; };
+    auto isPart = [](unsigned char c) {
+        return std::isalnum(c) || std::string_view("+-._?=").find(c) != std::string_view::npos;
+    };
     for (size_t start = 0; start < text.size();) {
         if (!isPart(text[start])) {
             ++start;
@@ -97,7 +98,10 @@ DaemonObserver::ErrorsByName DaemonObserver::errorsByName() const
 }
 
 bool DaemonObserver::settle(
-    const StorePath & path, const Build & build, const ErrorsByName & errorsByName, bool successesMatter)
+    const StorePath & path,
+    const Build & build,
+    const ErrorsByName & errorsByName,
+    bool successesMatter)
 {
     std::set<size_t> about;
     auto add = [&](std::string_view name) {
@@ -137,8 +141,8 @@ void DaemonObserver::settle()
         bool known = core::has_records(policy);
         auto byName = errorsByName();
         bool recorded = false;
-        for (auto & [path, build] : builds)
-            guarded([&] { recorded |= settle(path, build, byName, known); });
+        for (auto & i : builds)
+            guarded([&] { recorded |= settle(i.first, i.second, byName, known); });
         if (recorded)
             core::tidy(policy);
     });

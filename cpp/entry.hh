@@ -1,4 +1,5 @@
 #pragma once
+
 /* How the plugin starts. */
 
 namespace negative_cache {

@@ -18,8 +18,7 @@ class LastAnswer
     std::chrono::steady_clock::time_point time;
 
 public:
-    void
-    remember(nix::Store & store, const std::vector<nix::DerivedPath> & requests, const nix::StorePathSet & willBuild);
+    void remember(nix::Store & store, const std::vector<nix::DerivedPath> & requests, const nix::StorePathSet & willBuild);
 
     void forget();
 

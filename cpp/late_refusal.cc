@@ -104,8 +104,8 @@ void LateRefusal::look(const std::function<std::string()> & keyOf)
     auto & plan = plans.insert_or_assign(goal, Plan{*refusal, keys, nullptr, nullptr}).first->second;
     plan.kept = std::make_unique<compat::KeptFromOtherMachines>(*goal);
     /* Not here, where the goal is at work. */
-    plan.errand = std::make_shared<compat::Errand>(
-        worker, *goal, [this, &plan, goal = WeakGoal(goal)] { carryOut(plan, goal); });
+    plan.errand =
+        std::make_shared<compat::Errand>(worker, *goal, [this, &plan, goal = WeakGoal(goal)] { carryOut(plan, goal); });
     worker.wakeUp(plan.errand);
 }
 

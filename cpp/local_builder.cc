@@ -48,7 +48,10 @@ static std::vector<compat::Requested> makeGoals(
    what they do with the goals. Not inline: what is thrown afterwards need not be unwound through it. */
 template<typename Finish>
 [[gnu::noinline]] auto LocalBuilder::build(
-    const std::vector<DerivedPath> & requests, BuildMode mode, Store & evalStore, Finish && finish)
+    const std::vector<DerivedPath> & requests,
+    BuildMode mode,
+    Store & evalStore,
+    Finish && finish)
 {
     auto policy = policyFor(store);
     auto decided = decideUnlessItFails(mode, [&] { return decide(store, *policy, requests); });
@@ -86,8 +89,7 @@ compat::BuildResults LocalBuilder::buildPathsWithResults(const std::vector<Deriv
     });
 }
 
-BuildResult
-LocalBuilder::buildDerivation(const StorePath & path, const BasicDerivation & derivation, BuildMode mode)
+BuildResult LocalBuilder::buildDerivation(const StorePath & path, const BasicDerivation & derivation, BuildMode mode)
 {
     if (!negative_cache::settings().isOn())
         return next.buildDerivation(path, derivation, mode);

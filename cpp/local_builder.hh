@@ -15,8 +15,11 @@ class LocalBuilder : public compat::Builder
     compat::Builder & next;
 
     template<typename Finish>
-    auto
-    build(const std::vector<nix::DerivedPath> & requests, nix::BuildMode mode, nix::Store & evalStore, Finish && finish);
+    auto build(
+        const std::vector<nix::DerivedPath> & requests,
+        nix::BuildMode mode,
+        nix::Store & evalStore,
+        Finish && finish);
 
 public:
     LocalBuilder(nix::LocalStore & store, const std::shared_ptr<nix::Store> & evalStore, compat::Builder & next)
@@ -28,11 +31,13 @@ public:
 
     void buildPaths(const std::vector<nix::DerivedPath> & requests, nix::BuildMode mode) override;
 
-    compat::BuildResults
-    buildPathsWithResults(const std::vector<nix::DerivedPath> & requests, nix::BuildMode mode) override;
+    compat::BuildResults buildPathsWithResults(const std::vector<nix::DerivedPath> & requests, nix::BuildMode mode)
+        override;
 
     nix::BuildResult buildDerivation(
-        const nix::StorePath & path, const nix::BasicDerivation & derivation, nix::BuildMode mode) override;
+        const nix::StorePath & path,
+        const nix::BasicDerivation & derivation,
+        nix::BuildMode mode) override;
 };
 
 } // namespace negative_cache

@@ -85,9 +85,8 @@ static rust::Vec<core::SettingValue> relevantSettings()
         StringSet names;
         for (auto & name : core::settings_of_nix())
             names.insert(std::string(name));
-        return compat::settingsNamed([=](const std::string & name) {
-            return names.count(name) || hasPrefix(name, settings().prefix());
-        });
+        return compat::settingsNamed(
+            [=](const std::string & name) { return names.count(name) || hasPrefix(name, settings().prefix()); });
     }();
     rust::Vec<core::SettingValue> values;
     for (auto setting : relevant)

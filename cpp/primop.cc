@@ -17,7 +17,10 @@ static rust::Vec<rust::String> pathsOf(EvalState & state, compat::Position posit
     state.forceValue(value, position);
     if (value.type() != nAttrs) {
         paths.push_back(rust::String::lossy(compat::forceString(
-            state, position, value, "while evaluating the path of a derivation given to 'builtins.knownFailure'")));
+            state,
+            position,
+            value,
+            "while evaluating the path of a derivation given to 'builtins.knownFailure'")));
         return paths;
     }
     if (!state.isDerivation(value))
@@ -25,7 +28,10 @@ static rust::Vec<rust::String> pathsOf(EvalState & state, compat::Position posit
     for (auto name : {"drvPath", "outPath"})
         if (auto path = compat::attribute(state, value, name))
             paths.push_back(rust::String::lossy(compat::forceString(
-                state, position, *path, "while evaluating a path of the derivation given to 'builtins.knownFailure'")));
+                state,
+                position,
+                *path,
+                "while evaluating a path of the derivation given to 'builtins.knownFailure'")));
     return paths;
 }
 

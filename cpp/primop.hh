@@ -1,4 +1,5 @@
 #pragma once
+
 /* `builtins.knownFailure`. */
 
 namespace negative_cache {

@@ -11,9 +11,9 @@ RefusedGoals::RefusedGoals(Worker & worker, const DecidedRequest & decided)
         return;
     auto & plan = *decided.plan;
     auto & decision = decided.decision;
-    auto add = [&](size_t index, std::optional<compat::Refusal> refusal) {
+    auto add = [&](size_t index, const std::optional<compat::Refusal> & refusal) {
         auto & path = plan.path(index);
-        auto goal = std::make_shared<compat::UnbuiltGoal>(path, worker, std::move(refusal));
+        auto goal = std::make_shared<compat::UnbuiltGoal>(path, worker, refusal);
         goals.emplace(path, goal);
         return goal;
     };

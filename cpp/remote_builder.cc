@@ -16,8 +16,11 @@ static constexpr unsigned int errorStatus = 1;
 
 /* Decides about requests. Nothing stands in the way with daemons that can't tell which of several requests failed (before
    Nix 2.8): then they can't be asked for a part. */
-static DecidedRequest
-decideForDaemon(Store & store, BuildMode mode, const core::Policy & policy, const std::vector<DerivedPath> & requests)
+static DecidedRequest decideForDaemon(
+    Store & store,
+    BuildMode mode,
+    const core::Policy & policy,
+    const std::vector<DerivedPath> & requests)
 {
     return decideUnlessItFails(mode, [&] {
         return compat::tellsResults(store) ? decide(store, policy, requests) : DecidedRequest{};
@@ -130,8 +133,8 @@ void RemoteBuilder::buildPaths(const std::vector<DerivedPath> & requests, BuildM
         });
         return;
     }
-    PartlyRefused partly(
-        store, evalStore ? *evalStore : store, requests, decided, [&](const std::vector<DerivedPath> & asked) {
+    PartlyRefused
+        partly(store, evalStore ? *evalStore : store, requests, decided, [&](const std::vector<DerivedPath> & asked) {
             DaemonObserver observer(store, mode, *policy);
             return learningFrom(observer, [&] { return next.buildPathsWithResults(asked, mode); });
         });
@@ -160,8 +163,7 @@ compat::BuildResults RemoteBuilder::buildPathsWithResults(const std::vector<Deri
     return std::move(partly.results);
 }
 
-BuildResult
-RemoteBuilder::buildDerivation(const StorePath & path, const BasicDerivation & derivation, BuildMode mode)
+BuildResult RemoteBuilder::buildDerivation(const StorePath & path, const BasicDerivation & derivation, BuildMode mode)
 {
     if (!negative_cache::settings().isOn())
         return next.buildDerivation(path, derivation, mode);

@@ -24,11 +24,13 @@ public:
 
     void buildPaths(const std::vector<nix::DerivedPath> & requests, nix::BuildMode mode) override;
 
-    compat::BuildResults
-    buildPathsWithResults(const std::vector<nix::DerivedPath> & requests, nix::BuildMode mode) override;
+    compat::BuildResults buildPathsWithResults(const std::vector<nix::DerivedPath> & requests, nix::BuildMode mode)
+        override;
 
     nix::BuildResult buildDerivation(
-        const nix::StorePath & path, const nix::BasicDerivation & derivation, nix::BuildMode mode) override;
+        const nix::StorePath & path,
+        const nix::BasicDerivation & derivation,
+        nix::BuildMode mode) override;
 };
 
 } // namespace negative_cache

@@ -9,8 +9,7 @@ namespace negative_cache {
 using namespace nix;
 
 /* Says what does not stand in the way. */
-static void
-sayTheRest(const core::Decision & decision, const std::function<std::string(const core::KnownFailure &)> & path)
+static void sayTheRest(const core::Decision & decision, const std::function<std::string(const core::KnownFailure &)> & path)
 {
     for (auto & failure : decision.warnings)
         warn("'%s' %s", path(failure), compat::plain(std::string(failure.text)));
@@ -35,8 +34,11 @@ DecidedRequest decide(Store & store, const core::Policy & policy, const std::vec
     return decided;
 }
 
-std::optional<compat::Refusal>
-decide(Store & store, const core::Policy & policy, const StorePath & path, const BasicDerivation & derivation)
+std::optional<compat::Refusal> decide(
+    Store & store,
+    const core::Policy & policy,
+    const StorePath & path,
+    const BasicDerivation & derivation)
 {
     if (!fromCore([&] { return core::has_database(policy); }) || !compat::wantsNegativeCache(derivation))
         return std::nullopt;
@@ -50,8 +52,11 @@ decide(Store & store, const core::Policy & policy, const StorePath & path, const
     return refusalOf(store, policy, path, plainKeys(keys));
 }
 
-std::optional<compat::Refusal>
-refusalOf(Store & store, const core::Policy & policy, const StorePath & path, const rust::Vec<rust::String> & keys)
+std::optional<compat::Refusal> refusalOf(
+    Store & store,
+    const core::Policy & policy,
+    const StorePath & path,
+    const rust::Vec<rust::String> & keys)
 {
     auto printed = store.printStorePath(path);
     auto decision = fromCore([&] { return core::decide_derivation(policy, printed, keys); });

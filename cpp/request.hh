@@ -26,8 +26,7 @@ struct DecidedRequest
 };
 
 /* Decides about `requests`, before anything is built or substituted. */
-DecidedRequest
-decide(nix::Store & store, const core::Policy & policy, const std::vector<nix::DerivedPath> & requests);
+DecidedRequest decide(nix::Store & store, const core::Policy & policy, const std::vector<nix::DerivedPath> & requests);
 
 /* The refusal of a derivation that is built without its dependencies, if it is known to fail. */
 std::optional<compat::Refusal> decide(
@@ -44,8 +43,7 @@ std::optional<compat::Refusal> refusalOf(
     const nix::StorePath & path,
     const rust::Vec<rust::String> & keys);
 
-compat::Refusal
-refusal(const nix::Store & store, const nix::StorePath & path, const core::KnownFailure & failure);
+compat::Refusal refusal(const nix::Store & store, const nix::StorePath & path, const core::KnownFailure & failure);
 
 /* Whether nothing has to be built or substituted for a request. */
 bool isThere(nix::Store & store, const nix::DerivedPath & request);

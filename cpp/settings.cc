@@ -12,7 +12,10 @@ static std::string check(const nix::AbstractSetting & setting, const std::string
     auto problem = core::problem_with(setting.name, value);
     if (!problem.empty())
         throw nix::UsageError(
-            "option '%s' has invalid value '%s'; %s", setting.name, value, compat::plain(std::string(problem)));
+            "option '%s' has invalid value '%s'; %s",
+            setting.name,
+            value,
+            compat::plain(std::string(problem)));
     return value;
 }
 

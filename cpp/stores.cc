@@ -32,7 +32,9 @@ void negative_cache::LocalStore::askedForRealisation(nix::LocalStore & store, co
 }
 
 void DaemonStore::setOptions(
-    RemoteStore & store, RemoteStore::Connection & connection, const std::function<void()> & setNixs)
+    RemoteStore & store,
+    RemoteStore::Connection & connection,
+    const std::function<void()> & setNixs)
 {
     if (!negative_cache::settings().isOn() && !isSwitchedOff())
         return setNixs();

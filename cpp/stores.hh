@@ -39,7 +39,9 @@ protected:
 
     /* Calls `setNixs`, which tells the daemon Nix's own options, and tells it the plugin's. */
     void setOptions(
-        nix::RemoteStore & store, nix::RemoteStore::Connection & connection, const std::function<void()> & setNixs);
+        nix::RemoteStore & store,
+        nix::RemoteStore::Connection & connection,
+        const std::function<void()> & setNixs);
 };
 
 /* Makes Nix open these stores wherever it would open its own; if not `on`, only as far as they are needed then. */

@@ -1,22 +1,57 @@
+# shellcheck shell=bash
 # What ./dev and its parts share: where things are, how they get there, how the plugin is built. Sourced, not run.
 
-# The first one is the default. NIX_PREFIX names another Nix, wherever it came from: where it was installed, with its headers
-# and pkg-config files. Then there is no other.
-all_versions=(2.8 2.26)
-if [ -n "${NIX_PREFIX:-}" ]; then
-    all_versions=("$(sed -n 's/^Version: *\([0-9]*\.[0-9]*\).*/\1/p' "$NIX_PREFIX/lib/pkgconfig/nix-store.pc")")
-fi
 # Root's is where other users can run what is in it, as the tests do.
 if [ "$(id -u)" -eq 0 ]; then cache=/var/cache; else cache=${XDG_CACHE_HOME:-$HOME/.cache}; fi
 cache=${NIX_NEGATIVE_CACHE_DEV:-$cache/nix-negative-cache}
-target=$project/target
+# The folder of the project is set by whoever sources this.
+target=${project:?}/target
+
+# The Nixes that there are recipes for, and then those that somebody added: $cache/nix-VERSION is a link to their prefix. The
+# first one is the default. NIX_PREFIX names another Nix, wherever it came from; then there is no other.
+recipe_versions=(2.8 2.26)
+all_versions=("${recipe_versions[@]}")
+for link in "$cache"/nix-*; do
+    [[ ! -L $link || ! ${link##*/nix-} =~ ^[0-9]+\.[0-9]+$ ]] || all_versions+=("${link##*/nix-}")
+done
+if [ -n "${NIX_PREFIX:-}" ]; then
+    recipe_versions=("$(sed -n 's/^Version: *\([0-9]*\.[0-9]*\).*/\1/p' "$NIX_PREFIX/lib/pkgconfig/nix-store.pc")")
+    all_versions=("${recipe_versions[@]}")
+fi
 # What is built is put together here as it would be installed, with the plugins for all versions side by side.
 installed=$target/installed
+# shellcheck disable=SC2034 # for those that source this
 companion_folder=$installed/bin
 
 say() { printf '\n==> %s\n' "$*" >&2; }
 die() { printf '%s\n' "error: $*" >&2; exit 1; }
+# is_in WORD LIST…
+is_in() {
+    local word=$1 other
+    shift
+    for other; do [ "$other" != "$word" ] || return 0; done
+    return 1
+}
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi; }
+
+# part NAME COMMAND…: runs a part of something long, and notes how long it took, for `print_parts`.
+parts=() running='' running_since=0
+part() {
+    running=$1 running_since=$SECONDS
+    shift
+    "$@"
+    note_part
+}
+note_part() {
+    parts+=("$(printf '%6d s  %s' $((SECONDS - running_since)) "$running${1:-}")")
+    running=
+}
+# Prints how long each part took, and which one failed if one did. To be called when the process ends.
+print_parts() {
+    [ -z "$running" ] || note_part " (ended here)"
+    say "How long each part took"
+    printf '%s\n' "${parts[@]}" "$(printf '%6d s  all of it' "$SECONDS")" >&2
+}
 
 # Installs the Debian packages that are missing.
 need_packages() {
@@ -47,10 +82,27 @@ need_rust() {
     rust_is_new_enough || die "this Rust is older than Cargo.toml asks for; install a newer one with rustup, or enable Debian's security updates (bookworm-security)"
 }
 
-prefix_of() { echo "${NIX_PREFIX:-$cache/nix-$1}"; }
+# Without links, as a root that it was built in may have the folder and not the link.
+prefix_of() { realpath -m "${NIX_PREFIX:-$cache/nix-$1}"; }
 bin_of() { echo "$(prefix_of "$1")/bin"; }
 # All of the version of a Nix that is known by its beginning.
 nix_version() { sed -n 's/^Version: *//p' "$(prefix_of "$1")/lib/pkgconfig/nix-store.pc"; }
+# Where the source of a Nix is, with its tests.
+source_of() {
+    if [ -n "${NIX_SOURCE:-}" ]; then
+        echo "$NIX_SOURCE"
+    elif [ "$1" = 2.8 ]; then
+        echo "$(prefix_of "$1")"/source/nix-*/
+    elif [ -L "$cache/nix-$1-source" ]; then
+        realpath "$cache/nix-$1-source"
+    else
+        echo "$cache/nix-$1-source"/nix-*/
+    fi
+}
+# The versions that build.rs supports, one a line.
+supported_versions() {
+    sed -n '/^const SUPPORTED/,/;$/p' "$project/build.rs" | grep -oE '\([0-9]+, [0-9]+\)' | tr -d '() ' | tr , .
+}
 # What plugin-files names, with everything built as usual or with a feature: loader_of [FEATURE]
 loader_of() { echo "$installed${1:+-$1}/lib/nix-negative-cache/loader/libnix_negative_cache.so"; }
 
@@ -64,8 +116,39 @@ mirror() {
 
 # get_nix VERSION: sees to it that the Nix is there, with headers, in `prefix_of VERSION`.
 get_nix() {
-    case " ${all_versions[*]} " in *" $1 "*) ;; *) die "there is no recipe for Nix $1; there are ${all_versions[*]}" ;; esac
-    [ -n "${NIX_PREFIX:-}" ] || "$project/scripts/get-nix-$1" "$project" "$cache"
+    is_in "$1" "${all_versions[@]}" ||
+        die "there is no Nix $1 here, but ${all_versions[*]}; to add one that was built: ./dev nix add PREFIX [SOURCE]"
+    if [ -n "${NIX_PREFIX:-}" ]; then
+        :
+    elif is_in "$1" "${recipe_versions[@]}"; then
+        "$project/scripts/get-nix-$1" "$project" "$cache"
+    else
+        [ -x "$(bin_of "$1")/nix" ] || die "the Nix $1 that was added is gone from $(prefix_of "$1"); remove $cache/nix-$1"
+    fi
+}
+
+# add_nix PREFIX [SOURCE]: from now on, the Nix that is installed there is one of those at hand.
+add_nix() {
+    local prefix source=${2:-} version name said
+    prefix=$(realpath -e "$1" 2>/dev/null) || die "there is no folder '$1'"
+    version=$(sed -n 's/^Version: *//p' "$prefix/lib/pkgconfig/nix-store.pc" 2>/dev/null) ||
+        die "'$prefix' has no lib/pkgconfig/nix-store.pc: it is not where a Nix with headers is installed"
+    said=$("$prefix/bin/nix" --version 2>&1) || die "'$prefix/bin/nix' does not run here: $said"
+    [ "${said##* }" = "$version" ] || die "'$prefix/bin/nix' says '$said', and its headers are those of $version"
+    name=$(grep -oE '^[0-9]+\.[0-9]+' <<<"$version") || die "Nix has the odd version '$version'"
+    supported_versions | grep -qxF "$name" ||
+        die "this is Nix $version; the plugin supports" "$(supported_versions | xargs)"
+    ! is_in "$name" "${recipe_versions[@]}" ||
+        die "./dev gets Nix $name itself; for a single run with this one: NIX_PREFIX=$prefix ./dev …"
+    if [ -n "$source" ]; then
+        source=$(realpath -e "$source" 2>/dev/null) || die "there is no folder '$2'"
+        [ -d "$source/tests/functional" ] || die "'$source' is not the source of Nix: it has no tests/functional"
+    fi
+    mkdir -p "$cache"
+    rm -f "$cache/nix-$name-source"
+    [ -z "$source" ] || ln -s "$source" "$cache/nix-$name-source"
+    ln -sfn "$prefix" "$cache/nix-$name"
+    say "Nix $version is one of those at hand, as $name${source:+, with its source}; to forget it, remove $cache/nix-$name"
 }
 
 # install_build PREFIX VERSION PLUGIN: puts the loader, a plugin and the companion program where they belong below PREFIX.
@@ -77,24 +160,50 @@ install_build() {
     install -CD -t "$prefix/bin" "$built/nix-negative-cache" "$built/nix-negative-cache-shim"
 }
 
-# build_plugin VERSION [FEATURE]: builds the plugin for that Nix, the loader and the companion program, and installs them in
-# $installed or $installed-FEATURE. Says nothing if there is nothing to do.
-build_plugin() {
-    local folder=$target/nix-$1${2:+-$2}
+# What is built with these is only tested, and need not be small or fast.
+quickly=(CARGO_PROFILE_RELEASE_LTO=off CARGO_PROFILE_RELEASE_CODEGEN_UNITS=16 CARGO_PROFILE_RELEASE_OPT_LEVEL=1)
+
+# with_nix VERSION COMMAND…: runs a command that compiles something against that Nix.
+with_nix() {
+    local prefix variables
+    prefix=$(prefix_of "$1")
+    shift
+    variables=("PKG_CONFIG_PATH=$prefix/lib/pkgconfig")
+    # A Nix that was built in a root of its own needs that root's compiler and headers.
+    [ ! -d "$prefix/tools" ] ||
+        variables+=("NNC_PROJECT=$project" "PKG_CONFIG=$prefix/tools/pkg-config" "CXX=$prefix/tools/g++")
+    env "${variables[@]}" "$@"
+}
+
+# build_companion: builds the loader and the companion program.
+build_companion() {
     need_rust
     (
-        cd "$project"
+        cd "$project" || exit
         CARGO_TARGET_DIR=$target/companion cargo build --quiet --locked --release \
             -p nix-negative-cache -p nix-negative-cache-loader
-        local prefix
-        prefix=$(prefix_of "$1")
-        export PKG_CONFIG_PATH=$prefix/lib/pkgconfig
-        # A Nix that was built in a root of its own needs that root's compiler and headers.
-        if [ -d "$prefix/tools" ]; then
-            export NNC_PROJECT=$project PKG_CONFIG=$prefix/tools/pkg-config CXX=$prefix/tools/g++
-        fi
-        [ -e "$folder/release/libnix_negative_cache.so" ] || say "Building the plugin for Nix $1${2:+ with $2}"
-        CARGO_TARGET_DIR=$folder cargo build --quiet --locked --release -p nix-negative-cache-plugin ${2:+--features "$2"}
-        install_build "$installed${2:+-$2}" "$(nix_version "$1")" "$folder/release/libnix_negative_cache.so"
+    )
+}
+
+# build_plugin VERSION [FEATURE]: builds the plugin for that Nix, the loader and the companion program, and installs them in
+# $installed or $installed-FEATURE. Says nothing if there is nothing to do. What has a feature is for tests.
+build_plugin() {
+    local version=$1 feature=${2:-} folder=$target/nix-$1${2:+-for-tests} other
+    build_companion
+    # What the plugin depends on is the same for all Nixes, and compiled once.
+    if [ ! -e "$folder" ] && [ -z "$feature" ]; then
+        for other in "$target"/nix-*.*/release; do
+            [[ ! -d $other || $other == *-for-tests/* ]] || { cp -a "${other%/release}" "$folder"; break; }
+        done
+    fi
+    (
+        cd "$project" || exit
+        [ -e "$installed${feature:+-$feature}/lib/nix-negative-cache/nix-$(nix_version "$version")" ] ||
+            say "Building the plugin for Nix $version${feature:+ with $feature}"
+        options=()
+        [ -z "$feature" ] || options=("${quickly[@]}")
+        with_nix "$version" env "CARGO_TARGET_DIR=$folder" "${options[@]}" \
+            cargo build --quiet --locked --release -p nix-negative-cache-plugin ${feature:+--features "$feature"}
+        install_build "$installed${feature:+-$feature}" "$(nix_version "$version")" "$folder/release/libnix_negative_cache.so"
     )
 }

@@ -6,7 +6,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::OnceLock;
 
-use nix_negative_cache_tests::{REFUSED, Ran, Scratch, among_users_of_a_stock_daemon, exists, to_preload};
+use nix_negative_cache_tests::{REFUSED, Ran, Scratch, among_users_of_a_stock_daemon, exists, left_out, to_preload};
 
 /// A derivation that fails, one that needs it, and two that can be built.
 const EXPRESSION: &str = r#"{ bad = fail "bad"; top = needs "top" [ (fail "bad") ]; ok = ok "ok"; ok2 = ok "ok2"; }"#;
@@ -152,6 +152,9 @@ fn what_is_there_already_needs_no_database() {
 
 #[test]
 fn garbage_in_a_place_that_was_chosen_is_left_alone() {
+    if left_out() {
+        return;
+    }
     let nix = with_expressions();
     let notes = nix.path("work/notes");
     fs::write(&notes, "garbage ".repeat(1000)).unwrap();
@@ -162,6 +165,9 @@ fn garbage_in_a_place_that_was_chosen_is_left_alone() {
 
 #[test]
 fn truncated() {
+    if left_out() {
+        return;
+    }
     for (part, of) in [(1, 2), (1, 10), (9, 10)] {
         let nix = with_expressions();
         nix.run("nix-build -A bad").exits(100);
@@ -176,6 +182,9 @@ fn truncated() {
 
 #[test]
 fn emptied() {
+    if left_out() {
+        return;
+    }
     let nix = with_expressions();
     nix.run("nix-build -A bad").exits(100);
     fs::write(nix.database(), "").unwrap();
@@ -184,6 +193,9 @@ fn emptied() {
 
 #[test]
 fn deleted_with_or_without_what_is_beside_it() {
+    if left_out() {
+        return;
+    }
     for what in ["", "*", "-wal", "-shm", "-{wal,shm}"] {
         let nix = with_expressions();
         nix.run("nix-build -A bad").exits(100);
@@ -199,6 +211,9 @@ fn deleted_with_or_without_what_is_beside_it() {
 
 #[test]
 fn a_folder() {
+    if left_out() {
+        return;
+    }
     let nix = with_expressions();
     fs::create_dir_all(nix.database()).unwrap();
     builds_as_stock(&nix, "is not a regular file");
@@ -206,6 +221,9 @@ fn a_folder() {
 
 #[test]
 fn a_fifo_does_not_hang() {
+    if left_out() {
+        return;
+    }
     let nix = with_expressions();
     nix.run(&format!("mkdir -p ../var/negative-cache && mkfifo {DATABASE}")).exits(0);
     builds_as_stock(&nix, "is not a regular file");
@@ -213,6 +231,9 @@ fn a_fifo_does_not_hang() {
 
 #[test]
 fn a_newer_schema_is_left_alone() {
+    if left_out() {
+        return;
+    }
     let nix = with_expressions();
     nix.run("nix-build -A bad").exits(100);
     nix.run(&format!("sqlite3 {DATABASE} 'pragma user_version = 99'")).exits(0);
@@ -222,6 +243,9 @@ fn a_newer_schema_is_left_alone() {
 
 #[test]
 fn the_database_of_another_program() {
+    if left_out() {
+        return;
+    }
     let nix = with_expressions();
     nix.run(&format!("mkdir -p ../var/negative-cache && sqlite3 {DATABASE} 'create table theirs (a)'")).exits(0);
     builds_as_stock(&nix, "is the database of another program");
@@ -229,6 +253,9 @@ fn the_database_of_another_program() {
 
 #[test]
 fn links() {
+    if left_out() {
+        return;
+    }
     let nix = with_expressions();
     fs::create_dir_all(nix.path("var/negative-cache")).unwrap();
     symlink(nix.path("gone/failures.sqlite"), nix.database()).unwrap();
@@ -312,6 +339,9 @@ fn a_full_disk() {
 /// The disk was not full yet when the first failures were recorded.
 #[test]
 fn a_disk_that_fills_up() {
+    if left_out() {
+        return;
+    }
     let nix = Scratch::new();
     nix.expression(r#"n: drv "bad${n}" "seq 300; exit 3" { }"#);
     let ran = nix.run(
@@ -347,6 +377,9 @@ fn a_read_only_file_system() {
 
 #[test]
 fn a_file_system_that_became_read_only() {
+    if left_out() {
+        return;
+    }
     let nix = Scratch::new();
     nix.expression(r#"{ bad = fail "bad"; worse = fail "worse"; ok = ok "ok"; }"#);
     let ran = nix.run(
@@ -415,6 +448,9 @@ fn locked_by_somebody_who_never_lets_go() {
 
 #[test]
 fn a_file_system_without_locks() {
+    if left_out() {
+        return;
+    }
     for known in [false, true] {
         let nix = with_expressions();
         if known {
@@ -430,6 +466,9 @@ fn a_file_system_without_locks() {
 /// Another process writes to the database after the end of the request that recorded a failure.
 #[test]
 fn nobody_waits_to_tidy() {
+    if left_out() {
+        return;
+    }
     let nix = Scratch::new().config("negative-cache-max-records = 1");
     // During the build of the second derivation, another process takes the lock that was needed for the first one.
     nix.expression(
@@ -521,6 +560,9 @@ fn deleted_while_another_process_uses_it() {
 
 #[test]
 fn eight_processes_find_it_broken() {
+    if left_out() {
+        return;
+    }
     let nix = Scratch::new();
     nix.expression(r#"n: fail "bad${n}""#);
     fs::create_dir_all(nix.path("var/negative-cache")).unwrap();
@@ -539,6 +581,9 @@ fn eight_processes_find_it_broken() {
 
 #[test]
 fn what_a_killed_process_left_in_the_log_is_known() {
+    if left_out() {
+        return;
+    }
     let nix = Scratch::new();
     nix.expression(
         r#"{ bad = fail "bad"; slow = drv "slow" "while ! grep -q -- -bad.drv ${runs}/../var/negative-cache/failures.sqlite-wal;
@@ -569,6 +614,9 @@ const TEN_YEARS: &str = "315360000";
 
 #[test]
 fn a_clock_that_was_ahead() {
+    if left_out() {
+        return;
+    }
     let nix = with_expressions();
     let ahead = format!("echo {TEN_YEARS} > clock; CLOCK=clock {} nix-build -A bad", faults(&nix));
     nix.run(&ahead).exits(100).does_not_say("warning:");
@@ -582,6 +630,9 @@ fn a_clock_that_was_ahead() {
 
 #[test]
 fn a_clock_that_is_behind() {
+    if left_out() {
+        return;
+    }
     let nix = with_expressions();
     nix.run("nix-build -A bad").exits(100);
     let behind = format!("echo -{TEN_YEARS} > clock; CLOCK=clock {} nix-build -A bad", faults(&nix));
@@ -616,6 +667,9 @@ fn a_clock_that_jumps_during_a_build() {
 
 #[test]
 fn the_newest_are_kept() {
+    if left_out() {
+        return;
+    }
     let nix = Scratch::new().config("negative-cache-max-records = 5");
     nix.expression("builtins.genList (n: fail \"bad${toString (100 + n)}\") 12");
     nix.run("nix-build -k -j1").exits(100).says_times("failed with exit code 3", 12).does_not_say("warning:");
@@ -631,6 +685,9 @@ fn the_newest_are_kept() {
 
 #[test]
 fn what_nobody_believes_any_more_goes() {
+    if left_out() {
+        return;
+    }
     let nix = Scratch::new();
     nix.expression("builtins.genList (n: fail \"old${toString n}\") 3 ++ [ (fail \"new\") ]");
     nix.run("nix-build -k").exits(100);
@@ -647,6 +704,9 @@ fn what_nobody_believes_any_more_goes() {
 
 #[test]
 fn a_panic_of_the_core_stays_inside() {
+    if left_out() {
+        return;
+    }
     let nix = with_expressions().faulty();
     nix.run("nix-build -A bad").exits(100).does_not_say("warning");
     builds_as_stock_with(&nix, "NIX_NEGATIVE_CACHE_PANIC=1 BUILD", "internal error at ");

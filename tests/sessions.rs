@@ -14,7 +14,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
-use nix_negative_cache_tests::{Scratch, TWO_USERS, beside_a_daemon, in_older_words};
+use nix_negative_cache_tests::{Scratch, TWO_USERS, beside_a_daemon, in_older_words, left_out};
 use regex::{Captures, Regex};
 use snapbox::Assert;
 
@@ -172,6 +172,9 @@ fn documents() -> Vec<PathBuf> {
 
 #[test]
 fn what_the_documents_show_is_what_happens() {
+    if left_out() {
+        return;
+    }
     let (mut played, mut folders, mut different) = (0, BTreeSet::new(), Vec::new());
     for path in documents() {
         let document = fs::read_to_string(&path).expect("a document");
@@ -195,6 +198,9 @@ fn what_the_documents_show_is_what_happens() {
 
 #[test]
 fn a_session_that_differs_is_told() {
+    if left_out() {
+        return;
+    }
     let play = |block: &str| {
         let document = format!("<!-- session: library -->\n```console\n{block}\n```\n");
         let sessions = sessions(&document);

@@ -67,6 +67,7 @@ static size_t exportedSize(const void * variable, std::string_view name)
         std::string_view name;
         size_t size = 0;
     } wanted{reinterpret_cast<ElfW(Addr)>(variable), name};
+
     auto look = [](dl_phdr_info * library, size_t, void * data) {
         auto & wanted = *static_cast<Wanted *>(data);
         auto base = library->dlpi_addr;

@@ -91,11 +91,30 @@ public:
     {
     }
 
-    void stop() override { inner.stop(); }
-    bool isVerbose() override { return inner.isVerbose(); }
-    void warn(const std::string & text) NEGATIVE_CACHE_LOGS { inner.warn(text); }
-    void writeToStdout(std::string_view text) override { inner.writeToStdout(text); }
-    std::optional<char> ask(std::string_view text) override { return inner.ask(text); }
+    void stop() override
+    {
+        inner.stop();
+    }
+
+    bool isVerbose() override
+    {
+        return inner.isVerbose();
+    }
+
+    void warn(const std::string & text) NEGATIVE_CACHE_LOGS
+    {
+        inner.warn(text);
+    }
+
+    void writeToStdout(std::string_view text) override
+    {
+        inner.writeToStdout(text);
+    }
+
+    std::optional<char> ask(std::string_view text) override
+    {
+        return inner.ask(text);
+    }
 
     void logEI(const ErrorInfo & info) NEGATIVE_CACHE_LOGS
     {
@@ -149,9 +168,20 @@ public:
         tellOfError(level, text);
     }
 
-    void pause() override { inner.pause(); }
-    void resume() override { inner.resume(); }
-    void setPrintBuildLogs(bool print) override { inner.setPrintBuildLogs(print); }
+    void pause() override
+    {
+        inner.pause();
+    }
+
+    void resume() override
+    {
+        inner.resume();
+    }
+
+    void setPrintBuildLogs(bool print) override
+    {
+        inner.setPrintBuildLogs(print);
+    }
 #else
     void log(Verbosity level, const FormatOrString & text) override
     {

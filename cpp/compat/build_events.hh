@@ -34,11 +34,15 @@ public:
     virtual void buildStarted(const BuildStarted & build) noexcept = 0;
     /* A line of the log, which comes by an activity of a build. */
     virtual void logLine(nix::ActivityId activity, std::string_view line) noexcept = 0;
+
     /* An activity has told how far it is. A goal that builds does so when it is done (`Worker::updateProgress`). */
     virtual void progressed(nix::ActivityId) noexcept {}
+
     virtual void activityEnded(nix::ActivityId) noexcept {}
+
     /* A text was logged as an error. */
     virtual void errorLogged(std::string_view text) noexcept = 0;
+
     /* Nix has reported an error, such as that of a goal which others depend on. */
     virtual void errorReported(const nix::ErrorInfo &) noexcept {}
 };

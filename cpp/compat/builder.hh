@@ -20,11 +20,12 @@ class Builder
 public:
     virtual void buildPaths(const std::vector<nix::DerivedPath> & requests, nix::BuildMode mode) = 0;
 
-    virtual BuildResults
-    buildPathsWithResults(const std::vector<nix::DerivedPath> & requests, nix::BuildMode mode) = 0;
+    virtual BuildResults buildPathsWithResults(const std::vector<nix::DerivedPath> & requests, nix::BuildMode mode) = 0;
 
-    virtual nix::BuildResult
-    buildDerivation(const nix::StorePath & path, const nix::BasicDerivation & derivation, nix::BuildMode mode) = 0;
+    virtual nix::BuildResult buildDerivation(
+        const nix::StorePath & path,
+        const nix::BasicDerivation & derivation,
+        nix::BuildMode mode) = 0;
 
     virtual ~Builder() = default;
 };
@@ -54,7 +55,9 @@ public:
     }
 
     nix::BuildResult buildDerivation(
-        const nix::StorePath & path, const nix::BasicDerivation & derivation, nix::BuildMode mode) override
+        const nix::StorePath & path,
+        const nix::BasicDerivation & derivation,
+        nix::BuildMode mode) override
     {
         return store.Nixs::buildDerivation(path, derivation, mode);
     }

@@ -15,9 +15,7 @@ void registerPrimOp(
 {
     /* Only its constructor matters: it adds to the list that each new EvalState goes through. */
     RegisterPrimOp({
-        .name = name,
-        .args = {argument},
-        .doc = documentation,
+        .name = name, .args = {argument}, .doc = documentation,
 #if NIX_AT_LEAST(2, 34)
         .impl = function,
 #else

@@ -21,7 +21,8 @@ GoalPtr makeGoal(Worker & worker, const DerivedPath & request, BuildMode mode)
     if (auto built = std::get_if<DerivedPath::Built>(&request.raw()))
         return worker.makeDerivationGoal(built->drvPath, built->outputs, mode);
     return upcast_goal(worker.makePathSubstitutionGoal(
-        std::get<DerivedPath::Opaque>(request.raw()).path, mode == bmRepair ? Repair : NoRepair));
+        std::get<DerivedPath::Opaque>(request.raw()).path,
+        mode == bmRepair ? Repair : NoRepair));
 #endif
 }
 
@@ -364,8 +365,7 @@ static std::string dependenciesFailed(const Goal & goal, const StorePath & path)
         text += fmt("\n  %s", Magenta(worker.store.printStorePath(output)));
     return text;
 #else
-    return fmt(
-        "%s dependencies of derivation '%s' failed to build", goal.nrFailed, worker.store.printStorePath(path));
+    return fmt("%s dependencies of derivation '%s' failed to build", goal.nrFailed, worker.store.printStorePath(path));
 #endif
 }
 
@@ -439,8 +439,7 @@ Goal::Co UnbuiltGoal::fail()
         co_return doneFailure(ecFailed, cachedFailure(*refusal));
     co_return doneFailure(
         ecFailed,
-        BuildError(
-            {.status = BuildError::DependencyFailed, .msg = HintFmt(dependenciesFailed(*this, derivation))}));
+        BuildError({.status = BuildError::DependencyFailed, .msg = HintFmt(dependenciesFailed(*this, derivation))}));
 #  else
     auto error = refusal ? refusal->error : Error("%s", Uncolored(dependenciesFailed(*this, derivation)));
     buildResult.status = refusal ? BuildResult::CachedFailure : BuildResult::DependencyFailed;
@@ -457,8 +456,7 @@ Goal::Co UnbuiltGoal::init()
         count(worker, *refusal);
         co_return done(BuildResult::CachedFailure, {}, refusal->error);
     }
-    co_return done(
-        BuildResult::DependencyFailed, {}, Error("%s", Uncolored(dependenciesFailed(*this, derivation))));
+    co_return done(BuildResult::DependencyFailed, {}, Error("%s", Uncolored(dependenciesFailed(*this, derivation))));
 }
 
 #else

@@ -117,8 +117,7 @@ class UnbuiltGoal : public RequestGoal
 
 public:
     /* Without a refusal, it fails because of its waitees, and says so in Nix's words. */
-    UnbuiltGoal(
-        const nix::StorePath & derivation, nix::Worker & worker, const std::optional<Refusal> & refusal);
+    UnbuiltGoal(const nix::StorePath & derivation, nix::Worker & worker, const std::optional<Refusal> & refusal);
 
 #if NIX_AT_LEAST(2, 31)
 #elif NIX_AT_LEAST(2, 26)

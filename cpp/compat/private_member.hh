@@ -1,4 +1,5 @@
 #pragma once
+
 /* Reaches private members of Nix's classes: an explicit instantiation may name them ([temp.spec.general]). */
 
 namespace negative_cache::compat {

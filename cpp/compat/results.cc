@@ -194,8 +194,7 @@ std::exception_ptr failureOf(Store & store, const std::vector<Requested> & reque
     } else if (!failed.empty()) {
         if (first)
             logError(first->info());
-        return std::make_exception_ptr(
-            Error(status, "build of %s failed", concatStringsSep(", ", quoteStrings(failed))));
+        return std::make_exception_ptr(Error(status, "build of %s failed", concatStringsSep(", ", quoteStrings(failed))));
     }
     return nullptr;
 }
@@ -210,8 +209,7 @@ BuildResults collectResults(const std::vector<Requested> & requested)
 #elif NIX_AT_LEAST(2, 31)
     for (auto & i : requested)
         results.push_back(
-            KeyedBuildResult{
-                i.goal ? i.goal->buildResult : BuildResult{.status = BuildResult::MiscFailure}, i.request});
+            KeyedBuildResult{i.goal ? i.goal->buildResult : BuildResult{.status = BuildResult::MiscFailure}, i.request});
 #elif NIX_AT_LEAST(2, 26)
     for (auto & i : requested)
         results.push_back(

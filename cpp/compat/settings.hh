@@ -8,20 +8,60 @@ namespace negative_cache::compat {
 /* ---- Nix's own, where versions keep them in different places ---- */
 
 #if NIX_AT_LEAST(2, 34)
-inline bool keepGoing() { return nix::settings.getWorkerSettings().keepGoing; }
-inline bool useSubstitutes() { return nix::settings.getWorkerSettings().useSubstitutes; }
-inline size_t logLines() { return nix::settings.getWorkerSettings().logLines; }
-inline bool alwaysAllowSubstitutes() { return nix::settings.getWorkerSettings().alwaysAllowSubstitutes; }
-inline nix::SandboxMode sandboxMode() { return nix::settings.getLocalSettings().sandboxMode; }
+inline bool keepGoing()
+{
+    return nix::settings.getWorkerSettings().keepGoing;
+}
+
+inline bool useSubstitutes()
+{
+    return nix::settings.getWorkerSettings().useSubstitutes;
+}
+
+inline size_t logLines()
+{
+    return nix::settings.getWorkerSettings().logLines;
+}
+
+inline bool alwaysAllowSubstitutes()
+{
+    return nix::settings.getWorkerSettings().alwaysAllowSubstitutes;
+}
+
+inline nix::SandboxMode sandboxMode()
+{
+    return nix::settings.getLocalSettings().sandboxMode;
+}
 #else
-inline bool keepGoing() { return nix::settings.keepGoing; }
-inline bool useSubstitutes() { return nix::settings.useSubstitutes; }
-inline size_t logLines() { return nix::settings.logLines; }
-inline nix::SandboxMode sandboxMode() { return nix::settings.sandboxMode; }
+inline bool keepGoing()
+{
+    return nix::settings.keepGoing;
+}
+
+inline bool useSubstitutes()
+{
+    return nix::settings.useSubstitutes;
+}
+
+inline size_t logLines()
+{
+    return nix::settings.logLines;
+}
+
+inline nix::SandboxMode sandboxMode()
+{
+    return nix::settings.sandboxMode;
+}
 #  if NIX_AT_LEAST(2, 26)
-inline bool alwaysAllowSubstitutes() { return nix::settings.alwaysAllowSubstitutes; }
+inline bool alwaysAllowSubstitutes()
+{
+    return nix::settings.alwaysAllowSubstitutes;
+}
 #  else
-inline bool alwaysAllowSubstitutes() { return false; }
+inline bool alwaysAllowSubstitutes()
+{
+    return false;
+}
 #  endif
 #endif
 

@@ -94,11 +94,11 @@ std::optional<std::string> registeredSpellingOfDefaultStore()
     if (base.find("://") != std::string::npos || base.find('/') == std::string::npos)
         return std::nullopt;
     std::string root;
-    for (unsigned char c : absPath(base))
-        if (std::isalnum(c) || std::string_view("/-._~").find(c) != std::string_view::npos)
+    for (char c : absPath(base))
+        if (std::isalnum(static_cast<unsigned char>(c)) || std::string_view("/-._~").find(c) != std::string_view::npos)
             root += c;
         else
-            root += fmt("%%%02X", (unsigned int) c);
+            root += fmt("%%%02X", static_cast<unsigned int>(static_cast<unsigned char>(c)));
     return "local://?root=" + root + (parameters.empty() ? "" : "&" + parameters);
 #endif
 }

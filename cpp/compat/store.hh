@@ -34,60 +34,62 @@ using RealisationCallback = nix::Callback<std::shared_ptr<const nix::Realisation
 
 /* `queryMissing` of a store whose `behaviour` may leave the question out and is told the answer. */
 #if NIX_AT_LEAST(2, 30)
-#  define NEGATIVE_CACHE_QUERY_MISSING(Nixs, behaviour) \
-      nix::MissingPaths queryMissing(const std::vector<nix::DerivedPath> & targets) override \
-      { \
-          if (behaviour::leavesOutMissing()) \
-              return {}; \
-          auto missing = Nixs::queryMissing(targets); \
-          behaviour::answeredMissing(*this, targets, missing.willBuild, missing.unknown); \
-          return missing; \
-      }
+#  define NEGATIVE_CACHE_QUERY_MISSING(Nixs, behaviour)                                    \
+    nix::MissingPaths queryMissing(const std::vector<nix::DerivedPath> & targets) override \
+    {                                                                                      \
+      if (behaviour::leavesOutMissing())                                                   \
+        return {};                                                                         \
+      auto missing = Nixs::queryMissing(targets);                                          \
+      behaviour::answeredMissing(*this, targets, missing.willBuild, missing.unknown);      \
+      return missing;                                                                      \
+    }
 #else
-#  define NEGATIVE_CACHE_QUERY_MISSING(Nixs, behaviour) \
-      void queryMissing( \
-          const std::vector<nix::DerivedPath> & targets, \
-          nix::StorePathSet & willBuild, \
-          nix::StorePathSet & willSubstitute, \
-          nix::StorePathSet & unknown, \
-          uint64_t & downloadSize, \
-          uint64_t & narSize) override \
-      { \
-          downloadSize = narSize = 0; \
-          if (behaviour::leavesOutMissing()) \
-              return; \
-          Nixs::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize); \
-          behaviour::answeredMissing(*this, targets, willBuild, unknown); \
-      }
+#  define NEGATIVE_CACHE_QUERY_MISSING(Nixs, behaviour)                                       \
+    void queryMissing(                                                                        \
+        const std::vector<nix::DerivedPath> & targets,                                        \
+        nix::StorePathSet & willBuild,                                                        \
+        nix::StorePathSet & willSubstitute,                                                   \
+        nix::StorePathSet & unknown,                                                          \
+        uint64_t & downloadSize,                                                              \
+        uint64_t & narSize) override                                                          \
+    {                                                                                         \
+      downloadSize = narSize = 0;                                                             \
+      if (behaviour::leavesOutMissing())                                                      \
+        return;                                                                               \
+      Nixs::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize); \
+      behaviour::answeredMissing(*this, targets, willBuild, unknown);                         \
+    }
 #endif
 
 /* The functions by which a store builds, for a store that is derived from `Nixs` and reads derivations from `derivations` if
    that is not null. */
-#define NEGATIVE_CACHE_BUILD(Nixs, Builder, derivations) \
-    void buildPaths( \
-        const std::vector<nix::DerivedPath> & requests, \
-        nix::BuildMode mode, \
-        std::shared_ptr<nix::Store> evalStore) override \
-    { \
-        NixsBuilder<Nixs> next(*this, derivations); \
-        Builder(*this, derivations, next).buildPaths(requests, mode); \
-    } \
-\
-    BuildResults buildPathsWithResults( \
-        const std::vector<nix::DerivedPath> & requests, \
-        nix::BuildMode mode, \
-        std::shared_ptr<nix::Store> evalStore) override \
-    { \
-        NixsBuilder<Nixs> next(*this, derivations); \
-        return Builder(*this, derivations, next).buildPathsWithResults(requests, mode); \
-    } \
-\
-    nix::BuildResult buildDerivation( \
-        const nix::StorePath & path, const nix::BasicDerivation & derivation, nix::BuildMode mode) override \
-    { \
-        NixsBuilder<Nixs> next(*this, nullptr); \
-        return Builder(*this, nullptr, next).buildDerivation(path, derivation, mode); \
-    }
+#define NEGATIVE_CACHE_BUILD(Nixs, Builder, derivations)                            \
+  void buildPaths(                                                                  \
+      const std::vector<nix::DerivedPath> & requests,                               \
+      nix::BuildMode mode,                                                          \
+      std::shared_ptr<nix::Store> evalStore) override                               \
+  {                                                                                 \
+    NixsBuilder<Nixs> next(*this, derivations);                                     \
+    Builder(*this, derivations, next).buildPaths(requests, mode);                   \
+  }                                                                                 \
+                                                                                    \
+  BuildResults buildPathsWithResults(                                               \
+      const std::vector<nix::DerivedPath> & requests,                               \
+      nix::BuildMode mode,                                                          \
+      std::shared_ptr<nix::Store> evalStore) override                               \
+  {                                                                                 \
+    NixsBuilder<Nixs> next(*this, derivations);                                     \
+    return Builder(*this, derivations, next).buildPathsWithResults(requests, mode); \
+  }                                                                                 \
+                                                                                    \
+  nix::BuildResult buildDerivation(                                                 \
+      const nix::StorePath & path,                                                  \
+      const nix::BasicDerivation & derivation,                                      \
+      nix::BuildMode mode) override                                                 \
+  {                                                                                 \
+    NixsBuilder<Nixs> next(*this, nullptr);                                         \
+    return Builder(*this, nullptr, next).buildDerivation(path, derivation, mode);   \
+  }
 
 template<typename Behaviour>
 class LocalStoreWith final : public nix::LocalStore, public Behaviour
@@ -158,7 +160,9 @@ public:
         , nix::LocalFSStore(from.parameters)
         , nix::RemoteStore(from.parameters)
         , nix::UDSRemoteStore(
-              "unix", from.socket.empty() ? nix::settings.nixDaemonSocketFile : from.socket, from.parameters)
+              "unix",
+              from.socket.empty() ? nix::settings.nixDaemonSocketFile : from.socket,
+              from.parameters)
         , isDefault(from.socket.empty())
     {
     }
@@ -171,7 +175,9 @@ public:
 
     /* Nix 2.7 and older daemons are asked one by one, for which it needs a store to read derivations from. */
     NEGATIVE_CACHE_BUILD(
-        nix::UDSRemoteStore, typename Behaviour::Builder, evalStore ? evalStore : nix::Store::shared_from_this())
+        nix::UDSRemoteStore,
+        typename Behaviour::Builder,
+        evalStore ? evalStore : nix::Store::shared_from_this())
 
     NEGATIVE_CACHE_QUERY_MISSING(nix::UDSRemoteStore, Behaviour)
 

@@ -5,6 +5,7 @@
 pub mod comparison;
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -62,6 +63,28 @@ rec {
   floating = { __contentAddressed = true; outputHashAlgo = "sha256"; outputHashMode = "recursive"; };
 }
 "#;
+
+/// Whether this is a run in short: `./dev test --all` runs what says the same on every Nix in full on the first one, and sets
+/// `NNC_SHORT` for the others.
+pub fn short() -> bool {
+    std::env::var_os("NNC_SHORT").is_some_and(|value| !value.is_empty())
+}
+
+/// Whether the test that asks is left out of a run in short, as it says the same on every Nix. Says so if it is.
+pub fn left_out() -> bool {
+    let short = short();
+    if short {
+        let test = std::thread::current().name().unwrap_or("a test").to_owned();
+        say_left_out(&test);
+    }
+    short
+}
+
+/// Says what a run in short leaves out, also from within a test that passes, whose output nobody sees otherwise.
+pub fn say_left_out(what: &str) {
+    // `eprintln` is captured.
+    let _ = writeln!(std::io::stderr(), "Left out in short: {what}");
+}
 
 fn from_environment(name: &str) -> PathBuf {
     PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run the tests with ./dev test")))
