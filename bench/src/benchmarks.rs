@@ -233,7 +233,7 @@ fn nothing_to_do(bench: &mut Bench<'_>) -> Result<()> {
     installation.output(&format!("{stock} nix-store --realise {derivation} 2>/dev/null"))?;
     // Without a known failure, the plugin would ask the database nothing.
     let template = template(&installation)?;
-    database(&installation.database(), &[failure(&template, template.derivation.as_str(), "/other")], 1000)?;
+    database(&installation.database(), &[failure(&template, template.summary.derivation.as_str(), "/other")], 1000)?;
     let outputs = all_outputs(&installation, derivation)?;
     let build = |with: &str| format!("{with} nix build --no-link {outputs}");
     if bench.wants(&[name]) {

@@ -78,15 +78,15 @@ pub fn name_of(derivation: &str) -> &str {
 
 /// A failure like `template`, but of another derivation with one output.
 pub fn failure(template: &FailureRecord, derivation: &str, output: &str) -> Failure {
-    let attempt = template.history.first().and_then(|attempt| attempt.failure.clone());
+    let attempt = template.summary.history.first().and_then(|attempt| attempt.failure.clone());
     Failure {
         derivation: derivation.into(),
-        outputs: vec![Output { name: "out".to_owned(), path: output.into() }],
+        outputs: vec![Output { name: "out".to_owned(), key: output.into() }],
         store_dir: template.store_dir.clone(),
         name: name_of(derivation).to_owned(),
         system: template.system.clone(),
-        class: template.class,
-        exit_code: template.exit_code,
+        class: template.summary.class,
+        exit_code: template.summary.exit_code,
         environment: attempt.map(|attempt| attempt.environment).unwrap_or_default(),
         message: template.message.clone(),
         log: template.log.clone(),
@@ -94,7 +94,7 @@ pub fn failure(template: &FailureRecord, derivation: &str, output: &str) -> Fail
         time: Timestamp::now(),
         doubtful: None,
         deciding_line: None,
-        duration_ms: template.duration_ms,
+        duration_ms: template.summary.duration_ms,
         host: template.host.clone(),
         nix_version: template.nix_version.clone(),
     }

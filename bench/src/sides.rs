@@ -132,9 +132,9 @@ fn believed(database: &Database, paths: &[(String, String)]) -> Result<usize> {
     let records = database.records_of(&known)?;
     let (settings, now) = (Settings::default(), Timestamp::now());
     let believed = records.values().filter(|record| {
-        let here = record.history.first().and_then(|attempt| attempt.failure.as_ref());
+        let here = record.summary.history.first().and_then(|attempt| attempt.failure.as_ref());
         let here = here.map(|failure| failure.environment.clone()).unwrap_or_default();
-        matches!(record.belief(0, &Comparison::with(&here), &settings, now), Belief::Fails { .. })
+        matches!(record.summary.belief(0, &Comparison::with(&here), &settings, now), Belief::Fails { .. })
     });
     Ok(believed.count())
 }
