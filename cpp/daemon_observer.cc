@@ -65,8 +65,8 @@ void DaemonObserver::keep(std::string && text)
 template<typename Found>
 static void forEachBaseName(std::string_view text, Found && found)
 {
-    auto isPart = [](unsigned char c) {
-        return std::isalnum(c) || std::string_view("+-._?=").find(c) != std::string_view::npos;
+    auto isPart = [](char c) {
+        return std::isalnum(static_cast<unsigned char>(c)) || std::string_view("+-._?=").find(c) != std::string_view::npos;
     };
     for (size_t start = 0; start < text.size();) {
         if (!isPart(text[start])) {
