@@ -83,7 +83,7 @@ static void trycatch(Try && attempt, Fail && fail) noexcept
         fail(error.what());
     } catch (...) {
         negative_cache::keptException() = std::current_exception();
-        fail("an exception of no known kind");
+        fail("");
     }
 }
 

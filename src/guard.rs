@@ -26,7 +26,7 @@ pub enum Failure {
     #[error("building without the negative cache: {0}")]
     Setting(String),
     /// A panic, and where it was.
-    #[error("building without the negative cache: internal error {0}; please report it")]
+    #[error("building without the negative cache: {0}")]
     Panic(String),
     /// What Nix has thrown while it was asked something. C++ has kept it and deals with it.
     #[error("{0}")]
@@ -58,7 +58,10 @@ pub fn guarded<T: Default>(work: impl FnOnce() -> Result<T, Failure>) -> Result<
 pub fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     keep_panics_quiet();
     let result = panic::catch_unwind(AssertUnwindSafe(work));
-    result.unwrap_or_else(|_| Err(Failure::Panic(PANIC.with_borrow(String::clone))))
+    result.unwrap_or_else(|_| {
+        let place = PANIC.with_borrow(String::clone);
+        Err(Failure::Panic(format!("internal error {place}; please report it")))
+    })
 }
 
 /// Keeps the place of a panic for the warning instead of printing it. The hook is that of this library's own copy of

@@ -92,7 +92,7 @@ const NO_MESSAGES: [&str; 30] = [
 /// Whether the code before a text shows that it is no message: it is for machines or for developers, or it explains itself.
 fn is_no_message(file: &Path, before: &str) -> bool {
     // The manual has its own words for the descriptions of settings.
-    if file.ends_with("cpp/settings.cc") && !before.ends_with("UsageError(") {
+    if file.ends_with("core/src/settings.rs") && before.ends_with("description:") {
         return true;
     }
     // These are words that the plugin looks for in logs.
