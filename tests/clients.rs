@@ -2,7 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use nix_negative_cache_tests::{REFUSED, Scratch, among_users, among_users_of_a_stock_daemon, exists};
+use nix_negative_cache_tests::{REFUSED, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists};
 
 fn mode(path: &std::path::Path) -> u32 {
     path.metadata().unwrap_or_else(|error| panic!("{}: {error}", path.display())).mode() & 0o7777
@@ -225,4 +225,34 @@ fn off_is_off_in_a_client() {
     let off = "NIX_CONFIG=$WITH; as games nix-build --option negative-cache false";
     let ran = among_users_of_a_stock_daemon(&nix, &format!("{off}; {off}; as games nix-build; {off}"));
     assert_eq!(nix.runs("bad"), 4, "{ran}");
+}
+
+/// The store directory of the daemon is another one, so that it takes no message of the client's for a store path.
+#[test]
+fn a_daemon_that_rejects_a_message_serves_all_the_same() {
+    let nix = Scratch::new();
+    let ping = "as games nix --extra-experimental-features nix-command store ping > said 2>&1 || cat said";
+    among_users_of_a_stock_daemon(
+        &nix,
+        &format!("export NIX_STORE_DIR=/elsewhere; {ping}; export NIX_CONFIG=$WITH; {ping}; echo pinged"),
+    )
+    .exits(0)
+    .prints("pinged")
+    .does_not_say("warning:");
+}
+
+/// `nix-store --serve` is asked to build a derivation that its store need not have, and passes that on to a daemon.
+#[test]
+fn what_a_stock_daemon_builds_for_others_is_learned() {
+    let nix = Scratch::new();
+    nix.expression(r#"fail "bad""#);
+    let ask = "NIX_REMOTE= NIX_CONFIG=$ASKING nix-build --store $PWD/../asking --no-out-link -j0 \
+               --builders \"ssh://localhost?remote-program=$PWD/../serve x86_64-linux - 1 1\"";
+    let line = format!(
+        "export WITH=$ASKING; printf '#!/bin/sh\nexport NIX_REMOTE=daemon NIX_CONFIG=\"$WITH\"; exec nix-store \"$@\"\n' > ../serve; \
+         chmod +x ../serve; export ASKING='substituters ='; {ask}; {ask}; true"
+    );
+    let ran = nix.run(&format!("export ASKING=$NIX_CONFIG NIX_CONFIG='substituters ='; {}", beside_a_daemon(&line)));
+    let ran = ran.exits(0);
+    assert_eq!(nix.runs("bad"), 1, "{ran}");
 }
