@@ -354,6 +354,8 @@ mod tests {
         let said: Vec<(&str, String)> = ALL.iter().map(|setting| (setting.name, setting.default())).collect();
         let said: Vec<(&str, &str)> = said.iter().map(|(name, value)| (*name, value.as_str())).collect();
         assert_eq!(settings(&said), Ok(Settings::default()));
+        // C++ takes the first one for the one that switches the plugin on.
+        assert_eq!(ALL[0].name, ENABLE);
         assert!(ALL.iter().all(|setting| setting.problem_with(&setting.default()).is_none()));
     }
 
