@@ -20,8 +20,8 @@ BuildObserver::BuildObserver(Store & store, Worker & worker, BuildMode mode, con
 
 BuildObserver::~BuildObserver()
 {
-    /* Builds that Nix gave up. One whose outputs are there did succeed; only what came after did not, such as the
-       post-build hook. Their activities may end with them. */
+    /* These are builds that Nix gave up. A build whose outputs are valid did succeed; only a later step failed, such as
+       the post-build hook. The list is emptied first, because activities of these builds may end meanwhile. */
     for (auto & build : std::exchange(running, {}))
         guardedNoexcept([&] {
             if (areBuilt(store, outputKeys(store, build.derivation)))
@@ -34,7 +34,7 @@ BuildObserver::~BuildObserver()
 void BuildObserver::start(const compat::BuildStarted & started)
 {
     auto path = store.parseStorePath(std::string(started.derivation));
-    /* What another machine says of its own builds comes as children of the worker's activity. */
+    /* Reports of another machine about its own builds come as activities whose parent is the worker's activity. */
     if (started.parent == worker.act.id) {
         for (auto & build : running)
             if (build.path == path && !build.machine.empty())
@@ -100,8 +100,8 @@ void BuildObserver::activityEnded(ActivityId activity) noexcept
 
 void BuildObserver::errorLogged(std::string_view text) noexcept
 {
-    /* The build hook says here what became of the builder on the other machine; the goal's own error only has what
-       became of the hook. */
+    /* Here the build hook reports how the builder on the other machine ended. The error of the goal itself only tells
+       how the hook ended. */
     constexpr size_t enough = 1000;
     guardedNoexcept([&] {
         std::optional<std::string> excerpt;
@@ -165,8 +165,9 @@ void BuildObserver::runFailed(const BaseError & error)
         auto message = compat::excerpt(error.info().msg.str());
         if (explain(message))
             return;
-        /* It names no derivation, but whose turn it was had started its build: the one whose output it is about, or else the
-           only one. What comes after a success, such as the post-build hook, is no failure of a build. */
+        /* The error names no derivation, but it comes from a goal that had started its build. That is the build whose
+           output the error names or, without such an output, the only running build. A build whose outputs are valid is
+           left out: an error that comes after a success, such as one of the post-build hook, is no failure of a build. */
         std::vector<StorePath> builds;
         for (auto & build : running) {
             auto outputs = outputKeys(store, build.derivation);
@@ -200,7 +201,7 @@ void BuildObserver::settle(Build & build, const compat::BuildingGoal * goal, cor
     settled.insert(build.path);
     auto outcome = core::build_ended(policy, ended, *build.running);
     recorded |= outcome.is_recorded;
-    /* Before anything is said, which can take as long as the terminal likes. */
+    /* The locks are released before anything is printed: printing can take as long as the terminal likes. */
     build.locks.reset();
     sayRecorded(ended, outcome);
 }

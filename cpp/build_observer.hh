@@ -1,10 +1,11 @@
 #pragma once
-/* Sees the builds of one Worker start and end. What becomes of an ended build is decided in Rust.
+/* Watches the builds of one Worker start and end. Rust decides what becomes of an ended build.
 
-   Nix has no virtual function at which a goal reports how it ended. But each build announces itself to the logger
-   (`actBuild`), and at that moment its goal can be had from the worker. The logger hears as well when the goal's result
-   stands: by the progress that the goal reports when it is done (`Worker::updateProgress`), or, since 2.34, when the activity
-   stops. The goal is not held meanwhile: when Nix drops it, it kills the builder and says what it keeps. */
+   Nix has no virtual function by which a goal reports how it ended. But each build announces itself to the logger
+   (`actBuild`), and at that moment the observer can get its goal from the worker. The logger also hears when the result
+   of a goal is final: by the progress that the goal reports when it is done (`Worker::updateProgress`) or, since 2.34,
+   by the end of its activity. The observer does not keep the goal alive in between. When Nix drops a goal, the goal must
+   be destroyed, because that kills the builder and prints which build directory is kept. */
 
 #include "compat.hh"
 #include "kept_locks.hh"
@@ -13,15 +14,15 @@
 
 namespace negative_cache {
 
-/* Watches the builds of a worker that is run in the thread which made the observer. The worker must have been made while there
-   was a listening logger, as its activities stay with the logger they were made with. */
+/* Watches the builds of a worker. The worker must run in the thread that made the observer. A `ListeningLogger` must
+   have existed when the worker was made, because activities stay with the logger that they were made with. */
 class BuildObserver : public compat::Listener
 {
     nix::Store & store;
     nix::Worker & worker;
     const nix::BuildMode mode;
     const core::Policy & policy;
-    /* Whether there is a new record. */
+    /* Whether a new record was written. */
     bool recorded = false;
 
     struct Build
@@ -29,30 +30,31 @@ class BuildObserver : public compat::Listener
         std::weak_ptr<compat::BuildingGoal> goal;
         nix::StorePath path;
         nix::Derivation derivation;
-        /* The other machine that it is built on, if any. */
+        /* The other machine that builds it; empty if this machine does. */
         std::string machine;
-        /* Those that its log comes by. */
+        /* The activities that carry lines of its log. */
         std::set<nix::ActivityId> activities;
         rust::Box<core::RunningBuild> running;
         rust::Vec<rust::String> saidByHook;
-        /* Whether it was built before in this run (`repeat` in Nix up to 2.11), and succeeded. */
+        /* Whether this build repeats one that succeeded in this run (`repeat` in Nix up to 2.11). */
         bool again;
-        /* Until the end of the build is recorded. */
+        /* Kept until the end of the build is recorded. */
         std::unique_ptr<KeptLocks> locks;
     };
 
     std::vector<Build> running;
-    /* The derivations whose end was judged, or said not to be recorded. */
+    /* The derivations whose end was judged, and the derivations that were reported as not recorded. */
     nix::StorePathSet settled;
-    /* Excerpts of the errors that goals reported, if anybody wants to know. */
+    /* Excerpts of the errors that goals reported. They are only collected with `-v`, which is what uses them. */
     std::vector<std::string> reported;
 
     void start(const compat::BuildStarted & started);
     void settleEnded();
-    /* The goal is null if Nix gave it up. */
+    /* `goal` is null if Nix gave up the build. */
     void settle(Build & build, const compat::BuildingGoal * goal, core::Ending ending);
-    /* Says why the failure that an error is about is not recorded: that of `path`, or else of what the error names. It is said
-       once for each derivation, and not of those whose end was judged. Returns whether the error is explained. */
+    /* Says why the failure that `error` reports is not recorded. It is the failure of `path` or, without a path, of the
+       derivation that the error names. This is said once for each derivation, and not if its end was judged. Returns
+       false if the error still needs an explanation, because no derivation was found for it. */
     bool explain(const std::string & error, std::optional<nix::StorePath> path = std::nullopt);
 
 public:
@@ -66,10 +68,10 @@ public:
     void errorLogged(std::string_view text) noexcept override;
     void errorReported(const nix::ErrorInfo & error) noexcept override;
 
-    /* The worker has run these goals. Says why failures are not recorded of derivations that were not built. */
+    /* The worker has run these goals. Says of each failed derivation that was not built why its failure is not recorded. */
     void runEnded(const nix::Goals & goals);
 
-    /* The worker gave up because of an error, which is that of the goal whose turn it was. */
+    /* The run of the worker ended with an error. The error comes from the goal whose turn it was. */
     void runFailed(const nix::BaseError & error);
 };
 

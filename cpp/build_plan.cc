@@ -34,10 +34,10 @@ const Derivation & BuildPlan::read(size_t index)
     return found->second;
 }
 
-/* More, and it can take longer to see whether they are there than to open a database. */
+/* For more requests than this, it can take longer to look whether their outputs are valid than to open a database. */
 static constexpr size_t aFew = 8;
 
-/* Whether what a request is for is there already, as far as the names of the outputs tell. */
+/* Whether the outputs that a request asks for are already valid. False if the derivation does not tell their paths. */
 static bool hasOutputs(Store & store, const DerivedPath & request)
 {
     auto path = compat::requestedDerivation(request);
@@ -84,7 +84,8 @@ core::PlanList BuildPlan::list(core::List which)
         break;
     default:
         fill(compat::queryMissing(store, requests).willBuild);
-        /* Which is a newer answer, that nobody else must take for one about another moment. */
+        /* The store has remembered this answer too (`answeredMissing`). It is taken out again: no later request must
+           take it for an answer about its own time. */
         if (remembering)
             remembering->lastAnswer.take(store, requests);
     }
@@ -129,7 +130,7 @@ bool BuildPlan::can_be_had(size_t index) const
     return std::any_of(outputs.begin(), outputs.end(), [&](auto & output) { return canBeHad(store, derivation, output); });
 }
 
-/* Whether an output that a request wants is neither there nor can be substituted. */
+/* Whether a request wants an output that is neither valid nor can be substituted. */
 static bool isMissing(Store & store, const DerivedPath & request, const core::OutputKey & output)
 {
     auto path = store.maybeParseStorePath(std::string(output.key));

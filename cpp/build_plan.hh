@@ -1,5 +1,5 @@
 #pragma once
-/* What a request would build: the facts that the core asks for while it decides. */
+/* What a request would build: the facts that the core asks for when it decides. */
 
 #include "compat.hh"
 #include "rust/cxx.h"
@@ -15,23 +15,23 @@ struct PlannedDerivation;
 struct PlanList;
 } // namespace core
 
-/* The derivations that a request would build, by their indexes in the list that was made last. Of thousands, few have anything
-   to do with a failure, so only those are read. */
+/* The derivations that a request would build. An index is a position in the list that was made last. A request can have
+   thousands of derivations, of which few have anything to do with a failure, so only those few are read. */
 class BuildPlan
 {
     nix::Store & store;
     const std::vector<nix::DerivedPath> & requests;
     Remembering * const remembering;
     const std::optional<nix::StorePathSet> lastAnswer;
-    /* In order. */
+    /* The list, in the order of paths. */
     std::vector<nix::StorePath> paths;
     std::map<size_t, nix::Derivation> derivations;
 
 public:
-    /* `requests` must be there for as long as the core decides. */
+    /* `requests` must live for as long as the core decides. */
     BuildPlan(nix::Store & store, const std::vector<nix::DerivedPath> & requests);
 
-    /* Whether Nix was asked the same a moment ago. */
+    /* Whether Nix answered the same requests a moment ago. */
     bool wasAnswered() const
     {
         return bool(lastAnswer);
@@ -44,7 +44,7 @@ public:
 
     std::optional<size_t> index(const nix::StorePath & path) const;
 
-    /* Reads a derivation, once. */
+    /* The derivation at an index. It is read from the store once. */
     const nix::Derivation & read(size_t index);
 
     /* ---- What the core asks; see `Plan` in core/src/request.rs ---- */

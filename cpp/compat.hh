@@ -1,6 +1,6 @@
 #pragma once
-/* The only place that knows more than one Nix: a name for everything that its versions spell differently. No other file
-   has a conditional on a version; in these, the newest Nix comes first. */
+/* All that differs between versions of Nix: one name for each thing that the versions spell differently. Only the files
+   of compat/ have conditionals on a version. In each conditional, the newest Nix comes first. */
 
 #include "compat/build.hh"
 #include "compat/build_events.hh"

@@ -19,7 +19,7 @@ DaemonObserver::DaemonObserver(Store & store, BuildMode mode, const core::Policy
 void DaemonObserver::start(const compat::BuildStarted & started)
 {
     auto path = store.parseStorePath(std::string(started.derivation));
-    /* A second one is what another machine says of its own build, or another round. */
+    /* A second start is either a report of another machine about its own build, or another round of the same build. */
     auto & build =
         builds.try_emplace(path, Build{std::string(started.machine), false, core::start_build(policy)}).first->second;
     if (started.round > 1)
@@ -51,7 +51,7 @@ void DaemonObserver::keep(std::string && text)
         || text.find("cycle detected in build of '") != text.npos;
     if (!ofAnOutput && !ofADerivation)
         return;
-    /* More than that is not what Nix says, but what builders say in its name. */
+    /* Nix itself does not say more than that. More text comes from builders that imitate Nix's messages. */
     constexpr size_t most = 16 * 1024 * 1024;
     if (sizeOfErrors + text.size() > most)
         return;
@@ -60,8 +60,8 @@ void DaemonObserver::keep(std::string && text)
     namesOutputs |= ofAnOutput;
 }
 
-/* Calls `found` with each part of a text that may be the base name of a store path: a hash of 32 characters, and what follows
-   until a character that no store path has. */
+/* Calls `found` with each part of a text that may be the base name of a store path: a hash of 32 characters, a dash, and
+   all that follows up to a character that no store path has. */
 template<typename Found>
 static void forEachBaseName(std::string_view text, Found && found)
 {
@@ -87,7 +87,7 @@ DaemonObserver::ErrorsByName DaemonObserver::errorsByName() const
     ErrorsByName byName;
     for (size_t index = 0; index < errors.size(); ++index)
         forEachBaseName(errors[index], [&](std::string_view name) {
-            /* Where a sentence ends with a path. */
+            /* A sentence may end with a path, so the name is also kept without the dots at its end. */
             for (auto end : {name.size(), name.find_last_not_of('.') + 1}) {
                 auto & indexes = byName.try_emplace(std::string(name.substr(0, end))).first->second;
                 if (indexes.empty() || indexes.back() != index)
@@ -109,7 +109,7 @@ bool DaemonObserver::settle(
             about.insert(found->second.begin(), found->second.end());
     };
     add(path.to_string());
-    /* Most builds succeed, and were never known to fail. */
+    /* Most builds succeed, and there is no record that their success would lift. Then the derivation need not be read. */
     if (about.empty() && !namesOutputs && !successesMatter)
         return false;
     auto given = derivations.find(path);

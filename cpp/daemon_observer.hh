@@ -1,6 +1,6 @@
 #pragma once
-/* Learns from what a daemon says how its builds end. There is no goal on this side: that a build failed is in messages
-   only, and that it succeeded shows in its outputs. */
+/* Learns from the messages of a daemon how its builds end. A client has no goals: only messages tell that a build
+   failed, and only its outputs tell that it succeeded. */
 
 #include "compat.hh"
 
@@ -8,7 +8,7 @@
 
 namespace negative_cache {
 
-/* Watches what a daemon does for requests of this thread. */
+/* Watches the builds that a daemon runs for the requests of this thread. */
 class DaemonObserver : public compat::Listener
 {
     nix::Store & store;
@@ -18,29 +18,29 @@ class DaemonObserver : public compat::Listener
     struct Build
     {
         std::string machine;
-        /* Whether it was built before for the same request (`repeat` in Nix up to 2.11), and succeeded. */
+        /* Whether this build repeats one that succeeded for the same request (`repeat` in Nix up to 2.11). */
         bool again = false;
         rust::Box<core::RunningBuild> running;
     };
 
     std::map<nix::StorePath, Build> builds;
-    /* Those that the store may not have. */
+    /* The derivations that the daemon gets with the request. The store may not have them. */
     std::map<nix::StorePath, nix::Derivation> derivations;
-    /* Which build the log lines of an activity are of. */
+    /* The derivation whose build an activity belongs to. */
     std::map<nix::ActivityId, nix::StorePath> activities;
     std::vector<std::string> errors;
-    /* The indexes of errors by the base names of the store paths that they name. */
+    /* For the base name of a store path, the indexes in `errors` of the errors that name this path. */
     using ErrorsByName = std::map<std::string, std::vector<size_t>, std::less<>>;
-    /* Whether one of them may name an output in the place of a derivation. */
+    /* Whether any of `errors` may name an output instead of a derivation. */
     bool namesOutputs = false;
     size_t sizeOfErrors = 0;
     compat::ListeningLogger logger;
 
     void start(const compat::BuildStarted & started);
-    /* Keeps an excerpt of an error if it is about the end of a builder. */
+    /* Keeps `text`, which is an excerpt of an error, if it is about the end of a build. */
     void keep(std::string && text);
     ErrorsByName errorsByName() const;
-    /* Returns whether there is a new record. */
+    /* Records how one build ended. Returns whether a new record was written. */
     bool settle(const nix::StorePath & path, const Build & build, const ErrorsByName & errors, bool successesMatter);
 
 public:
@@ -50,19 +50,19 @@ public:
     void logLine(nix::ActivityId activity, std::string_view line) noexcept override;
     void errorLogged(std::string_view text) noexcept override;
 
-    /* The daemon is about to be asked to build this derivation, which may not be in the store. */
+    /* The daemon is about to be asked to build this derivation. The store may not have it. */
     void expect(const nix::StorePath & path, nix::Derivation && derivation)
     {
         derivations.insert_or_assign(path, std::move(derivation));
     }
 
-    /* Whether an error was about the end of a builder. */
+    /* Whether any error was about the end of a build. */
     bool heardOfFailures() const
     {
         return !errors.empty();
     }
 
-    /* Records how the builds ended, once the daemon has answered. */
+    /* Records how the builds ended. This is called when the daemon has answered. */
     void settle();
 };
 

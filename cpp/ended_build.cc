@@ -7,8 +7,8 @@ namespace negative_cache {
 
 using namespace nix;
 
-/* Whether this process was told to stop. The processes that nix-daemon forks never hear of it: the thread that waits for
-   signals stays behind in the daemon, and the signals stay pending. */
+/* Whether this process was told to stop. A process that nix-daemon forks never handles such a signal, because the thread
+   that waits for signals stays behind in the daemon. In the forked process the signals stay pending. */
 static bool beingStopped()
 {
     sigset_t pending;

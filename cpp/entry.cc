@@ -9,7 +9,8 @@
 
 namespace negative_cache {
 
-/* A note in the file of this library, where the loader finds what it was built for before anything of it runs. */
+/* A note in the file of this library. It tells the loader which Nix the plugin was built for, before any code of the
+   plugin runs. */
 #ifdef __ELF__
 [[gnu::section(".note.nix-negative-cache")]]
 #endif
@@ -22,12 +23,13 @@ alignas(4) static constexpr struct
 
 void enter() noexcept
 {
-    /* Before 2.22 it is the loading that enters, and then the loader. */
+    /* Before 2.22, the plugin enters when it is loaded, and the loader calls this function again. */
     static bool entered = false;
     if (std::exchange(entered, true))
         return;
     try {
-        /* Nothing else of Nix may be touched before this: another build of Nix has other types behind the same names. */
+        /* Nothing else of Nix may be used before these checks: another build of Nix has other types behind the same
+           names. */
         if (nix::nixVersion != builtFor.version) {
             std::cerr << "warning: the nix-negative-cache plugin was built for Nix " << builtFor.version << ", not for "
                       << nix::nixVersion << ", and does nothing\n";
@@ -38,7 +40,7 @@ void enter() noexcept
                       << " than this one, with other parts or changes, and does nothing\n";
             return;
         }
-        /* Another copy of the plugin, from another place, is at work. */
+        /* Another copy of the plugin, loaded from another file, is already at work. */
         if (isPrimOpRegistered())
             return;
         bool on = registerSettings();

@@ -4,7 +4,8 @@
 
 namespace negative_cache {
 
-/* Registers everything, the first time that it is called: by Nix, the loader, or when the plugin is loaded; never throws. */
+/* Registers all parts of the plugin the first time that it is called. Depending on the version, Nix or the loader calls
+   it, or it runs while the plugin is loaded. Never throws. */
 void enter() noexcept;
 
 } // namespace negative_cache

@@ -1,5 +1,6 @@
 #pragma once
-/* What goes wrong in the plugin never ends a build: it is a warning, and the build goes on as if the plugin were not there. */
+/* An error in the plugin never ends a build: it becomes a warning, and the build goes on as if the plugin were not
+   there. */
 
 #include "compat.hh"
 #include "rust/cxx.h"
@@ -8,10 +9,12 @@
 
 namespace negative_cache {
 
-/* The exception that Nix has thrown while the core asked it something, until it is thrown again. One for each thread. */
+/* An exception that Nix threw while the core asked it something. It is kept here until it is thrown again. Each thread
+   has its own. */
 std::exception_ptr & keptException();
 
-/* Calls the core. Its own errors come as `rust::Error`, once each. What Nix has thrown on the way comes back unchanged. */
+/* Calls the core. The first error of the core itself is thrown as `rust::Error`; the core does not return any after
+   that. An exception that Nix threw while the core asked it something is thrown again, unchanged. */
 template<typename Call>
 auto fromCore(Call && call)
 {
@@ -24,10 +27,12 @@ auto fromCore(Call && call)
     }
 }
 
-/* Warns of an error: of one of C++ if it is the first in this process. The core does not repeat its own. */
+/* Turns an error into a warning. Of the errors of C++, only the first one in a process is printed. An error of the core
+   is always printed, because the core returns only its first one. */
 void warnOf(const std::exception & error);
 
-/* Runs `work`; an error is a warning. Being told to stop is none, and passes. */
+/* Runs `work`. An error becomes a warning. `Interrupted`, with which Nix tells that it shall stop, is no error and is
+   thrown on. */
 template<typename Work>
 void guarded(Work && work)
 {
@@ -40,7 +45,7 @@ void guarded(Work && work)
     }
 }
 
-/* The same where nothing may be thrown. Nix sees by itself that it was told to stop. */
+/* The same where nothing may be thrown. `Interrupted` is dropped as well: Nix notices by itself that it shall stop. */
 template<typename Work>
 void guardedNoexcept(Work && work) noexcept
 {
@@ -50,7 +55,7 @@ void guardedNoexcept(Work && work) noexcept
     }
 }
 
-/* What stands in the way of a request, as `decide` finds it out. If it can't, nothing does: Nix meets the same error itself. */
+/* What `decide` decides about a request. If `decide` fails, nothing is refused: Nix meets the same error by itself. */
 template<typename Decide>
 std::invoke_result_t<Decide> decideUnlessItFails(nix::BuildMode mode, Decide && decide)
 {
@@ -70,7 +75,8 @@ std::invoke_result_t<Decide> decideUnlessItFails(nix::BuildMode mode, Decide && 
 
 } // namespace negative_cache
 
-/* How exceptions of C++ become errors of Rust (cxx, "Result<T>"): their text goes there, they themselves are kept. */
+/* How an exception of C++ becomes an error of Rust (cxx, "Result<T>"). Rust gets its text, and `keptException` keeps the
+   exception itself. */
 namespace rust::behavior {
 
 template<typename Try, typename Fail>

@@ -5,8 +5,8 @@
 
 namespace negative_cache {
 
-/* Nix locks the outputs that it builds, and gives the locks back before the end of the build can be recorded. Whoever
-   waits for them must find the record: this keeps the locks that a goal has, until it is destroyed. */
+/* Nix locks the outputs that it builds, and releases the locks before the plugin can record the end of the build. A
+   process that waits for the locks must find the record. So this class keeps the locks of a goal until it is destroyed. */
 class KeptLocks
 {
     std::vector<nix::AutoCloseFD> descriptors;

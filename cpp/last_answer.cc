@@ -5,7 +5,7 @@ namespace negative_cache {
 
 using namespace nix;
 
-/* Longer ago, and other processes may have built much of it. */
+/* For how long an answer counts. After that, other processes may have built much of it. */
 static constexpr auto aMoment = std::chrono::seconds(10);
 
 static StringSet names(Store & store, const std::vector<DerivedPath> & requests)
@@ -65,7 +65,8 @@ void Remembering::answeredMissing(
 {
     if (!settings().isOn())
         return;
-    /* Of a derivation that is not there yet, Nix does not know what it needs. That is no answer, and ends an older one. */
+    /* If a derivation is not in the store yet, Nix does not know what it needs. Then the answer is incomplete and not
+       remembered, and an older answer does not count any more. */
     if (unknown.empty())
         lastAnswer.remember(store, requests, willBuild);
     else

@@ -1,5 +1,5 @@
 #pragma once
-/* What a store has answered last when it was asked what it would build. */
+/* The last answer of a store to the question what it would build. */
 
 #include "compat.hh"
 
@@ -8,8 +8,9 @@
 
 namespace negative_cache {
 
-/* The last answer of a store to `queryMissing`. Nix asks for a request that it is about to make, to print what that means. The
-   request itself comes in right after; to ask again takes seconds for a closure of thousands. */
+/* The last answer of a store to `queryMissing`. Nix calls `queryMissing` to print what a request will build, and makes
+   the request right after that. The plugin then needs the same answer, and to ask again takes seconds for a closure of
+   thousands. */
 class LastAnswer
 {
     std::mutex mutex;
@@ -22,12 +23,12 @@ public:
 
     void forget();
 
-    /* What is to be built, if the same was asked a moment ago. An answer is given once. */
+    /* The derivations to build, if the same requests were asked about a moment ago. Each answer is returned once. */
     std::optional<nix::StorePathSet> take(nix::Store & store, const std::vector<nix::DerivedPath> & requests);
 };
 
-/* For as long as it lives, a worker of this thread that starts to run need not be answered: it asks what is missing and
-   throws the answer away (`Worker::run`). */
+/* When a worker starts to run, it calls `queryMissing` and throws the answer away (`Worker::run`). While an object of
+   this class lives, the store need not answer that call of a worker of this thread. */
 class UnansweredWorker
 {
 public:
@@ -35,7 +36,7 @@ public:
     ~UnansweredWorker();
     UnansweredWorker(const UnansweredWorker &) = delete;
 
-    /* Whether a question is that one, which is asked once. */
+    /* Whether the current call of `queryMissing` is the worker's. A worker asks once, so later calls return false. */
     static bool isAsking();
 };
 

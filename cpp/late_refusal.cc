@@ -75,7 +75,7 @@ void LateRefusal::look(const std::function<std::string()> & keyOf)
     if (!core::has_database(policy))
         return;
     auto key = keyOf();
-    /* After a warning, it is built. */
+    /* The user was warned of this failure, and the derivation is built. */
     if (policy.warns() && said.count(key))
         return;
     if (!core::is_known_failure(policy, key))
@@ -83,7 +83,7 @@ void LateRefusal::look(const std::function<std::string()> & keyOf)
     auto goal = goalOf(key);
     if (!goal || !compat::KeptFromOtherMachines::possible(*goal))
         return;
-    /* Nix asks for each output. */
+    /* Nix asks for each output, so the goal may already have a plan. */
     auto planned = plans.find(goal);
     if (planned != plans.end() && planned->second.kept)
         return;
@@ -91,7 +91,7 @@ void LateRefusal::look(const std::function<std::string()> & keyOf)
     if (!compat::wantsNegativeCache(derivation))
         return;
     auto outputs = outputKeys(store, derivation);
-    /* With one missing that nobody wants, the goal is done all the same. */
+    /* If nobody wants the outputs that are missing, the goal ends without a build. */
     if (std::none_of(outputs.begin(), outputs.end(), [&](auto & output) {
             return compat::wants(*goal, std::string(output.name)) && !isValid(store, output);
         }))
@@ -103,7 +103,7 @@ void LateRefusal::look(const std::function<std::string()> & keyOf)
         return;
     auto & plan = plans.insert_or_assign(goal, Plan{*refusal, keys, nullptr, nullptr}).first->second;
     plan.kept = std::make_unique<compat::KeptFromOtherMachines>(*goal);
-    /* Not here, where the goal is at work. */
+    /* The goal can't be made to fail here, because it is running. */
     plan.errand =
         std::make_shared<compat::Errand>(worker, *goal, [this, &plan, goal = WeakGoal(goal)] { carryOut(plan, goal); });
     worker.wakeUp(plan.errand);

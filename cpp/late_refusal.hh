@@ -1,11 +1,11 @@
 #pragma once
 /* Refuses derivations whose failure becomes known after the request was decided.
 
-   Between the decision about a request and the start of a builder, much can become known: another process has built the same
-   derivation while this one waited for its lock; another derivation turned out to be the same one, once resolved; a substitute
-   that was promised did not come. Nix itself asks once more whether the outputs are valid when it has locked them (`tryToBuild`
-   of the goal), through virtual functions of the store; and before it starts the builder, the goal rests once. That is where a
-   goal can be made to fail as if its builder had. */
+   Much can happen between the decision about a request and the start of a builder. Another process built the same
+   derivation, and failed, while this one waited for its lock. A derivation turned out to be the same as another one once
+   it was resolved. A promised substitute did not come. When Nix has locked the outputs, it asks the store once more
+   whether they are valid (`tryToBuild` of the goal), through virtual functions. After that, the goal waits for one more
+   turn before it starts the builder. At that point the plugin can make the goal fail as if its builder had failed. */
 
 #include "compat.hh"
 
@@ -26,13 +26,13 @@ class LateRefusal
 
     using WeakGoal = std::weak_ptr<compat::BuildingGoal>;
 
-    /* A goal that is to fail when it rests. */
+    /* How a goal is to fail while it waits for its turn. */
     struct Plan
     {
         compat::Refusal refusal;
         rust::Vec<rust::String> keys;
-        /* Gone when the goal was made to fail, or could not be: since 2.31 it may have given back its locks, of which it
-           gets new ones later. */
+        /* Null once the goal was made to fail, or once that turned out to be impossible. It is impossible if the goal
+           has released its locks, which can happen since 2.31. Such a goal gets new locks later. */
         std::unique_ptr<compat::KeptFromOtherMachines> kept;
         std::shared_ptr<compat::Errand> errand;
     };
@@ -49,17 +49,18 @@ public:
     ~LateRefusal();
     LateRefusal(const LateRefusal &) = delete;
 
-    /* The one of this thread's innermost worker, or null. */
+    /* The object that belongs to the innermost worker of this thread, or null. */
     static LateRefusal * current();
 
     /* The worker is about to run these goals. */
     void expect(const nix::Goals & goals);
 
-    /* The user knows that what has these keys failed. */
+    /* The user was told that the outputs with these keys failed. */
     void alreadySaid(const rust::Vec<rust::String> & keys);
 
-    /* Nix has just asked a store for an output whose key `keyOf` returns (see `outputKeys`). It is not there, unless it is a
-       realisation. While others are built, Nix asks again and again for all that wait for their turn. */
+    /* Nix has just asked the store `asked` for an output. `keyOf` returns the key of the output (see `outputKeys`). If
+       the key is a store path, the output is missing; if it is a realisation, the output may be there. While other
+       derivations are built, Nix asks again and again for every derivation that waits for its turn. */
     void outputIsMissing(nix::Store & asked, const std::function<std::string()> & keyOf);
 };
 

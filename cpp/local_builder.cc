@@ -10,15 +10,16 @@ namespace negative_cache {
 
 using namespace nix;
 
-/* If Nix was asked just now what is missing, that had the same effect on the caches of path information as to ask again. */
+/* Runs goals. `Worker::run` calls `queryMissing` only for its effect on the caches of path information. If Nix was
+   `asked` just now, that had the same effect, so the call is left out. */
 static void run(WatchedWorker & watched, const Goals & goals, bool asked)
 {
     UnansweredWorker unanswered(asked);
     watched.run(goals);
 }
 
-/* Nix's goals for requests, and in the place of what is refused goals that fail. Without keep-going, what a refusal leaves
-   undone has no goal. */
+/* The goals of requests: Nix's own goals, or failing goals for requests that are refused. Without keep-going, a refusal
+   ends the run, and requests that it leaves undone have no goal. */
 static std::vector<compat::Requested> makeGoals(
     Worker & worker,
     BuildMode mode,
@@ -32,7 +33,8 @@ static std::vector<compat::Requested> makeGoals(
         if (!goal && (compat::keepGoing() || !decided.refusesAny()))
             goal = compat::makeGoal(worker, request, mode);
         else if (!goal && isThere(worker.store, request)) {
-            /* The refusal will end the run, so what is there is done with first; the rest never starts. */
+            /* The refusal will end the run. So a request that needs no build is finished first, and all others never
+               start. */
             goal = compat::makeGoal(worker, request, mode);
             worker.run(Goals{goal});
         }
@@ -44,8 +46,9 @@ static std::vector<compat::Requested> makeGoals(
     return requested;
 }
 
-/* Does as the entry points of Nix (`build/entry-points.cc`), but for the goals of what is known to fail; `finish` is
-   what they do with the goals. Not inline: what is thrown afterwards need not be unwound through it. */
+/* Does the same as Nix's entry points (`build/entry-points.cc`), except that refused derivations get goals that fail.
+   `finish` is what an entry point does with the goals after the run. This function is not inlined, so that an exception
+   which is thrown after it need not be unwound through it. */
 template<typename Finish>
 [[gnu::noinline]] auto LocalBuilder::build(
     const std::vector<DerivedPath> & requests,
@@ -75,7 +78,7 @@ void LocalBuilder::buildPaths(const std::vector<DerivedPath> & requests, BuildMo
     auto failure = build(requests, mode, evalStore ? *evalStore : store, [&](Worker & worker, auto & requested) {
         return compat::failureOf(store, requested, compat::exitStatus(worker));
     });
-    /* Here, where nothing is left that would have to be unwound, which takes longer than all the rest of a refusal. */
+    /* The error is thrown here, where nothing is left to unwind: unwinding takes longer than all the rest of a refusal. */
     if (failure)
         std::rethrow_exception(failure);
 }

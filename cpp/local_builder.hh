@@ -1,5 +1,5 @@
 #pragma once
-/* Builds for a local store: looks at what is known to fail first, and records how builds end. */
+/* Builds for a local store: refuses known failures first, and records how builds end. */
 
 #include "compat.hh"
 
@@ -11,7 +11,7 @@ class LocalBuilder : public compat::Builder
 {
     nix::LocalStore & store;
     const std::shared_ptr<nix::Store> evalStore;
-    /* Nix's own. */
+    /* Nix's own builder. */
     compat::Builder & next;
 
     template<typename Finish>

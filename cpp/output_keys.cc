@@ -75,7 +75,7 @@ bool canBeHad(Store & store, const BasicDerivation & derivation, const core::Out
             store.querySubstitutablePathInfos({{*path, std::nullopt}}, infos);
         if (infos.empty())
             return false;
-        /* As far as its references can be had as well. */
+        /* The references of the output must be valid or substitutable as well. */
         auto missing = compat::queryMissing(store, {DerivedPath::Opaque{*path}});
         return missing.unknown.empty();
     }

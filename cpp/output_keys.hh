@@ -1,5 +1,5 @@
 #pragma once
-/* What the outputs of a derivation are called, in the store and in records. */
+/* The keys by which the outputs of a derivation are found in the store and in records. */
 
 #include "compat.hh"
 
@@ -7,21 +7,23 @@
 
 namespace negative_cache {
 
-/* The key by which a failure of `derivation` is recorded and found, for each output: its store path; or, where that follows
-   from the output's content, the identity of its realisation (`DrvOutput`), which derivations that resolve to the same one
-   share. Nothing if that is not known before the dependencies of the derivation are built. */
+/* The key of each output, by which a failure of `derivation` is recorded and found. The key is the store path of the
+   output. If that path follows from the output's content, the key is the identity of the output's realisation
+   (`DrvOutput`), which is the same for all derivations that resolve to the same one. There are no keys if they are not
+   known before the dependencies of the derivation are built, or if the derivation is impure. */
 rust::Vec<core::OutputKey> outputKeys(nix::Store & store, const nix::Derivation & derivation);
 
-/* The same without the names of the outputs. */
+/* The keys alone, without the names of the outputs. */
 rust::Vec<rust::String> plainKeys(const rust::Vec<core::OutputKey> & outputs);
 
-/* Whether an output is there. */
+/* Whether an output is valid. */
 bool isValid(nix::Store & store, const core::OutputKey & output);
 
-/* Whether all outputs are there, and there are any. This asks a daemon past all that is remembered of its answers. */
+/* Whether there are outputs, and all of them are valid. For store paths this asks a daemon itself, not the client's
+   cache of its answers. */
 bool areBuilt(nix::Store & store, const rust::Vec<core::OutputKey> & outputs);
 
-/* Whether an output of a derivation is valid or can be substituted, as far as anybody can tell. */
+/* Whether an output of a derivation is valid or can be substituted, as far as the store can tell. */
 bool canBeHad(nix::Store & store, const nix::BasicDerivation & derivation, const core::OutputKey & output);
 
 } // namespace negative_cache

@@ -14,14 +14,15 @@ namespace negative_cache {
 
 using namespace nix;
 
-/* Who is at the other end of a socket that was connected to; nothing for every other descriptor. */
+/* The user at the other end of a socket that a client has connected to; nothing if the descriptor is anything else. */
 static std::optional<uid_t> peer(int descriptor)
 {
     int listens = 1;
     socklen_t size = sizeof listens;
     if (getsockopt(descriptor, SOL_SOCKET, SO_ACCEPTCONN, &listens, &size) == -1 || listens)
         return std::nullopt;
-    /* Only the end that was connected to has a name. The other end is there for logs, say. */
+    /* Only the end that a client has connected to has a name. A socket without a name is one that this process connected
+       itself, for example for logs. */
     sockaddr_un name{};
     size = sizeof name;
     if (getsockname(descriptor, reinterpret_cast<sockaddr *>(&name), &size) == -1 || name.sun_family != AF_UNIX
@@ -51,7 +52,7 @@ static std::vector<int> openDescriptors()
     return descriptors;
 }
 
-/* The user who makes requests: whoever runs Nix, or is served by it. */
+/* The user who makes requests: the user of this process or, if it serves a client, the client's user. */
 static uid_t requestingUser()
 {
     if (!servesClients())
@@ -78,7 +79,7 @@ static rust::Vec<uint8_t> bytes(const std::string & path)
     return bytes;
 }
 
-/* The settings that matter. */
+/* The values of the settings that matter to the core: some of Nix's, and all of the plugin's. */
 static rust::Vec<core::SettingValue> relevantSettings()
 {
     static const auto relevant = [] {
@@ -121,7 +122,8 @@ rust::Box<core::Policy> policyFor(Store & store)
     auto daemon = dynamic_cast<DaemonStore *>(&store);
     if (!daemon)
         return policy(store, nullptr, nix::nixVersion);
-    /* It is the daemon's Nix that makes the environment of a builder. If it can't be reached, Nix will find out. */
+    /* The daemon's Nix makes the environment of a builder, so its version counts. If the daemon can't be reached, Nix
+       will report that itself. */
     std::string version = "unknown";
     try {
         version = store.getVersion().value_or(version);

@@ -1,5 +1,5 @@
 #pragma once
-/* What is in force for the requests that this process makes of a store: settings, databases, and who makes them. */
+/* The policy for requests to a store: the settings in force, the databases, and the user who makes the requests. */
 
 #include "compat.hh"
 
@@ -7,10 +7,10 @@
 
 namespace negative_cache {
 
-/* What is in force for a store. */
+/* The policy for requests to a store. */
 rust::Box<core::Policy> policyFor(nix::Store & store);
 
-/* What is in force for a daemon, as far as this side knows without asking it. */
+/* The policy for requests to a daemon, as far as the client knows it without asking the daemon. */
 rust::Box<core::Policy> policyForDaemon(nix::Store & daemon);
 
 } // namespace negative_cache

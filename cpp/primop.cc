@@ -9,8 +9,8 @@ namespace negative_cache {
 
 using namespace nix;
 
-/* The paths by which a failure of the argument can be found: its derivation's, and those of its outputs as far as they
-   are known without the store. */
+/* The paths by which a failure of the argument can be found: the path of its derivation, and the path of its output as
+   far as that is known without the store. */
 static rust::Vec<rust::String> pathsOf(EvalState & state, compat::Position position, Value & value)
 {
     rust::Vec<rust::String> paths;
@@ -35,7 +35,7 @@ static rust::Vec<rust::String> pathsOf(EvalState & state, compat::Position posit
     return paths;
 }
 
-/* Kept, as whole package sets are asked about; an evaluation does not change settings. */
+/* The policies are kept, because expressions ask about whole package sets, and an evaluation does not change settings. */
 static const core::Policy & policyOf(EvalState & state)
 {
     static thread_local std::map<Store *, rust::Box<core::Policy>> policies;
@@ -58,7 +58,8 @@ static void knownFailure(EvalState & state, compat::Position position, Value ** 
     if (!negative_cache::settings().isOn())
         return;
 
-    /* A derivation with other fetchers may have failed with the same outputs. */
+    /* The outputs are looked up as well: another derivation with the same outputs, which only uses other fetchers, may
+       have failed. */
     for (auto & path : std::vector(paths.begin(), paths.end()))
         guarded([&] {
             auto derivation = state.store->maybeParseStorePath(std::string(path));

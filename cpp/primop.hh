@@ -4,7 +4,7 @@
 
 namespace negative_cache {
 
-/* Makes it known to every evaluator made from now on. */
+/* Adds it to every evaluator that is made afterwards. */
 void registerPrimOp();
 
 /* Whether this or another copy of the plugin has done so. */

@@ -1,11 +1,12 @@
 #pragma once
-/* The goals that fail in the place of what is refused. */
+/* The goals that fail in place of refused derivations. */
 
 #include "request.hh"
 
 namespace negative_cache {
 
-/* The goals that fail in the place of what a decision refuses. They wait for each other only. */
+/* The goals that fail in place of the derivations that a decision refuses, and of the derivations that need these. By
+   themselves, they wait only for each other. */
 class RefusedGoals
 {
     nix::Worker & worker;
@@ -13,8 +14,9 @@ class RefusedGoals
     std::vector<nix::GoalPtr> known;
 
 public:
-    /* What a dependent needs and nobody can use now; but with keep-going the user asked for as much as can be built. What
-       could be downloaded stays away: it would only be of use for a build that does not happen. */
+    /* A dependency of a dependent, which is to be built and not refused. Nothing can use it in this run, but with
+       keep-going the user asked to build as much as possible. Dependencies that could be substituted are left out: they
+       would only be of use for a build that does not happen. */
     struct AlsoWanted
     {
         std::shared_ptr<compat::UnbuiltGoal> dependent;
@@ -26,10 +28,11 @@ public:
 
     RefusedGoals(nix::Worker & worker, const DecidedRequest & decided);
 
-    /* Lets the worker run them. Those of known failures fail at once; dependents wake up when what they wait for has. */
+    /* Lets the worker run the goals. The goals of known failures fail at once. A dependent wakes up when the goals that
+       it waits for have ended. */
     void wake();
 
-    /* The goal for a request; null if that is not refused. */
+    /* The goal for a request; null if the request is not refused. */
     nix::GoalPtr find(const nix::DerivedPath & request) const;
 };
 

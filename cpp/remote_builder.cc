@@ -11,11 +11,11 @@ namespace negative_cache {
 
 using namespace nix;
 
-/* What a daemon's errors count for: it does not pass on more (`readError`, serialise.cc). */
+/* The exit status that a daemon's error stands for. The protocol passes on no other status (`readError`, serialise.cc). */
 static constexpr unsigned int errorStatus = 1;
 
-/* Decides about requests. Nothing stands in the way with daemons that can't tell which of several requests failed (before
-   Nix 2.8): then they can't be asked for a part. */
+/* Decides about requests. Nothing is refused if the daemon can't tell which of several requests failed (before Nix 2.8):
+   such a daemon can't be asked for a part of the requests. */
 static DecidedRequest decideForDaemon(
     Store & store,
     BuildMode mode,
@@ -27,7 +27,7 @@ static DecidedRequest decideForDaemon(
     });
 }
 
-/* Calls `ask`, which asks the daemon for builds, and learns from the answer: the results, and what is thrown. */
+/* Calls `ask`, which asks the daemon for builds. Learns from the results, or from the error that is thrown. */
 template<typename Ask>
 static auto learningFrom(DaemonObserver & observer, Ask && ask)
 {
@@ -41,21 +41,21 @@ static auto learningFrom(DaemonObserver & observer, Ask && ask)
         throw;
     } catch (BaseError & error) {
         observer.errorLogged(error.info().msg.str());
-        /* Where it is not the daemon that says so, there may be nobody left to ask. */
+        /* `settle` asks the daemon for outputs. If the error does not come from the daemon, the daemon may be gone. */
         if (observer.heardOfFailures())
             observer.settle();
         throw;
     }
 }
 
-/* Runs goals that have nothing to do but to fail. */
+/* Runs goals that do nothing but fail. */
 static void run(Worker & worker, const Goals & goals)
 {
     UnansweredWorker unanswered;
     worker.run(goals);
 }
 
-/* Returns whether a result is one of a failure, which is said as Nix says it. */
+/* Prints the error of a result as Nix prints it. Returns whether the result is a failure. */
 static bool sayFailure(const BuildResult & result)
 {
     auto message = compat::errorMessage(result);
@@ -66,14 +66,14 @@ static bool sayFailure(const BuildResult & result)
 
 namespace {
 
-/* Requests of which something is refused. */
+/* Requests of which some are refused. The daemon is asked for the others. */
 struct PartlyRefused
 {
     Worker worker;
     RefusedGoals goals;
-    /* What the daemon is asked for all the same: what is there, and with keep-going all that can be built. */
+    /* The requests that the daemon still gets: those that need no build and, with keep-going, all that can be built. */
     std::vector<DerivedPath> asked;
-    /* What is refused, and what is not asked for because of that. */
+    /* The refused requests, and the requests that the daemon does not get because of them. */
     std::vector<compat::Requested> requested;
     /* The daemon's answer. */
     compat::BuildResults results;
@@ -105,7 +105,8 @@ struct PartlyRefused
                 if (names.count(result.path.to_string(store)))
                     results.push_back(result);
                 else
-                    /* As of a dependency: nobody is told otherwise. */
+                    /* This path was not requested, so its failure is printed like that of a dependency. Nothing else
+                       would tell the user. */
                     sayFailure(result);
             }
         Goals all;
@@ -171,7 +172,7 @@ BuildResult RemoteBuilder::buildDerivation(const StorePath & path, const BasicDe
     auto refusal = decideUnlessItFails(mode, [&] { return decide(store, *policy, path, derivation); });
     if (!refusal) {
         DaemonObserver observer(store, mode, *policy);
-        /* The store need not have it. */
+        /* The store may not have the derivation. */
         observer.expect(path, Derivation(derivation));
         return learningFrom(observer, [&] { return std::vector{next.buildDerivation(path, derivation, mode)}; })[0];
     }

@@ -1,5 +1,6 @@
 #pragma once
-/* Has a daemon build: looks at what is known to fail before it is asked, and learns from what it says of its builds. */
+/* Lets a daemon build: refuses known failures before the daemon is asked, and learns from the daemon's messages how its
+   builds end. */
 
 #include "compat.hh"
 
@@ -11,7 +12,7 @@ class RemoteBuilder : public compat::Builder
 {
     nix::RemoteStore & store;
     const std::shared_ptr<nix::Store> evalStore;
-    /* Nix's own. */
+    /* Nix's own builder. */
     compat::Builder & next;
 
 public:

@@ -8,7 +8,7 @@ namespace negative_cache {
 
 using namespace nix;
 
-/* Says what does not stand in the way. */
+/* Prints what is known about derivations that are built all the same: warnings and, with `-v`, doubted failures. */
 static void sayTheRest(const core::Decision & decision, const std::function<std::string(const core::KnownFailure &)> & path)
 {
     for (auto & failure : decision.warnings)

@@ -1,5 +1,5 @@
 #pragma once
-/* What is done about a request, and the worker that carries it out. */
+/* Decides about a request, and has the worker that carries out the decision. */
 
 #include "build_observer.hh"
 #include "build_plan.hh"
@@ -13,10 +13,10 @@ namespace negative_cache {
 /* What the core has decided about a request. */
 struct DecidedRequest
 {
-    /* What the indexes of the decision are about; none if nothing is refused. */
+    /* The plan that the indexes of the decision refer to; null if nothing is refused. */
     std::shared_ptr<BuildPlan> plan;
     core::Decision decision;
-    /* Whether Nix was asked what it would build, or need not be. */
+    /* Whether Nix was asked what it would build, or does not need to be asked. */
     bool asked = false;
 
     bool refusesAny() const
@@ -28,15 +28,16 @@ struct DecidedRequest
 /* Decides about `requests`, before anything is built or substituted. */
 DecidedRequest decide(nix::Store & store, const core::Policy & policy, const std::vector<nix::DerivedPath> & requests);
 
-/* The refusal of a derivation that is built without its dependencies, if it is known to fail. */
+/* The refusal of a derivation that is built without its dependencies (`buildDerivation`), if the derivation is known to
+   fail. */
 std::optional<compat::Refusal> decide(
     nix::Store & store,
     const core::Policy & policy,
     const nix::StorePath & path,
     const nix::BasicDerivation & derivation);
 
-/* The refusal of a derivation that is about to be built, if a failure of one of its outputs is known by `keys` (see
-   `outputKeys`) and believed. */
+/* The refusal of a derivation that is about to be built. It is refused if a failure is recorded for one of `keys` (see
+   `outputKeys`) and is believed. */
 std::optional<compat::Refusal> refusalOf(
     nix::Store & store,
     const core::Policy & policy,
@@ -48,10 +49,10 @@ compat::Refusal refusal(const nix::Store & store, const nix::StorePath & path, c
 /* Whether nothing has to be built or substituted for a request. */
 bool isThere(nix::Store & store, const nix::DerivedPath & request);
 
-/* Nix's worker, watched. Its goals must be gone before it is. */
+/* Nix's worker, with an observer of its builds. Its goals must be destroyed before it is. */
 class WatchedWorker
 {
-    /* In this order: the worker's activities need the logger, the observer needs the worker. */
+    /* The order matters: the worker's activities need the logger, and the observer needs the worker. */
     compat::ListeningLogger logger;
 
 public:

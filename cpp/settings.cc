@@ -6,7 +6,7 @@
 
 namespace negative_cache {
 
-/* Values of text are looked at in Rust; this tells whoever sets them what is wrong. */
+/* Checks the value of a text setting, which Rust reads. The error tells the user what is wrong with the value. */
 static std::string check(const nix::AbstractSetting & setting, const std::string & value)
 {
     auto problem = core::problem_with(setting.name, value);
@@ -52,8 +52,8 @@ Settings & settings()
     return *registered;
 }
 
-/* While a setting is not known yet, Nix keeps its first value instead of its last (`GlobalConfig::set`), so that the
-   system's nix.conf would beat the command line. What follows finds the last one again. */
+/* While Nix does not know a setting, it keeps the first value of the setting instead of the last (`GlobalConfig::set`).
+   So the system's nix.conf would win over the command line. The code below finds the last value again. */
 
 static bool isTrue(const nix::StringMap & values, const std::string & name)
 {
@@ -63,7 +63,7 @@ static bool isTrue(const nix::StringMap & values, const std::string & name)
 
 namespace {
 
-/* Reaches the values that Nix keeps until their settings are known. */
+/* Gives access to the values that Nix keeps for settings that it does not know yet. */
 struct PendingSettings : nix::AbstractConfig
 {
     static nix::StringMap & of(nix::AbstractConfig & config)
@@ -72,12 +72,12 @@ struct PendingSettings : nix::AbstractConfig
     }
 };
 
-/* Takes the last value of each setting that it was made for, and nothing else. */
+/* Keeps the last value of each setting of a configuration, and ignores all other settings. */
 struct LastValues : nix::Config
 {
     nix::StringMap values;
     std::map<std::string, SettingInfo> names;
-    /* Whether something that came before said that the plugin is on. */
+    /* Whether any value so far turned the plugin on. */
     bool wasOn = false;
 
     explicit LastValues(nix::Config & config)
@@ -96,7 +96,7 @@ struct LastValues : nix::Config
 
 } // namespace
 
-/* The arguments of this process; none where the system does not tell. */
+/* The arguments of this process; none if the system does not tell. */
 static std::vector<std::string> commandLine()
 {
     std::ifstream file("/proc/self/cmdline", std::ios::binary);
@@ -110,12 +110,12 @@ static std::vector<std::string> commandLine()
     return arguments;
 }
 
-/* Sets what `--option NAME VALUE` says on the command line of Nix itself. */
+/* Applies each `--option NAME VALUE` of Nix's own command line. */
 static void applyCommandLine(nix::Config & config, const std::vector<std::string> & arguments)
 {
     if (arguments.empty())
         return;
-    /* `nix shell --command` and the like take all that follows for another program's command line. */
+    /* After `nix shell --command` and the like, all that follows is the command line of another program. */
     bool commandTakesRest = nix::baseNameOf(arguments[0]) == "nix";
     for (size_t i = 1; i < arguments.size(); ++i) {
         auto & argument = arguments[i];
@@ -128,8 +128,8 @@ static void applyCommandLine(nix::Config & config, const std::vector<std::string
     }
 }
 
-/* Whether this process is what Nix asks to build on other machines. It does not know what was said on the command line
-   of the process that does know, and decides. */
+/* Whether this process is the build hook, which Nix starts to build on other machines. The hook does not know the
+   command line of the Nix that started it. That Nix decides. */
 static bool isBuildHook(const std::vector<std::string> & arguments)
 {
     return (arguments.size() > 0 && nix::baseNameOf(arguments[0]) == "build-remote")
@@ -164,7 +164,7 @@ bool registerSettings()
 
     LastValues last(*registered);
     auto arguments = commandLine();
-    /* Now: for each client, nix-daemon writes over its arguments. */
+    /* This is read here and not later, because nix-daemon writes over its arguments for each client. */
     serving = serves(arguments);
     bool mentioned = false;
     for (auto & [name, _] : last.names)
@@ -172,7 +172,7 @@ bool registerSettings()
     if (mentioned) {
         compat::applyConfiguration(last);
         applyCommandLine(last, arguments);
-        /* What was said where it can't be found again, such as in a script's first lines, stays. */
+        /* Some values can't be found again, such as those in the first lines of a script. They stay as they are. */
         for (auto & [name, value] : pending)
             if (last.names.count(name))
                 value = last.values.emplace(name, value).first->second;

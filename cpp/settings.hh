@@ -1,5 +1,5 @@
 #pragma once
-/* The plugin's settings, and their precedence. What they mean is decided in Rust. */
+/* The plugin's settings, and their precedence. Rust decides what they mean. */
 
 #include "compat.hh"
 
@@ -11,14 +11,14 @@ namespace negative_cache {
 
 class Settings : public nix::Config
 {
-    /* Settings stay where they are made. */
+    /* Nix keeps pointers to settings, so a setting must not move once it is made. A deque does not move its elements. */
     std::deque<nix::Setting<bool>> switches;
     std::deque<nix::Setting<uint64_t>> numbers;
     std::deque<compat::CheckedSetting> texts;
     const compat::CheckedSetting * databaseSetting = nullptr;
 
 public:
-    /* Makes those of the table in core/src/settings.rs, of which the first one is `negative-cache`. */
+    /* Makes the settings of the table in core/src/settings.rs. The first one of the table is `negative-cache`. */
     Settings();
 
     /* Whether the plugin is on. */
@@ -27,7 +27,8 @@ public:
         return switches.front();
     }
 
-    /* The name of the setting that says so, with which the names of all begin. */
+    /* `negative-cache`: the name of the setting that turns the plugin on, with which the names of all its settings
+       begin. */
     const std::string & prefix() const
     {
         return switches.front().name;
@@ -40,17 +41,18 @@ public:
     }
 };
 
-/* The settings, once `registerSettings` ran. */
+/* The settings. `registerSettings` must have run before. */
 Settings & settings();
 
 /* Makes the settings known to Nix, with the values that the configuration gives them. Returns whether `negative-cache`
-   is on, which the setting itself says only once Nix has gone on. */
+   is on. The setting itself gets its value later, when Nix has loaded all plugins. */
 bool registerSettings();
 
-/* Whether it is off although a configuration that comes before says that it is on: somebody wants to do without. */
+/* Whether the user switched the plugin off: a configuration that comes earlier turned it on, and a later one turned it
+   off. */
 bool isSwitchedOff();
 
-/* Whether this process does what clients ask for. */
+/* Whether this process serves clients, as nix-daemon does. */
 bool servesClients();
 
 } // namespace negative_cache

@@ -42,8 +42,8 @@ void DaemonStore::setOptions(
         [[maybe_unused]] compat::PluginsStayHere here;
         setNixs();
     }
-    /* Not through `settings`, of which the daemon takes these from nobody, and complains if the user is not trusted. The
-       first message is a greeting. */
+    /* The plugin's options are not sent as Nix's settings: the daemon accepts them from nobody in that way, and
+       complains if the user is not trusted. They are sent as messages, of which the first one is a greeting. */
     bool isGreeting = true;
     for (auto & message : core::messages_to_daemon(*policyForDaemon(store))) {
         bool isValid = compat::askValidity(connection, store.storeDir + "/" + std::string(message));
@@ -59,7 +59,7 @@ void registerStores(bool on)
     if (on || isSwitchedOff())
         compat::replaceDaemonStore<compat::DaemonStoreWith<DaemonStore>>();
     auto registered = on || isSwitchedOff() ? compat::registeredSpellingOfDefaultStore() : std::nullopt;
-    /* Switched off, it has something to say to a daemon and nothing else to do. */
+    /* A plugin that is switched off only tells that to a daemon, and does nothing else. */
     if (registered && (on || hasPrefix(*registered, "unix://")))
         compat::setDefaultStore(*registered);
 }

@@ -1,5 +1,5 @@
 #pragma once
-/* The stores that Nix opens in the place of its own. */
+/* The stores that Nix opens instead of its own. */
 
 #include "compat.hh"
 #include "last_answer.hh"
@@ -9,26 +9,26 @@
 
 namespace negative_cache {
 
-/* What is different from Nix's own local store; see `compat::LocalStoreWith`. */
+/* The differences from Nix's own local store; see `compat::LocalStoreWith`. */
 class LocalStore : public Remembering
 {
 protected:
     using Builder = class LocalBuilder;
 
-    /* Whether a path is valid that Nix says is `valid`. */
+    /* The answer to the question whether a path is valid. `valid` is Nix's own answer. */
     bool isValidPath(nix::LocalStore & store, const nix::StorePath & path, bool valid);
 
     void askedForRealisation(nix::LocalStore & store, const nix::DrvOutput & id) noexcept;
 };
 
-/* What is different from Nix's own client of a daemon; see `compat::DaemonStoreWith`. */
+/* The differences from Nix's own client of a daemon; see `compat::DaemonStoreWith`. */
 class DaemonStore : public Remembering
 {
     std::atomic<bool> hasPlugin = false;
 
 public:
-    /* Whether the daemon has the plugin on, so that it knows best what it would refuse. Not known before the first
-       connection. */
+    /* Whether the daemon has the plugin turned on. If so, the daemon itself decides what to refuse. This is false before
+       the first connection, because it is not known. */
     bool decides() const
     {
         return hasPlugin;
@@ -37,14 +37,15 @@ public:
 protected:
     using Builder = class RemoteBuilder;
 
-    /* Calls `setNixs`, which tells the daemon Nix's own options, and tells it the plugin's. */
+    /* Calls `setNixs`, which sends Nix's own options to the daemon, and then sends the plugin's options. */
     void setOptions(
         nix::RemoteStore & store,
         nix::RemoteStore::Connection & connection,
         const std::function<void()> & setNixs);
 };
 
-/* Makes Nix open these stores wherever it would open its own; if not `on`, only as far as they are needed then. */
+/* Makes Nix open these stores wherever it would open its own. If the plugin is not `on`, only those stores are replaced
+   that are needed even so. */
 void registerStores(bool on);
 
 } // namespace negative_cache

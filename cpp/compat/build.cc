@@ -11,7 +11,7 @@ namespace negative_cache::compat {
 
 using namespace nix;
 
-/* With and without Boehm's garbage collector, the evaluator has other types. */
+/* The types of the evaluator depend on whether Nix was built with Boehm's garbage collector. */
 #if (defined(HAVE_BOEHMGC) && HAVE_BOEHMGC) || (defined(NIX_USE_BOEHMGC) && NIX_USE_BOEHMGC)
 static constexpr bool collectsGarbage = true;
 #else
@@ -19,14 +19,14 @@ static constexpr bool collectsGarbage = false;
 #endif
 
 #ifdef __GLIBC__
-/* What the library at `base` exports by this name, found by its hash (DT_GNU_HASH); null if nothing. */
+/* The symbol that the library at `base` exports under this name, found by its hash (DT_GNU_HASH); null if there is none. */
 static const ElfW(Sym) * exported(ElfW(Addr) base, const ElfW(Dyn) * entry, std::string_view name)
 {
     const uint32_t * table = nullptr;
     const ElfW(Sym) * symbols = nullptr;
     const char * names = nullptr;
     for (; entry->d_tag != DT_NULL; ++entry) {
-        /* glibc puts addresses there, but not on all architectures. */
+        /* On most architectures, glibc has replaced the offsets in this table by addresses. */
         auto value = entry->d_un.d_ptr;
         auto start = value < base ? base + value : value;
         if (entry->d_tag == DT_GNU_HASH)
@@ -47,7 +47,7 @@ static const ElfW(Sym) * exported(ElfW(Addr) base, const ElfW(Dyn) * entry, std:
     auto place = buckets[hash % count];
     if (place < first)
         return nullptr;
-    /* The lowest bit says that it is the last one of its bucket. */
+    /* The lowest bit of a hash marks the last symbol of its bucket. */
     for (;; ++place) {
         auto found = hashes[place - first];
         if ((found | 1) == (hash | 1) && name == names + symbols[place].st_name)
@@ -57,8 +57,9 @@ static const ElfW(Sym) * exported(ElfW(Addr) base, const ElfW(Dyn) * entry, std:
     }
 }
 
-/* How large the variable is that a library exports by this name, at this address; 0 if it can't be told. `dladdr1` would
-   tell as well, but looks at all that the library exports: half a million instructions for Nix's. */
+/* The size of the variable at this address, which a library exports under this name; 0 if it can't be told. `dladdr1`
+   would tell as well, but looks at every symbol that the library exports. For Nix's libraries that takes half a million
+   instructions. */
 static size_t exportedSize(const void * variable, std::string_view name)
 {
     struct Wanted
@@ -92,7 +93,7 @@ bool isSameBuild()
     if ((dlsym(RTLD_DEFAULT, "GC_malloc") != nullptr) != collectsGarbage)
         return false;
 #ifdef __GLIBC__
-    /* Who changes Nix adds settings, mostly. */
+    /* Most people who change Nix add settings, which changes the size. */
     auto size = exportedSize(&settings, "_ZN3nix8settingsE");
     if (size != 0 && size != sizeof(settings))
         return false;

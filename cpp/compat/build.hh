@@ -1,5 +1,5 @@
 #pragma once
-/* The Nix that loads the plugin. */
+/* The build of Nix that loads the plugin. */
 
 #include "nix.hh"
 
@@ -13,8 +13,8 @@ inline constexpr bool nixCallsEntry = true;
 inline constexpr bool nixCallsEntry = false;
 #endif
 
-/* Whether the Nix of this process is the one whose headers this was compiled with, of the same version, as far as can be
-   told from what it exports. */
+/* Whether the Nix of this process is the same build as the one whose headers the plugin was compiled with. Their
+   versions are equal; this looks for differences in what the Nix of this process exports. */
 bool isSameBuild();
 
 } // namespace negative_cache::compat

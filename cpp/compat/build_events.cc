@@ -46,7 +46,7 @@ using LogFields = const Logger::Fields &;
 #  define NEGATIVE_CACHE_LOGS override
 #endif
 
-/* A field that is text, or nothing. It is there for as long as the fields are. */
+/* A field if it is text, or nothing. The result is valid for as long as the fields are. */
 std::optional<std::string_view> text(LogFields fields, size_t index)
 {
     if (fields.size() <= index)
@@ -60,7 +60,7 @@ std::optional<std::string_view> text(LogFields fields, size_t index)
 #endif
 }
 
-/* A field that is a number, or 0. */
+/* A field if it is a number, or 0. */
 uint64_t number(LogFields fields, size_t index)
 {
     if (fields.size() <= index)
@@ -74,7 +74,7 @@ uint64_t number(LogFields fields, size_t index)
 #endif
 }
 
-/* Passes everything on to another logger, and tells the listener of this thread what is about builds. */
+/* Passes everything on to another logger, and tells the listener of this thread about builds. */
 class Forwarding : public Logger
 {
     Logger & inner;
@@ -142,7 +142,8 @@ public:
 
     void result(ActivityId activity, ResultType type, LogFields fields) NEGATIVE_CACHE_LOGS
     {
-        /* First: whom Nix tells may not listen, and what is held until a build is recorded must not wait for that. */
+        /* The listener comes first. The other logger may wait for a reader that is slow, and the locks that are held
+           until a build is recorded must not wait for that. */
         if (auto listener = Listener::current()) {
             if (type == resProgress)
                 listener->progressed(activity);
@@ -203,8 +204,8 @@ Logger * currentLogger()
     return &*logger;
 }
 
-/* Makes `next` the logger of this process. The one before stays alive, and belongs to the caller until it is put back. At no
-   moment is there none: other threads may log. */
+/* Makes `next` the logger of this process. The logger before it stays alive, and belongs to the caller until it is put
+   back. The pointer is never null in between, because other threads may log. */
 void replaceLogger(Logger * next)
 {
 #if NIX_AT_LEAST(2, 28) && !NIX_AT_LEAST(2, 35)
@@ -253,7 +254,7 @@ ListeningLogger::~ListeningLogger()
     std::lock_guard lock(state.mutex);
     if (--state.users)
         return;
-    /* Somebody else's logger stays. */
+    /* A logger that somebody else has set in the meantime stays. */
     if (currentLogger() == state.loggers[state.original])
         replaceLogger(state.original);
 }

@@ -1,5 +1,5 @@
 #pragma once
-/* What Nix tells its logger of builds, as events: Nix has no virtual function that would report how builds end. */
+/* Turns what Nix logs about builds into events. Nix has no virtual function that would report how builds end. */
 
 #include "nix.hh"
 
@@ -11,14 +11,14 @@ struct BuildStarted
     nix::ActivityId activity, parent;
     /* The path of the derivation. */
     std::string_view derivation;
-    /* The other machine; empty if it is this one. */
+    /* The other machine that builds; empty if this machine does. */
     std::string_view machine;
     /* How often the builder has been started for the same request (`repeat`, until 2.11). */
     uint64_t round;
 };
 
-/* Hears what the builds of its thread tell the logger, for as long as it lives and `ListeningLogger` is there. Nothing is thrown
-   here: since 2.36, loggers must not. */
+/* Receives the events of the builds of its thread, while it lives and a `ListeningLogger` exists. Its functions throw
+   nothing: since 2.36, loggers must not. */
 class Listener
 {
     Listener * const outer;
@@ -32,10 +32,11 @@ public:
     static Listener * current();
 
     virtual void buildStarted(const BuildStarted & build) noexcept = 0;
-    /* A line of the log, which comes by an activity of a build. */
+    /* A line of the log. It comes with an activity of the build. */
     virtual void logLine(nix::ActivityId activity, std::string_view line) noexcept = 0;
 
-    /* An activity has told how far it is. A goal that builds does so when it is done (`Worker::updateProgress`). */
+    /* An activity has reported its progress. When a goal that builds is done, it reports progress
+       (`Worker::updateProgress`). */
     virtual void progressed(nix::ActivityId) noexcept {}
 
     virtual void activityEnded(nix::ActivityId) noexcept {}
@@ -47,7 +48,8 @@ public:
     virtual void errorReported(const nix::ErrorInfo &) noexcept {}
 };
 
-/* For as long as it lives, this process has a logger that tells the listener of each thread and passes everything on. */
+/* While an object of this class lives, the logger of this process tells the listener of each thread about builds, and
+   passes everything on to the logger before it. */
 class ListeningLogger
 {
 public:
@@ -56,8 +58,8 @@ public:
     ListeningLogger(const ListeningLogger &) = delete;
 };
 
-/* For as long as it lives, nobody is told of activities of this thread: there is nothing to wait for, and each of them is a
-   message to the client of a daemon. */
+/* While an object of this class lives, activities of this thread are not passed on. This is for requests in which there
+   is nothing to wait for, because each activity is a message to the client of a daemon. */
 class QuietActivities
 {
     const bool outer;

@@ -1,6 +1,6 @@
 #pragma once
-/* What builds for a store. Since 2.36 Nix has this class itself, and a store gives one out (`Store::getBuilder`). Until then a
-   store builds by three virtual functions of its own, which is the same with other words. */
+/* A builder builds for a store. Since 2.36 Nix has this class itself, and a store gives one out (`Store::getBuilder`).
+   Older stores have three virtual functions of their own instead, which do the same. */
 
 #include "nix.hh"
 
@@ -30,7 +30,7 @@ public:
     virtual ~Builder() = default;
 };
 
-/* Builds as `Nixs`, a class of Nix's stores, does by itself. */
+/* Builds in the same way as `Nixs`, one of Nix's classes of stores. */
 template<typename Nixs>
 class NixsBuilder : public Builder
 {

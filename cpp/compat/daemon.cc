@@ -13,7 +13,7 @@ bool askValidity(RemoteStore::Connection & connection, const std::string & path)
     connection.to << wopIsValidPath << path;
     auto error = connection.processStderr();
 #endif
-    /* It may have another store directory, or other rules for paths. */
+    /* The daemon may have another store directory or other rules for paths, and take the path for an error. */
     if (error)
         return false;
     return readInt(connection.from);

@@ -5,8 +5,8 @@
 
 namespace negative_cache::compat {
 
-/* Keeps the plugins of a client from the daemon, for as long as it lives. Until 2.13 clients name them, and newer daemons
-   complain. */
+/* While an object of this class lives, the client does not tell a daemon which plugins it loads. Up to 2.13 clients tell
+   that, and newer daemons complain about it. */
 class PluginsStayHere
 {
 #if !NIX_AT_LEAST(2, 14)
@@ -21,10 +21,11 @@ public:
 #endif
 };
 
-/* Asks a daemon whether a path is valid, past all that is remembered on this side. What it says is an error is not valid. */
+/* Asks a daemon whether a path is valid, without a look at the client's cache of its answers. If the daemon answers with
+   an error, the path is not valid. */
 bool askValidity(nix::RemoteStore::Connection & connection, const std::string & path);
 
-/* Whether a daemon has an answer for each of several requests (`BuildPathsWithResults`). */
+/* Whether a daemon reports a result for each of several requests (`BuildPathsWithResults`). */
 bool tellsResults(nix::Store & store);
 
 } // namespace negative_cache::compat

@@ -32,7 +32,8 @@ bool requests(const DerivedPath & request, const std::string & output)
 
 /* ---- Attributes ---- */
 
-/* Structured attributes, if the derivation has them; not an object where somebody wrote them by hand. */
+/* The structured attributes, if the derivation has them. They are not a JSON object if somebody wrote something else by
+   hand. */
 static std::optional<nlohmann::json> structuredAttributes(const BasicDerivation & derivation)
 {
 #if NIX_AT_LEAST(2, 31)
@@ -45,8 +46,9 @@ static std::optional<nlohmann::json> structuredAttributes(const BasicDerivation 
     return std::nullopt;
 }
 
-/* As `ParsedDerivation::getBoolAttr` and, later, `derivationOptionsFromStructuredAttrs` read it. What is no Boolean there is
-   an error, which Nix meets itself. */
+/* Reads an attribute in the same way as `ParsedDerivation::getBoolAttr` and, later,
+   `derivationOptionsFromStructuredAttrs`. There, a structured attribute that is no Boolean is an error. Here it counts
+   as `otherwise`, because Nix meets the error itself. */
 static bool booleanAttribute(const BasicDerivation & derivation, const std::string & name, bool otherwise)
 {
     if (auto attributes = structuredAttributes(derivation)) {
@@ -112,7 +114,7 @@ bool canBuildHere([[maybe_unused]] Store & store, const BasicDerivation & deriva
 /* ---- Outputs ---- */
 
 #if NIX_AT_LEAST(2, 26)
-/* Adds to `found` the paths that `tryResolve` will ask for. */
+/* Adds to `found` the paths that `tryResolve` will ask for. Returns whether all of them are known. */
 static bool findOutputs(
     Store & store,
     const StorePath & input,
@@ -140,7 +142,7 @@ static bool findOutputs(
 
 std::optional<Derivation> resolve(Store & store, const Derivation & derivation)
 {
-    /* `tryResolve` warns of an output that it can't find, so it is only given what has them all. */
+    /* `tryResolve` warns if it can't find an output, so it is only called when all outputs are known. */
     std::map<std::pair<StorePath, std::string>, StorePath> found;
 #if NIX_AT_LEAST(2, 26)
     for (auto & [input, node] : derivation.inputDrvs.map)
@@ -183,7 +185,7 @@ DerivedPath inputRequest(const Derivation & derivation, const StorePath & input)
 {
 #if NIX_AT_LEAST(2, 26)
     auto & outputs = derivation.inputDrvs.map.at(input).value;
-    /* Only outputs of outputs are needed of a derivation that makes derivations. */
+    /* There are no names if `input` makes derivations and only the outputs of those are needed. */
     return DerivedPath::Built{
         .drvPath = makeConstantStorePathRef(input),
         .outputs = outputs.empty() ? OutputsSpec(OutputsSpec::All{}) : OutputsSpec(OutputsSpec::Names(outputs)),
@@ -210,7 +212,7 @@ std::map<std::string, DrvOutput> realisationsOf(Store & store, const Derivation 
 DrvOutput parseRealisation([[maybe_unused]] const Store & store, const std::string & text)
 {
 #if NIX_AT_LEAST(2, 35)
-    /* `from_string` is declared, but in no library. */
+    /* Nix declares `from_string`, but none of its libraries has it. */
     return DrvOutput::parse(store, store.storeDir + "/" + text);
 #else
     return DrvOutput::parse(text);

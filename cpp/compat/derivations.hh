@@ -1,5 +1,5 @@
 #pragma once
-/* Derivations, what of them is requested, and their outputs. */
+/* Derivations, requests for them, and their outputs. */
 
 #include "nix.hh"
 
@@ -8,7 +8,7 @@ namespace negative_cache::compat {
 /* The derivation that is requested, if its path is known before anything is built. */
 std::optional<nix::StorePath> requestedDerivation(const nix::DerivedPath & request);
 
-/* Whether an output of the derivation is wanted by a request for it. */
+/* Whether a request for a derivation wants this output of it. */
 bool requests(const nix::DerivedPath & request, const std::string & output);
 
 inline bool isImpure(const nix::DerivationType & type)
@@ -23,7 +23,7 @@ inline bool isImpure(const nix::DerivationType & type)
 /* Whether the outputs of a derivation may be substituted (`allowSubstitutes`). */
 bool substitutesAllowed(const nix::BasicDerivation & derivation);
 
-/* Whether a derivation does not keep itself out (`negativeCache = false`, in structured attributes as well). */
+/* Whether a derivation has not opted out of the plugin (`negativeCache = false`, in structured attributes as well). */
 bool wantsNegativeCache(const nix::BasicDerivation & derivation);
 
 /* Whether the builder of a derivation may use Nix itself. */
@@ -35,21 +35,21 @@ bool refusesSandbox(const nix::BasicDerivation & derivation);
 /* Whether this machine could build a derivation (`max-jobs`, `system`, `requiredSystemFeatures`). */
 bool canBuildHere(nix::Store & store, const nix::BasicDerivation & derivation);
 
-/* `derivation` as it will be built: with the outputs of its dependencies in the place of the dependencies
-   (`Derivation::tryResolve`). Nothing unless all of them are known. */
+/* `derivation` as it will be built: with the outputs of its dependencies in place of the dependencies
+   (`Derivation::tryResolve`). Nothing if one of these outputs is not known. */
 std::optional<nix::Derivation> resolve(nix::Store & store, const nix::Derivation & derivation);
 
 /* The derivations that `derivation` needs outputs of, as far as they are known before anything is built. */
 nix::StorePathSet inputDerivations(const nix::Derivation & derivation);
 
-/* What `derivation` needs of `input`, as a request. */
+/* A request for the outputs of `input` that `derivation` needs. */
 nix::DerivedPath inputRequest(const nix::Derivation & derivation, const nix::StorePath & input);
 
-/* The identities of the realisations of a derivation's outputs, by the names of the outputs. Of one that is not resolved
-   they are not those that other derivations share which resolve to the same one. */
+/* The identities of the realisations of a derivation's outputs, by the names of the outputs. If two derivations resolve
+   to the same one, their identities are only equal after `resolve`. */
 std::map<std::string, nix::DrvOutput> realisationsOf(nix::Store & store, const nix::Derivation & derivation);
 
-/* The realisation that `to_string` of its identity names. */
+/* The identity of a realisation, read from the text that its `to_string` returns. */
 nix::DrvOutput parseRealisation(const nix::Store & store, const std::string & text);
 
 } // namespace negative_cache::compat

@@ -13,7 +13,7 @@ void registerPrimOp(
     const char * documentation,
     void (*function)(EvalState & state, Position position, Value ** arguments, Value & value))
 {
-    /* Only its constructor matters: it adds to the list that each new EvalState goes through. */
+    /* Only the constructor matters: it adds the primop to the list from which each new EvalState takes its primops. */
     RegisterPrimOp({
         .name = name, .args = {argument}, .doc = documentation,
 #if NIX_AT_LEAST(2, 34)

@@ -1,5 +1,5 @@
 #pragma once
-/* The evaluator, as far as a primop meets it. */
+/* The parts of the evaluator that a primop uses. */
 
 #include "nix.hh"
 
@@ -11,14 +11,14 @@ using Position = const nix::PosIdx;
 using Position = const nix::Pos &;
 #endif
 
-/* Adds `builtins.<name>` of one argument. */
+/* Adds `builtins.<name>`, a function of one argument. */
 void registerPrimOp(
     const char * name,
     const char * argument,
     const char * documentation,
     void (*function)(nix::EvalState & state, Position position, nix::Value ** arguments, nix::Value & value));
 
-/* Whether somebody has added one of this name, before evaluators are made. */
+/* Whether a primop of this name is already registered for the evaluators that will be made. */
 bool hasPrimOp(const char * name);
 
 bool isPureEvaluation(nix::EvalState & state);

@@ -1,6 +1,6 @@
 #pragma once
-/* Variables in inline functions of Nix's headers. The plugin has each as well, and would use its own, as what it exports is
-   limited to its entry; so Nix's is looked up by its name. */
+/* Variables in inline functions of Nix's headers. The plugin has a copy of each, and would use its own copy, because it
+   exports nothing but its entry. So Nix's copy is looked up by its name. */
 
 #include "nix.hh"
 

@@ -47,7 +47,7 @@ const Goals & waiteesOf(const Goal & goal)
 void addWaitee(const GoalPtr & goal, const GoalPtr & waitee)
 {
 #if NIX_AT_LEAST(2, 31)
-    /* As `Goal::await` does for a goal that is at work. */
+    /* The same as `Goal::await` does for a goal that is running. */
     ((*goal).*memberOf(WaiteesOfGoal{})).insert(waitee);
     addToWeakGoals(waitee->waiters, goal);
 #else
@@ -80,7 +80,8 @@ struct CoroutineOfGoal : Goal
 
 } // namespace
 
-/* Has a goal go on with another coroutine when it is woken next, set up as by the constructor of `Goal`. */
+/* Makes a goal go on with another coroutine when it is woken next. The coroutine is set up as in the constructor of
+   `Goal`. */
 static void continueWith(Goal & goal, Goal::Co && next)
 {
     auto & coroutine = goal.*CoroutineOfGoal::member();
@@ -167,7 +168,7 @@ const BuildResult & resultOf(const BuildingGoal & goal)
 std::shared_ptr<BuildingGoal> startedGoal(Worker & worker, const StorePath & derivation)
 {
 #if NIX_AT_LEAST(2, 35)
-    /* The derivation would only matter if there were no such goal yet. */
+    /* The derivation is only used if there is no such goal yet. */
     static const auto none = make_ref<const Derivation>();
     return worker.makeDerivationBuildingGoal(derivation, none, bmNormal, false);
 #elif NIX_AT_LEAST(2, 34)
@@ -175,9 +176,9 @@ std::shared_ptr<BuildingGoal> startedGoal(Worker & worker, const StorePath & der
 #elif NIX_AT_LEAST(2, 31)
     return worker.makeDerivationBuildingGoal(derivation, Derivation{});
 #else
-    /* There is no way to ask for a goal without asking it for an output. No derivation has one of this name; taken back
-       right away, so that the goal is as it was. (That it may restart for more outputs does not matter any more once
-       the builder runs.) */
+    /* Nix has no function that finds a goal without adding an output to those that it wants. No derivation has an output
+       of this name, and the name is removed right away, so that the goal is as it was. (The goal may also be marked to
+       restart for more outputs, but that does not matter any more once the builder runs.) */
     static const std::string probe = "negative-cache-probe?";
 #  if NIX_AT_LEAST(2, 26)
     auto goal = worker.makeDerivationGoal(derivation, OutputsSpec::Names{probe});
@@ -194,16 +195,16 @@ std::shared_ptr<BuildingGoal> startedGoal(Worker & worker, const StorePath & der
 bool buildEnded(const BuildingGoal & goal)
 {
 #if NIX_AT_LEAST(2, 34)
-    /* The result is set last (`Goal::doneFailure`). */
+    /* The exit code is set after the result (`Goal::doneFailure`). */
     return goal.exitCode != Goal::ecBusy;
 #else
-    /* `started` sets it, `done` resets it, after the status is known. */
+    /* `started` sets `mcRunningBuilds`, and `done` resets it when the status is known. */
     return !isBuilding(goal);
 #endif
 }
 
 #if NIX_AT_LEAST(2, 34)
-/* The descriptors of this process that are of one of `files`. */
+/* The descriptors of this process that refer to one of `files`. */
 static std::vector<int> descriptorsOf(const std::vector<std::filesystem::path> & files)
 {
     std::vector<struct stat> wanted;
@@ -235,8 +236,8 @@ template struct PrivateMember<DescriptorsOfLocks, &PathLocks::fds>;
 std::vector<int> lockDescriptors(const BuildingGoal & goal)
 {
 #if NIX_AT_LEAST(2, 34)
-    /* The locks belong to a coroutine, where nobody finds them; but each is a file beside the output that it is for
-       (`PathLocks::lockPaths`). */
+    /* The locks belong to a coroutine, where they can't be reached. But each lock is a file beside the output that it
+       locks (`PathLocks::lockPaths`). */
     auto local = dynamic_cast<LocalStore *>(&goal.worker.store);
     if (!local)
         return {};
@@ -319,7 +320,8 @@ bool fellBackToNoSandbox(const BuildingGoal & goal)
 #endif
     if (isSandboxed || sandboxMode() == smDisabled)
         return false;
-    /* As Nix decides whether there has to be one (`tryLocalBuild`, later `makeDerivationBuilder`). */
+    /* The rule by which Nix decides whether a build must have a sandbox (`tryLocalBuild`, later
+       `makeDerivationBuilder`). */
     return sandboxMode() == smEnabled || (derivation->type().isSandboxed() && !refusesSandbox(*derivation));
 }
 
@@ -340,7 +342,7 @@ static void count(Worker & worker, const Refusal & refusal)
         flags.timedOut = true;
 }
 
-/* What a goal says of dependencies that failed (2.31: `DerivationBuildingGoal::gaveUpOnSubstitution`; before:
+/* The message of a goal whose dependencies failed (2.31: `DerivationBuildingGoal::gaveUpOnSubstitution`; before:
    `DerivationGoal::inputsRealised`). */
 static std::string dependenciesFailed(const Goal & goal, const StorePath & path)
 {
@@ -357,7 +359,7 @@ static std::string dependenciesFailed(const Goal & goal, const StorePath & path)
             if (output.second)
                 outputs.insert(*output.second);
     } catch (Error &) {
-        /* It was there a moment ago; the message does without. */
+        /* The derivation was there a moment ago. Without it, the message does not list the outputs. */
     }
     if (!outputs.empty())
         text += "\nOutput paths:";
@@ -397,11 +399,11 @@ void refuse(BuildingGoal & goal, const Refusal & refusal)
 #if NIX_AT_LEAST(2, 26)
     continueWith(goal, refusing(goal, refusal));
 #else
-    /* Its turn still comes, and must come to nothing: of the functions that can be a state, this is one that does
-       nothing for a goal which has not built. */
+    /* The goal still gets its turn, in which it must do nothing. Of the functions that can be the state of a goal, this
+       one does nothing if the goal has not built. */
     goal.state = &DerivationGoal::closeLogFile;
     goal.actLock.reset();
-    /* Unlike later versions, `done` leaves it to its callers, and the goal may live for as long as the run. */
+    /* In this version `done` leaves the locks to its callers, and the goal may live for as long as the run. */
     goal.outputLocks.unlock();
     count(goal.worker, refusal);
     goal.done(BuildResult::CachedFailure, {}, refusal.error);
@@ -428,7 +430,7 @@ UnbuiltGoal::UnbuiltGoal(const StorePath & derivation, Worker & worker, const st
 
 Goal::Co UnbuiltGoal::fail()
 {
-    /* As `DerivationBuildingGoal` does, whose part this plays as well. */
+    /* The same as in `DerivationBuildingGoal`, in whose place this goal stands as well. */
     if (refusal) {
         count(worker, *refusal);
         worker.failedBuilds++;
@@ -478,7 +480,8 @@ Errand::Errand(Worker & worker, BuildingGoal & before, std::function<void()> err
 #else
     : Goal(worker, DerivedPath::Opaque{before.drvPath})
 #endif
-    /* Nix sorts goals by key, and a key comes right after its own beginning. */
+    /* Nix runs goals in the order of their keys, and a key comes right after its own beginning. So this goal runs right
+       before the other one. */
     , sortKey([&] {
         auto key = static_cast<Goal &>(before).key();
         return key.substr(0, key.size() - 1);

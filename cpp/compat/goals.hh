@@ -1,8 +1,8 @@
 #pragma once
-/* What Nix's goals do: in this the versions differ most. When they do it is not decided here.
+/* Operations on Nix's goals, in which the versions differ most. Other files decide when they are used.
 
-   Up to 2.28, one `DerivationGoal` asks for substitutes, waits for dependencies and builds. Since then each is a goal of its
-   own: `DerivationTrampolineGoal` stands for a request, `DerivationGoal` for one output, `DerivationBuildingGoal` for
+   Up to 2.28, one `DerivationGoal` asks for substitutes, waits for dependencies and builds. Later versions have three
+   goals: `DerivationTrampolineGoal` stands for a request, `DerivationGoal` for one output, `DerivationBuildingGoal` for
    the build. */
 
 #include "nix.hh"
@@ -16,10 +16,10 @@ namespace negative_cache::compat {
 /* The goal of one request. */
 nix::GoalPtr makeGoal(nix::Worker & worker, const nix::DerivedPath & request, nix::BuildMode mode);
 
-/* What a goal waits for. */
+/* The goals that a goal waits for. */
 const nix::Goals & waiteesOf(const nix::Goal & goal);
 
-/* Has a goal wait for another one. */
+/* Makes a goal wait for another one. */
 void addWaitee(const nix::GoalPtr & goal, const nix::GoalPtr & waitee);
 
 /* The result of a goal for a derivation with all its outputs. */
@@ -35,16 +35,16 @@ using BuildingGoal = nix::DerivationGoal;
 
 const nix::StorePath & pathOf(const BuildingGoal & goal);
 
-/* Null as long as it was not read. */
+/* The derivation of a goal; null until the goal has read it. */
 const nix::Derivation * derivationOf(const BuildingGoal & goal);
 
 /* The goal whose build of `derivation` has just started. */
 std::shared_ptr<BuildingGoal> startedGoal(nix::Worker & worker, const nix::StorePath & derivation);
 
-/* Whether the build that a goal has started is over and its result stands. */
+/* Whether the build that a goal has started is over, and its result is final. */
 bool buildEnded(const BuildingGoal & goal);
 
-/* Whether a goal has all it needs to build, and the locks, and has not started to. */
+/* Whether a goal has its locks and all else that it needs to build, and has not started to build. */
 bool isAboutToBuild(const BuildingGoal & goal);
 
 /* Whether a goal that has started its builder starts it once more if it succeeds (`repeat`, until 2.11), which includes
@@ -58,16 +58,17 @@ inline bool willBuildAgain([[maybe_unused]] const BuildingGoal & goal)
 #endif
 }
 
-/* The result of a goal that builds, of which an error can be as long as a log. */
+/* The result of a goal that builds. An error in it can be as long as a log. */
 const nix::BuildResult & resultOf(const BuildingGoal & goal);
 
 /* The descriptors by which a goal holds the locks on its outputs. */
 std::vector<int> lockDescriptors(const BuildingGoal & goal);
 
-/* Whether somebody waits for this output of a goal. */
+/* Whether this output of a goal is wanted. */
 bool wants(const BuildingGoal & goal, const std::string & output);
 
-/* Has a goal that is at work and about to build do so here, if at all (`tryBuildHook`), until it is destroyed. */
+/* Keeps a goal that is running and about to build from being given to another machine (`tryBuildHook`). Since 2.31 this
+   ends when the object is destroyed; in older versions it lasts. */
 class KeptFromOtherMachines
 {
 #if NIX_AT_LEAST(2, 31)
@@ -80,23 +81,24 @@ public:
     ~KeptFromOtherMachines();
     KeptFromOtherMachines(const KeptFromOtherMachines &) = delete;
 
-    /* Whether it can build here. If not, there is no moment at which it could be refused. */
+    /* Whether the goal can be kept here. Since 2.31 it can't if this machine can't build it, and then there is no moment
+       at which it could be refused. */
     static bool possible(const BuildingGoal & goal);
 };
 
-/* Whether a goal that has built here should have done so in a sandbox, and could not (`sandbox-fallback`). */
+/* Whether a goal that has built on this machine should have had a sandbox, which could not be made (`sandbox-fallback`). */
 bool fellBackToNoSandbox(const BuildingGoal & goal);
 
 /* ---- Goals that fail ---- */
 
-/* What a goal that is refused says, and as what it counts for the exit status. */
+/* The error of a refused goal, and the ending by which it counts for the exit status. */
 struct Refusal
 {
     nix::Error error;
     core::Ending standsFor;
 };
 
-/* Refuses to build what a goal is about to build that is not at work: it fails, at the latest when its turn comes. */
+/* Makes a goal fail that is about to build. The goal must not be running. It fails when its next turn comes, or before. */
 void refuse(BuildingGoal & goal, const Refusal & refusal);
 
 #if NIX_AT_LEAST(2, 31)
@@ -105,7 +107,7 @@ using RequestGoal = nix::DerivationTrampolineGoal;
 using RequestGoal = nix::DerivationGoal;
 #endif
 
-/* A goal that builds nothing: it waits for what it was given as waitees, then fails. */
+/* A goal that builds nothing: it waits for the goals that it was given (`addWaitee`), then fails. */
 class UnbuiltGoal : public RequestGoal
 {
     const nix::StorePath derivation;
@@ -116,7 +118,7 @@ class UnbuiltGoal : public RequestGoal
 #endif
 
 public:
-    /* Without a refusal, it fails because of its waitees, and says so in Nix's words. */
+    /* Without a refusal, the goal fails because of the goals that it waited for, with Nix's own message. */
     UnbuiltGoal(const nix::StorePath & derivation, nix::Worker & worker, const std::optional<Refusal> & refusal);
 
 #if NIX_AT_LEAST(2, 31)
@@ -127,8 +129,8 @@ public:
 #endif
 };
 
-/* A goal that nobody asked for and that is never done: it does its work each time that it is woken, right before the
-   turn of another goal. It must not be awake when the last of the others is done, which Nix checks. */
+/* A goal of the plugin's, which is never done. Each time that it is woken, it does its work, right before the turn of
+   another goal. It must not be awake when the last of the other goals is done, because Nix checks that. */
 class Errand : public nix::Goal
 {
     const std::string sortKey;

@@ -20,7 +20,7 @@ std::string excerpt(std::string_view message)
     if (message.size() <= beginning + end)
         return std::string(message);
     std::string excerpt(message.substr(0, beginning));
-    /* What is put together here must not pass for one line. */
+    /* The two parts must not look like one line. */
     excerpt += '\n';
     return excerpt += message.substr(message.size() - end);
 }

@@ -1,11 +1,11 @@
 #pragma once
-/* What is said to users, and how. */
+/* Messages to users. */
 
 #include "nix.hh"
 
 namespace negative_cache::compat {
 
-/* Text that Nix prints as it is, in the place of an argument that it would emphasise. */
+/* An argument of a message that Nix prints as it is. Nix would emphasise plain strings. */
 inline auto plain(const std::string & text)
 {
 #if NIX_AT_LEAST(2, 26)
@@ -15,8 +15,9 @@ inline auto plain(const std::string & text)
 #endif
 }
 
-/* The error for a derivation that is not built, and why: `why` continues a sentence that begins with its path. It begins as
-   that of a real failure does, which is what programs look for that read what Nix prints. */
+/* The error for a derivation that is not built. `why` is the reason, as the rest of a sentence that begins with the path
+   of the derivation. The error begins like that of a real failure, because programs that read Nix's output look for
+   that. */
 inline nix::Error notBuilt(const std::string & path, const std::string & why)
 {
 #if NIX_AT_LEAST(2, 31)
@@ -34,10 +35,10 @@ inline constexpr auto lastLogLines = "Last";
 inline constexpr auto lastLogLines = "last";
 #endif
 
-/* What surrounds a derivation's path where Nix says how to see its whole log. */
+/* The text before and after a derivation's path in Nix's advice on how to see the whole log. */
 std::pair<std::string, std::string> fullLogs();
 
-/* The part of a message of Nix's that is looked at and kept: its beginning, and its end, where notes are. In between it quotes
+/* The part of Nix's message that is read and kept: its beginning, and its end, which has the notes. The middle quotes
    the log, of which one line can be as long as the memory allows. */
 std::string excerpt(std::string_view message);
 

@@ -1,6 +1,6 @@
 #pragma once
 
-/* Reaches private members of Nix's classes: an explicit instantiation may name them ([temp.spec.general]). */
+/* Gives access to private members of Nix's classes: an explicit instantiation may name them ([temp.spec.general]). */
 
 namespace negative_cache::compat {
 

@@ -9,7 +9,7 @@ using namespace nix;
 /* ---- Results ---- */
 
 #if NIX_AT_LEAST(2, 34)
-/* Which limit ended a build that timed out: these versions have one message for both (`TimedOut`, goal.cc). */
+/* Which limit ended a build that timed out. These versions have one message for both limits (`TimedOut`, goal.cc). */
 enum class Limit { Time, Silence, Unknown };
 
 static Limit limitOf(const BuildError & error)
@@ -80,7 +80,7 @@ std::string errorExcerpt(const BuildResult & result)
 #if NIX_AT_LEAST(2, 34)
     return excerpt(errorMessage(result));
 #else
-    /* Not copied before it is cut. */
+    /* The message is cut before it is copied. */
     return excerpt(result.errorMsg.empty() ? errorMessage(result) : std::string_view(result.errorMsg));
 #endif
 }
@@ -96,9 +96,9 @@ static BuildResult miscFailure([[maybe_unused]] const StorePath & path, const st
 #endif
 }
 
-/* ---- The ends of Nix's entry points ---- */
+/* ---- The last steps of Nix's entry points ---- */
 
-/* What an unsuccessful request is called in the message that lists them, if Nix lists it at all. */
+/* The name of an unsuccessful request in the message that lists them; nothing if Nix does not list it. */
 static std::optional<std::string> failedPath(const Store & store, const Requested & requested)
 {
 #if NIX_AT_LEAST(2, 31)
@@ -132,7 +132,7 @@ unsigned int exitStatus(Worker & worker)
 static auto errorOf(Goal & goal)
 {
 #if NIX_AT_LEAST(2, 34)
-    /* A goal that was never started has that of a failure without a message, which Nix says as well. */
+    /* A goal that was never started has an error too, without a message. Nix prints that as well. */
     return goal.buildResult.tryGetFailure();
 #else
     return goal.ex ? &*goal.ex : (Error *) nullptr;
@@ -162,7 +162,7 @@ std::optional<std::pair<StorePath, std::string>> errorOfRequest(Goal & goal)
 
 std::exception_ptr failureOf(Store & store, const std::vector<Requested> & requested, unsigned int status)
 {
-    /* In the order of the goals and each goal once, as in the set of goals that Nix goes through. */
+    /* The goals are in their order, and each is there once, as in the set of goals that Nix goes through. */
     std::map<std::string, const Requested *> ordered;
     StringSet failed;
     for (auto & i : requested)

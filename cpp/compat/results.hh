@@ -1,25 +1,25 @@
 #pragma once
-/* How builds end, and the ends of Nix's entry points (`build/entry-points.cc` of each version). */
+/* How builds end, and the last steps of Nix's entry points (`build/entry-points.cc` of each version). */
 
 #include "goals.hh"
 #include "store.hh"
 
 namespace negative_cache::compat {
 
-/* How a build that was started ended, as far as that matters. */
+/* How a build that was started ended, as far as the plugin tells endings apart. */
 core::Ending ending(const nix::BuildResult & result);
 
-/* What a result says of a failure; empty if it is a success. */
+/* The error message of a result; empty if the result is a success. */
 std::string errorMessage(const nix::BuildResult & result);
 
 /* The same, as an excerpt (`excerpt` in messages.hh). */
 std::string errorExcerpt(const nix::BuildResult & result);
 
-/* The derivation that the goal of a request stands for, and an excerpt of the error that it ended with. Nothing if it stands for
-   something else, has no error, or was refused. */
+/* The derivation that the goal of a request stands for, and an excerpt of the error that the goal ended with. Nothing if
+   the goal stands for something else, has no error, or was refused. */
 std::optional<std::pair<nix::StorePath, std::string>> errorOfRequest(nix::Goal & goal);
 
-/* A request and its goal; no goal stands for one that was never started. */
+/* A request and its goal. The goal is null if it was never started. */
 struct Requested
 {
     nix::DerivedPath request;

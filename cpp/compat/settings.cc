@@ -21,7 +21,7 @@ void applyConfiguration(AbstractConfig & config)
 #endif
 }
 
-/* Nix only gives all settings out at once, copied together with their descriptions. */
+/* Nix's own functions only return all settings at once, as copies that include the descriptions. */
 struct SettingsOfConfig
 {
     friend auto memberOf(SettingsOfConfig);

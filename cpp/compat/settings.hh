@@ -5,7 +5,7 @@
 
 namespace negative_cache::compat {
 
-/* ---- Nix's own, where versions keep them in different places ---- */
+/* ---- Nix's own settings, which versions keep in different places ---- */
 
 #if NIX_AT_LEAST(2, 34)
 inline bool keepGoing()
@@ -72,7 +72,7 @@ inline constexpr bool workerAsksWhatIsMissing = false;
 inline constexpr bool workerAsksWhatIsMissing = true;
 #endif
 
-/* ---- Those of a plugin ---- */
+/* ---- Settings of a plugin ---- */
 
 /* A setting whose value is looked at before it is accepted: `check` throws `nix::UsageError` or returns the value to
    use. */
@@ -105,13 +105,14 @@ public:
 #endif
 };
 
-/* All settings of Nix and its plugins for whose names `wanted` holds. */
+/* All settings of Nix and its plugins whose names satisfy `wanted`. */
 std::vector<nix::AbstractSetting *> settingsNamed(const std::function<bool(const std::string &)> & wanted);
 
-/* Its value, as `nix config show` prints it. */
+/* The value of a setting, as `nix config show` prints it. */
 std::string valueOf(const nix::AbstractSetting & setting);
 
-/* Whether a setting is there for users: not that of an experimental feature that is off (`Config::getSettings`). */
+/* Whether users can set a setting. They can't if it belongs to an experimental feature that is off
+   (`Config::getSettings`). */
 inline bool isInForce([[maybe_unused]] const nix::AbstractSetting & setting)
 {
 #if NIX_AT_LEAST(2, 26)
@@ -121,7 +122,8 @@ inline bool isInForce([[maybe_unused]] const nix::AbstractSetting & setting)
 #endif
 }
 
-/* Sets in `config` what the configuration files and NIX_CONFIG say, the last word last, as at the start of Nix. */
+/* Applies the configuration files and NIX_CONFIG to `config`, in the order in which Nix does so at its start. The last
+   value is applied last. */
 void applyConfiguration(nix::AbstractConfig & config);
 
 /* An absolute path without `.`, `..` and superfluous slashes. */

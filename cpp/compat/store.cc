@@ -26,9 +26,9 @@ static bool daemonListens()
 #endif
 }
 
-/* What `auto` stands for: Nix handles it apart from all other stores, in every version (`openStore`, since 2.31
-   `resolveStoreConfig`). Whoever may write to the state directory is the store's owner; everybody else asks the daemon if
-   there is one. Empty where Nix still has to make the store. */
+/* The store that `auto` stands for. Every version of Nix handles `auto` apart from all other stores (`openStore`, since
+   2.31 `resolveStoreConfig`). A user who may write to the state directory owns the store; all others ask the daemon if
+   there is one. Empty if Nix still has to make the store. */
 static std::string storeOfAuto()
 {
     if (access(settings.nixStateDir.c_str(), R_OK | W_OK) == 0)
@@ -36,7 +36,7 @@ static std::string storeOfAuto()
     if (daemonListens())
         return daemonUrl;
 #if NIX_AT_LEAST(2, 26)
-    /* Who may not make /nix has a store at home. Nix makes that one, and says so, when it is first needed. */
+    /* A user who may not make /nix has a store at home. Nix makes that store, and says so, when it is first needed. */
     if (!pathExists(settings.nixStateDir) && !isRootUser() && !getEnv("NIX_STORE_DIR") && !getEnv("NIX_STATE_DIR")) {
 #  if NIX_AT_LEAST(2, 34)
         auto root = (getDataDir() / "root").string();
@@ -75,7 +75,7 @@ std::optional<std::string> registeredSpellingOfDefaultStore()
     auto parameters = question == std::string::npos ? "" : uri.substr(question + 1);
     bool isAuto = base.empty() || base == "auto";
     if (isAuto) {
-        /* `?state=` has a say in what `auto` stands for. */
+        /* What `auto` stands for also depends on `?state=`. */
         if (!parameters.empty())
             return std::nullopt;
         base = storeOfAuto();
@@ -83,7 +83,7 @@ std::optional<std::string> registeredSpellingOfDefaultStore()
             return std::nullopt;
     }
 #if NIX_AT_LEAST(2, 26)
-    /* These versions look up `local` and paths as well. */
+    /* These versions look up `local` and paths among the registered stores as well. */
     return isAuto ? std::optional(base) : std::nullopt;
 #else
     /* This version looks up URLs only, and neither `local` nor a path is one. */

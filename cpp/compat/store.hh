@@ -1,16 +1,17 @@
 #pragma once
-/* Stores: how Nix is made to open a plugin's, where they are, and what they are asked. */
+/* Stores: how to make Nix open a plugin's, where their files are, and what they can be asked. */
 
 #include "builder.hh"
 #include "nix.hh"
 
 namespace negative_cache::compat {
 
-/* ---- Stores of a plugin's, which Nix opens in the place of its own ---- */
+/* ---- A plugin's stores, which Nix opens instead of its own ---- */
 
-/* What differs from Nix's store is a plain class `Behaviour`, as each class between Nix's and the last one would have its own
-   tables of all virtual functions, which take time to load. Its functions have the names of Nix's. What builds is made anew
-   for each call: `Behaviour::Builder`, which goes on with a `NixsBuilder`. */
+/* The differences from Nix's store are in a plain class `Behaviour`. It is not derived from Nix's class, because each
+   class between Nix's and the last one would have its own tables of all virtual functions, which take time to load. Its
+   functions have the names of Nix's. For each call that builds, a `Behaviour::Builder` is made, which goes on with a
+   `NixsBuilder`. */
 
 #if NIX_AT_LEAST(2, 31)
 using LocalStoreParameters = nix::ref<const nix::LocalStoreConfig>;
@@ -32,7 +33,7 @@ using RealisationCallback = nix::Callback<std::shared_ptr<const nix::UnkeyedReal
 using RealisationCallback = nix::Callback<std::shared_ptr<const nix::Realisation>>;
 #endif
 
-/* `queryMissing` of a store whose `behaviour` may leave the question out and is told the answer. */
+/* `queryMissing` of a store. `behaviour` may leave the question out, and is told the answer. */
 #if NIX_AT_LEAST(2, 30)
 #  define NEGATIVE_CACHE_QUERY_MISSING(Nixs, behaviour)                                    \
     nix::MissingPaths queryMissing(const std::vector<nix::DerivedPath> & targets) override \
@@ -61,8 +62,8 @@ using RealisationCallback = nix::Callback<std::shared_ptr<const nix::Realisation
     }
 #endif
 
-/* The functions by which a store builds, for a store that is derived from `Nixs` and reads derivations from `derivations` if
-   that is not null. */
+/* The functions by which a store builds. The store is derived from `Nixs`, and reads derivations from the store
+   `derivations` if that is not null. */
 #define NEGATIVE_CACHE_BUILD(Nixs, Builder, derivations)                            \
   void buildPaths(                                                                  \
       const std::vector<nix::DerivedPath> & requests,                               \
@@ -173,7 +174,8 @@ public:
     }
 #endif
 
-    /* Nix 2.7 and older daemons are asked one by one, for which it needs a store to read derivations from. */
+    /* Daemons of Nix 2.7 and older are asked for one request at a time, for which Nix needs a store to read derivations
+       from. */
     NEGATIVE_CACHE_BUILD(
         nix::UDSRemoteStore,
         typename Behaviour::Builder,
@@ -200,7 +202,7 @@ std::filesystem::path pathIn(std::string_view url);
 
 #if NIX_AT_LEAST(2, 31)
 
-/* Of URLs Nix makes a configuration, which then opens the store. */
+/* Nix makes a configuration of a URL, and the configuration then opens the store. */
 template<typename StoreType>
 struct LocalStoreConfig : nix::LocalStoreConfig
 {
@@ -274,7 +276,7 @@ struct DaemonStoreConfig : nix::UDSRemoteStoreConfig
     }
 };
 
-/* Puts `ConfigType` in the place of the configuration that Nix makes of URLs with its scheme. */
+/* Makes `ConfigType` the configuration that Nix makes of URLs with its scheme. */
 template<typename ConfigType>
 void replaceConfig()
 {
@@ -318,7 +320,8 @@ void replaceLocalStore()
     registerFirst({
         .uriSchemes = {"local"},
         .create = [](auto &&, auto && path, auto params) -> std::shared_ptr<nix::Store> {
-            /* `local?root=PATH`, with 2.8's URLs and since, and `local://PATH`, since 2.20 or so. */
+            /* The root is a parameter (`local?root=PATH`, in all of these versions) or the path (`local://PATH`, since
+               2.20 or so). */
             if (!path.empty())
                 params.emplace("root", std::string(path));
             return std::make_shared<StoreType>(params);
@@ -350,33 +353,34 @@ void replaceDaemonStore()
 
 #endif
 
-/* Whether `replaceLocalStore` must be called even if nobody asks for the plugin's store: other processes that load the
-   plugin (the build hook) are told to open the store by the spelling that only it makes known. */
+/* Whether `local` URLs are known to Nix without the plugin. If not, `replaceLocalStore` must be called even if the
+   plugin is off: other processes that load the plugin (the build hook) are told to open the store by a URL that only
+   `replaceLocalStore` makes known. */
 #if NIX_AT_LEAST(2, 26)
 inline constexpr bool localUrlsAreNixs = true;
 #else
 inline constexpr bool localUrlsAreNixs = false;
 #endif
 
-/* The store that Nix opens where none is named, spelled so that it is looked up among the registered implementations;
-   nothing where Nix does so anyway or where it is neither a local store nor the daemon. */
+/* The store that Nix opens if none is named, spelled so that Nix looks it up among the registered implementations.
+   Nothing if Nix does so anyway, or if it is neither a local store nor the daemon. */
 std::optional<std::string> registeredSpellingOfDefaultStore();
 
 void setDefaultStore(const std::string & uri);
 
 /* ---- Where stores are ---- */
 
-/* The state directory of a store, or of this machine's if it has none. */
+/* The state directory of a store. If the store has none, it is the one of Nix's settings. */
 std::string stateDir(nix::Store & store);
 
-/* Where the files of a store are, or of this machine's if it has none. */
+/* The directory that has the files of a store. If the store has no files here, it is the store directory. */
 std::string realStoreDir(nix::Store & store);
 
-/* Where the directories are that the builds of a store run in; it may not be there before the first of them. Of a daemon's
-   it is a guess. */
+/* The directory that has the directories in which builds of a store run. It may not exist before the first build. For a
+   daemon's store it is a guess. */
 std::string buildDir(nix::Store & store);
 
-/* ---- What stores are asked ---- */
+/* ---- Questions to stores ---- */
 
 /* What Nix would have to do for requests (`Store::queryMissing`). */
 struct MissingPaths

@@ -1,6 +1,6 @@
 #pragma once
-/* Which Nix this is compiled against. */
+/* The version of Nix that the plugin is compiled against. */
 
-/* Whether Nix is at least that release. The number has two releases of three digits each below the major version, see
-   build.rs. */
+/* Whether Nix has at least that version. Below the major version, the number has three digits for the minor version and
+   three for the patch; see build.rs. */
 #define NIX_AT_LEAST(major, minor) (NIX_NEGATIVE_CACHE_NIX_VERSION >= (major) *1000000 + (minor) *1000)
