@@ -1,7 +1,8 @@
 //! The bridge between C++ and Rust: what each side may ask the other.
 //!
-//! Everything that C++ calls here goes through [`guarded`], so that no panic meets C++. What C++ throws while Rust asks it
-//! something becomes an error here, and is thrown again unchanged once Rust has returned (`fromCore` in cpp/guard.hh).
+//! Calls from C++ that could panic go through [`guarded`] or [`caught`], so that no panic reaches C++. An exception
+//! that C++ throws while Rust asks it something becomes an error here. C++ throws it again, unchanged, when Rust has
+//! returned (`fromCore` in cpp/guard.hh).
 
 use std::borrow::Cow;
 use std::pin::Pin;
@@ -28,7 +29,7 @@ pub use ffi::{Circumstances, EndedBuild, KnownFailure};
 /// The types and functions that both sides see.
 #[cxx::bridge(namespace = "negative_cache::core")]
 mod ffi {
-    /// What a setting says.
+    /// The type of the value of a setting.
     enum SettingKind {
         Switch,
         Number,
@@ -60,27 +61,27 @@ mod ffi {
         settings: Vec<SettingValue>,
         /// The path of the database file; empty for the store's own.
         database: Vec<u8>,
-        /// Whether a daemon builds, whose database this is.
+        /// Whether a daemon builds. Then the database of the store is the daemon's.
         asks_daemon: bool,
         /// Whether that daemon has the plugin on.
         daemon_decides: bool,
         /// Whether this process is a daemon that serves a client.
         served: bool,
-        /// The user who makes requests of this process, as the system numbers them.
+        /// The id of the user who makes requests of this process.
         user: u32,
         /// The path of the state directory of the store.
         state_dir: Vec<u8>,
-        /// Where the store's files are.
+        /// The directory that has the store's files.
         real_store_dir: Vec<u8>,
-        /// Where the directories are that builds run in.
+        /// The directory that has the directories in which builds run.
         build_dir: Vec<u8>,
         /// The version of Nix.
         nix_version: String,
-        /// The first word of "last 3 log lines:", as this Nix says it of a real failure.
+        /// The first word of "last 3 log lines:", as this Nix spells it for a real failure.
         last_log_lines: String,
         /// How many lines of the log are shown at most (`log-lines`).
         log_lines: usize,
-        /// What surrounds the derivation's path where this Nix says how to see its whole log.
+        /// The text before and after the derivation's path in this Nix's advice on how to see the whole log.
         before_full_logs: String,
         after_full_logs: String,
     }
@@ -90,29 +91,30 @@ mod ffi {
     struct OutputKey {
         /// Its name, such as `out` or `dev`.
         name: String,
-        /// By what its failure is found: its store path; or, if that follows from its content, the identity of its realisation.
+        /// The key by which its failure is found: its store path or, if that path follows from its content, the
+        /// identity of its realisation.
         key: String,
     }
 
     /// Which derivations a plan lists.
     enum List {
-        /// Those that Nix has said a moment ago it would build for the same request.
+        /// The derivations of which Nix said a moment ago that it would build them for the same request.
         LastAnswer,
-        /// Those that are requested.
+        /// The requested derivations.
         Requested,
-        /// Those that Nix says it would build when it is asked.
+        /// The derivations of which Nix says that it would build them. Nix is asked for this list.
         All,
     }
 
     /// The derivations that a plan lists, by their indexes.
     struct PlanList {
-        /// Whether they are known. If not, there is no list.
+        /// Whether the derivations are known. If not, there is no list.
         is_known: bool,
         /// The directory that their paths are in.
         store_dir: String,
         /// The last parts of their paths.
         base_names: Vec<String>,
-        /// The indexes of those that are requested.
+        /// The indexes of the requested derivations.
         requested: Vec<usize>,
     }
 
@@ -124,12 +126,12 @@ mod ffi {
         is_resolved: bool,
     }
 
-    /// What to say of a known failure, after its path in quotes.
+    /// A known failure, and the text about it that follows the derivation's path in quotes.
     struct KnownFailure {
         /// Its index in the plan.
         index: usize,
         text: String,
-        /// How Nix said that the failure which this stands for had ended.
+        /// How Nix reported the end of the original failure.
         ending: Ending,
     }
 
@@ -137,14 +139,14 @@ mod ffi {
     #[derive(Default)]
     struct Decision {
         warnings: Vec<KnownFailure>,
-        /// What failed before but does not stand in the way.
+        /// Derivations that failed before, but whose failure does not stand in the way.
         doubted: Vec<KnownFailure>,
         refused: Vec<KnownFailure>,
-        /// The indexes of what needs one of `refused`.
+        /// The indexes of the derivations that need one of `refused`.
         dependents: Vec<usize>,
-        /// Whether all requests are refused because of themselves, so that nothing is left to do.
+        /// Whether each requested derivation is itself a known failure, so that nothing is left to do.
         refuses_all: bool,
-        /// Whether Nix was asked what it would build, or need not be.
+        /// Whether Nix was asked what it would build, or does not need to be asked.
         asked: bool,
         /// Keys of the outputs that the user was warned about.
         warned_keys: Vec<String>,
@@ -162,7 +164,7 @@ mod ffi {
         fixed_output: bool,
         impure: bool,
         builtin: bool,
-        /// Which other machine built it, if not empty.
+        /// The other machine that built it; empty if this machine did.
         machine: String,
         normal_mode: bool,
         interrupted: bool,
@@ -174,18 +176,18 @@ mod ffi {
         no_chroot: bool,
     }
 
-    /// What became of a build that has ended.
+    /// How the end of a build was recorded.
     #[derive(Default)]
     struct Recorded {
-        /// Whether there is a new record.
+        /// Whether a new record was written.
         is_recorded: bool,
-        /// Why its failure is not recorded, if not empty.
+        /// Why its failure is not recorded; empty if there is nothing to say.
         reason: String,
-        /// Why its failure is recorded but doubtful, if not empty.
+        /// What makes its recorded failure doubtful; empty if nothing does.
         doubtful: String,
     }
 
-    /// What Nix says of a derivation that failed and was not judged; see `Unbuilt` in the core.
+    /// What an error of Nix says about a derivation that failed and was not judged; see `Unbuilt` in the core.
     #[derive(Default)]
     struct Unbuilt {
         derivations: Vec<String>,
@@ -203,16 +205,16 @@ mod ffi {
         /// The settings in force and what follows from them, for a request.
         type Policy;
 
-        /// What is to be done in these circumstances.
+        /// The policy that follows from these circumstances.
         fn new_policy(circumstances: Circumstances) -> Box<Policy>;
-        /// The names of the settings of Nix that matter.
+        /// The names of Nix's settings that matter.
         fn settings_of_nix() -> Vec<String>;
-        /// Whether known failures are only warned of.
+        /// Whether the user is only warned of known failures.
         fn warns(self: &Policy) -> bool;
 
         /// The settings that the plugin adds to Nix.
         fn settings_of_plugin() -> Vec<SettingInfo>;
-        /// What is wrong with a value of a setting that is text; empty if nothing is.
+        /// What is wrong with a value of a text setting; empty if the value is valid.
         fn problem_with(setting: &str, value: &str) -> String;
 
         /// A build that runs.
@@ -220,22 +222,22 @@ mod ffi {
 
         /// A build that starts now.
         fn start_build(policy: &Policy) -> Box<RunningBuild>;
-        /// A line of its log, without its end.
+        /// Adds a line of its log, without the end of the line.
         fn log_line(build: &mut RunningBuild, line: &[u8]);
         /// Records how a build ended.
         fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> Result<Recorded>;
-        /// Reads an error of a derivation that was not judged.
+        /// Reads an error about a derivation that was not judged.
         fn unbuilt(message: &CxxString, store_dir: &CxxString) -> Result<Unbuilt>;
         /// Whether any failure is recorded that a success would lift.
         fn has_records(policy: &Policy) -> Result<bool>;
-        /// Removes a few of the records that are too many or too old, if there are any.
+        /// Removes a few records if there are too many, or if they are too old.
         fn tidy(policy: &Policy) -> Result<()>;
 
         /// Decides about a request.
         fn decide(policy: &Policy, plan: Pin<&mut BuildPlan>, keep_going: bool) -> Result<Decision>;
         /// Decides about the derivation at `path`, which has outputs with these keys and is about to be built.
         fn decide_derivation(policy: &Policy, path: &CxxString, keys: &Vec<String>) -> Result<Decision>;
-        /// Whether there is a database to be asked about anything. Costs less than to make the key of an output.
+        /// Whether there is a database that can be asked. This costs less than to make the key of an output.
         fn has_database(policy: &Policy) -> Result<bool>;
         /// Whether the output with this key failed when it was last built.
         fn is_known_failure(policy: &Policy, key: &CxxString) -> Result<bool>;
@@ -244,10 +246,11 @@ mod ffi {
 
         /// Whether the last part of a store path is a message of a client; see `core/src/channel.rs`.
         fn is_message(base_name: &str) -> bool;
-        /// Does what it says. Returns whether the path is to be called valid: that answers a greeting.
+        /// Does what the message of a client says. Returns whether the path is to be reported as valid, which answers a
+        /// greeting.
         fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> Result<bool>;
-        /// What a client says to a daemon: the last parts of the store paths to ask for. The first is a greeting, which a daemon
-        /// with the plugin answers.
+        /// The messages of a client to a daemon, as the last parts of the store paths to ask for. The first message is
+        /// a greeting, which a daemon with the plugin answers.
         fn messages_to_daemon(policy: &Policy) -> Vec<String>;
     }
 
@@ -272,7 +275,7 @@ mod ffi {
     }
 }
 
-/// What Nix calls once the plugin is loaded (`initPlugins` in plugin.cc, since Nix 2.22).
+/// Nix calls this function when it has loaded the plugin (`initPlugins` in plugin.cc, since Nix 2.22).
 // SAFETY: the name is Nix's, and each plugin has its own: Nix looks it up in this library's handle.
 #[unsafe(no_mangle)]
 pub extern "C" fn nix_plugin_entry() {
@@ -291,7 +294,7 @@ impl From<&Output> for OutputKey {
     }
 }
 
-/// The plan that C++ has.
+/// The plan of a request, which C++ keeps.
 struct NixsPlan<'a>(Pin<&'a mut BuildPlan>);
 
 impl request::Plan for NixsPlan<'_> {
@@ -330,7 +333,7 @@ impl request::Plan for NixsPlan<'_> {
 }
 
 fn new_policy(circumstances: Circumstances) -> Box<Policy> {
-    // What is wrong is said when the policy is used.
+    // The failure is reported when the policy is used.
     Box::new(caught(|| Ok(Policy::of(circumstances))).unwrap_or_else(|failure| Policy::broken(&failure)))
 }
 
@@ -366,7 +369,7 @@ fn log_line(build: &mut RunningBuild, line: &[u8]) {
     });
 }
 
-/// A reason as it is said.
+/// A reason as users read it.
 fn in_full(reason: &dyn std::fmt::Display, class: Class) -> String {
     format!("{reason} (class '{class}')")
 }
@@ -439,7 +442,7 @@ fn has_database(policy: &Policy) -> Result<bool, Failure> {
 }
 
 fn is_known_failure(policy: &Policy, key: &CxxString) -> Result<bool, Failure> {
-    // Asked for each output that is not there, and as a rule nothing but ASCII, which is quick to check.
+    // This is asked for each output that is missing. A key is nearly always ASCII, which is quick to check.
     let key = key.to_str().map_or_else(|_| key.to_string_lossy(), Cow::Borrowed);
     guarded(|| lookup::is_known_failure(policy, &key))
 }
@@ -466,7 +469,7 @@ fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> Result
 }
 
 fn messages_to_daemon(policy: &Policy) -> Vec<String> {
-    // If the settings can't be read, that is said elsewhere.
+    // If the settings can't be read, another function reports that.
     let settings = caught(|| Ok(channel::settings_to_tell(policy.configured()?))).unwrap_or_default();
     [Message::Hello].iter().chain(&settings).map(Message::to_base_name).collect()
 }

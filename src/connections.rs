@@ -12,8 +12,8 @@ use nix_negative_cache_core::database::{Database, DatabaseError};
 use crate::guard::fault_point;
 use crate::policy::Policy;
 
-/// The open databases by path, one or two, and the process that opened them: nix-daemon forks for each connection, and a
-/// connection to SQLite must not be used after a fork (sqlite.org/howtocorrupt.html, 2.6).
+/// The open databases by path, one or two, and the process that opened them. nix-daemon forks for each connection, and
+/// a connection to SQLite must not be used after a fork (sqlite.org/howtocorrupt.html, 2.6).
 struct Connections {
     process: u32,
     open: Vec<(PathBuf, Database)>,
@@ -33,14 +33,14 @@ fn connections() -> MutexGuard<'static, Connections> {
     let mut connections = CONNECTIONS.lock().unwrap_or_else(PoisonError::into_inner);
     let process = this_process();
     if connections.process != process {
-        // Closing those of another process here could release its locks.
+        // To close the connections of another process here could release the locks of that process.
         mem::forget(mem::replace(&mut *connections, Connections { process, open: Vec::new() }));
     }
     connections
 }
 
-/// What tells this process from those that it was forked from and that are forked from it: how many forks there are
-/// between it and the one that loaded the plugin. Asking for its id is a system call.
+/// A number that tells this process from its ancestors and its children: the number of forks between this process and
+/// the one that loaded the plugin. To ask for the process id would take a system call.
 fn this_process() -> u32 {
     static FORKS: AtomicU32 = AtomicU32::new(0);
     extern "C" fn in_child() {
@@ -51,17 +51,17 @@ fn this_process() -> u32 {
     if *COUNTS { FORKS.load(Ordering::Relaxed) } else { process::id() }
 }
 
-/// What is to be done with a database.
+/// How a database is used.
 enum Access {
-    /// It is written to, and made if it is not there.
+    /// It is written to, and created if it does not exist.
     Make(Audience),
     /// It is written to.
     Write,
-    /// It is only read: it is somebody else's.
+    /// It is only read, because it belongs to somebody else.
     Read,
 }
 
-/// Calls `work` with the database at `path`, which is `None` if there is none.
+/// Calls `work` with the database at `path`, or with `None` if there is no database.
 fn with_database<T>(
     path: &Path,
     access: Access,
@@ -82,7 +82,8 @@ fn with_database<T>(
     work(connections.at(path))
 }
 
-/// Calls `work` with the database that this process writes to, which is `None` if there is none. With `create`, it is made.
+/// Calls `work` with the database that this process writes to, or with `None` if there is no database. With `create`, a
+/// missing database is created.
 ///
 /// # Errors
 ///
@@ -101,8 +102,8 @@ pub fn with_own<T>(
 ///
 /// # Errors
 ///
-/// Those of the database, unless it is the daemon's: that one is not this user's to mend, and the daemon, if it has the
-/// plugin, says so itself.
+/// Those of the database, unless it is the daemon's. This user can't mend the daemon's database, and a daemon with the
+/// plugin reports such errors itself.
 pub fn consulting<T: Default>(
     policy: &Policy,
     path: &Path,
@@ -116,7 +117,7 @@ pub fn consulting<T: Default>(
     }
 }
 
-/// Whether one of the databases that are consulted is there but not open yet. To open it takes about a millisecond.
+/// Whether a consulted database exists but is not open yet. To open it takes about a millisecond.
 pub fn would_open(policy: &Policy) -> bool {
     let mut connections = connections();
     policy.consulted().any(|path| connections.at(path).is_none() && path.exists())

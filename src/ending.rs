@@ -1,4 +1,5 @@
-//! How a build ended, for C++ and Rust alike. A bridge of its own, as the C++ side needs it where it knows nothing of the rest.
+//! How a build ended, for C++ and Rust alike. It has a bridge of its own, because `cpp/compat/` uses this type and
+//! nothing else of Rust.
 
 use nix_negative_cache_core::build_status::BuildStatus;
 use nix_negative_cache_core::class::Class;
@@ -7,7 +8,7 @@ pub use ffi::Ending;
 
 #[cxx::bridge(namespace = "negative_cache::core")]
 mod ffi {
-    /// How Nix says that a build ended (`BuildResult::Status`), as far as that matters.
+    /// How Nix reports the end of a build (`BuildResult::Status`), as far as that matters.
     #[derive(Debug)]
     enum Ending {
         Built,
@@ -39,7 +40,7 @@ impl From<Ending> for BuildStatus {
 }
 
 impl From<Class> for Ending {
-    /// How the failure had ended that a refusal stands for.
+    /// How the original failures of a class ended. A refusal stands for such an ending.
     fn from(class: Class) -> Ending {
         match class.into() {
             BuildStatus::Built => Ending::Built,

@@ -1,7 +1,7 @@
-//! What keeps failures of the cache from becoming failures of a build.
+//! Keeps failures of the cache from becoming failures of a build.
 //!
-//! The first failure in a process, be it an error or a panic, is a warning and switches the cache off in that process: what
-//! failed once would most likely fail for each derivation.
+//! The first failure in a process, be it an error or a panic, becomes a warning and switches the cache off in that
+//! process: what failed once would most likely fail for each derivation.
 
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
@@ -16,7 +16,7 @@ thread_local! {
     static PANIC: RefCell<String> = const { RefCell::new(String::new()) };
 }
 
-/// What goes wrong behind the bridge.
+/// A failure behind the bridge.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// A database can't be used.
@@ -28,16 +28,16 @@ pub enum Failure {
     /// A panic, and where it was.
     #[error("building without the negative cache: {0}")]
     Panic(String),
-    /// What Nix has thrown while it was asked something. C++ has kept it and deals with it.
+    /// An exception that Nix threw while it was asked something. C++ has kept the exception and deals with it.
     #[error("{0}")]
     Nix(#[from] cxx::Exception),
 }
 
-/// Runs `work`. Once the cache is off, it does not run, and all answers are the default.
+/// Runs `work`. Once the cache is off, `work` does not run, and the answer is the default.
 ///
 /// # Errors
 ///
-/// The first failure of this process, so that it is said once, and every exception of Nix.
+/// The first failure of this process, so that it is reported once, and every exception of Nix.
 pub fn guarded<T: Default>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     if OFF.load(Ordering::Relaxed) {
         return Ok(T::default());
@@ -50,7 +50,7 @@ pub fn guarded<T: Default>(work: impl FnOnce() -> Result<T, Failure>) -> Result<
     }
 }
 
-/// Runs `work`, of which a panic is an error.
+/// Runs `work`. A panic becomes an error.
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! The plugin: what Nix loads. C++ meets Nix; the core decides; here is what lies between them.
+//! The plugin that Nix loads. C++ talks to Nix, and the core decides. This crate connects the two.
 
 mod bridge;
 mod client;

@@ -1,4 +1,4 @@
-//! What is known of failures: for requests, for derivations that are about to be built, and for `builtins.knownFailure`.
+//! Looks up known failures: for requests, for derivations that are about to be built, and for `builtins.knownFailure`.
 
 use std::cell::LazyCell;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,19 +37,19 @@ impl BelievedFailure {
     }
 }
 
-/// What is known of the derivations of one request.
+/// The known failures of the derivations of one request.
 pub struct Lookup<'a> {
     policy: &'a Policy,
     now: Timestamp,
-    /// Whether this process has made a request before. It is better off with an open database.
+    /// Whether this is the first request of the process. Later requests need the database open anyway.
     is_first: bool,
-    /// By the indexes of the derivations.
+    /// The believed failures, by the indexes of the derivations.
     found: BTreeMap<usize, BelievedFailure>,
-    /// What failed before but does not stand in the way.
+    /// Derivations that failed before, but whose failure does not stand in the way.
     doubted: Vec<KnownFailure>,
 }
 
-/// A record as this process sees it.
+/// A record as this process sees it. A client of a daemon does not see what only the daemon knows.
 fn seen(policy: &Policy, mut record: FailureRecord) -> FailureRecord {
     if policy.asks_daemon() {
         record.summary.as_clients_see();
@@ -57,7 +57,7 @@ fn seen(policy: &Policy, mut record: FailureRecord) -> FailureRecord {
     record
 }
 
-/// Whether `question` has the answer yes for one of the databases that are consulted.
+/// Whether `question` returns true for any of the consulted databases.
 fn any_database(
     policy: &Policy,
     question: impl Fn(&mut Database) -> Result<bool, DatabaseError>,
@@ -73,7 +73,7 @@ fn any_database(
     Ok(false)
 }
 
-/// Whether there is a database to be asked about anything.
+/// Whether there is a database that can be asked.
 ///
 /// # Errors
 ///
@@ -82,7 +82,7 @@ pub fn has_database(policy: &Policy) -> Result<bool, Failure> {
     any_database(policy, |_| Ok(true))
 }
 
-/// Whether the output `key` failed when it was last built, and that could stand in the way.
+/// Whether the output `key` failed when it was last built, and that failure could stand in the way.
 ///
 /// # Errors
 ///
@@ -93,7 +93,7 @@ pub fn is_known_failure(policy: &Policy, key: &str) -> Result<bool, Failure> {
 }
 
 impl<'a> Lookup<'a> {
-    /// Nothing is found yet.
+    /// A lookup that has found nothing yet.
     pub fn new(policy: &'a Policy) -> Lookup<'a> {
         static CAME_BEFORE: AtomicBool = AtomicBool::new(false);
         let is_first = !CAME_BEFORE.swap(true, Ordering::Relaxed);
@@ -111,7 +111,7 @@ impl<'a> Lookup<'a> {
         said.collect()
     }
 
-    /// What to say of a decision, in the words of the bridge. Failures that refuse something count as used.
+    /// What to say of a decision, in the types of the bridge. Failures that refuse something are marked as used.
     ///
     /// # Errors
     ///
@@ -140,14 +140,14 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// What is said of a decision.
+/// The failures to tell the user about, for a decision.
 #[derive(Default)]
 pub struct InWords {
-    /// Of what is built all the same.
+    /// Failures of derivations that are built all the same.
     pub warnings: Vec<KnownFailure>,
-    /// Of what failed before but does not stand in the way.
+    /// Failures that do not stand in the way.
     pub doubted: Vec<KnownFailure>,
-    /// Of what is refused.
+    /// Failures of derivations that are refused.
     pub refused: Vec<KnownFailure>,
 }
 
@@ -171,8 +171,8 @@ impl Failures for Lookup<'_> {
         self.doubted.clear();
     }
 
-    /// All that is known of a derivation holds, whatever else it needs. A fetch may be had in other ways, so it is not looked
-    /// up like that.
+    /// A failure that is recorded for the derivation itself counts, whatever else the derivation needs. Fetches are not
+    /// found in this way, because the output of a fetch may be available from elsewhere.
     fn find_by_derivation(&mut self, derivations: &[String]) -> Result<Vec<(usize, Vec<Output>)>, Failure> {
         let policy = self.policy;
         let mut found = Vec::new();
@@ -201,8 +201,8 @@ impl Failures for Lookup<'_> {
         Ok(indexes.into_iter().collect())
     }
 
-    /// Of a fetch, only what happened to the same one counts: the output of a fetch is the same however it is made, so that
-    /// everybody can make up one that fails.
+    /// A failed fetch only counts for the same derivation. All fetches of one output have the same key, so anybody
+    /// could make one that fails.
     fn find_by_output(&mut self, derivations: &[(usize, PlannedDerivation)]) -> Result<(), Failure> {
         let policy = self.policy;
         let here = LazyCell::new(|| Comparison::with(policy.environment()));
@@ -240,7 +240,7 @@ impl Failures for Lookup<'_> {
                     }
                 }
             }
-            // Nix asks often. Who asks again gets the same answer, and should get it quickly.
+            // Nix asks often. To ask again gives the same answer, which should come quickly.
             consulting(policy, path, |database| database.set_aside(version, doubted))?;
         }
         Ok(())
@@ -266,7 +266,7 @@ pub fn known_failure(policy: &Policy, paths: &[String]) -> Result<Option<Failure
             })?;
         let record = record.filter(|record| record.summary.counts_for(paths.iter().map(String::as_str)));
         let Some(record) = record.map(|record| seen(policy, record)) else { continue };
-        // A wish to see it tried again does not make it one that works.
+        // A request to retry does not count here: it does not make the derivation one that works.
         let here = Comparison::with(policy.environment());
         if let Belief::Fails { attempt, until } = believe(&record.summary.history, &here, policy.settings()?, now) {
             return Ok(Some(attributes(record, attempt, until)));
@@ -291,7 +291,7 @@ pub struct FailureAttributes {
     first_failure: i64,
     last_failure: i64,
     attempts: u32,
-    /// None is for ever.
+    /// `None` means for ever.
     believed_until: Option<i64>,
     host: String,
     nix_version: String,
@@ -318,7 +318,7 @@ fn attributes(record: FailureRecord, attempt: usize, until: Option<Timestamp>) -
     }
 }
 
-/// The path that a derivation stands for where a string is needed.
+/// The path that a derivation stands for if it is used as a string.
 fn main_output(record: &FailureRecord) -> String {
     let out = record.outputs.iter().find(|output| output.name == "out").or(record.outputs.first());
     out.map(|output| output.key.to_string()).unwrap_or_default()

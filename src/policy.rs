@@ -19,7 +19,7 @@ use crate::bridge::{Circumstances, EndedBuild};
 use crate::client;
 use crate::guard::Failure;
 
-/// For how long the state of the machine is taken to be what it was, from one request to the next.
+/// For how long the state of the machine counts as unchanged, from one request to the next.
 const UNCHANGED: Duration = Duration::from_secs(1);
 
 /// The setting that names programs which start builders in the place of Nix.
@@ -31,22 +31,22 @@ pub struct Policy {
     circumstances: Arc<Circumstances>,
     /// The plugin's settings as they are configured, or what is wrong with them.
     configured: Result<Settings, String>,
-    /// The same, less strict if the client that is served wants that.
+    /// The same settings, less strict if the client of this process wants that.
     settings: Result<Settings, String>,
-    /// The settings of Nix that matter.
+    /// The values of Nix's settings that matter.
     nix_settings: Arc<BTreeMap<String, String>>,
-    /// Shared with the policies of requests of the same moment.
+    /// The environment, and when it was looked at. Policies of requests of the same moment share it.
     environment: Arc<OnceLock<(Instant, Environment)>>,
-    /// The database file that is written to; none where this user has no place for one.
+    /// The database file that this process writes to; none if this user has no place for one.
     pub database: Option<PathBuf>,
     /// Who may read it.
     pub audience: Audience,
-    /// The database of the daemon, if that builds, to be read only.
+    /// The daemon's database, which is only read; none unless a daemon builds.
     pub daemons: Option<PathBuf>,
     daemon_decides: bool,
-    /// Whose request this is.
+    /// The user who makes the request.
     pub user: u32,
-    /// When it was made.
+    /// When the request was made.
     pub made: Timestamp,
     served: bool,
     real_store_dir: PathBuf,
@@ -60,7 +60,8 @@ fn path(bytes: &[u8]) -> PathBuf {
 }
 
 impl Policy {
-    /// For a new request in these circumstances. As a rule they are those of the last one, of which the most can be kept.
+    /// The policy for a new request in these circumstances. As a rule these are the circumstances of the last request,
+    /// and most of its policy can be kept.
     pub fn of(circumstances: Circumstances) -> Policy {
         static LAST: Mutex<Option<Policy>> = Mutex::new(None);
         let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -104,7 +105,7 @@ impl Policy {
         }
     }
 
-    /// The same for a new request, as long as nothing has changed but what the client says and the machine.
+    /// The same policy for a new request. Only the wishes of the client and the state of the machine may have changed.
     fn renewed(&self) -> Policy {
         let mut renewed = self.clone();
         if renewed.environment.get().is_some_and(|(when, _)| when.elapsed() > UNCHANGED) {
@@ -121,7 +122,7 @@ impl Policy {
         factors.chain(settings::OF_NIX.iter().copied()).chain(machine::SETTINGS).chain([EXTERNAL_BUILDERS]).collect()
     }
 
-    /// Where there can be none. Whoever uses it learns why.
+    /// A policy for when none can be made. Each use of its settings returns the error `why`.
     pub fn broken(why: &Failure) -> Policy {
         let why = why.to_string();
         let mut policy = Policy::new(Circumstances::default());
@@ -140,19 +141,20 @@ impl Policy {
         self.database.iter().chain(&self.daemons).map(PathBuf::as_path)
     }
 
-    /// Those that are consulted about requests. A daemon that consults its own knows more of where it builds; but it is
-    /// told to refuse nothing to those who only want to be warned.
+    /// The databases that are consulted about requests. A daemon that decides by itself knows more about the place
+    /// where it builds, so its database is left to it. But if the user only wants to be warned, the daemon is told to
+    /// refuse nothing, and its database is consulted here.
     pub fn consulted(&self) -> impl Iterator<Item = &Path> {
         let daemons = self.daemons.iter().filter(|_| !self.daemon_decides || self.warns());
         self.database.iter().chain(daemons).map(PathBuf::as_path)
     }
 
-    /// Whether known failures are only warned of.
+    /// Whether the user is only warned of known failures.
     pub fn warns(&self) -> bool {
         self.settings.as_ref().is_ok_and(|settings| settings.warn)
     }
 
-    /// The plugin's settings as they are configured, which decide about what others get to see.
+    /// The plugin's settings as they are configured. They decide what other users get to see.
     ///
     /// # Errors
     ///
@@ -170,7 +172,8 @@ impl Policy {
         self.settings.as_ref().map_err(|why| Failure::Setting(why.clone()))
     }
 
-    /// What can change the outcome of a build. Not looked at before there is something to record or to compare with.
+    /// The environment, which is all that can change the outcome of a build. It is only looked at when there is
+    /// something to record or to compare with.
     pub fn environment(&self) -> &Environment {
         let (_, environment) = self.environment.get_or_init(|| {
             let factors = machine::factors(&self.nix_settings, &self.build_dir, &self.nix_version);
@@ -180,7 +183,7 @@ impl Policy {
         environment
     }
 
-    /// Whether the builder of `build` ran in a sandbox without network. Only of a build in this process that is known.
+    /// Whether the builder of `build` ran in a sandbox without network. This is only known of a build in this process.
     pub fn sandboxed(&self, build: &EndedBuild) -> Option<bool> {
         if self.asks_daemon() || !build.machine.is_empty() {
             return None;
@@ -209,7 +212,7 @@ impl Policy {
         [self.build_dir.clone(), self.real_store_dir.clone()]
     }
 
-    /// What a person reads about a failure that is known from `database`, apart from the failure itself.
+    /// The words around a failure that is known from `database`, as a person reads them.
     pub fn wording<'a>(&'a self, database: &'a Path) -> refusal::Wording<'a> {
         let Circumstances { last_log_lines, log_lines, before_full_logs, after_full_logs, .. } = &*self.circumstances;
         let state_dir = env::var_os("NIX_STATE_DIR").unwrap_or("/nix/var/nix".into());

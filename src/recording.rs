@@ -1,4 +1,4 @@
-//! What is written to the database: how builds ended, and what clients of the daemon want.
+//! Writes to the database: how builds ended, and what clients of the daemon want.
 
 use jiff::Timestamp;
 use nix_negative_cache_core::channel::Message;
@@ -16,7 +16,7 @@ use crate::guard::Failure;
 use crate::policy::Policy;
 use crate::running_build::RunningBuild;
 
-/// Whether any failure is recorded where this process records them, which a success would lift.
+/// Whether there is any failure in the database that this process writes to. A success would lift it.
 ///
 /// # Errors
 ///
@@ -28,8 +28,8 @@ pub fn has_records(policy: &Policy) -> Result<bool, Failure> {
     })?)
 }
 
-/// Whether the daemon has recorded a failure of these outputs by itself since the request was made. When a build started is
-/// not known so well on this side: the daemon may say so late.
+/// Whether the daemon itself has recorded a failure of these outputs since the request was made. The start of the build
+/// would be too late a time: the daemon may report it with a delay.
 fn daemon_recorded(policy: &Policy, outputs: &[OutputKey]) -> Result<bool, Failure> {
     let Some(path) = &policy.daemons else { return Ok(false) };
     let recorded = consulting(policy, path, |database| {
@@ -46,7 +46,7 @@ fn daemon_recorded(policy: &Policy, outputs: &[OutputKey]) -> Result<bool, Failu
     Ok(recorded)
 }
 
-/// What became of the end of a build.
+/// How the end of a build was recorded.
 #[derive(Default)]
 pub enum Outcome {
     /// There is nothing to say of it.
@@ -138,7 +138,7 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
     }
 }
 
-/// Takes a step towards a database with no more records than it should have.
+/// Removes a few of the records that are too many or too old.
 ///
 /// # Errors
 ///
@@ -152,7 +152,7 @@ pub fn tidy(policy: &Policy) -> Result<(), Failure> {
     })?)
 }
 
-/// Does what the client whom this process serves says; see [`nix_negative_cache_core::channel`].
+/// Does what a message of the client says; see [`nix_negative_cache_core::channel`].
 ///
 /// # Errors
 ///

@@ -1,4 +1,4 @@
-//! A build that runs: what has to be kept of it until it ends.
+//! A running build: all that is kept of it until it ends.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -12,10 +12,11 @@ use crate::policy::Policy;
 /// How often the disk is looked at while a build logs, at most.
 const LOOK_AT_DISK: Duration = Duration::from_millis(5);
 
-/// For how long what was counted lately will do for builds that start. A shortage in that time counts for them as well.
+/// For how long the counters that were read last are used for builds that start. A shortage in that time counts for
+/// these builds as well.
 const LATELY: Duration = Duration::from_millis(250);
 
-/// What the machine and the control group of builds have counted when a build starts.
+/// The counters of the machine and of the control group of builds when a build starts.
 fn counters(group: Option<&Path>) -> Counters {
     static LAST: Mutex<Option<(Instant, Option<PathBuf>, Counters)>> = Mutex::new(None);
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
@@ -33,8 +34,8 @@ fn counters(group: Option<&Path>) -> Counters {
 #[derive(Default)]
 pub struct RunningBuild {
     started: Option<Instant>,
-    /// The control group that builds run below, if they have groups of their own. That of this build is gone when its end is
-    /// heard of.
+    /// The control group that builds run below, if they have groups of their own. The group of this build itself is
+    /// gone when the plugin hears of its end.
     group: Option<PathBuf>,
     counters: Counters,
     /// Its log so far.
@@ -61,7 +62,7 @@ impl RunningBuild {
     /// A line of its log.
     pub fn log_line(&mut self, line: &[u8]) {
         self.log.line(line);
-        // What a builder complains of may be over when it ends: others fill and free the disk as well.
+        // A lack of space may be over when the builder ends: other processes fill and free the disk as well.
         let now = Instant::now();
         if self.looked_at_disk.is_none_or(|last| now.duration_since(last) >= LOOK_AT_DISK) {
             self.looked_at_disk = Some(now);
@@ -73,12 +74,12 @@ impl RunningBuild {
         full_disk(self.folders.iter().map(PathBuf::as_path))
     }
 
-    /// How long it ran, if it ends now.
+    /// How long the build took, if it ends at this moment.
     pub fn duration(&self) -> Duration {
         self.started.map(|started| started.elapsed()).unwrap_or_default()
     }
 
-    /// What was wrong with the machine meanwhile, if it ends now.
+    /// What the machine lacked during the build, if the build ends at this moment.
     pub fn shortage(&self) -> Option<Shortage> {
         let of_memory = || self.counters.shortage(&Counters::read(self.group.as_deref()), self.duration());
         self.disk.clone().or_else(|| self.disk_shortage()).or_else(of_memory)
