@@ -34,9 +34,10 @@ void negative_cache::LocalStore::askedForRealisation(nix::LocalStore & store, co
 void DaemonStore::setOptions(
     RemoteStore & store,
     RemoteStore::Connection & connection,
-    const std::function<void()> & setNixs)
+    const std::function<void()> & setNixs,
+    const std::function<void()> & startAgain)
 {
-    if (!negative_cache::settings().isOn() && !isSwitchedOff())
+    if ((!negative_cache::settings().isOn() && !isSwitchedOff()) || rejectsMessages)
         return setNixs();
     {
         [[maybe_unused]] compat::PluginsStayHere here;
@@ -46,8 +47,13 @@ void DaemonStore::setOptions(
        complains if the user is not trusted. They are sent as messages, of which the first one is a greeting. */
     bool isGreeting = true;
     for (auto & message : core::messages_to_daemon(*policyForDaemon(store))) {
-        bool isValid = compat::askValidity(connection, store.storeDir + "/" + std::string(message));
-        if (std::exchange(isGreeting, false) && isValid)
+        auto isValid = compat::askValidity(connection, store.storeDir + "/" + std::string(message));
+        if (!isValid) {
+            rejectsMessages = true;
+            compat::reconnect(store, connection);
+            return startAgain();
+        }
+        if (std::exchange(isGreeting, false) && *isValid)
             hasPlugin = true;
     }
 }

@@ -25,6 +25,8 @@ protected:
 class DaemonStore : public Remembering
 {
     std::atomic<bool> hasPlugin = false;
+    /* Whether the daemon has answered a message of the plugin with an error. */
+    std::atomic<bool> rejectsMessages = false;
 
 public:
     /* Whether the daemon has the plugin turned on. If so, the daemon itself decides what to refuse. This is false before
@@ -37,11 +39,13 @@ public:
 protected:
     using Builder = class RemoteBuilder;
 
-    /* Calls `setNixs`, which sends Nix's own options to the daemon, and then sends the plugin's options. */
+    /* Calls `setNixs`, which sends Nix's own options to the daemon, and then sends the plugin's options. If the daemon does
+       not like those, `startAgain` begins the protocol anew. */
     void setOptions(
         nix::RemoteStore & store,
         nix::RemoteStore::Connection & connection,
-        const std::function<void()> & setNixs);
+        const std::function<void()> & setNixs,
+        const std::function<void()> & startAgain);
 };
 
 /* Makes Nix open these stores wherever it would open its own. If the plugin is not `on`, only those stores are replaced

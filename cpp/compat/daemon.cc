@@ -1,10 +1,14 @@
 #include "daemon.hh"
+#include "private_member.hh"
+
+#include <fcntl.h>
+#include <unistd.h>
 
 namespace negative_cache::compat {
 
 using namespace nix;
 
-bool askValidity(RemoteStore::Connection & connection, const std::string & path)
+std::optional<bool> askValidity(RemoteStore::Connection & connection, const std::string & path)
 {
 #if NIX_AT_LEAST(2, 26)
     connection.to << WorkerProto::Op::IsValidPath << path;
@@ -13,10 +17,27 @@ bool askValidity(RemoteStore::Connection & connection, const std::string & path)
     connection.to << wopIsValidPath << path;
     auto error = connection.processStderr();
 #endif
-    /* The daemon may have another store directory or other rules for paths, and take the path for an error. */
     if (error)
-        return false;
-    return readInt(connection.from);
+        return std::nullopt;
+    return readInt(connection.from) != 0;
+}
+
+struct OpenConnection
+{
+    friend auto memberOf(OpenConnection);
+};
+
+template struct PrivateMember<OpenConnection, &RemoteStore::openConnection>;
+
+void reconnect(RemoteStore & store, RemoteStore::Connection & connection)
+{
+    /* What the daemon has said on the old socket is not part of the new conversation. */
+    for (char unread; connection.from.hasData();)
+        static_cast<Source &>(connection.from)(&unread, 1);
+    auto fresh = (store.*memberOf(OpenConnection{}))();
+    /* Both directions of a connection to a daemon are the same socket. */
+    if (::dup3(fresh->from.fd, connection.from.fd, O_CLOEXEC) == -1)
+        throw SysError("cannot connect to the daemon again");
 }
 
 bool tellsResults(Store & store)

@@ -21,9 +21,12 @@ public:
 #endif
 };
 
-/* Asks a daemon whether a path is valid, without a look at the client's cache of its answers. If the daemon answers with
-   an error, the path is not valid. */
-bool askValidity(nix::RemoteStore::Connection & connection, const std::string & path);
+/* Asks a daemon whether a path is valid, without a look at the client's cache of its answers. Nothing if the daemon answers
+   with an error: it may have another store directory or other rules for paths. Then it closes the connection. */
+std::optional<bool> askValidity(nix::RemoteStore::Connection & connection, const std::string & path);
+
+/* Puts a new socket in the place of one that the daemon has closed. The protocol has to begin anew. */
+void reconnect(nix::RemoteStore & store, nix::RemoteStore::Connection & connection);
 
 /* Whether a daemon reports a result for each of several requests (`BuildPathsWithResults`). */
 bool tellsResults(nix::Store & store);

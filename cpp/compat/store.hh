@@ -186,7 +186,11 @@ public:
 protected:
     void setOptions(nix::RemoteStore::Connection & connection) override
     {
-        Behaviour::setOptions(*this, connection, [&] { nix::UDSRemoteStore::setOptions(connection); });
+        Behaviour::setOptions(
+            *this,
+            connection,
+            [&] { nix::UDSRemoteStore::setOptions(connection); },
+            [&] { this->initConnection(connection); });
     }
 };
 
