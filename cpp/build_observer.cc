@@ -63,47 +63,48 @@ void BuildObserver::start(const compat::BuildStarted & started)
         running.back().locks = std::make_unique<KeptLocks>(*goal);
 }
 
-void BuildObserver::buildStarted(const compat::BuildStarted & build) noexcept
+void BuildObserver::buildStarted(const compat::BuildStarted & build)
 {
-    guardedNoexcept([&] { start(build); });
+    guarded([&] { start(build); });
 }
 
 void BuildObserver::settleEnded()
 {
     for (auto build = running.begin(); build != running.end();)
         if (auto goal = build->goal.lock(); goal && compat::buildEnded(*goal)) {
-            guarded([&] { settle(*build, goal.get(), compat::ending(compat::resultOf(*goal))); });
+            auto ended = std::move(*build);
             build = running.erase(build);
+            guarded([&] { settle(ended, goal.get(), compat::ending(compat::resultOf(*goal))); });
         } else
             ++build;
 }
 
-void BuildObserver::logLine(ActivityId activity, std::string_view line) noexcept
+void BuildObserver::logLine(ActivityId activity, std::string_view line)
 {
     for (auto & build : running)
         if (build.activities.count(activity))
             core::log_line(*build.running, {reinterpret_cast<const uint8_t *>(line.data()), line.size()});
 }
 
-void BuildObserver::progressed(ActivityId activity) noexcept
+void BuildObserver::progressed(ActivityId activity)
 {
     if (activity == worker.actDerivations.id)
-        guardedNoexcept([&] { settleEnded(); });
+        guarded([&] { settleEnded(); });
 }
 
-void BuildObserver::activityEnded(ActivityId activity) noexcept
+void BuildObserver::activityEnded(ActivityId activity)
 {
     auto isOf = [&](auto & build) { return build.activities.count(activity) > 0; };
     if (std::any_of(running.begin(), running.end(), isOf))
-        guardedNoexcept([&] { settleEnded(); });
+        guarded([&] { settleEnded(); });
 }
 
-void BuildObserver::errorLogged(std::string_view text) noexcept
+void BuildObserver::errorLogged(std::string_view text)
 {
     /* Here the build hook reports how the builder on the other machine ended. The error of the goal itself only tells
        how the hook ended. */
     constexpr size_t enough = 1000;
-    guardedNoexcept([&] {
+    guarded([&] {
         std::optional<std::string> excerpt;
         for (auto & build : running) {
             if (build.machine.empty() || build.saidByHook.size() >= enough)
@@ -116,11 +117,11 @@ void BuildObserver::errorLogged(std::string_view text) noexcept
     });
 }
 
-void BuildObserver::errorReported(const ErrorInfo & error) noexcept
+void BuildObserver::errorReported(const ErrorInfo & error)
 {
     constexpr size_t enough = 1000;
     if (verbosity >= lvlTalkative && reported.size() < enough)
-        guardedNoexcept([&] { reported.push_back(compat::excerpt(error.msg.str())); });
+        guarded([&] { reported.push_back(compat::excerpt(error.msg.str())); });
 }
 
 bool BuildObserver::explain(const std::string & error, std::optional<StorePath> path)
@@ -187,22 +188,27 @@ void BuildObserver::runFailed(const BaseError & error)
 
 void BuildObserver::settle(Build & build, const compat::BuildingGoal * goal, core::Ending ending)
 {
-    auto ended = endedBuild(store, build.path, build.derivation);
-    ended.ending = ending;
-    ended.messages = std::move(build.saidByHook);
-    if (goal)
-        ended.messages.push_back(rust::String::lossy(compat::errorExcerpt(compat::resultOf(*goal))));
-    ended.machine = build.machine;
-    ended.normal_mode = mode == bmNormal && !build.again;
-    ended.without_sandbox = goal && compat::fellBackToNoSandbox(*goal);
-    bool failed = ending == core::Ending::PermanentFailure || ending == core::Ending::OutputRejected;
-    if (auto lateRefusal = LateRefusal::current(); lateRefusal && failed)
-        lateRefusal->alreadySaid(plainKeys(ended.outputs));
-    settled.insert(build.path);
-    auto outcome = core::build_ended(policy, ended, *build.running);
+    core::EndedBuild ended{};
+    core::Recorded outcome{};
+    {
+        /* The locks are released before anything is printed, an error included: printing can take as long as the
+           terminal likes. */
+        Finally unlock([&] { build.locks.reset(); });
+        ended = endedBuild(store, build.path, build.derivation);
+        ended.ending = ending;
+        ended.messages = std::move(build.saidByHook);
+        if (goal)
+            ended.messages.push_back(rust::String::lossy(compat::errorExcerpt(compat::resultOf(*goal))));
+        ended.machine = build.machine;
+        ended.normal_mode = mode == bmNormal && !build.again;
+        ended.without_sandbox = goal && compat::fellBackToNoSandbox(*goal);
+        bool failed = ending == core::Ending::PermanentFailure || ending == core::Ending::OutputRejected;
+        if (auto lateRefusal = LateRefusal::current(); lateRefusal && failed)
+            lateRefusal->alreadySaid(plainKeys(ended.outputs));
+        settled.insert(build.path);
+        outcome = core::build_ended(policy, ended, *build.running);
+    }
     recorded |= outcome.is_recorded;
-    /* The locks are released before anything is printed: printing can take as long as the terminal likes. */
-    build.locks.reset();
     sayRecorded(ended, outcome);
 }
 

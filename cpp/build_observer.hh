@@ -61,12 +61,12 @@ public:
     BuildObserver(nix::Store & store, nix::Worker & worker, nix::BuildMode mode, const core::Policy & policy);
     ~BuildObserver() override;
 
-    void buildStarted(const compat::BuildStarted & build) noexcept override;
-    void logLine(nix::ActivityId activity, std::string_view line) noexcept override;
-    void progressed(nix::ActivityId activity) noexcept override;
-    void activityEnded(nix::ActivityId activity) noexcept override;
-    void errorLogged(std::string_view text) noexcept override;
-    void errorReported(const nix::ErrorInfo & error) noexcept override;
+    void buildStarted(const compat::BuildStarted & build) override;
+    void logLine(nix::ActivityId activity, std::string_view line) override;
+    void progressed(nix::ActivityId activity) override;
+    void activityEnded(nix::ActivityId activity) override;
+    void errorLogged(std::string_view text) override;
+    void errorReported(const nix::ErrorInfo & error) override;
 
     /* The worker has run these goals. Says of each failed derivation that was not built why its failure is not recorded. */
     void runEnded(const nix::Goals & goals);

@@ -27,20 +27,23 @@ void DaemonObserver::start(const compat::BuildStarted & started)
     activities.insert_or_assign(started.activity, path);
 }
 
-void DaemonObserver::buildStarted(const compat::BuildStarted & build) noexcept
+void DaemonObserver::buildStarted(const compat::BuildStarted & build)
 {
-    guardedNoexcept([&] { start(build); });
+    guarded([&] { start(build); });
 }
 
-void DaemonObserver::logLine(ActivityId activity, std::string_view line) noexcept
+void DaemonObserver::logLine(ActivityId activity, std::string_view line)
 {
-    if (auto build = activities.find(activity); build != activities.end())
-        core::log_line(*builds.at(build->second).running, {reinterpret_cast<const uint8_t *>(line.data()), line.size()});
+    auto path = activities.find(activity);
+    if (path == activities.end())
+        return;
+    if (auto build = builds.find(path->second); build != builds.end())
+        core::log_line(*build->second.running, {reinterpret_cast<const uint8_t *>(line.data()), line.size()});
 }
 
-void DaemonObserver::errorLogged(std::string_view whole) noexcept
+void DaemonObserver::errorLogged(std::string_view whole)
 {
-    guardedNoexcept([&] { keep(compat::excerpt(whole)); });
+    guarded([&] { keep(compat::excerpt(whole)); });
 }
 
 void DaemonObserver::keep(std::string && text)

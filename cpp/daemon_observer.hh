@@ -46,9 +46,9 @@ class DaemonObserver : public compat::Listener
 public:
     DaemonObserver(nix::Store & store, nix::BuildMode mode, const core::Policy & policy);
 
-    void buildStarted(const compat::BuildStarted & build) noexcept override;
-    void logLine(nix::ActivityId activity, std::string_view line) noexcept override;
-    void errorLogged(std::string_view text) noexcept override;
+    void buildStarted(const compat::BuildStarted & build) override;
+    void logLine(nix::ActivityId activity, std::string_view line) override;
+    void errorLogged(std::string_view text) override;
 
     /* The daemon is about to be asked to build this derivation. The store may not have it. */
     void expect(const nix::StorePath & path, nix::Derivation && derivation)

@@ -45,7 +45,8 @@ void guarded(Work && work)
     }
 }
 
-/* The same where nothing may be thrown. `Interrupted` is dropped as well: Nix notices by itself that it shall stop. */
+/* The same where nothing may be thrown: in destructors, and in functions of Nix that are `noexcept`. `Interrupted` is dropped
+   as well. */
 template<typename Work>
 void guardedNoexcept(Work && work) noexcept
 {

@@ -74,6 +74,23 @@ uint64_t number(LogFields fields, size_t index)
 #endif
 }
 
+/* Tells the listener of this thread about builds, if there is one. */
+template<typename Tell>
+void tellListener(Tell && tell)
+{
+    auto listener = Listener::current();
+    if (!listener)
+        return;
+#if NIX_AT_LEAST(2, 36)
+    try {
+        tell(*listener);
+    } catch (...) {
+    }
+#else
+    tell(*listener);
+#endif
+}
+
 /* Passes everything on to another logger, and tells the listener of this thread about builds. */
 class Forwarding : public Logger
 {
@@ -81,8 +98,8 @@ class Forwarding : public Logger
 
     void tellOfError(Verbosity level, std::string_view text)
     {
-        if (auto listener = Listener::current(); listener && level == lvlError)
-            listener->errorLogged(text);
+        if (level == lvlError)
+            tellListener([&](Listener & listener) { listener.errorLogged(text); });
     }
 
 public:
@@ -119,8 +136,8 @@ public:
     void logEI(const ErrorInfo & info) NEGATIVE_CACHE_LOGS
     {
         inner.logEI(info);
-        if (auto listener = Listener::current(); listener && info.level == lvlError)
-            listener->errorReported(info);
+        if (info.level == lvlError)
+            tellListener([&](Listener & listener) { listener.errorReported(info); });
     }
 
     void startActivity(
@@ -133,31 +150,30 @@ public:
     {
         if (!quietActivities)
             inner.startActivity(activity, level, type, message, fields, parent);
-        auto listener = Listener::current();
-        auto derivation = text(fields, 0);
-        if (listener && type == actBuild && derivation)
-            listener->buildStarted(
-                {activity, parent, *derivation, text(fields, 1).value_or(std::string_view()), number(fields, 2)});
+        if (auto derivation = text(fields, 0); derivation && type == actBuild)
+            tellListener([&](Listener & listener) {
+                listener.buildStarted(
+                    {activity, parent, *derivation, text(fields, 1).value_or(std::string_view()), number(fields, 2)});
+            });
     }
 
     void result(ActivityId activity, ResultType type, LogFields fields) NEGATIVE_CACHE_LOGS
     {
         /* The listener comes first. The other logger may wait for a reader that is slow, and the locks that are held
            until a build is recorded must not wait for that. */
-        if (auto listener = Listener::current()) {
+        tellListener([&](Listener & listener) {
             if (type == resProgress)
-                listener->progressed(activity);
+                listener.progressed(activity);
             else if (auto line = text(fields, 0); line && type == resBuildLogLine)
-                listener->logLine(activity, *line);
-        }
+                listener.logLine(activity, *line);
+        });
         if (!quietActivities)
             inner.result(activity, type, fields);
     }
 
     void stopActivity(ActivityId activity) NEGATIVE_CACHE_LOGS
     {
-        if (auto listener = Listener::current())
-            listener->activityEnded(activity);
+        tellListener([&](Listener & listener) { listener.activityEnded(activity); });
         if (!quietActivities)
             inner.stopActivity(activity);
     }

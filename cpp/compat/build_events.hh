@@ -17,8 +17,9 @@ struct BuildStarted
     uint64_t round;
 };
 
-/* Receives the events of the builds of its thread, while it lives and a `ListeningLogger` exists. Its functions throw
-   nothing: since 2.36, loggers must not. */
+/* Receives the events of the builds of its thread, while it lives and a `ListeningLogger` exists. Its functions may throw
+   `Interrupted` and nothing else. In older versions of Nix a thread meets that exception only once, so it must pass; since
+   2.36 loggers throw nothing, and Nix asks again. */
 class Listener
 {
     Listener * const outer;
@@ -31,21 +32,21 @@ public:
     /* The listener of this thread, or null. */
     static Listener * current();
 
-    virtual void buildStarted(const BuildStarted & build) noexcept = 0;
+    virtual void buildStarted(const BuildStarted & build) = 0;
     /* A line of the log. It comes with an activity of the build. */
-    virtual void logLine(nix::ActivityId activity, std::string_view line) noexcept = 0;
+    virtual void logLine(nix::ActivityId activity, std::string_view line) = 0;
 
     /* An activity has reported its progress. When a goal that builds is done, it reports progress
        (`Worker::updateProgress`). */
-    virtual void progressed(nix::ActivityId) noexcept {}
+    virtual void progressed(nix::ActivityId) {}
 
-    virtual void activityEnded(nix::ActivityId) noexcept {}
+    virtual void activityEnded(nix::ActivityId) {}
 
     /* A text was logged as an error. */
-    virtual void errorLogged(std::string_view text) noexcept = 0;
+    virtual void errorLogged(std::string_view text) = 0;
 
     /* Nix has reported an error, such as that of a goal which others depend on. */
-    virtual void errorReported(const nix::ErrorInfo &) noexcept {}
+    virtual void errorReported(const nix::ErrorInfo &) {}
 };
 
 /* While an object of this class lives, the logger of this process tells the listener of each thread about builds, and
