@@ -9,7 +9,9 @@ namespace negative_cache {
 /* Checks the value of a text setting, which Rust reads. The error tells the user what is wrong with the value. */
 static std::string check(const nix::AbstractSetting & setting, const std::string & value)
 {
-    auto problem = core::problem_with(setting.name, value);
+    /* A path need not be UTF-8. */
+    auto text = rust::String::lossy(value);
+    auto problem = core::problem_with(setting.name, text);
     if (!problem.empty())
         throw nix::UsageError(
             "option '%s' has invalid value '%s'; %s",

@@ -1,6 +1,6 @@
 //! The settings: Nix shows and checks them, and they have Nix's order of precedence. If the plugin is off, it does nothing.
 
-use nix_negative_cache_tests::{DIRECT, Scratch, exists};
+use nix_negative_cache_tests::{DIRECT, REFUSED, Scratch, exists};
 
 const SHOW: &str = "nix show-config";
 
@@ -196,4 +196,14 @@ fn the_setting_store_is_spelled_out() {
     let on = shown(&Scratch::new());
     assert!(["local", "local://"].contains(&on.as_str()), "{on}");
     assert_eq!(shown(&Scratch::new().config("store = local://")), "local://");
+}
+
+#[test]
+fn the_path_of_the_database_need_not_be_utf_8() {
+    let nix = Scratch::new();
+    nix.expression(r#"fail "bad""#);
+    let build = "nix-build --option negative-cache-database $PWD/../$(printf '\\377').sqlite";
+    nix.run(build).exits(100).does_not_say("warning:");
+    nix.run(build).exits(100).says(REFUSED);
+    assert_eq!(nix.runs("bad"), 1);
 }
