@@ -334,7 +334,7 @@ impl request::Plan for NixsPlan<'_> {
 
 fn new_policy(circumstances: Circumstances) -> Box<Policy> {
     // The failure is reported when the policy is used.
-    Box::new(caught(|| Ok(Policy::of(circumstances))).unwrap_or_else(|failure| Policy::broken(&failure)))
+    Box::new(caught(|| Ok(Policy::of(circumstances))).unwrap_or_else(Policy::broken))
 }
 
 fn settings_of_nix() -> Vec<String> {

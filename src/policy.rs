@@ -122,13 +122,30 @@ impl Policy {
         factors.chain(settings::OF_NIX.iter().copied()).chain(machine::SETTINGS).chain([EXTERNAL_BUILDERS]).collect()
     }
 
-    /// A policy for when none can be made. Each use of its settings returns the error `why`.
-    pub fn broken(why: &Failure) -> Policy {
-        let why = why.to_string();
-        let mut policy = Policy::new(Circumstances::default());
-        (policy.configured, policy.settings) = (Err(why.clone()), Err(why));
-        policy.database = None;
-        policy
+    /// A policy for when none can be made. Each use of its settings returns the error `why`. This does nothing that could
+    /// fail again.
+    pub fn broken(why: Failure) -> Policy {
+        let why = match why {
+            Failure::Setting(text) | Failure::Panic(text) => text,
+            other => other.to_string(),
+        };
+        Policy {
+            circumstances: Arc::default(),
+            configured: Err(why.clone()),
+            settings: Err(why),
+            nix_settings: Arc::default(),
+            environment: Arc::default(),
+            database: None,
+            audience: Audience::Owner,
+            daemons: None,
+            daemon_decides: false,
+            user: 0,
+            made: Timestamp::MIN,
+            served: false,
+            real_store_dir: PathBuf::new(),
+            build_dir: PathBuf::new(),
+            nix_version: String::new(),
+        }
     }
 
     /// Whether a daemon builds, and this process asks it to.

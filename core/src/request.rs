@@ -248,12 +248,6 @@ fn decide_by_plan<E>(
         look_at(plan, failures, candidates.into_iter().collect(), &mut keys)?;
     }
     let decision = decision::decide(settings, keep_going, &requested, &failures.found(), |index| plan.users(index))?;
-    if let Decision::Refuse { dependents, .. } = &decision {
-        // They are read here, where it is no reason for the request to fail if that can't be done.
-        for index in dependents {
-            plan.derivation(*index)?;
-        }
-    }
     let mut decision = RequestDecision::of(decision);
     if let Decision::Warn(warned) = &decision.decision {
         decision.warned_keys = warned.iter().filter_map(|index| keys.remove(index)).flatten().collect();
@@ -492,7 +486,7 @@ mod tests {
         let mut plan = MadeUpPlan::new(&[BOTTOM, MIDDLE, OTHER, TOP]);
         let decision = decided(&mut plan, by_output(&["bottom"]), false);
         assert_eq!(decision, RequestDecision::of(Decision::Refuse { known: vec![0], dependents: vec![1, 3] }));
-        assert_eq!(*plan.questions.borrow(), ["all", "top", "bottom", "middle", "top"]);
+        assert_eq!(*plan.questions.borrow(), ["all", "top", "bottom"]);
     }
 
     #[test]
