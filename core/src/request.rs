@@ -1,7 +1,7 @@
-//! What is done about a request: from what Nix would build for it and what is known to fail to what is refused.
+//! Decides what is done about a request: which derivations are refused, because they are known to fail or need one that is.
 //!
-//! The derivations of a plan are told apart by their indexes in its list. Of thousands of them, few have anything to do
-//! with a failure, so the plan is asked about as few as possible, and for as little as possible.
+//! A plan is what Nix would build for the request. Its derivations have indexes, which are positions in its list. A plan can
+//! have thousands of derivations, and few of them have anything to do with a failure. So the plan is asked about few of them.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -14,7 +14,8 @@ use crate::settings::Settings;
 pub struct PlannedDerivation {
     /// Its path.
     pub path: String,
-    /// By what failures of its outputs are found. None if the derivation opted out, or if that is not known yet.
+    /// Its outputs, with the keys by which failures are found. Empty if the derivation opted out, or if the keys are not
+    /// known yet.
     pub outputs: Vec<Output>,
     /// Whether these are the outputs of the derivation that it resolves to. Nix was not asked about those.
     pub is_resolved: bool,
@@ -23,11 +24,11 @@ pub struct PlannedDerivation {
 /// Which derivations a plan lists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum List {
-    /// Those that Nix has said a moment ago it would build for the same request.
+    /// The derivations that Nix would have built a moment ago, when it was asked about the same request.
     LastAnswer,
-    /// Those that are requested.
+    /// The requested derivations.
     Requested,
-    /// Those that Nix says it would build when it is asked.
+    /// The derivations that Nix would build. Nix is asked for them.
     All,
 }
 
@@ -38,7 +39,7 @@ pub struct Listed {
     pub store_dir: String,
     /// The last parts of their paths.
     pub base_names: Vec<String>,
-    /// The indexes of those that are requested.
+    /// The indexes of the requested derivations.
     pub requested: Vec<usize>,
 }
 
@@ -58,20 +59,20 @@ fn name(base_name: &str) -> &str {
     name.strip_suffix(".drv").unwrap_or(name)
 }
 
-/// What Nix would build for a request. Indexes are those of the derivations that were listed last.
+/// What Nix would build for a request. An index is a position in the list that was made last.
 pub trait Plan {
     /// What goes wrong when Nix is asked.
     type Error;
 
-    /// Whether nothing is to be built: by what Nix has said a moment ago; or else, if the plan `may_look`, by whether the
-    /// outputs of a few requests are there.
+    /// Whether nothing has to be built. Nix's answer of a moment ago tells that. Without such an answer, and if the plan
+    /// `may_look`, the outputs of a few requests tell it by being valid.
     ///
     /// # Errors
     ///
     /// Those of Nix.
     fn nothing_to_build(&self, may_look: bool) -> Result<bool, Self::Error>;
-    /// Lists derivations. None if it is not known which they are: because Nix was not asked, or because a request is for the
-    /// output of a derivation that is not known before another one is built.
+    /// Lists derivations. None if they are not known: Nix was not asked a moment ago, or a request names a derivation that
+    /// another build has yet to make.
     ///
     /// # Errors
     ///
@@ -127,7 +128,7 @@ pub trait Failures {
     ///
     /// Those of the databases.
     fn include(&self, key: &str) -> Result<bool, Self::Error>;
-    /// Forgets what was found: the plan lists other derivations now.
+    /// Forgets what was found, because the plan is about to list other derivations.
     fn start_over(&mut self);
     /// Finds those of `derivations` that are known to fail by their own paths, and returns their indexes and outputs.
     ///
@@ -156,11 +157,11 @@ pub trait Failures {
 pub struct RequestDecision {
     /// What stands in the way, by the indexes of the derivations that the plan has listed last.
     pub decision: Decision,
-    /// Whether all requests are refused because of themselves, so that nothing is left to do.
+    /// Whether every requested derivation is itself known to fail, so that nothing is left to build.
     pub refuses_all: bool,
     /// Whether Nix was asked what it would build, or need not be.
     pub asked: bool,
-    /// By what failures of the outputs are found whose derivations the user is warned of.
+    /// The keys of the outputs of the derivations that the user is warned about.
     pub warned_keys: Vec<String>,
 }
 
