@@ -3,7 +3,8 @@
 use std::env;
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::iter;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use nix_version::NixVersion;
@@ -44,11 +45,13 @@ fn build() -> Result<(), String> {
     let flags = shell_words::split(&flags).map_err(|error| format!("pkg-config's flags for Nix: {error}"))?;
 
     let mut compiler = cxx_build::bridges(["src/bridge.rs", "src/ending.rs"]);
-    // Nix's headers take most of the time, so all files of a folder are compiled as one.
-    for folder in ["cpp/compat", "cpp"] {
-        compiler.file(all_in_one(folder)?);
-    }
+    // Nix's headers take most of the time, so all files of a layer are compiled as one.
+    let eras = eras(numbers)?;
+    let compat: Vec<&Path> = iter::once(Path::new(COMPAT)).chain(eras.iter().map(PathBuf::as_path)).collect();
+    compiler.file(all_in_one("compat", &compat)?);
+    compiler.file(all_in_one("cpp", &[Path::new("cpp")])?);
     compiler.include("cpp");
+    compiler.includes(&eras);
     // As Nix itself: C++20 since 2.16, C++23 since 2.29.
     compiler.std(match (major, minor) {
         (2, ..16) => "c++17",
@@ -68,18 +71,79 @@ fn build() -> Result<(), String> {
     compiler.try_compile("nix-negative-cache-cpp").map_err(|error| format!("the C++ side does not compile: {error}"))
 }
 
-/// Writes a file that includes all C++ files of a folder, in an order that does not change, and returns its path.
-fn all_in_one(folder: &str) -> Result<PathBuf, String> {
-    let trouble = |error: io::Error| format!("cannot put the C++ files of '{folder}' together: {error}");
+/// What differs between versions of Nix.
+const COMPAT: &str = "cpp/compat";
+
+/// The hooks for late refusals, of which there is a file for each era, and the folder with the one that stands for them if they
+/// are not wanted.
+const HOOKS: &str = "late_refusal_hooks.cc";
+const NO_HOOKS: &str = "without-late-refusal";
+
+/// The folders of `COMPAT` that are for a version of Nix.
+///
+/// # Errors
+/// If `COMPAT` can't be read, or a folder's name does not tell the versions that it is for.
+fn eras(version: NixVersion) -> Result<Vec<PathBuf>, String> {
+    let mut eras = Vec::new();
+    for path in files(Path::new(COMPAT))?.into_iter().filter(|path| path.is_dir()) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let wanted = if name == NO_HOOKS { has_no_hooks() } else { is_for(&name, version)? };
+        if wanted {
+            eras.push(path);
+        }
+    }
+    Ok(eras)
+}
+
+fn has_no_hooks() -> bool {
+    env::var_os("CARGO_FEATURE_WITHOUT_LATE_REFUSAL").is_some()
+}
+
+/// Whether a folder with this name is for a version of Nix: `2.31`, `2.26-2.28` (both included), `until-2.28` or `since-2.31`.
+///
+/// # Errors
+/// If the name has another form.
+fn is_for(name: &str, version: NixVersion) -> Result<bool, String> {
+    let (first, last) = match name.split_once('-') {
+        Some(("until", last)) => (None, Some(last)),
+        Some(("since", first)) => (Some(first), None),
+        Some((first, last)) => (Some(first), Some(last)),
+        None => (Some(name), Some(name)),
+    };
+    let release = |text: &str| {
+        let release = text.split_once('.').and_then(|(major, minor)| Some((major.parse().ok()?, minor.parse().ok()?)));
+        release.ok_or(format!("the name of the folder '{COMPAT}/{name}' does not tell which versions of Nix it is for"))
+    };
+    let this: (u32, u32) = (version.major, version.minor);
+    Ok(first.map(release).transpose()?.is_none_or(|first: (u32, u32)| first <= this)
+        && last.map(release).transpose()?.is_none_or(|last| this <= last))
+}
+
+/// What is in a folder, in an order that does not change, with absolute paths.
+fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
+    let trouble = |error: io::Error| format!("cannot read the folder '{}': {error}", folder.display());
     let folder = fs::canonicalize(folder).map_err(trouble)?;
-    let files = fs::read_dir(&folder).map_err(trouble)?;
-    let mut sources: Vec<PathBuf> = files.flatten().map(|file| file.path()).collect();
-    sources.retain(|path| path.extension().is_some_and(|extension| extension == "cc"));
-    sources.sort();
-    let text: String = sources.iter().map(|path| format!("#include \"{}\"\n", path.display())).collect();
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
+    let entries = fs::read_dir(&folder).map_err(trouble)?;
+    let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.sort();
+    Ok(paths)
+}
+
+/// Writes a file that includes all C++ files of these folders, and returns its path.
+fn all_in_one(name: &str, folders: &[&Path]) -> Result<PathBuf, String> {
+    let mut text = String::new();
+    for folder in folders {
+        let replaces_hooks = folder.ends_with(NO_HOOKS);
+        for path in files(folder)? {
+            let is_source = path.extension().is_some_and(|extension| extension == "cc");
+            let is_left_out = has_no_hooks() && path.ends_with(HOOKS) && !replaces_hooks;
+            if is_source && !is_left_out {
+                text += &format!("#include \"{}\"\n", path.display());
+            }
+        }
+    }
     let path = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join(format!("all_of_{name}.cc"));
-    fs::write(&path, text).map_err(trouble)?;
+    fs::write(&path, text).map_err(|error| format!("cannot write '{}': {error}", path.display()))?;
     Ok(path)
 }
 

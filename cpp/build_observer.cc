@@ -52,7 +52,7 @@ void BuildObserver::start(const compat::BuildStarted & started)
     running.push_back(
         {goal,
          path,
-         *derivation,
+         std::move(*derivation),
          std::string(started.machine),
          {started.activity},
          core::start_build(policy),
@@ -201,7 +201,7 @@ void BuildObserver::settle(Build & build, const compat::BuildingGoal * goal, cor
             ended.messages.push_back(rust::String::lossy(compat::errorExcerpt(compat::resultOf(*goal))));
         ended.machine = build.machine;
         ended.normal_mode = mode == bmNormal && !build.again;
-        ended.without_sandbox = goal && compat::fellBackToNoSandbox(*goal);
+        ended.without_sandbox = goal && compat::fellBackToNoSandbox(*goal, build.derivation);
         bool failed = ending == core::Ending::PermanentFailure || ending == core::Ending::OutputRejected;
         if (auto lateRefusal = LateRefusal::current(); lateRefusal && failed)
             lateRefusal->alreadySaid(plainKeys(ended.outputs));

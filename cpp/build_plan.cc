@@ -44,9 +44,9 @@ static bool hasOutputs(Store & store, const DerivedPath & request)
     if (!path || !store.isValidPath(*path))
         return false;
     auto derivation = store.readDerivation(*path);
-    if (!derivation.type().hasKnownOutputPaths())
+    if (!compat::typeOf(derivation).hasKnownOutputPaths())
         return false;
-    auto outputs = derivation.outputsAndOptPaths(store);
+    auto outputs = compat::outputsAndOptPaths(derivation, store);
     return std::all_of(outputs.begin(), outputs.end(), [&](auto & output) {
         return !compat::requests(request, output.first) || store.isValidPath(*output.second.second);
     });
@@ -107,7 +107,7 @@ core::PlannedDerivation BuildPlan::derivation(size_t index)
     core::PlannedDerivation planned{.path = store.printStorePath(path(index))};
     if (compat::wantsNegativeCache(derivation)) {
         planned.outputs = outputKeys(store, derivation);
-        planned.is_resolved = !derivation.type().hasKnownOutputPaths();
+        planned.is_resolved = !compat::typeOf(derivation).hasKnownOutputPaths();
     }
     return planned;
 }

@@ -4,11 +4,12 @@
 
 #include "compat/build.hh"
 #include "compat/build_events.hh"
-#include "compat/builder.hh"
+#include "builder.hh"
 #include "compat/daemon.hh"
 #include "compat/derivations.hh"
 #include "compat/evaluation.hh"
 #include "compat/goals.hh"
+#include "compat/late_refusal_hooks.hh"
 #include "compat/messages.hh"
 #include "compat/nix.hh"
 #include "compat/results.hh"

@@ -22,7 +22,6 @@ static bool beingStopped()
 
 core::EndedBuild endedBuild(Store & store, const StorePath & path, const Derivation & derivation)
 {
-    auto type = derivation.type();
     return {
         .derivation = store.printStorePath(path),
         .outputs = outputKeys(store, derivation),
@@ -31,8 +30,8 @@ core::EndedBuild endedBuild(Store & store, const StorePath & path, const Derivat
         .system = rust::String::lossy(derivation.platform),
         .ending = core::Ending::Other,
         .messages = {},
-        .fixed_output = type.isFixed(),
-        .impure = compat::isImpure(type),
+        .fixed_output = compat::typeOf(derivation).isFixed(),
+        .impure = compat::isImpure(derivation),
         .builtin = derivation.isBuiltin(),
         .machine = {},
         .normal_mode = true,

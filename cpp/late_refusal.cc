@@ -81,13 +81,13 @@ void LateRefusal::look(const std::function<std::string()> & keyOf)
     if (!core::is_known_failure(policy, key))
         return;
     auto goal = goalOf(key);
-    if (!goal || !compat::KeptFromOtherMachines::possible(*goal))
+    if (!goal || !compat::canBeKeptFromOtherMachines(*goal))
         return;
     /* Nix asks for each output, so the goal may already have a plan. */
     auto planned = plans.find(goal);
     if (planned != plans.end() && planned->second.kept)
         return;
-    auto & derivation = *compat::derivationOf(*goal);
+    auto derivation = *compat::derivationOf(*goal);
     if (!compat::wantsNegativeCache(derivation))
         return;
     auto outputs = outputKeys(store, derivation);
@@ -102,10 +102,9 @@ void LateRefusal::look(const std::function<std::string()> & keyOf)
     if (!refusal)
         return;
     auto & plan = plans.insert_or_assign(goal, Plan{*refusal, keys, nullptr, nullptr}).first->second;
-    plan.kept = std::make_unique<compat::KeptFromOtherMachines>(*goal);
+    plan.kept = compat::keepFromOtherMachines(*goal);
     /* The goal can't be made to fail here, because it is running. */
-    plan.errand =
-        std::make_shared<compat::Errand>(worker, *goal, [this, &plan, goal = WeakGoal(goal)] { carryOut(plan, goal); });
+    plan.errand = compat::makeErrand(worker, *goal, [this, &plan, goal = WeakGoal(goal)] { carryOut(plan, goal); });
     worker.wakeUp(plan.errand);
 }
 

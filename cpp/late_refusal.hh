@@ -34,7 +34,7 @@ class LateRefusal
         /* Null once the goal was made to fail, or once that turned out to be impossible. It is impossible if the goal
            has released its locks, which can happen since 2.31. Such a goal gets new locks later. */
         std::unique_ptr<compat::KeptFromOtherMachines> kept;
-        std::shared_ptr<compat::Errand> errand;
+        nix::GoalPtr errand;
     };
 
     std::map<WeakGoal, Plan, std::owner_less<WeakGoal>> plans;

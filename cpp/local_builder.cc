@@ -103,7 +103,7 @@ BuildResult LocalBuilder::buildDerivation(const StorePath & path, const BasicDer
         return compat::buildDerivation(watched.worker, path, derivation, mode, [&](const Goals & goals) {
             watched.run(goals);
         });
-    auto goal = std::make_shared<compat::UnbuiltGoal>(path, watched.worker, *refusal);
+    auto goal = compat::makeUnbuiltGoal(path, watched.worker, *refusal);
     watched.worker.wakeUp(goal);
     run(watched, {goal}, true);
     return compat::buildResult(*goal, path);

@@ -7,12 +7,9 @@
 
 namespace negative_cache {
 
-class LocalBuilder : public compat::Builder
+class LocalBuilder : public compat::BuilderWithNext
 {
     nix::LocalStore & store;
-    const std::shared_ptr<nix::Store> evalStore;
-    /* Nix's own builder. */
-    compat::Builder & next;
 
     template<typename Finish>
     auto build(
@@ -23,9 +20,8 @@ class LocalBuilder : public compat::Builder
 
 public:
     LocalBuilder(nix::LocalStore & store, const std::shared_ptr<nix::Store> & evalStore, compat::Builder & next)
-        : store(store)
-        , evalStore(evalStore)
-        , next(next)
+        : BuilderWithNext(evalStore, next)
+        , store(store)
     {
     }
 

@@ -7,17 +7,16 @@ using namespace nix;
 rust::Vec<core::OutputKey> outputKeys(Store & store, const Derivation & derivation)
 {
     rust::Vec<core::OutputKey> keys;
-    auto type = derivation.type();
-    if (compat::isImpure(type))
+    if (compat::isImpure(derivation))
         return keys;
 
     std::optional<Derivation> resolved;
-    if (!type.hasKnownOutputPaths())
+    if (!compat::typeOf(derivation).hasKnownOutputPaths())
         resolved = compat::resolve(store, derivation);
     auto & built = resolved ? *resolved : derivation;
 
-    if (built.type().hasKnownOutputPaths()) {
-        for (auto & [name, output] : built.outputsAndOptPaths(store))
+    if (compat::typeOf(built).hasKnownOutputPaths()) {
+        for (auto & [name, output] : compat::outputsAndOptPaths(built, store))
             keys.push_back({name, store.printStorePath(*output.second)});
     } else if (resolved)
         for (auto & [name, realisation] : compat::realisationsOf(store, built))
@@ -63,7 +62,7 @@ static bool canBeSubstituted(const DrvOutput & id)
     return false;
 }
 
-bool canBeHad(Store & store, const BasicDerivation & derivation, const core::OutputKey & output)
+bool canBeHad(Store & store, const Derivation & derivation, const core::OutputKey & output)
 {
     bool substitutes = compat::useSubstitutes() && compat::substitutesAllowed(derivation);
     std::string key(output.key);

@@ -24,6 +24,6 @@ bool isValid(nix::Store & store, const core::OutputKey & output);
 bool areBuilt(nix::Store & store, const rust::Vec<core::OutputKey> & outputs);
 
 /* Whether an output of a derivation is valid or can be substituted, as far as the store can tell. */
-bool canBeHad(nix::Store & store, const nix::BasicDerivation & derivation, const core::OutputKey & output);
+bool canBeHad(nix::Store & store, const nix::Derivation & derivation, const core::OutputKey & output);
 
 } // namespace negative_cache

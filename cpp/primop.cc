@@ -46,8 +46,9 @@ static const core::Policy & policyOf(EvalState & state)
     return *found->second;
 }
 
-static void knownFailure(EvalState & state, compat::Position position, Value ** arguments, Value & value)
+static void knownFailure(EvalState & state, compat::CallSite callSite, compat::Arguments arguments, Value & value)
 {
+    auto && position = compat::positionOf(callSite);
     if (compat::isPureEvaluation(state))
         compat::evaluationError(
             state,

@@ -13,7 +13,7 @@ RefusedGoals::RefusedGoals(Worker & worker, const DecidedRequest & decided)
     auto & decision = decided.decision;
     auto add = [&](size_t index, const std::optional<compat::Refusal> & refusal) {
         auto & path = plan.path(index);
-        auto goal = std::make_shared<compat::UnbuiltGoal>(path, worker, refusal);
+        auto goal = compat::makeUnbuiltGoal(path, worker, refusal);
         goals.emplace(path, goal);
         return goal;
     };

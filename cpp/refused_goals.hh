@@ -10,7 +10,7 @@ namespace negative_cache {
 class RefusedGoals
 {
     nix::Worker & worker;
-    std::map<nix::StorePath, std::shared_ptr<compat::UnbuiltGoal>> goals;
+    std::map<nix::StorePath, nix::GoalPtr> goals;
     std::vector<nix::GoalPtr> known;
 
 public:
@@ -19,7 +19,7 @@ public:
        would only be of use for a build that does not happen. */
     struct AlsoWanted
     {
-        std::shared_ptr<compat::UnbuiltGoal> dependent;
+        nix::GoalPtr dependent;
         const nix::Derivation & derivation;
         nix::StorePath input;
     };

@@ -173,11 +173,11 @@ BuildResult RemoteBuilder::buildDerivation(const StorePath & path, const BasicDe
     if (!refusal) {
         DaemonObserver observer(store, mode, *policy);
         /* The store may not have the derivation. */
-        observer.expect(path, Derivation(derivation));
+        observer.expect(path, compat::fullDerivation(derivation));
         return learningFrom(observer, [&] { return std::vector{next.buildDerivation(path, derivation, mode)}; })[0];
     }
     Worker worker(store, store);
-    auto goal = std::make_shared<compat::UnbuiltGoal>(path, worker, *refusal);
+    auto goal = compat::makeUnbuiltGoal(path, worker, *refusal);
     worker.wakeUp(goal);
     run(worker, {goal});
     return compat::buildResult(*goal, path);

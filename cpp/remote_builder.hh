@@ -8,18 +8,14 @@
 
 namespace negative_cache {
 
-class RemoteBuilder : public compat::Builder
+class RemoteBuilder : public compat::BuilderWithNext
 {
     nix::RemoteStore & store;
-    const std::shared_ptr<nix::Store> evalStore;
-    /* Nix's own builder. */
-    compat::Builder & next;
 
 public:
     RemoteBuilder(nix::RemoteStore & store, const std::shared_ptr<nix::Store> & evalStore, compat::Builder & next)
-        : store(store)
-        , evalStore(evalStore)
-        , next(next)
+        : BuilderWithNext(evalStore, next)
+        , store(store)
     {
     }
 

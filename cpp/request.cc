@@ -41,11 +41,14 @@ std::optional<compat::Refusal> decide(
     Store & store,
     const core::Policy & policy,
     const StorePath & path,
-    const BasicDerivation & derivation)
+    const BasicDerivation & basic)
 {
-    if (!fromCore([&] { return core::has_database(policy); }) || !compat::wantsNegativeCache(derivation))
+    if (!fromCore([&] { return core::has_database(policy); }))
         return std::nullopt;
-    auto keys = outputKeys(store, Derivation(derivation));
+    auto derivation = compat::fullDerivation(basic);
+    if (!compat::wantsNegativeCache(derivation))
+        return std::nullopt;
+    auto keys = outputKeys(store, derivation);
     auto isKnown = [&](auto & output) {
         return fromCore([&] { return core::is_known_failure(policy, std::string(output.key)); });
     };

@@ -9,11 +9,14 @@
 
 namespace negative_cache {
 
+class LocalBuilder;
+class RemoteBuilder;
+
 /* The differences from Nix's own local store; see `compat::LocalStoreWith`. */
 class LocalStore : public Remembering
 {
 protected:
-    using Builder = class LocalBuilder;
+    using Builder = LocalBuilder;
 
     /* The answer to the question whether a path is valid. `valid` is Nix's own answer. */
     bool isValidPath(nix::LocalStore & store, const nix::StorePath & path, bool valid);
@@ -37,7 +40,7 @@ public:
     }
 
 protected:
-    using Builder = class RemoteBuilder;
+    using Builder = RemoteBuilder;
 
     /* Calls `setNixs`, which sends Nix's own options to the daemon, and then sends the plugin's options. If the daemon does
        not like those, `startAgain` begins the protocol anew. */

@@ -30,11 +30,40 @@ bool requests(const DerivedPath & request, const std::string & output)
 #endif
 }
 
+DerivedPath requestFor(const StorePath & derivation)
+{
+#if NIX_AT_LEAST(2, 26)
+    return DerivedPath::Built{.drvPath = makeConstantStorePathRef(derivation), .outputs = OutputsSpec::All{}};
+#else
+    return DerivedPath::Built{.drvPath = derivation};
+#endif
+}
+
+/* ---- Kinds of derivations ---- */
+
+Derivation fullDerivation(const BasicDerivation & derivation)
+{
+#if NIX_AT_LEAST(2, 36)
+    return nix::derivation::unresolve(derivation);
+#else
+    return Derivation(derivation);
+#endif
+}
+
+bool isImpure(const Derivation & derivation)
+{
+#if NIX_AT_LEAST(2, 26)
+    return typeOf(derivation).isImpure();
+#else
+    return !typeOf(derivation).isPure();
+#endif
+}
+
 /* ---- Attributes ---- */
 
 /* The structured attributes, if the derivation has them. They are not a JSON object if somebody wrote something else by
    hand. */
-static std::optional<nlohmann::json> structuredAttributes(const BasicDerivation & derivation)
+static std::optional<nlohmann::json> structuredAttributes(const Derivation & derivation)
 {
 #if NIX_AT_LEAST(2, 31)
     if (derivation.structuredAttrs)
@@ -49,7 +78,7 @@ static std::optional<nlohmann::json> structuredAttributes(const BasicDerivation 
 /* Reads an attribute in the same way as `ParsedDerivation::getBoolAttr` and, later,
    `derivationOptionsFromStructuredAttrs`. There, a structured attribute that is no Boolean is an error. Here it counts
    as `otherwise`, because Nix meets the error itself. */
-static bool booleanAttribute(const BasicDerivation & derivation, const std::string & name, bool otherwise)
+static bool booleanAttribute(const Derivation & derivation, const std::string & name, bool otherwise)
 {
     if (auto attributes = structuredAttributes(derivation)) {
         auto value = attributes->find(name);
@@ -59,7 +88,7 @@ static bool booleanAttribute(const BasicDerivation & derivation, const std::stri
     return value == derivation.env.end() ? otherwise : value->second == "1";
 }
 
-static StringSet stringsAttribute(const BasicDerivation & derivation, const std::string & name)
+static StringSet stringsAttribute(const Derivation & derivation, const std::string & name)
 {
     StringSet strings;
     if (auto attributes = structuredAttributes(derivation)) {
@@ -73,27 +102,27 @@ static StringSet stringsAttribute(const BasicDerivation & derivation, const std:
     return strings;
 }
 
-bool substitutesAllowed(const BasicDerivation & derivation)
+bool substitutesAllowed(const Derivation & derivation)
 {
     return alwaysAllowSubstitutes() || booleanAttribute(derivation, "allowSubstitutes", true);
 }
 
-bool wantsNegativeCache(const BasicDerivation & derivation)
+bool wantsNegativeCache(const Derivation & derivation)
 {
     return booleanAttribute(derivation, "negativeCache", true);
 }
 
-bool usesRecursiveNix(const BasicDerivation & derivation)
+bool usesRecursiveNix(const Derivation & derivation)
 {
     return stringsAttribute(derivation, "requiredSystemFeatures").count("recursive-nix");
 }
 
-bool refusesSandbox(const BasicDerivation & derivation)
+bool refusesSandbox(const Derivation & derivation)
 {
     return booleanAttribute(derivation, "__noChroot", false);
 }
 
-bool canBuildHere([[maybe_unused]] Store & store, const BasicDerivation & derivation)
+bool canBuildHere([[maybe_unused]] Store & store, const Derivation & derivation)
 {
 #if NIX_AT_LEAST(2, 34)
     auto & features = store.config.systemFeatures.get();
@@ -113,86 +142,20 @@ bool canBuildHere([[maybe_unused]] Store & store, const BasicDerivation & deriva
 
 /* ---- Outputs ---- */
 
-#if NIX_AT_LEAST(2, 26)
-/* Adds to `found` the paths that `tryResolve` will ask for. Returns whether all of them are known. */
-static bool findOutputs(
-    Store & store,
-    const StorePath & input,
-    const DerivedPathMap<StringSet>::ChildNode & node,
-    std::map<std::pair<StorePath, std::string>, StorePath> & found)
-{
-    auto outputs = store.queryPartialDerivationOutputMap(input);
-    auto find = [&](const std::string & name) {
-        auto output = outputs.find(name);
-        if (output == outputs.end() || !output->second)
-            return false;
-        found.insert_or_assign({input, name}, *output->second);
-        return true;
-    };
-    for (auto & name : node.value)
-        if (!find(name))
-            return false;
-    for (auto & [name, child] : node.childMap)
-        if (!find(name) || !store.isValidPath(found.at({input, name}))
-            || !findOutputs(store, found.at({input, name}), child, found))
-            return false;
-    return true;
-}
-#endif
-
 std::optional<Derivation> resolve(Store & store, const Derivation & derivation)
 {
     /* `tryResolve` warns if it can't find an output, so it is only called when all outputs are known. */
-    std::map<std::pair<StorePath, std::string>, StorePath> found;
-#if NIX_AT_LEAST(2, 26)
-    for (auto & [input, node] : derivation.inputDrvs.map)
-        if (!store.isValidPath(input) || !findOutputs(store, input, node, found))
-            return std::nullopt;
-#else
-    for (auto & [input, names] : derivation.inputDrvs) {
-        if (!store.isValidPath(input))
-            return std::nullopt;
-        auto outputs = store.queryPartialDerivationOutputMap(input);
-        for (auto & name : names) {
-            auto output = outputs.find(name);
-            if (output == outputs.end() || !output->second)
-                return std::nullopt;
-            found.insert_or_assign({input, name}, *output->second);
-        }
-    }
-#endif
-#if NIX_AT_LEAST(2, 31)
+    auto needed = neededOutputs(store, derivation);
+    if (!needed)
+        return std::nullopt;
+#if NIX_AT_LEAST(2, 36)
+    auto resolved = nix::derivation::tryResolve(derivation, store);
+#elif NIX_AT_LEAST(2, 31)
     auto resolved = derivation.tryResolve(store);
 #else
-    auto resolved = derivation.tryResolve(store, found);
+    auto resolved = derivation.tryResolve(store, *needed);
 #endif
-    return resolved ? std::optional(Derivation(*resolved)) : std::nullopt;
-}
-
-StorePathSet inputDerivations(const Derivation & derivation)
-{
-    StorePathSet inputs;
-#if NIX_AT_LEAST(2, 26)
-    for (auto & [path, node] : derivation.inputDrvs.map)
-#else
-    for (auto & [path, node] : derivation.inputDrvs)
-#endif
-        inputs.insert(path);
-    return inputs;
-}
-
-DerivedPath inputRequest(const Derivation & derivation, const StorePath & input)
-{
-#if NIX_AT_LEAST(2, 26)
-    auto & outputs = derivation.inputDrvs.map.at(input).value;
-    /* There are no names if `input` makes derivations and only the outputs of those are needed. */
-    return DerivedPath::Built{
-        .drvPath = makeConstantStorePathRef(input),
-        .outputs = outputs.empty() ? OutputsSpec(OutputsSpec::All{}) : OutputsSpec(OutputsSpec::Names(outputs)),
-    };
-#else
-    return DerivedPath::Built{.drvPath = input, .outputs = derivation.inputDrvs.at(input)};
-#endif
+    return resolved ? std::optional(fullDerivation(*resolved)) : std::nullopt;
 }
 
 std::map<std::string, DrvOutput> realisationsOf(Store & store, const Derivation & derivation)

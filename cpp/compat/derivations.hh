@@ -11,33 +11,65 @@ std::optional<nix::StorePath> requestedDerivation(const nix::DerivedPath & reque
 /* Whether a request for a derivation wants this output of it. */
 bool requests(const nix::DerivedPath & request, const std::string & output);
 
-inline bool isImpure(const nix::DerivationType & type)
+/* A request for all outputs of a derivation. */
+nix::DerivedPath requestFor(const nix::StorePath & derivation);
+
+/* The type of a derivation, and its outputs with their paths, as far as those are known. Since 2.36 these are functions
+   of templates, because `nix::Derivation` is one. */
+#if NIX_AT_LEAST(2, 36)
+using nix::derivation::outputsAndOptPaths;
+
+inline auto typeOf(const nix::Derivation & derivation)
 {
-#if NIX_AT_LEAST(2, 26)
-    return type.isImpure();
+    return nix::derivation::type(derivation);
+}
 #else
-    return !type.isPure();
-#endif
+template<typename Store>
+auto outputsAndOptPaths(const nix::BasicDerivation & derivation, const Store & store)
+{
+    return derivation.outputsAndOptPaths(store);
 }
 
+inline auto typeOf(const nix::Derivation & derivation)
+{
+    return derivation.type();
+}
+#endif
+
+/* A derivation without dependencies on other derivations, in the type of those that may have some. */
+nix::Derivation fullDerivation(const nix::BasicDerivation & derivation);
+
+inline const nix::Derivation & fullDerivation(const nix::Derivation & derivation)
+{
+    return derivation;
+}
+
+bool isImpure(const nix::Derivation & derivation);
+
 /* Whether the outputs of a derivation may be substituted (`allowSubstitutes`). */
-bool substitutesAllowed(const nix::BasicDerivation & derivation);
+bool substitutesAllowed(const nix::Derivation & derivation);
 
 /* Whether a derivation has not opted out of the plugin (`negativeCache = false`, in structured attributes as well). */
-bool wantsNegativeCache(const nix::BasicDerivation & derivation);
+bool wantsNegativeCache(const nix::Derivation & derivation);
 
 /* Whether the builder of a derivation may use Nix itself. */
-bool usesRecursiveNix(const nix::BasicDerivation & derivation);
+bool usesRecursiveNix(const nix::Derivation & derivation);
 
 /* Whether a derivation asks not to be sandboxed (`__noChroot`). */
-bool refusesSandbox(const nix::BasicDerivation & derivation);
+bool refusesSandbox(const nix::Derivation & derivation);
 
 /* Whether this machine could build a derivation (`max-jobs`, `system`, `requiredSystemFeatures`). */
-bool canBuildHere(nix::Store & store, const nix::BasicDerivation & derivation);
+bool canBuildHere(nix::Store & store, const nix::Derivation & derivation);
 
 /* `derivation` as it will be built: with the outputs of its dependencies in place of the dependencies
    (`Derivation::tryResolve`). Nothing if one of these outputs is not known. */
 std::optional<nix::Derivation> resolve(nix::Store & store, const nix::Derivation & derivation);
+
+/* The paths of the outputs that `derivation` needs of other derivations, by the paths of those and the names of the outputs.
+   Nothing if one of these paths is not known. */
+std::optional<std::map<std::pair<nix::StorePath, std::string>, nix::StorePath>> neededOutputs(
+    nix::Store & store,
+    const nix::Derivation & derivation);
 
 /* The derivations that `derivation` needs outputs of, as far as they are known before anything is built. */
 nix::StorePathSet inputDerivations(const nix::Derivation & derivation);

@@ -11,7 +11,7 @@ void registerPrimOp(
     const char * name,
     const char * argument,
     const char * documentation,
-    void (*function)(EvalState & state, Position position, Value ** arguments, Value & value))
+    void (*function)(EvalState & state, CallSite callSite, Arguments arguments, Value & value))
 {
     /* Only the constructor matters: it adds the primop to the list from which each new EvalState takes its primops. */
     RegisterPrimOp({

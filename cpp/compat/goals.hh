@@ -16,6 +16,20 @@ namespace negative_cache::compat {
 /* The goal of one request. */
 nix::GoalPtr makeGoal(nix::Worker & worker, const nix::DerivedPath & request, nix::BuildMode mode);
 
+/* The goal for a derivation that need not be in the store (`Store::buildDerivation`). */
+nix::GoalPtr makeGoal(
+    nix::Worker & worker,
+    const nix::StorePath & path,
+    const nix::BasicDerivation & derivation,
+    nix::BuildMode mode);
+
+/* The derivation that the goal of a request stands for; nothing if the goal stands for something else. */
+std::optional<nix::StorePath> derivationOfRequest(nix::Goal & goal);
+
+/* The name of the request that a goal stands for in Nix's message that lists failed requests; nothing if Nix does not list
+   it. */
+std::optional<std::string> nameOfRequest(const nix::Store & store, nix::Goal & goal);
+
 /* The goals that a goal waits for. */
 const nix::Goals & waiteesOf(const nix::Goal & goal);
 
@@ -35,8 +49,8 @@ using BuildingGoal = nix::DerivationGoal;
 
 const nix::StorePath & pathOf(const BuildingGoal & goal);
 
-/* The derivation of a goal; null until the goal has read it. */
-const nix::Derivation * derivationOf(const BuildingGoal & goal);
+/* A copy of the derivation of a goal; nothing until the goal has read it. */
+std::optional<nix::Derivation> derivationOf(const BuildingGoal & goal);
 
 /* The goal whose build of `derivation` has just started. */
 std::shared_ptr<BuildingGoal> startedGoal(nix::Worker & worker, const nix::StorePath & derivation);
@@ -44,50 +58,20 @@ std::shared_ptr<BuildingGoal> startedGoal(nix::Worker & worker, const nix::Store
 /* Whether the build that a goal has started is over, and its result is final. */
 bool buildEnded(const BuildingGoal & goal);
 
-/* Whether a goal has its locks and all else that it needs to build, and has not started to build. */
-bool isAboutToBuild(const BuildingGoal & goal);
-
 /* Whether a goal that has started its builder starts it once more if it succeeds (`repeat`, until 2.11), which includes
    locking the outputs again. */
-inline bool willBuildAgain([[maybe_unused]] const BuildingGoal & goal)
-{
-#if NIX_AT_LEAST(2, 12)
-    return false;
-#else
-    return goal.curRound < goal.nrRounds;
-#endif
-}
+bool willBuildAgain(const BuildingGoal & goal);
 
 /* The result of a goal that builds. An error in it can be as long as a log. */
 const nix::BuildResult & resultOf(const BuildingGoal & goal);
 
-/* The descriptors by which a goal holds the locks on its outputs. */
-std::vector<int> lockDescriptors(const BuildingGoal & goal);
+/* Whether a goal that builds on this machine has a sandbox. Since 2.31 goals don't tell, so this is whether one can be
+   made. */
+bool isSandboxed(const BuildingGoal & goal);
 
-/* Whether this output of a goal is wanted. */
-bool wants(const BuildingGoal & goal, const std::string & output);
-
-/* Keeps a goal that is running and about to build from being given to another machine (`tryBuildHook`). Since 2.31 this
-   ends when the object is destroyed; in older versions it lasts. */
-class KeptFromOtherMachines
-{
-#if NIX_AT_LEAST(2, 31)
-    nix::Worker & worker;
-    const bool before;
-#endif
-
-public:
-    explicit KeptFromOtherMachines(BuildingGoal & goal);
-    ~KeptFromOtherMachines();
-    KeptFromOtherMachines(const KeptFromOtherMachines &) = delete;
-
-    /* Whether the goal can be kept here. Since 2.31 it can't if this machine can't build it, and then there is no moment
-       at which it could be refused. */
-    static bool possible(const BuildingGoal & goal);
-};
-
-/* Whether a goal that has built on this machine should have had a sandbox, which could not be made (`sandbox-fallback`). */
-bool fellBackToNoSandbox(const BuildingGoal & goal);
+/* Whether a goal that has built `derivation` on this machine should have had a sandbox, which could not be made
+   (`sandbox-fallback`). */
+bool fellBackToNoSandbox(const BuildingGoal & goal, const nix::Derivation & derivation);
 
 /* ---- Goals that fail ---- */
 
@@ -98,72 +82,24 @@ struct Refusal
     core::Ending standsFor;
 };
 
-/* Makes a goal fail that is about to build. The goal must not be running. It fails when its next turn comes, or before. */
-void refuse(BuildingGoal & goal, const Refusal & refusal);
+/* Counts a refused goal for the exit status of its worker. */
+void count(nix::Worker & worker, const Refusal & refusal);
 
-#if NIX_AT_LEAST(2, 31)
-using RequestGoal = nix::DerivationTrampolineGoal;
-#else
-using RequestGoal = nix::DerivationGoal;
-#endif
+/* A goal that builds nothing: it waits for the goals that it was given (`addWaitee`), then fails. Without a refusal, it
+   fails because of the goals that it waited for, with Nix's own message. */
+nix::GoalPtr makeUnbuiltGoal(
+    const nix::StorePath & derivation,
+    nix::Worker & worker,
+    const std::optional<Refusal> & refusal);
 
-/* A goal that builds nothing: it waits for the goals that it was given (`addWaitee`), then fails. */
-class UnbuiltGoal : public RequestGoal
+/* Nix's error for a goal whose dependencies failed. */
+nix::Error dependenciesFailed(const nix::Goal & goal, const nix::StorePath & derivation);
+
+/* What all goals of `makeUnbuiltGoal` are derived from. */
+class Unbuilt
 {
-    const nix::StorePath derivation;
-    const std::optional<Refusal> refusal;
-
-#if NIX_AT_LEAST(2, 31)
-    Co fail();
-#endif
-
 public:
-    /* Without a refusal, the goal fails because of the goals that it waited for, with Nix's own message. */
-    UnbuiltGoal(const nix::StorePath & derivation, nix::Worker & worker, const std::optional<Refusal> & refusal);
-
-#if NIX_AT_LEAST(2, 31)
-#elif NIX_AT_LEAST(2, 26)
-    Co init() override;
-#else
-    void work() override;
-#endif
-};
-
-/* A goal of the plugin's, which is never done. Each time that it is woken, it does its work, right before the turn of
-   another goal. It must not be awake when the last of the other goals is done, because Nix checks that. */
-class Errand : public nix::Goal
-{
-    const std::string sortKey;
-    const std::function<void()> errand;
-
-#if NIX_AT_LEAST(2, 31)
-    Co run();
-#endif
-
-public:
-    Errand(nix::Worker & worker, BuildingGoal & before, std::function<void()> errand);
-
-    std::string key() override
-    {
-        return sortKey;
-    }
-
-#if !NIX_AT_LEAST(2, 34)
-    void timedOut(nix::Error &&) override {}
-#endif
-
-#if NIX_AT_LEAST(2, 26)
-#  if !NIX_AT_LEAST(2, 31)
-    Co init() override;
-#  endif
-
-    nix::JobCategory jobCategory() const override
-    {
-        return nix::JobCategory::Build;
-    }
-#else
-    void work() override;
-#endif
+    virtual ~Unbuilt() = default;
 };
 
 } // namespace negative_cache::compat

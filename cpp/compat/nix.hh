@@ -84,6 +84,11 @@
 #  include "util.hh"
 #endif
 
+#if NIX_AT_LEAST(2, 36)
+#  include "nix/store/build.hh"
+#  include "nix/store/derivation/resolution.hh"
+#endif
+
 #if NIX_AT_LEAST(2, 34)
 #  include "nix/store/global-paths.hh"
 #  include "nix/store/local-settings.hh"

@@ -15,6 +15,16 @@ std::string errorMessage(const nix::BuildResult & result);
 /* The same, as an excerpt (`excerpt` in messages.hh). */
 std::string errorExcerpt(const nix::BuildResult & result);
 
+/* The result of a request that failed for a reason that is not the builder's. */
+nix::BuildResult miscFailure(const nix::DerivedPath & request, const std::string & message);
+
+/* The error that a goal ended with, or null. Since 2.34 a goal that was never started has an error too, without a message.
+   Nix prints that as well. */
+nix::Error * errorOf(nix::Goal & goal);
+
+/* The error that a goal ended with, with an exit status, for someone to throw. The goal has an error. */
+std::exception_ptr exceptionOf(nix::Goal & goal, unsigned int status);
+
 /* The derivation that the goal of a request stands for, and an excerpt of the error that the goal ended with. Nothing if
    the goal stands for something else, has no error, or was refused. */
 std::optional<std::pair<nix::StorePath, std::string>> errorOfRequest(nix::Goal & goal);

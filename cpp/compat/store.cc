@@ -9,14 +9,6 @@ static constexpr auto daemonUrl = "unix://";
 
 /* ---- Which store Nix opens ---- */
 
-#if NIX_AT_LEAST(2, 34)
-std::filesystem::path pathIn(std::string_view url)
-{
-    std::filesystem::path path = percentDecode(url);
-    return path.empty() ? path : canonPath(path);
-}
-#endif
-
 static bool daemonListens()
 {
 #if NIX_AT_LEAST(2, 35)
@@ -67,6 +59,14 @@ void setDefaultStore(const std::string & uri)
 #endif
 }
 
+#if NIX_AT_LEAST(2, 26)
+/* These versions look up `local` and paths among the registered stores as well. */
+std::optional<std::string> registeredSpelling(const std::string & base, const std::string &, bool isAuto)
+{
+    return isAuto ? std::optional(base) : std::nullopt;
+}
+#endif
+
 std::optional<std::string> registeredSpellingOfDefaultStore()
 {
     auto uri = defaultStore();
@@ -82,25 +82,7 @@ std::optional<std::string> registeredSpellingOfDefaultStore()
         if (base.empty())
             return std::nullopt;
     }
-#if NIX_AT_LEAST(2, 26)
-    /* These versions look up `local` and paths among the registered stores as well. */
-    return isAuto ? std::optional(base) : std::nullopt;
-#else
-    /* This version looks up URLs only, and neither `local` nor a path is one. */
-    if (base == "daemon")
-        return daemonUrl + (parameters.empty() ? std::string() : "?" + parameters);
-    if (base == "local")
-        return "local://" + (parameters.empty() ? "" : "?" + parameters);
-    if (base.find("://") != std::string::npos || base.find('/') == std::string::npos)
-        return std::nullopt;
-    std::string root;
-    for (char c : absPath(base))
-        if (std::isalnum(static_cast<unsigned char>(c)) || std::string_view("/-._~").find(c) != std::string_view::npos)
-            root += c;
-        else
-            root += fmt("%%%02X", static_cast<unsigned int>(static_cast<unsigned char>(c)));
-    return "local://?root=" + root + (parameters.empty() ? "" : "&" + parameters);
-#endif
+    return registeredSpelling(base, parameters, isAuto);
 }
 
 /* ---- Where stores are ---- */

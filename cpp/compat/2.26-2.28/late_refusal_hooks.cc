@@ -1,0 +1,56 @@
+#include "../late_refusal_hooks.hh"
+
+namespace negative_cache::compat {
+
+using namespace nix;
+
+bool wants(const BuildingGoal & goal, const std::string & output)
+{
+    return goal.wantedOutputs.contains(output);
+}
+
+namespace {
+
+class Errand : public Goal
+{
+    const std::string sortKey;
+    const std::function<void()> errand;
+
+public:
+    Errand(Worker & worker, BuildingGoal & before, std::function<void()> errand)
+        : Goal(worker, DerivedPath::Opaque{before.drvPath})
+        , sortKey(keyRightBefore(before))
+        , errand(std::move(errand))
+    {
+        name = "negative cache";
+    }
+
+    std::string key() override
+    {
+        return sortKey;
+    }
+
+    void timedOut(Error &&) override {}
+
+    Co init() override
+    {
+        while (true) {
+            errand();
+            co_await Suspend{};
+        }
+    }
+
+    JobCategory jobCategory() const override
+    {
+        return JobCategory::Build;
+    }
+};
+
+} // namespace
+
+GoalPtr makeErrand(Worker & worker, BuildingGoal & before, std::function<void()> errand)
+{
+    return std::make_shared<Errand>(worker, before, std::move(errand));
+}
+
+} // namespace negative_cache::compat

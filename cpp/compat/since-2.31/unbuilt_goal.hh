@@ -1,0 +1,23 @@
+#pragma once
+/* The goals that `makeUnbuiltGoal` makes. */
+
+#include "../derivations.hh"
+#include "../goals.hh"
+
+namespace negative_cache::compat {
+
+class UnbuiltGoal : public nix::DerivationTrampolineGoal, public Unbuilt
+{
+    const nix::StorePath derivation;
+    const std::optional<Refusal> refusal;
+
+    Co fail();
+
+    /* Ends the goal with its error. */
+    Done done();
+
+public:
+    UnbuiltGoal(const nix::StorePath & derivation, nix::Worker & worker, const std::optional<Refusal> & refusal);
+};
+
+} // namespace negative_cache::compat
