@@ -1,6 +1,7 @@
 #pragma once
 /* All that differs between versions of Nix: one name for each thing that the versions spell differently. Only the files
-   of compat/ have conditionals on a version. In each conditional, the newest Nix comes first. */
+   of compat/ have conditionals on a version, of a few lines each; the newest Nix comes first. Where versions differ in more,
+   there is a file for each: the name of its folder tells the versions that it is for (build.rs). */
 
 #include "compat/build.hh"
 #include "compat/build_events.hh"

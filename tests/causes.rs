@@ -963,9 +963,6 @@ fn main() -> ExitCode {
     table.load_style(NOTHING).set_header(["CAUSE OR CHANGE", "CLASS", "NEXT TIME", ""]);
     for (line, result) in lines.iter().zip(&results) {
         table.add_row([line.name, line.class, line.next, result.word()]);
-        if let Outcome::Wrong(why) | Outcome::Impossible(why) = result {
-            eprintln!("---- {}: {} ----\n{why}\n", line.name, result.word());
-        }
     }
     let count = |matches: fn(&Outcome) -> bool, next: &str| {
         lines.iter().zip(&results).filter(|(line, result)| line.next.contains(next) && matches(result)).count()
@@ -973,8 +970,15 @@ fn main() -> ExitCode {
     let wrong = count(|result| matches!(result, Outcome::Wrong(_)), "");
     let refused = count(|result| matches!(result, Outcome::Wrong(_)), "built");
     let impossible = count(|result| matches!(result, Outcome::Impossible(_)), "");
+    println!("\n{table}\n");
+    // What is wrong comes last, where whoever sees only the end of the output finds it.
+    for (line, result) in lines.iter().zip(&results) {
+        if let Outcome::Wrong(why) | Outcome::Impossible(why) = result {
+            println!("---- {}: {} ----\n{why}\n", line.name, result.word());
+        }
+    }
     println!(
-        "\n{table}\n\n{} lines, {wrong} wrong, {refused} of them where it must be built, {impossible} not possible here\n",
+        "{} lines, {wrong} wrong, {refused} of them where it must be built, {impossible} not possible here\n",
         lines.len()
     );
     // A filter may be meant for other tests.
