@@ -67,10 +67,10 @@ static std::optional<nlohmann::json> structuredAttributes(const Derivation & der
 {
 #if NIX_AT_LEAST(2, 31)
     if (derivation.structuredAttrs)
-        return derivation.structuredAttrs->structuredAttrs;
+        return std::make_optional<nlohmann::json>(derivation.structuredAttrs->structuredAttrs);
 #else
     if (auto text = derivation.env.find("__json"); text != derivation.env.end())
-        return nlohmann::json::parse(text->second);
+        return std::make_optional<nlohmann::json>(nlohmann::json::parse(text->second));
 #endif
     return std::nullopt;
 }
