@@ -190,6 +190,21 @@ fn in_another_build_of_the_same_version() {
     }
 }
 
+/// Determinate Nix has the version of the Nix that it is based on. It exports one more variable.
+#[test]
+fn in_determinate_nix() {
+    let nix = with_expression();
+    nix.write("determinate.c", "char variable[32] asm(\"_ZN3nix21determinateNixVersionB5cxx11E\");");
+    nix.run("cc -shared -fPIC -o ../determinate.so ../determinate.c").exits(0);
+    for (named, says) in [
+        ("$PLUGIN", "does nothing in Determinate Nix based on Nix 2."),
+        ("$DIRECT", "was built for another build of Nix "),
+    ] {
+        let line = format!("with {named} env LD_PRELOAD=$PWD/../determinate.so nix-instantiate --eval -E '6 * 7'");
+        nix.run(&commands(&line)).exits(0).says_times("warning:", 1).says(says).prints("42");
+    }
+}
+
 #[test]
 fn the_build_hook_does_not_say_it_again() {
     let nix = with_expression();

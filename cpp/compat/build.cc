@@ -92,6 +92,9 @@ bool isSameBuild()
 {
     if ((dlsym(RTLD_DEFAULT, "GC_malloc") != nullptr) != collectsGarbage)
         return false;
+    /* Determinate Nix has the version of the Nix that it is based on, and this variable (`nix::determinateNixVersion`). */
+    if (dlsym(RTLD_DEFAULT, "_ZN3nix21determinateNixVersionB5cxx11E"))
+        return false;
 #ifdef __GLIBC__
     /* Most people who change Nix add settings, which changes the size. */
     auto size = exportedSize(&settings, "_ZN3nix8settingsE");
