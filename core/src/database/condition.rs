@@ -9,7 +9,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_encode};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::location::{beside, is_damage};
-use super::{DatabaseError, open::BUSY_TIMEOUT, schema};
+use super::{DatabaseError, open::wait_when_busy, schema};
 
 /// The state of a database.
 #[derive(Debug)]
@@ -86,7 +86,7 @@ fn open(path: &Path) -> rusqlite::Result<Connection> {
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(uri, flags)?;
-    connection.busy_timeout(BUSY_TIMEOUT)?;
+    wait_when_busy(&connection)?;
     Ok(connection)
 }
 

@@ -1,10 +1,12 @@
 //! Opening a database: the connection to SQLite, and what makes it ready to read and to write.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::ffi::c_int;
 use std::fs::File;
 use std::mem::{ManuallyDrop, take};
 use std::path::Path;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use rusqlite::vtab::array::load_module;
 use rusqlite::{Connection, OpenFlags, ffi};
@@ -16,6 +18,30 @@ use super::{Database, DatabaseError, schema};
 /// How long a process waits for another one that writes. A build is never held up for longer: what can't be read
 /// or written by then is given up with a warning.
 pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Makes a connection wait while another process has the database, for at most [`BUSY_TIMEOUT`].
+pub(super) fn wait_when_busy(connection: &Connection) -> rusqlite::Result<()> {
+    connection.busy_handler(Some(wait_a_moment))
+}
+
+/// Waits for a few milliseconds, and returns whether to try again. `attempts` is how often the connection has tried.
+///
+/// The handler of SQLite itself waits for longer and longer, up to a tenth of a second. If many processes want to write, those
+/// that have waited for long are overtaken by those that come.
+fn wait_a_moment(attempts: c_int) -> bool {
+    thread_local! {
+        static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
+    }
+    let now = Instant::now();
+    if attempts == 0 {
+        SINCE.set(Some(now));
+    }
+    let goes_on = SINCE.get().is_some_and(|since| now.duration_since(since) < BUSY_TIMEOUT);
+    if goes_on {
+        thread::sleep(Duration::from_millis(if attempts < 5 { 1 } else { 4 }));
+    }
+    goes_on
+}
 
 impl Database {
     /// Opens the database at `path` if there is one.
@@ -61,7 +87,7 @@ impl Database {
         };
         let connect = || {
             let connection = Connection::open_with_flags(path, flags)?;
-            connection.busy_timeout(BUSY_TIMEOUT)?;
+            wait_when_busy(&connection)?;
             load_module(&connection)?;
             Ok(connection)
         };
@@ -106,7 +132,7 @@ impl Database {
 pub(super) fn keep_readable(connection: &Connection) -> rusqlite::Result<()> {
     // Or the log would stay as long as it ever was.
     connection.pragma_update(None, "journal_size_limit", 0)?;
-    let mut on: std::ffi::c_int = 1;
+    let mut on: c_int = 1;
     // SAFETY: the connection is open for as long as it is borrowed; this operation reads and writes one int
     // (sqlite.org/c3ref/c_fcntl_begin_atomic_write.html).
     let result = unsafe {

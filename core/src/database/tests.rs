@@ -1,6 +1,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use proptest::prelude::*;
@@ -621,13 +624,43 @@ fn the_oldest_unused_go_in_small_steps() {
     assert_eq!(database.records().unwrap().len(), 51, "what was used, and the last fifty");
 }
 
+/// Locks the database in `folder` against writers in another thread, for that long.
+fn lock_for(folder: &TempDir, time: Duration) -> thread::JoinHandle<()> {
+    let path = folder.path().join("a/failures.sqlite");
+    let (locked, is_locked) = mpsc::channel();
+    let holder = thread::spawn(move || {
+        let mut other = Database::open(&path).unwrap().unwrap();
+        let transaction = other.connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+        locked.send(()).unwrap();
+        thread::sleep(time);
+        drop(transaction);
+    });
+    is_locked.recv().unwrap();
+    holder
+}
+
+#[test]
+fn writing_waits_for_others_but_not_for_ever() {
+    let (folder, mut database) = database();
+    let holder = lock_for(&folder, BUSY_TIMEOUT / 4);
+    database.insert(&failure("x", &["out"], 10)).unwrap();
+    holder.join().unwrap();
+
+    let holder = lock_for(&folder, BUSY_TIMEOUT * 2);
+    let start = Instant::now();
+    let error = database.insert(&failure("y", &["out"], 10)).unwrap_err();
+    assert!(error.to_string().contains("database is locked") && start.elapsed() >= BUSY_TIMEOUT, "{error}");
+    holder.join().unwrap();
+    database.insert(&failure("y", &["out"], 10)).unwrap();
+}
+
 #[test]
 fn tidying_waits_for_nobody() {
     let (folder, mut database) = database();
     database.insert(&failure("x", &["out"], 10)).unwrap();
     let mut other = Database::open(&folder.path().join("a/failures.sqlite")).unwrap().unwrap();
     let transaction = other.connection.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     assert_eq!(database.tidy(0, None).unwrap(), 0);
     database.note_use(&[FailureId(1)], second(2_000_000));
     assert!(start.elapsed() < BUSY_TIMEOUT);

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 use std::rc::Rc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use rusqlite::types;
@@ -11,7 +10,7 @@ use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::columns::{self, ATTEMPT, BOOKKEEPING, DETAILS, Milliseconds, OUTPUT, SUMMARY, Value};
 use super::lookup::{standing, text_array};
-use super::open::BUSY_TIMEOUT;
+use super::open::wait_when_busy;
 use super::{Database, DatabaseError, FailureId};
 use crate::belief::{Attempt, FailedAttempt, MAX_ATTEMPTS};
 use crate::environment::Environment;
@@ -187,9 +186,9 @@ impl Database {
     /// Calls `work` with a connection that does not wait for other processes.
     pub(super) fn at_once<T>(&mut self, work: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> rusqlite::Result<T> {
         let connection = self.writing()?;
-        connection.busy_timeout(Duration::ZERO)?;
+        connection.busy_handler(None)?;
         let result = work(connection);
-        connection.busy_timeout(BUSY_TIMEOUT)?;
+        wait_when_busy(connection)?;
         result
     }
 }
