@@ -124,20 +124,16 @@ bool refusesSandbox(const Derivation & derivation)
 
 bool canBuildHere([[maybe_unused]] Store & store, const Derivation & derivation)
 {
-#if NIX_AT_LEAST(2, 34)
+#if NIX_AT_LEAST(2, 31)
     auto & features = store.config.systemFeatures.get();
-    auto jobs = settings.getWorkerSettings().maxBuildJobs.get();
-#elif NIX_AT_LEAST(2, 31)
-    auto & features = store.config.systemFeatures.get();
-    auto jobs = settings.maxBuildJobs.get();
 #else
     auto & features = store.systemFeatures.get();
-    auto jobs = settings.maxBuildJobs.get();
 #endif
     auto required = stringsAttribute(derivation, "requiredSystemFeatures");
     bool isOurSystem = derivation.platform == settings.thisSystem.get()
         || settings.extraPlatforms.get().count(derivation.platform) || derivation.isBuiltin();
-    return jobs > 0 && isOurSystem && std::includes(features.begin(), features.end(), required.begin(), required.end());
+    return maxBuildJobs() > 0 && isOurSystem
+        && std::includes(features.begin(), features.end(), required.begin(), required.end());
 }
 
 /* ---- Outputs ---- */

@@ -7,63 +7,53 @@ namespace negative_cache::compat {
 
 /* ---- Nix's own settings, which versions keep in different places ---- */
 
+/* The settings of builds. */
+inline auto & workerSettings()
+{
 #if NIX_AT_LEAST(2, 34)
-inline bool keepGoing()
-{
-    return nix::settings.getWorkerSettings().keepGoing;
-}
-
-inline bool useSubstitutes()
-{
-    return nix::settings.getWorkerSettings().useSubstitutes;
-}
-
-inline size_t logLines()
-{
-    return nix::settings.getWorkerSettings().logLines;
-}
-
-inline bool alwaysAllowSubstitutes()
-{
-    return nix::settings.getWorkerSettings().alwaysAllowSubstitutes;
-}
-
-inline nix::SandboxMode sandboxMode()
-{
-    return nix::settings.getLocalSettings().sandboxMode;
-}
+    return nix::settings.getWorkerSettings();
 #else
+    return nix::settings;
+#endif
+}
+
 inline bool keepGoing()
 {
-    return nix::settings.keepGoing;
+    return workerSettings().keepGoing;
 }
 
 inline bool useSubstitutes()
 {
-    return nix::settings.useSubstitutes;
+    return workerSettings().useSubstitutes;
 }
 
 inline size_t logLines()
 {
-    return nix::settings.logLines;
+    return workerSettings().logLines;
+}
+
+inline unsigned int maxBuildJobs()
+{
+    return workerSettings().maxBuildJobs;
+}
+
+inline bool alwaysAllowSubstitutes()
+{
+#if NIX_AT_LEAST(2, 26)
+    return workerSettings().alwaysAllowSubstitutes;
+#else
+    return false;
+#endif
 }
 
 inline nix::SandboxMode sandboxMode()
 {
+#if NIX_AT_LEAST(2, 34)
+    return nix::settings.getLocalSettings().sandboxMode;
+#else
     return nix::settings.sandboxMode;
-}
-#  if NIX_AT_LEAST(2, 26)
-inline bool alwaysAllowSubstitutes()
-{
-    return nix::settings.alwaysAllowSubstitutes;
-}
-#  else
-inline bool alwaysAllowSubstitutes()
-{
-    return false;
-}
-#  endif
 #endif
+}
 
 /* Whether a worker that starts to run asks what is missing and throws the answer away (`Worker::run`). */
 #if NIX_AT_LEAST(2, 35)

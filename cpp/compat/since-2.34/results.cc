@@ -1,5 +1,6 @@
 #include "../results.hh"
 #include "../messages.hh"
+#include "../settings.hh"
 
 namespace negative_cache::compat {
 
@@ -10,8 +11,7 @@ enum class Limit { Time, Silence, Unknown };
 
 static Limit limitOf(const BuildError & error)
 {
-    auto & workerSettings = settings.getWorkerSettings();
-    auto silence = uint64_t(workerSettings.maxSilentTime.get()), time = uint64_t(workerSettings.buildTimeout.get());
+    auto silence = uint64_t(workerSettings().maxSilentTime.get()), time = uint64_t(workerSettings().buildTimeout.get());
     if (!silence || !time)
         return silence ? Limit::Silence : Limit::Time;
     if (silence == time)
