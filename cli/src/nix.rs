@@ -15,6 +15,7 @@ use nix_negative_cache_core::environment::{Comparison, Environment};
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::record::FailureSummary;
 use nix_negative_cache_core::settings::Settings;
+use nix_version::Flavour;
 
 use crate::args::SettingsArguments;
 use crate::databases::{Builder, SeenRecord};
@@ -144,7 +145,7 @@ fn asked(state_dir: &Path) -> Result<BeliefContext, NixError> {
         return Err(NixError("this Nix has not loaded the plugin; see 'plugin-files' in nix.conf".to_owned()));
     }
     Ok(BeliefContext {
-        settings: Settings::new(&values).map_err(NixError)?,
+        settings: Settings::new(&values).map_err(|error| NixError(error.to_string()))?,
         user: machine::user(),
         environments: Some(Environments {
             values,
@@ -170,8 +171,17 @@ fn nix(options: &[&str], command: &[&str]) -> Result<(String, String), NixError>
 ///
 /// If Nix can't be run or fails.
 pub fn version(options: &[&str]) -> Result<String, NixError> {
+    flavour_and_version(options).map(|(_, version)| version)
+}
+
+/// Whose Nix is in PATH, and its version.
+///
+/// # Errors
+///
+/// If Nix can't be run or fails.
+pub fn flavour_and_version(options: &[&str]) -> Result<(Flavour, String), NixError> {
     let (out, _) = nix(options, &["--version"])?;
-    Ok(out.split_whitespace().last().unwrap_or("").to_owned())
+    Ok((Flavour::printed(&out), out.split_whitespace().last().unwrap_or("").to_owned()))
 }
 
 /// The settings in force.

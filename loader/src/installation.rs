@@ -7,9 +7,7 @@ use std::io::ErrorKind;
 use std::iter;
 use std::path::{Path, PathBuf};
 
-use nix_version::NixVersion;
-
-use crate::nix::Flavour;
+use nix_version::{Flavour, NixVersion};
 
 /// An installation, found by the path of its loader.
 #[derive(Debug)]

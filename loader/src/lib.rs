@@ -19,7 +19,6 @@ use std::sync::Once;
 
 use dynamic_linker::Library;
 use installation::Installation;
-use nix::Flavour;
 
 /// Runs when the loader is opened, except in its own tests. Nix before 2.22 only opens plugins; newer versions also call the
 /// entry, and this function leaves the work to it.
@@ -78,7 +77,7 @@ fn load() -> Result<(), String> {
             own_path.display()
         ));
     };
-    let flavour = Flavour::of(&version);
+    let flavour = nix::flavour(&version);
     let Some(plugin) = installation.plugin(flavour, version.as_str()) else {
         return Err(format!(
             "nix-negative-cache does nothing in {flavour} {version}: {}. Install the plugin for this Nix there, or take '{}' \

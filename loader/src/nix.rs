@@ -4,7 +4,7 @@ use std::ffi::{CStr, OsStr, c_void};
 use std::fmt;
 use std::path::Path;
 
-use nix_version::NixVersion;
+use nix_version::{Flavour, NixVersion};
 
 use crate::dynamic_linker::Library;
 
@@ -22,47 +22,11 @@ type Layout = fn(*const c_void) -> (*const u8, usize);
 /// on. Its classes differ from those of that Nix.
 const DETERMINATE: &CStr = c"_ZN3nix21determinateNixVersionB5cxx11E";
 
-/// Whose Nix it is. Forks have the version of the Nix that they are based on, but not its ABI.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Flavour {
-    /// Nix itself.
-    Nix,
-    /// Determinate Nix.
-    Determinate,
-    /// Lix, whose versions begin with 2.90.
-    Lix,
-}
-
-impl Flavour {
-    /// How its plugins' folders begin: with `nix-`, before the version, for Nix itself.
-    pub fn folder_prefix(self) -> &'static str {
-        match self {
-            Flavour::Nix => "nix-",
-            Flavour::Determinate => "determinate-nix-",
-            Flavour::Lix => "lix-",
-        }
-    }
-
-    /// The flavour of the Nix in this process, which has this version.
-    pub fn of(version: &Version) -> Flavour {
-        let numbers = NixVersion::parse(&version.0);
-        if Library::program().symbol(DETERMINATE).is_ok() {
-            Flavour::Determinate
-        } else if numbers.is_some_and(|numbers| numbers.major == 2 && numbers.is_at_least(2, 90)) {
-            Flavour::Lix
-        } else {
-            Flavour::Nix
-        }
-    }
-}
-
-impl fmt::Display for Flavour {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Flavour::Nix => "Nix",
-            Flavour::Determinate => "Determinate Nix based on Nix",
-            Flavour::Lix => "Lix",
-        })
+/// Whose Nix is in this process, which has this version.
+pub fn flavour(version: &Version) -> Flavour {
+    match Library::program().symbol(DETERMINATE) {
+        Ok(_) => Flavour::Determinate,
+        Err(_) => NixVersion::parse(&version.0).map_or(Flavour::Nix, Flavour::by_number),
     }
 }
 
@@ -164,13 +128,6 @@ mod tests {
         let calls = |text: &str| Version::new(text.as_bytes()).unwrap().calls_entry();
         assert!(["2.22.0", "2.22pre1", "2.26.3", "2.35.2", "3.0", "3"].into_iter().all(calls));
         assert!(!["2.8.0", "2.21.9", "2.3.16", "1.99", "2"].into_iter().any(calls));
-    }
-
-    #[test]
-    fn lix_is_told_by_its_version() {
-        let flavour = |text: &str| Flavour::of(&Version::new(text.as_bytes()).unwrap());
-        assert!(["2.90.0", "2.93.3", "2.96.0-pre1"].into_iter().all(|text| flavour(text) == Flavour::Lix));
-        assert!(["2.8.0", "2.35.2", "3.0"].into_iter().all(|text| flavour(text) == Flavour::Nix));
     }
 
     #[test]

@@ -1,6 +1,8 @@
-//! The numbers in a version of Nix, such as 2.26.3 or 2.32.0pre20250901_abc.
+//! Which Nix it is: the numbers in its version, such as 2.26.3 or 2.32.0pre20250901_abc, and its flavour.
 //!
 //! A package of its own without dependencies, as the loader and the build script need it too.
+
+use std::fmt;
 
 /// The numbers of a version, which are compared from left to right.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -32,6 +34,54 @@ impl NixVersion {
     }
 }
 
+/// Whose Nix it is. A fork has its own ABI, though its version can be that of the Nix that it is based on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flavour {
+    /// Nix itself.
+    Nix,
+    /// Determinate Nix.
+    Determinate,
+    /// Lix.
+    Lix,
+}
+
+impl Flavour {
+    /// The flavour as far as the version tells. The versions of Lix begin with 2.90; Determinate Nix has those of Nix.
+    pub fn by_number(version: NixVersion) -> Flavour {
+        if version.major == 2 && version.is_at_least(2, 90) { Flavour::Lix } else { Flavour::Nix }
+    }
+
+    /// The flavour that the output of `nix --version` names, such as "nix (Determinate Nix 3.8.2) 2.30.1".
+    pub fn printed(output: &str) -> Flavour {
+        if output.contains("(Determinate Nix") {
+            Flavour::Determinate
+        } else if output.contains("(Lix") {
+            Flavour::Lix
+        } else {
+            Flavour::Nix
+        }
+    }
+
+    /// What the name of a plugin's folder has before the version.
+    pub fn folder_prefix(self) -> &'static str {
+        match self {
+            Flavour::Nix => "nix-",
+            Flavour::Determinate => "determinate-nix-",
+            Flavour::Lix => "lix-",
+        }
+    }
+}
+
+impl fmt::Display for Flavour {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Flavour::Nix => "Nix",
+            Flavour::Determinate => "Determinate Nix based on Nix",
+            Flavour::Lix => "Lix",
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,5 +110,19 @@ mod tests {
         assert!(["2.22.0", "2.22pre1", "2.26.3", "3.0", "3"].into_iter().all(at_least_2_22));
         assert!(!["2.8.0", "2.21.9", "1.99", "2"].into_iter().any(at_least_2_22));
         assert!(NixVersion::parse("2.8.1") > NixVersion::parse("2.8.0"));
+    }
+
+    #[test]
+    fn flavours_by_version_and_by_what_they_print() {
+        let by_number = |text| Flavour::by_number(NixVersion::parse(text).unwrap());
+        assert!(["2.90.0", "2.93.3", "2.96.0-pre1"].into_iter().all(|text| by_number(text) == Flavour::Lix));
+        assert!(["2.8.0", "2.35.2", "3.0"].into_iter().all(|text| by_number(text) == Flavour::Nix));
+        for (output, flavour) in [
+            ("nix (Nix) 2.35.2", Flavour::Nix),
+            ("nix (Determinate Nix 3.8.2) 2.30.1", Flavour::Determinate),
+            ("nix (Lix, like Nix) 2.93.3", Flavour::Lix),
+        ] {
+            assert_eq!(Flavour::printed(output), flavour);
+        }
     }
 }

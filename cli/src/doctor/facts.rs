@@ -11,7 +11,8 @@ use nix_negative_cache_core::database::DatabaseError;
 use nix_negative_cache_core::database::condition::{Condition, examine};
 use nix_negative_cache_core::database::location::{self, Audience, default_path, personal_path};
 use nix_negative_cache_core::machine;
-use nix_negative_cache_core::settings::Settings;
+use nix_negative_cache_core::settings::{SettingError, Settings};
+use nix_version::Flavour;
 
 use crate::args::DatabaseArguments;
 use crate::installation::Installation;
@@ -34,7 +35,7 @@ pub struct Facts {
 pub struct Nix {
     /// The program; none if there is no Nix in PATH.
     pub program: Option<PathBuf>,
-    pub version: Result<String, NixError>,
+    pub version: Result<(Flavour, String), NixError>,
     pub configuration: Result<Configuration, NixError>,
     /// Whether it starts at least without its plugins.
     pub starts_without_plugins: bool,
@@ -138,9 +139,9 @@ impl Nix {
     fn gather(state: &Path) -> Nix {
         let configuration = nix::configuration(&[]);
         let without_plugins =
-            if configuration.is_err() { nix::version(&WITHOUT_PLUGINS) } else { Err(NixError::default()) };
+            if configuration.is_err() { nix::flavour_and_version(&WITHOUT_PLUGINS) } else { Err(NixError::default()) };
         let starts_without_plugins = without_plugins.is_ok();
-        let version = without_plugins.or_else(|_| nix::version(&[]));
+        let version = without_plugins.or_else(|_| nix::flavour_and_version(&[]));
         let plugins = configuration.as_ref().map(plugins).unwrap_or_default();
         let loaders = plugins.iter().filter(|file| is_loader(file));
         let loaders = loaders.map(|file| (file.clone(), Installation::around(file))).collect();
@@ -163,8 +164,11 @@ impl Nix {
 
     /// The plugins that loaders open in this Nix.
     pub fn opened_plugins(&self) -> impl Iterator<Item = PathBuf> {
-        let version = self.version.as_deref().ok();
-        self.loaders.iter().filter_map(move |(_, installation)| installation.plugin(version?))
+        let version = self.version.as_ref().ok();
+        self.loaders.iter().filter_map(move |(_, installation)| {
+            let (flavour, version) = version?;
+            installation.plugin(*flavour, version)
+        })
     }
 
     /// Whether it loads the plugin.
@@ -173,7 +177,7 @@ impl Nix {
     }
 
     /// The plugin's settings, if it loads the plugin, or what is wrong with them.
-    pub fn settings(&self) -> Option<Result<Settings, String>> {
+    pub fn settings(&self) -> Option<Result<Settings, SettingError>> {
         let values = &self.configuration.as_ref().ok()?.values;
         self.loads_plugin().then(|| Settings::new(values))
     }

@@ -24,7 +24,7 @@ pub fn check_nix(facts: &Facts) -> Vec<Finding> {
             Finding::problem("There is no 'nix' in PATH").advice("Nothing but the databases can be looked at."),
         ];
     };
-    let version = nix.version.as_deref().map_or(String::new(), |version| format!(" {version}"));
+    let version = nix.version.as_ref().map_or(String::new(), |(_, version)| format!(" {version}"));
     let Err(error) = &nix.configuration else {
         let user = user_name(facts.user);
         return vec![Finding::ok(format!("Nix{version} is '{}', run by {user}", program.display()))];
@@ -63,8 +63,8 @@ pub fn check_plugin(facts: &Facts) -> Vec<Finding> {
             Finding::problem("This Nix does not load the plugin").advice(advice)
         }];
     }
-    if let (Ok(version), [(loader, installation)]) = (&nix.version, nix.loaders.as_slice())
-        && installation.plugin(version).is_none()
+    if let (Ok((flavour, version)), [(loader, installation)]) = (&nix.version, nix.loaders.as_slice())
+        && installation.plugin(*flavour, version).is_none()
     {
         let problem = Finding::problem(format!("There is no plugin for this Nix, {version}"));
         return vec![problem.advice(format!("{}.", installation.what_it_has())).advice(format!(
