@@ -1,12 +1,13 @@
 //! Finding failures: by output, by derivation, by name, and by hash part. What is recorded of them, [`super::read`] reads.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashMap};
 use std::rc::Rc;
 
 use rusqlite::Connection;
 use rusqlite::types::Value;
 use rusqlite::vtab::array::Array;
 
+use super::columns::NamedRow;
 use super::{Database, DatabaseError, FailureId};
 use crate::record::FailureRecord;
 use crate::store_path::OutputKey;
@@ -44,12 +45,13 @@ impl Database {
             const AT_ONCE: usize = 4;
             let span = "SELECT coalesce((SELECT max(id) FROM failure) - (SELECT min(id) FROM failure) + 1, 0)";
             let most: usize = self.connection.prepare_cached(span)?.query_row([], |row| row.get(0))?;
-            let mut known: HashSet<String> = HashSet::new();
+            let mut known: foldhash::HashSet<String> = foldhash::HashSet::default();
             if most <= names.len().saturating_mul(AT_ONCE) {
                 let mut statement = self.connection.prepare_cached("SELECT name FROM failure WHERE stands")?;
                 let mut rows = statement.query([])?;
                 while let Some(row) = rows.next()? {
-                    let name = row.get_ref("name")?.as_str()?;
+                    // By index: SQLite takes longer to spell out a column's name than to read its value.
+                    let name = row.get_ref(0)?.as_str()?;
                     if !known.contains(name) {
                         known.insert(name.to_owned());
                     }
@@ -60,7 +62,7 @@ impl Database {
                     "SELECT wanted.value FROM rarray(?1) AS wanted
                      WHERE EXISTS (SELECT 1 FROM failure WHERE stands AND name = wanted.value)",
                 )?;
-                let rows = statement.query_map([text_array(wanted)], |row| row.get("value"))?;
+                let rows = statement.query_map([text_array(wanted)], |row| row.get(0))?;
                 known = rows.collect::<Result<_, _>>()?;
             }
             Ok((0..names.len()).filter(|index| known.contains(names[*index])).collect())
@@ -178,7 +180,10 @@ pub(super) fn standing(connection: &Connection, outputs: &Array) -> rusqlite::Re
          CROSS JOIN output ON output.path = wanted.value
          CROSS JOIN failure ON failure.id = output.failure AND failure.stands",
     )?;
-    let rows = statement.query_map([outputs], |row| Ok((row.get("path")?, row.get("failure")?)))?;
+    let rows = statement.query_map([outputs], |row| {
+        let row = NamedRow { row, columns: &["path", "failure"] };
+        Ok((row.get("path")?, row.get("failure")?))
+    })?;
     rows.collect()
 }
 

@@ -31,6 +31,8 @@ impl Database {
                 .prepare_cached("SELECT DISTINCT failure FROM output WHERE path IN rarray(?1)")?
                 .query_map([&outputs], |row| row.get("failure"))?
                 .collect::<Result<_, _>>()?;
+            // What follows for earlier records costs more than all the rest, and most failures have none.
+            let has_earlier = !earlier.is_empty();
             let earlier: Array = Rc::new(earlier.into_iter().map(types::Value::Integer).collect());
             let (first, attempts): (Option<Milliseconds>, u32) = transaction
                 .prepare_cached(
@@ -38,7 +40,9 @@ impl Database {
                      FROM failure WHERE id IN rarray(?1)",
                 )?
                 .query_row([&earlier], |row| Ok((row.get("first")?, row.get("attempts")?)))?;
-            transaction.prepare_cached("DELETE FROM output WHERE failure IN rarray(?1)")?.execute([&earlier])?;
+            if has_earlier {
+                transaction.prepare_cached("DELETE FROM output WHERE failure IN rarray(?1)")?.execute([&earlier])?;
+            }
             let deciding_line = failure.deciding_line.as_ref().map(serde_json::to_string).transpose();
             let deciding_line = deciding_line.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
             let time = Milliseconds(failure.time);
@@ -66,18 +70,21 @@ impl Database {
                 let values: &[Value<'_>] = &[(":failure", &id), (":name", &output.name), (":path", &output.key)];
                 columns::insert(transaction, "output", &[OUTPUT], values)?;
             }
-            // Everybody can make up a fetch that fails and has the outputs of one that works.
-            let same = "UPDATE attempt SET failure = ?1 WHERE failure IN (SELECT id FROM failure
-                            WHERE id IN rarray(?2) AND (?3 != 'fetch' OR drv_path = ?4))";
-            transaction.prepare_cached(same)?.execute(params![id, earlier, failure.class, failure.derivation])?;
-            transaction.prepare_cached("DELETE FROM failure WHERE id IN rarray(?1)")?.execute([&earlier])?;
+            if has_earlier {
+                // Everybody can make up a fetch that fails and has the outputs of one that works.
+                let same = "UPDATE attempt SET failure = ?1 WHERE failure IN (SELECT id FROM failure
+                                WHERE id IN rarray(?2) AND (?3 != 'fetch' OR drv_path = ?4))";
+                transaction.prepare_cached(same)?.execute(params![id, earlier, failure.class, failure.derivation])?;
+                transaction.prepare_cached("DELETE FROM failure WHERE id IN rarray(?1)")?.execute([&earlier])?;
+            }
             let failed = FailedAttempt {
                 class: failure.class,
                 exit_code: failure.exit_code,
                 environment: failure.environment.clone(),
                 doubtful: failure.doubtful,
             };
-            add_attempt(transaction, id, &Attempt { asked: failure.asked, time: failure.time, failure: Some(failed) })
+            add_attempt(transaction, id, &Attempt { asked: failure.asked, time: failure.time, failure: Some(failed) })?;
+            if has_earlier { drop_oldest_attempts(transaction, id) } else { Ok(()) }
         };
         self.writes += 1;
         for output in &failure.outputs {
@@ -110,6 +117,7 @@ impl Database {
                     .prepare_cached("UPDATE failure SET stands = 0, used = ?2 WHERE id = ?1")?
                     .execute(params![id, Milliseconds(time)])?;
                 add_attempt(transaction, *id, &Attempt { asked: time, time, failure: None })?;
+                drop_oldest_attempts(transaction, *id)?;
             }
             Ok(standing.len())
         };
@@ -193,7 +201,7 @@ impl Database {
     }
 }
 
-/// Adds an attempt to a failure, and drops its oldest ones that are more than [`MAX_ATTEMPTS`].
+/// Adds an attempt to a failure.
 fn add_attempt(transaction: &Transaction<'_>, failure: FailureId, attempt: &Attempt) -> rusqlite::Result<()> {
     let failed = attempt.failure.as_ref();
     let environment = failed.map(|failed| environment_id(transaction, &failed.environment)).transpose()?;
@@ -207,6 +215,11 @@ fn add_attempt(transaction: &Transaction<'_>, failure: FailureId, attempt: &Atte
         (":doubtful", &failed.and_then(|failed| failed.doubtful).map(u64::cast_signed)),
     ];
     columns::insert(transaction, "attempt", &[ATTEMPT], values)?;
+    Ok(())
+}
+
+/// Drops the oldest attempts of a failure that are more than [`MAX_ATTEMPTS`].
+fn drop_oldest_attempts(transaction: &Transaction<'_>, failure: FailureId) -> rusqlite::Result<()> {
     transaction
         .prepare_cached(
             "DELETE FROM attempt WHERE failure = ?1 AND id NOT IN
