@@ -355,7 +355,7 @@ fn settings_of_plugin() -> Vec<SettingInfo> {
 
 fn problem_with(setting: &str, value: &str) -> String {
     let problem = caught(|| Ok(settings::SettingInfo::named(setting).and_then(|setting| setting.problem_with(value))));
-    problem.unwrap_or_default().unwrap_or_default()
+    problem.unwrap_or_default().map(|error| error.to_string()).unwrap_or_default()
 }
 
 fn start_build(policy: &Policy) -> Box<RunningBuild> {

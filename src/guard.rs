@@ -9,6 +9,7 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix_negative_cache_core::database::DatabaseError;
+use nix_negative_cache_core::settings::SettingError;
 
 static OFF: AtomicBool = AtomicBool::new(false);
 
@@ -24,7 +25,7 @@ pub enum Failure {
     Database(#[from] DatabaseError),
     /// A setting has a value that nobody can read.
     #[error("building without the negative cache: {0}")]
-    Setting(String),
+    Setting(#[from] SettingError),
     /// A panic, and where it was.
     #[error("building without the negative cache: {0}")]
     Panic(String),

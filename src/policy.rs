@@ -13,7 +13,7 @@ use nix_negative_cache_core::database::location::{Audience, default_path, person
 use nix_negative_cache_core::environment::{Environment, FACTORS, SandboxFacts, sandboxed};
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::refusal;
-use nix_negative_cache_core::settings::{self, Settings};
+use nix_negative_cache_core::settings::{self, SettingError, Settings};
 
 use crate::bridge::{Circumstances, EndedBuild};
 use crate::client;
@@ -30,9 +30,9 @@ const EXTERNAL_BUILDERS: &str = "external-builders";
 pub struct Policy {
     circumstances: Arc<Circumstances>,
     /// The plugin's settings as they are configured, or what is wrong with them.
-    configured: Result<Settings, String>,
+    configured: Result<Settings, NoSettings>,
     /// The same settings, less strict if the client of this process wants that.
-    settings: Result<Settings, String>,
+    settings: Result<Settings, NoSettings>,
     /// The values of Nix's settings that matter.
     nix_settings: Arc<BTreeMap<String, String>>,
     /// The environment, and when it was looked at. Policies of requests of the same moment share it.
@@ -53,6 +53,24 @@ pub struct Policy {
     build_dir: PathBuf,
     /// The version of Nix.
     pub nix_version: String,
+}
+
+/// Why there are no settings.
+#[derive(Clone, Debug)]
+enum NoSettings {
+    /// One of them has a value that can't be read.
+    Wrong(SettingError),
+    /// No policy could be made, for this reason.
+    Broken(String),
+}
+
+impl From<&NoSettings> for Failure {
+    fn from(why: &NoSettings) -> Failure {
+        match why {
+            NoSettings::Wrong(error) => Failure::Setting(error.clone()),
+            NoSettings::Broken(text) => Failure::Panic(text.clone()),
+        }
+    }
 }
 
 fn path(bytes: &[u8]) -> PathBuf {
@@ -80,7 +98,7 @@ impl Policy {
             [] => default_path(&path(&circumstances.state_dir)),
             chosen => path(chosen),
         };
-        let configured = Settings::new(&nix_settings);
+        let configured = Settings::new(&nix_settings).map_err(NoSettings::Wrong);
         let settings = configured.clone().map(client::relaxed);
         let (database, audience, daemons) = match circumstances.asks_daemon {
             false => (Some(of_the_store), Audience::Everybody, None),
@@ -126,9 +144,10 @@ impl Policy {
     /// fail again.
     pub fn broken(why: Failure) -> Policy {
         let why = match why {
-            Failure::Setting(text) | Failure::Panic(text) => text,
+            Failure::Panic(text) => text,
             other => other.to_string(),
         };
+        let why = NoSettings::Broken(why);
         Policy {
             circumstances: Arc::default(),
             configured: Err(why.clone()),
@@ -177,7 +196,7 @@ impl Policy {
     ///
     /// What is wrong with a setting.
     pub fn configured(&self) -> Result<&Settings, Failure> {
-        self.configured.as_ref().map_err(|why| Failure::Setting(why.clone()))
+        self.configured.as_ref().map_err(Failure::from)
     }
 
     /// The plugin's settings for this request.
@@ -186,7 +205,7 @@ impl Policy {
     ///
     /// What is wrong with a setting.
     pub fn settings(&self) -> Result<&Settings, Failure> {
-        self.settings.as_ref().map_err(|why| Failure::Setting(why.clone()))
+        self.settings.as_ref().map_err(Failure::from)
     }
 
     /// The environment, which is all that can change the outcome of a build. It is only looked at when there is

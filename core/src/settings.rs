@@ -164,12 +164,11 @@ impl SettingInfo {
         }
     }
 
-    /// What is wrong with a value of a setting that is text, in words that continue "it has an invalid value; ". None if nothing
-    /// is.
-    pub fn problem_with(&self, value: &str) -> Option<String> {
+    /// What is wrong with a value of a setting that is text. None if nothing is.
+    pub fn problem_with(&self, value: &str) -> Option<ValueError> {
         match self.name {
-            ACTION => (value != "fail" && value != "warn").then(|| "it is 'fail' or 'warn'".to_owned()),
-            DATABASE => (!value.is_empty() && !value.starts_with('/')).then(|| "it is an absolute path".to_owned()),
+            ACTION => (value != "fail" && value != "warn").then_some(ValueError::NoAction),
+            DATABASE => (!value.is_empty() && !value.starts_with('/')).then_some(ValueError::NoPath),
             MIN_FAILURES => min_failures(value).err(),
             TRANSIENT_EXIT_CODES => exit_codes(value).err(),
             _ => None,
@@ -208,15 +207,47 @@ pub fn lifetime(seconds: u64) -> Option<SignedDuration> {
     (seconds > 0).then(|| SignedDuration::from_secs(seconds.min(LONGEST) as i64))
 }
 
-/// The exit codes of a list such as `75 76`; the error names the word that is none.
+/// What is wrong with the value of a setting, as the end of a sentence that begins with the setting and its value.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ValueError {
+    /// It is no number of that range.
+    #[error("it is a number between 1 and {MAX_ATTEMPTS}")]
+    NoCount,
+    /// It is nothing that can be done about a known failure.
+    #[error("it is 'fail' or 'warn'")]
+    NoAction,
+    /// It is no absolute path.
+    #[error("it is an absolute path")]
+    NoPath,
+    /// It is no time.
+    #[error("it is a number of seconds")]
+    NoSeconds,
+    /// It is no number of records.
+    #[error("it is a number of failures")]
+    NoFailures,
+    /// This word in it is no exit code.
+    #[error("'{0}' is not an exit code between 1 and 255")]
+    NoExitCode(String),
+}
+
+/// A setting with a value that can't be read.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the setting '{setting}' has the value '{value}': {source}")]
+pub struct SettingError {
+    setting: &'static str,
+    value: String,
+    source: ValueError,
+}
+
+/// The exit codes of a list such as `75 76`.
 ///
 /// # Errors
 ///
-/// If a word is no exit code: what is wrong with it.
-pub fn exit_codes(text: &str) -> Result<Vec<i32>, String> {
+/// If a word is no exit code.
+pub fn exit_codes(text: &str) -> Result<Vec<i32>, ValueError> {
     let code = |word: &str| match word.parse() {
         Ok(code @ 1..=255) => Ok(code),
-        _ => Err(format!("'{word}' is not an exit code between 1 and 255")),
+        _ => Err(ValueError::NoExitCode(word.to_owned())),
     };
     text.split_whitespace().map(code).collect()
 }
@@ -225,11 +256,11 @@ pub fn exit_codes(text: &str) -> Result<Vec<i32>, String> {
 ///
 /// # Errors
 ///
-/// If the text is no number in that range: what is wrong with it.
-pub fn min_failures(text: &str) -> Result<u32, String> {
+/// If the text is no number in that range.
+pub fn min_failures(text: &str) -> Result<u32, ValueError> {
     match text.trim().parse() {
         Ok(number @ 1..=MAX_ATTEMPTS) => Ok(number),
-        _ => Err(format!("it is a number between 1 and {MAX_ATTEMPTS}")),
+        _ => Err(ValueError::NoCount),
     }
 }
 
@@ -243,18 +274,20 @@ impl Settings {
     ///
     /// # Errors
     ///
-    /// If a value can't be read: which one, and why.
-    pub fn new(values: &BTreeMap<String, String>) -> Result<Settings, String> {
+    /// If a value can't be read.
+    pub fn new(values: &BTreeMap<String, String>) -> Result<Settings, SettingError> {
         let defaults = Settings::default();
         let text = |name: &str| values.get(name).map(String::as_str);
         let flag = |name: &str| text(name) == Some("true");
-        let wrong = |name: &str, why: String| {
-            format!("the setting '{name}' has the value '{}': {why}", text(name).unwrap_or(""))
+        let wrong = |setting: &'static str, source: ValueError| SettingError {
+            setting,
+            value: text(setting).unwrap_or("").to_owned(),
+            source,
         };
-        let seconds = |name: &str, default: Option<SignedDuration>| match text(name).map(str::parse) {
+        let seconds = |name: &'static str, default: Option<SignedDuration>| match text(name).map(str::parse) {
             None => Ok(default),
             Some(Ok(seconds)) => Ok(lifetime(seconds)),
-            Some(Err(_)) => Err(wrong(name, "it is a number of seconds".to_owned())),
+            Some(Err(_)) => Err(wrong(name, ValueError::NoSeconds)),
         };
         let (codes, failures) = (TRANSIENT_EXIT_CODES, MIN_FAILURES);
         Ok(Settings {
@@ -273,7 +306,7 @@ impl Settings {
             timeouts: flag(TIMEOUTS),
             fixed_output: flag(FIXED_OUTPUT),
             max_records: text(MAX_RECORDS).map_or(Ok(defaults.max_records), |number| {
-                number.parse().map_err(|_| wrong(MAX_RECORDS, "it is a number of failures".to_owned()))
+                number.parse().map_err(|_| wrong(MAX_RECORDS, ValueError::NoFailures))
             })?,
         })
     }
@@ -344,7 +377,7 @@ impl Settings {
 mod tests {
     use super::*;
 
-    fn settings(values: &[(&str, &str)]) -> Result<Settings, String> {
+    fn settings(values: &[(&str, &str)]) -> Result<Settings, SettingError> {
         Settings::new(&values.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect())
     }
 
@@ -388,7 +421,7 @@ mod tests {
             ("negative-cache-transient-exit-codes", "75 256"),
             ("negative-cache-transient-exit-codes", "0"),
         ] {
-            let error = settings(&[(name, value)]).unwrap_err();
+            let error = settings(&[(name, value)]).unwrap_err().to_string();
             assert!(error.contains(&format!("'{name}' has the value '{value}'")), "{error}");
         }
     }

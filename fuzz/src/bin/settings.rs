@@ -15,7 +15,10 @@ fuzz_target!(|text: &str| {
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .collect();
     match Settings::new(&values) {
-        Err(error) => assert!(values.iter().any(|(name, value)| error.contains(name) && error.contains(value))),
+        Err(error) => {
+            let error = error.to_string();
+            assert!(values.iter().any(|(name, value)| error.contains(name) && error.contains(value)));
+        }
         Ok(settings) => {
             assert!((1..=MAX_ATTEMPTS).contains(&settings.min_failures));
             assert!(settings.transient_exit_codes.iter().all(|code| (1..=255).contains(code)));
