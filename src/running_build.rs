@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix_negative_cache_core::log::judge::LogJudge;
 use nix_negative_cache_core::machine::{Counters, Shortage, full_disk};
+use rustix::time::{ClockId, clock_gettime};
 
 use crate::policy::Policy;
 
@@ -15,6 +16,17 @@ const LOOK_AT_DISK: Duration = Duration::from_millis(5);
 /// For how long the counters that were read last are used for builds that start. A shortage in that time counts for
 /// these builds as well.
 const LATELY: Duration = Duration::from_millis(250);
+
+/// The time since an arbitrary moment, a few milliseconds behind at most. A builder can print a million lines in a second, and to
+/// read the exact time takes several times as long.
+fn coarse_now() -> Duration {
+    #[cfg(target_os = "linux")]
+    const CLOCK: ClockId = ClockId::MonotonicCoarse;
+    #[cfg(not(target_os = "linux"))]
+    const CLOCK: ClockId = ClockId::Monotonic;
+    let now = clock_gettime(CLOCK);
+    Duration::new(now.tv_sec.cast_unsigned(), u32::try_from(now.tv_nsec).unwrap_or(0))
+}
 
 /// The counters of the machine and of the control group of builds when a build starts.
 fn counters(group: Option<&Path>) -> Counters {
@@ -42,7 +54,8 @@ pub struct RunningBuild {
     pub log: LogJudge,
     /// The folders that it fills.
     folders: Vec<PathBuf>,
-    looked_at_disk: Option<Instant>,
+    /// On the coarse clock.
+    looked_at_disk: Option<Duration>,
     disk: Option<Shortage>,
 }
 
@@ -63,8 +76,8 @@ impl RunningBuild {
     pub fn log_line(&mut self, line: &[u8]) {
         self.log.line(line);
         // A lack of space may be over when the builder ends: other processes fill and free the disk as well.
-        let now = Instant::now();
-        if self.looked_at_disk.is_none_or(|last| now.duration_since(last) >= LOOK_AT_DISK) {
+        let now = coarse_now();
+        if self.looked_at_disk.is_none_or(|last| now.saturating_sub(last) >= LOOK_AT_DISK) {
             self.looked_at_disk = Some(now);
             self.disk = self.disk_shortage().or(self.disk.take());
         }
