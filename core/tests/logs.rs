@@ -140,7 +140,7 @@ fn logs_of_the_corpus() {
         let transient = count(&format!("transient{facts}"), &logs("corpus/transient"), with_facts, is_transient);
         let deterministic =
             count(&format!("deterministic{facts}"), &logs("corpus/deterministic"), with_facts, is_clear);
-        assert_eq!((transient.all, deterministic.all), (94, 90));
+        assert!(transient.all >= 94 && deterministic.all >= 90, "logs are missing");
         assert!(transient.clear <= 2 && transient.clear + transient.doubtful <= 3, "{transient:?}");
         assert!(
             deterministic.transient <= 1 && deterministic.transient + deterministic.doubtful <= 8,
