@@ -229,11 +229,12 @@ fn rows() -> Vec<Row> {
     let fetch = r#"{ outputHash = "6667b2d1aab6a00caa5aee5af8ad9f1465e567abf1c209d15727d57b3e8f6e5f"; outputHashAlgo = "sha256"; }"#;
     vec![
         // ---- limits ----
+        // Long enough for the builder to start on a machine that is busy.
         Row {
             name: "timeout",
             expected: Built("timeout"),
             builder: "/bin/sleep 60",
-            command: "@ --timeout 1",
+            command: "@ --timeout 3",
             status: 101,
             ..ROW
         },
@@ -241,7 +242,7 @@ fn rows() -> Vec<Row> {
             name: "timeout, which the setting wants",
             expected: Refused("timeout"),
             builder: "/bin/sleep 60",
-            config: "negative-cache-timeouts = true\ntimeout = 1",
+            config: "negative-cache-timeouts = true\ntimeout = 3",
             status: 101,
             ..ROW
         },
@@ -249,7 +250,7 @@ fn rows() -> Vec<Row> {
             name: "max-silent-time",
             expected: Built("silence"),
             builder: "/bin/sleep 60",
-            command: "@ --max-silent-time 1",
+            command: "@ --max-silent-time 3",
             status: 101,
             ..ROW
         },
@@ -257,7 +258,7 @@ fn rows() -> Vec<Row> {
             name: "max-silent-time, which the setting wants",
             expected: Refused("silence"),
             builder: "/bin/sleep 60",
-            config: "negative-cache-timeouts = true\nmax-silent-time = 1",
+            config: "negative-cache-timeouts = true\nmax-silent-time = 3",
             status: 101,
             ..ROW
         },
@@ -283,7 +284,7 @@ fn rows() -> Vec<Row> {
             builder: "/bin/sleep 60",
             attributes: fetch,
             config: "negative-cache-timeouts = true\nnegative-cache-fixed-output = true",
-            command: "@ --timeout 1",
+            command: "@ --timeout 3",
             status: 101,
         },
         Row {

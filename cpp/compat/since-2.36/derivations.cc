@@ -35,21 +35,21 @@ std::optional<Needed> neededOutputs(Store & store, const Derivation & derivation
 
 /* The derivation whose path is known, of those that make an input, and the output of it that is needed; nothing if the
    input is a source. */
-static std::optional<std::pair<StorePath, std::string>> derivationOf(const SingleDerivedPath & input)
+static std::optional<std::pair<StorePath, std::string>> madeBy(const SingleDerivedPath & input)
 {
     auto built = std::get_if<SingleDerivedPath::Built>(&input.raw());
     if (!built)
         return std::nullopt;
     if (auto path = std::get_if<SingleDerivedPath::Opaque>(&built->drvPath->raw()))
         return std::pair(path->path, built->output);
-    return derivationOf(*built->drvPath);
+    return madeBy(*built->drvPath);
 }
 
 StorePathSet inputDerivations(const Derivation & derivation)
 {
     StorePathSet inputs;
     for (auto & input : derivation.inputs)
-        if (auto made = derivationOf(input))
+        if (auto made = madeBy(input))
             inputs.insert(made->first);
     return inputs;
 }
@@ -58,7 +58,7 @@ DerivedPath inputRequest(const Derivation & derivation, const StorePath & input)
 {
     std::set<OutputName, std::less<>> names;
     for (auto & needed : derivation.inputs)
-        if (auto made = derivationOf(needed); made && made->first == input)
+        if (auto made = madeBy(needed); made && made->first == input)
             names.insert(made->second);
     return DerivedPath::Built{.drvPath = makeConstantStorePathRef(input), .outputs = OutputsSpec::Names(std::move(names))};
 }
