@@ -74,8 +74,7 @@ fn build() -> Result<(), String> {
 /// What differs between versions of Nix.
 const COMPAT: &str = "cpp/compat";
 
-/// The hooks for late refusals, of which there is a file for each era, and the folder with the one that stands for them if they
-/// are not wanted.
+/// The file with the hooks for late refusals. Each era has one. The folder `NO_HOOKS` has the one that replaces them.
 const HOOKS: &str = "late_refusal_hooks.cc";
 const NO_HOOKS: &str = "without-late-refusal";
 

@@ -5,7 +5,7 @@
 
 #include "compat/build.hh"
 #include "compat/build_events.hh"
-#include "builder.hh"
+#include "compat/builder_with_next.hh"
 #include "compat/daemon.hh"
 #include "compat/derivations.hh"
 #include "compat/evaluation.hh"

@@ -144,10 +144,10 @@ impl Policy {
     /// fail again.
     pub fn broken(why: Failure) -> Policy {
         let why = match why {
-            Failure::Panic(text) => text,
-            other => other.to_string(),
+            Failure::Setting(error) => NoSettings::Wrong(error),
+            Failure::Panic(text) => NoSettings::Broken(text),
+            other => NoSettings::Broken(other.to_string()),
         };
-        let why = NoSettings::Broken(why);
         Policy {
             circumstances: Arc::default(),
             configured: Err(why.clone()),

@@ -17,7 +17,7 @@ const LOOK_AT_DISK: Duration = Duration::from_millis(5);
 /// these builds as well.
 const LATELY: Duration = Duration::from_millis(250);
 
-/// The time since an arbitrary moment, a few milliseconds behind at most. A builder can print a million lines in a second, and to
+/// The time since an arbitrary moment, up to one tick of the kernel behind (1 to 10 ms). A builder can print a million lines in a second, and to
 /// read the exact time takes several times as long.
 fn coarse_now() -> Duration {
     #[cfg(target_os = "linux")]

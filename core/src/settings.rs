@@ -210,22 +210,22 @@ pub fn lifetime(seconds: u64) -> Option<SignedDuration> {
 /// What is wrong with the value of a setting, as the end of a sentence that begins with the setting and its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
-    /// It is no number of that range.
+    /// It is not a number between 1 and [`MAX_ATTEMPTS`].
     #[error("it is a number between 1 and {MAX_ATTEMPTS}")]
     NoCount,
-    /// It is nothing that can be done about a known failure.
+    /// It is neither `fail` nor `warn`.
     #[error("it is 'fail' or 'warn'")]
     NoAction,
-    /// It is no absolute path.
+    /// It is not an absolute path.
     #[error("it is an absolute path")]
     NoPath,
-    /// It is no time.
+    /// It is not a number of seconds.
     #[error("it is a number of seconds")]
     NoSeconds,
-    /// It is no number of records.
+    /// It is not a number of failures.
     #[error("it is a number of failures")]
     NoFailures,
-    /// This word in it is no exit code.
+    /// This word in it is not an exit code.
     #[error("'{0}' is not an exit code between 1 and 255")]
     NoExitCode(String),
 }

@@ -122,7 +122,7 @@ bool refusesSandbox(const Derivation & derivation)
     return booleanAttribute(derivation, "__noChroot", false);
 }
 
-bool canBuildHere([[maybe_unused]] Store & store, const Derivation & derivation)
+bool canBuildHere(Store & store, const Derivation & derivation)
 {
 #if NIX_AT_LEAST(2, 31)
     auto & features = store.config.systemFeatures.get();

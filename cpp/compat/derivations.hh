@@ -24,8 +24,7 @@ inline auto typeOf(const nix::Derivation & derivation)
     return nix::derivation::type(derivation);
 }
 #else
-template<typename Store>
-auto outputsAndOptPaths(const nix::BasicDerivation & derivation, const Store & store)
+inline auto outputsAndOptPaths(const nix::BasicDerivation & derivation, const nix::Store & store)
 {
     return derivation.outputsAndOptPaths(store);
 }

@@ -95,7 +95,7 @@ nix::GoalPtr makeUnbuiltGoal(
 /* Nix's error for a goal whose dependencies failed. */
 nix::Error dependenciesFailed(const nix::Goal & goal, const nix::StorePath & derivation);
 
-/* What all goals of `makeUnbuiltGoal` are derived from. */
+/* The base of all goals that `makeUnbuiltGoal` makes. */
 class Unbuilt
 {
 public:

@@ -5,7 +5,7 @@
 
    Each era of goals has a file that implements them. With the feature `without-late-refusal` of the crate, none of these
    files is compiled, and without-late-refusal/late_refusal_hooks.cc takes their place. Then no failure is refused that
-   became known after the decision about a request; all else works. */
+   became known after the decision about a request, and no locks are kept (`KeptLocks`). All else works. */
 
 #include "goals.hh"
 
@@ -24,7 +24,7 @@ bool wants(const BuildingGoal & goal, const std::string & output);
    there is no moment at which the goal could be refused. */
 bool canBeKeptFromOtherMachines(const BuildingGoal & goal);
 
-/* What `keepFromOtherMachines` returns. */
+/* While an object of this class lives, a goal is not given to another machine. */
 class KeptFromOtherMachines
 {
 public:

@@ -7,7 +7,7 @@ use std::io::ErrorKind;
 use std::iter;
 use std::path::{Path, PathBuf};
 
-use nix_version::{Flavour, NixVersion};
+use nix_version::NixVersion;
 
 /// An installation, found by the path of its loader.
 #[derive(Debug)]
@@ -30,8 +30,8 @@ impl Installation {
     }
 
     /// The plugin for a version of Nix, if there is one. A file that this process may not inspect counts as one.
-    pub fn plugin(&self, flavour: Flavour, version: &str) -> Option<PathBuf> {
-        let file = format!("{}{version}/libnix_negative_cache{DLL_SUFFIX}", flavour.folder_prefix());
+    pub fn plugin(&self, version: &str) -> Option<PathBuf> {
+        let file = format!("nix-{version}/libnix_negative_cache{DLL_SUFFIX}");
         let missing =
             |path: &Path| matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound);
         self.folders().map(|folder| folder.join(&file)).find(|path| !missing(path))
@@ -40,10 +40,10 @@ impl Installation {
     /// The versions of Nix for which there are plugins, oldest first.
     fn versions(&self) -> Vec<String> {
         let entries = self.folders().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
-        let version = |name: String| Some(name.strip_prefix(Flavour::Nix.folder_prefix())?.to_owned());
+        let version = |name: String| Some(name.strip_prefix("nix-")?.to_owned());
         let mut versions: Vec<String> = entries
             .filter_map(|entry| version(entry.file_name().into_string().ok()?))
-            .filter(|version| self.plugin(Flavour::Nix, version).is_some())
+            .filter(|version| self.plugin(version).is_some())
             .collect();
         versions.sort_by_cached_key(|version| (NixVersion::parse(version), version.clone()));
         versions.dedup();
@@ -86,10 +86,9 @@ mod tests {
         let loader = with_versions(&root, &["2.26.3", "2.8.0", "2.32.0pre1"]);
         fs::create_dir(root.join("nix-2.9.0")).unwrap();
         let installation = Installation::around(&loader);
-        assert_eq!(installation.plugin(Flavour::Nix, "2.9.0"), None);
+        assert_eq!(installation.plugin("2.9.0"), None);
         let plugin = root.join(format!("nix-2.8.0/libnix_negative_cache{DLL_SUFFIX}"));
-        assert_eq!(installation.plugin(Flavour::Nix, "2.8.0"), Some(plugin));
-        assert_eq!(installation.plugin(Flavour::Determinate, "2.8.0"), None);
+        assert_eq!(installation.plugin("2.8.0"), Some(plugin));
         let words = format!("'{}' has plugins for Nix 2.8.0, 2.26.3, 2.32.0pre1", root.display());
         assert_eq!(installation.what_it_has(), words);
     }
@@ -103,7 +102,7 @@ mod tests {
         fs::remove_file(&profile).unwrap();
         symlink(loader, &profile).unwrap();
         let installation = Installation::around(&profile);
-        assert!(["2.8.0", "2.26.3"].into_iter().all(|version| installation.plugin(Flavour::Nix, version).is_some()));
+        assert!(installation.plugin("2.8.0").is_some() && installation.plugin("2.26.3").is_some());
         assert!(installation.what_it_has().ends_with("has plugins for Nix 2.8.0, 2.26.3"));
     }
 }

@@ -19,6 +19,7 @@ use std::sync::Once;
 
 use dynamic_linker::Library;
 use installation::Installation;
+use nix_version::Flavour;
 
 /// Runs when the loader is opened, except in its own tests. Nix before 2.22 only opens plugins; newer versions also call the
 /// entry, and this function leaves the work to it.
@@ -78,9 +79,16 @@ fn load() -> Result<(), String> {
         ));
     };
     let flavour = nix::flavour(&version);
-    let Some(plugin) = installation.plugin(flavour, version.as_str()) else {
+    if flavour != Flavour::Nix {
         return Err(format!(
-            "nix-negative-cache does nothing in {flavour} {version}: {}. Install the plugin for this Nix there, or take '{}' \
+            "nix-negative-cache does nothing in {flavour} {version}, which it does not support. Take '{}' out of \
+             'plugin-files'",
+            own_path.display()
+        ));
+    }
+    let Some(plugin) = installation.plugin(version.as_str()) else {
+        return Err(format!(
+            "nix-negative-cache does nothing in Nix {version}: {}. Install the plugin for this Nix there, or take '{}' \
              out of 'plugin-files'",
             installation.what_it_has(),
             own_path.display()
@@ -88,7 +96,7 @@ fn load() -> Result<(), String> {
     };
     let unusable = |why: String| {
         let plugin = plugin.display();
-        format!("nix-negative-cache does nothing in {flavour} {version}: the plugin '{plugin}' {why}. Install it again")
+        format!("nix-negative-cache does nothing in Nix {version}: the plugin '{plugin}' {why}. Install it again")
     };
     // Apple's systems refuse to open a file that was cut off.
     #[cfg(not(target_vendor = "apple"))]

@@ -20,7 +20,10 @@ type Layout = fn(*const c_void) -> (*const u8, usize);
 
 /// `nix::determinateNixVersion`, which every Determinate Nix since 3.0 exports beside the version of the Nix that it is based
 /// on. Its classes differ from those of that Nix.
+#[cfg(not(target_vendor = "apple"))]
 const DETERMINATE: &CStr = c"_ZN3nix21determinateNixVersionB5cxx11E";
+#[cfg(target_vendor = "apple")]
+const DETERMINATE: &CStr = c"_ZN3nix21determinateNixVersionE";
 
 /// Whose Nix is in this process, which has this version.
 pub fn flavour(version: &Version) -> Flavour {
@@ -47,9 +50,12 @@ impl Version {
         &self.0
     }
 
-    /// Whether this Nix calls `nix_plugin_entry`, as it does since 2.22. Older versions only open the plugin.
+    /// Whether this Nix calls `nix_plugin_entry`, as Nix does since 2.22, and Lix since 2.93. Others only open the plugin.
     pub fn calls_entry(&self) -> bool {
-        NixVersion::parse(&self.0).is_some_and(|version| version.is_at_least(2, 22))
+        NixVersion::parse(&self.0).is_some_and(|version| match Flavour::by_number(version) {
+            Flavour::Lix => version.is_at_least(2, 93),
+            _ => version.is_at_least(2, 22),
+        })
     }
 }
 
@@ -126,8 +132,8 @@ mod tests {
     #[test]
     fn entries_are_called_since_2_22() {
         let calls = |text: &str| Version::new(text.as_bytes()).unwrap().calls_entry();
-        assert!(["2.22.0", "2.22pre1", "2.26.3", "2.35.2", "3.0", "3"].into_iter().all(calls));
-        assert!(!["2.8.0", "2.21.9", "2.3.16", "1.99", "2"].into_iter().any(calls));
+        assert!(["2.22.0", "2.22pre1", "2.26.3", "2.35.2", "2.93.3", "3.0", "3"].into_iter().all(calls));
+        assert!(!["2.8.0", "2.21.9", "2.3.16", "1.99", "2", "2.90.0", "2.92.1"].into_iter().any(calls));
     }
 
     #[test]

@@ -34,19 +34,19 @@ impl NixVersion {
     }
 }
 
-/// Whose Nix it is. A fork has its own ABI, though its version can be that of the Nix that it is based on.
+/// Whose Nix it is. The ABI of a fork is not that of Nix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
     /// Nix itself.
     Nix,
-    /// Determinate Nix.
+    /// Determinate Nix, which has the version of the Nix that it is based on.
     Determinate,
-    /// Lix.
+    /// Lix, whose versions begin with 2.90.
     Lix,
 }
 
 impl Flavour {
-    /// The flavour as far as the version tells. The versions of Lix begin with 2.90; Determinate Nix has those of Nix.
+    /// The flavour as far as the version tells: Determinate Nix counts as Nix.
     pub fn by_number(version: NixVersion) -> Flavour {
         if version.major == 2 && version.is_at_least(2, 90) { Flavour::Lix } else { Flavour::Nix }
     }
@@ -59,15 +59,6 @@ impl Flavour {
             Flavour::Lix
         } else {
             Flavour::Nix
-        }
-    }
-
-    /// What the name of a plugin's folder has before the version.
-    pub fn folder_prefix(self) -> &'static str {
-        match self {
-            Flavour::Nix => "nix-",
-            Flavour::Determinate => "determinate-nix-",
-            Flavour::Lix => "lix-",
         }
     }
 }

@@ -167,7 +167,7 @@ impl Nix {
         let version = self.version.as_ref().ok();
         self.loaders.iter().filter_map(move |(_, installation)| {
             let (flavour, version) = version?;
-            installation.plugin(*flavour, version)
+            (*flavour == Flavour::Nix).then(|| installation.plugin(version)).flatten()
         })
     }
 

@@ -4,6 +4,8 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix_version::Flavour;
+
 use super::facts::{Facts, PluginFile, Role, StoreFacts, unknown_settings};
 use super::repair::Repair;
 use super::{Finding, user_name};
@@ -63,8 +65,14 @@ pub fn check_plugin(facts: &Facts) -> Vec<Finding> {
             Finding::problem("This Nix does not load the plugin").advice(advice)
         }];
     }
-    if let (Ok((flavour, version)), [(loader, installation)]) = (&nix.version, nix.loaders.as_slice())
-        && installation.plugin(*flavour, version).is_none()
+    if let (Ok((flavour, version)), [(loader, _)]) = (&nix.version, nix.loaders.as_slice())
+        && *flavour != Flavour::Nix
+    {
+        let problem = Finding::problem(format!("There is no plugin for {flavour} {version}, which is not supported"));
+        return vec![problem.advice(format!("Take '{}' out of 'plugin-files'.", loader.display()))];
+    }
+    if let (Ok((_, version)), [(loader, installation)]) = (&nix.version, nix.loaders.as_slice())
+        && installation.plugin(version).is_none()
     {
         let problem = Finding::problem(format!("There is no plugin for this Nix, {version}"));
         return vec![problem.advice(format!("{}.", installation.what_it_has())).advice(format!(

@@ -1,8 +1,8 @@
 //! The columns of each table, in one list for reading and writing, and what their values are in Rust.
 //!
 //! A new column of `failure` needs a migration in [`super::schema`], its name in a list here, a field of the record that
-//! [`super::read`] fills in, and a value in [`super::write`]. The tests fail if the name or the value is forgotten. Whether
-//! the field is, nobody notices but the reader.
+//! [`super::read`] fills in, and a value in [`super::write`]. The tests fail if the name or the value is forgotten. No test
+//! notices a forgotten field.
 
 use jiff::Timestamp;
 use rusqlite::types::{FromSql, FromSqlError, FromSqlResult, ToSql, ToSqlOutput, ValueRef};

@@ -24,21 +24,23 @@ pub(super) fn wait_when_busy(connection: &Connection) -> rusqlite::Result<()> {
     connection.busy_handler(Some(wait_a_moment))
 }
 
-/// Waits for a few milliseconds, and returns whether to try again. `attempts` is how often the connection has tried.
+/// Waits for a moment, and returns whether to try again. `waits` is how often the connection has already waited for the same
+/// lock.
 ///
-/// The handler of SQLite itself waits for longer and longer, up to a tenth of a second. If many processes want to write, those
-/// that have waited for long are overtaken by those that come.
-fn wait_a_moment(attempts: c_int) -> bool {
+/// SQLite's own handler waits for longer and longer, up to a tenth of a second. If many processes want to write, those that have
+/// waited long are overtaken by those that have just come. Here all of them try equally often.
+fn wait_a_moment(waits: c_int) -> bool {
+    const MOMENT: Duration = Duration::from_millis(2);
     thread_local! {
         static SINCE: Cell<Option<Instant>> = const { Cell::new(None) };
     }
     let now = Instant::now();
-    if attempts == 0 {
+    if waits == 0 {
         SINCE.set(Some(now));
     }
     let goes_on = SINCE.get().is_some_and(|since| now.duration_since(since) < BUSY_TIMEOUT);
     if goes_on {
-        thread::sleep(Duration::from_millis(if attempts < 5 { 1 } else { 4 }));
+        thread::sleep(MOMENT);
     }
     goes_on
 }

@@ -84,6 +84,8 @@ impl Database {
                 doubtful: failure.doubtful,
             };
             add_attempt(transaction, id, &Attempt { asked: failure.asked, time: failure.time, failure: Some(failed) })?;
+            // Another program may have left attempts behind that this new record inherits. Then its next attempt drops the
+            // oldest.
             if has_earlier { drop_oldest_attempts(transaction, id) } else { Ok(()) }
         };
         self.writes += 1;

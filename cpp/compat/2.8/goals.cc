@@ -1,5 +1,4 @@
 #include "../goals.hh"
-#include "../messages.hh"
 
 namespace negative_cache::compat {
 

@@ -4,47 +4,6 @@ namespace negative_cache::compat {
 
 using namespace nix;
 
-bool wants(const BuildingGoal & goal, const std::string & output)
-{
-    return wantOutput(output, goal.wantedOutputs);
-}
-
-namespace {
-
-class Errand : public Goal
-{
-    const std::string sortKey;
-    const std::function<void()> errand;
-
-public:
-    Errand(Worker & worker, BuildingGoal & before, std::function<void()> errand)
-        : Goal(worker, DerivedPath::Opaque{before.drvPath})
-        , sortKey(keyRightBefore(before))
-        , errand(std::move(errand))
-    {
-        name = "negative cache";
-    }
-
-    std::string key() override
-    {
-        return sortKey;
-    }
-
-    void timedOut(Error &&) override {}
-
-    void work() override
-    {
-        errand();
-    }
-};
-
-} // namespace
-
-GoalPtr makeErrand(Worker & worker, BuildingGoal & before, std::function<void()> errand)
-{
-    return std::make_shared<Errand>(worker, before, std::move(errand));
-}
-
 void refuse(BuildingGoal & goal, const Refusal & refusal)
 {
     /* The goal still gets its turn, in which it must do nothing. Of the functions that can be the state of a goal, this

@@ -12,7 +12,7 @@ using DaemonStoreParameters = nix::ref<const nix::UDSRemoteStoreConfig>;
 /* The path in a URL, as in `Implementations::add`. */
 std::filesystem::path pathIn(std::string_view url);
 
-/* What the configuration of every store is made of. */
+/* The arguments of `nix::StoreConfig`. Since 2.35 it is told which kind of paths a store has. */
 #if NIX_AT_LEAST(2, 35)
 #  define NEGATIVE_CACHE_STORE_CONFIG(params) (params, nix::StoreConfigBase::FilePathType::Native)
 #else

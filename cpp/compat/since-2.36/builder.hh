@@ -9,31 +9,6 @@ using BuildResults = std::vector<nix::KeyedBuildResult>;
 
 using Builder = nix::Builder;
 
-/* A builder that goes on with another one, `next`. It reads derivations from `evalStore`, if that is not null. */
-class BuilderWithNext : public Builder
-{
-protected:
-    const std::shared_ptr<nix::Store> evalStore;
-    Builder & next;
-
-    BuilderWithNext(const std::shared_ptr<nix::Store> & evalStore, Builder & next)
-        : evalStore(evalStore)
-        , next(next)
-    {
-    }
-
-public:
-    void ensurePath(const nix::StorePath & path) override
-    {
-        next.ensurePath(path);
-    }
-
-    void repairPath(const nix::StorePath & path) override
-    {
-        next.repairPath(path);
-    }
-};
-
 /* The builder `Ours` together with what it refers to. Whoever asked a store for a builder may keep it for longer than the
    store. */
 template<typename Nixs, typename Ours>

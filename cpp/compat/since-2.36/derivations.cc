@@ -33,8 +33,8 @@ std::optional<Needed> neededOutputs(Store & store, const Derivation & derivation
     return needed;
 }
 
-/* The derivation whose path is known, of those that make an input, and the output of it that is needed; nothing if the
-   input is a source. */
+/* The first derivation in the chain that makes an input, and which of its outputs is needed. Nothing if the input is a
+   source. */
 static std::optional<std::pair<StorePath, std::string>> madeBy(const SingleDerivedPath & input)
 {
     auto built = std::get_if<SingleDerivedPath::Built>(&input.raw());

@@ -4,6 +4,15 @@ namespace negative_cache::compat {
 
 using namespace nix;
 
+bool wants(const BuildingGoal & goal, const std::string & output)
+{
+#if NIX_AT_LEAST(2, 26)
+    return goal.wantedOutputs.contains(output);
+#else
+    return wantOutput(output, goal.wantedOutputs);
+#endif
+}
+
 bool canBeKeptFromOtherMachines(const BuildingGoal &)
 {
     return true;
@@ -13,6 +22,57 @@ std::unique_ptr<KeptFromOtherMachines> keepFromOtherMachines(BuildingGoal & goal
 {
     goal.useDerivation = false;
     return std::make_unique<KeptFromOtherMachines>();
+}
+
+namespace {
+
+class Errand : public Goal
+{
+    const std::string sortKey;
+    const std::function<void()> errand;
+
+public:
+    Errand(Worker & worker, BuildingGoal & before, std::function<void()> errand)
+        : Goal(worker, DerivedPath::Opaque{before.drvPath})
+        , sortKey(keyRightBefore(before))
+        , errand(std::move(errand))
+    {
+        name = "negative cache";
+    }
+
+    std::string key() override
+    {
+        return sortKey;
+    }
+
+    void timedOut(Error &&) override {}
+
+#if NIX_AT_LEAST(2, 26)
+    Co init() override
+    {
+        while (true) {
+            errand();
+            co_await Suspend{};
+        }
+    }
+
+    JobCategory jobCategory() const override
+    {
+        return JobCategory::Build;
+    }
+#else
+    void work() override
+    {
+        errand();
+    }
+#endif
+};
+
+} // namespace
+
+GoalPtr makeErrand(Worker & worker, BuildingGoal & before, std::function<void()> errand)
+{
+    return std::make_shared<Errand>(worker, before, std::move(errand));
 }
 
 } // namespace negative_cache::compat

@@ -27,20 +27,6 @@ public:
     virtual ~Builder() = default;
 };
 
-/* A builder that goes on with another one, `next`. It reads derivations from `evalStore`, if that is not null. */
-class BuilderWithNext : public Builder
-{
-protected:
-    const std::shared_ptr<nix::Store> evalStore;
-    Builder & next;
-
-    BuilderWithNext(const std::shared_ptr<nix::Store> & evalStore, Builder & next)
-        : evalStore(evalStore)
-        , next(next)
-    {
-    }
-};
-
 /* Builds in the same way as `Nixs`, one of Nix's classes of stores. */
 template<typename Nixs>
 class NixsBuilder : public Builder
