@@ -17,7 +17,7 @@ use super::{Database, DatabaseError, schema};
 
 /// How long a process waits for another one that writes. A build is never held up for longer: what can't be read
 /// or written by then is given up with a warning.
-pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(2);
+pub(super) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Makes a connection wait while another process has the database, for at most [`BUSY_TIMEOUT`].
 pub(super) fn wait_when_busy(connection: &Connection) -> rusqlite::Result<()> {
