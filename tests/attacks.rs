@@ -58,7 +58,8 @@ fn settings_of_a_client_that_nobody_trusts() {
 fn going_away_in_the_middle() {
     let nix = with("", r#"{ healthy = drv "healthy" "echo > ${runs}/started; sleep 2; echo > $out" { }; }"#);
     let started = "while [ ! -e ../runs/started ]; do sleep 0.05; done; rm ../runs/started";
-    let gone = |signal: &str| format!("as games nix-build & {started}; pkill -{signal} -u games; wait $!");
+    // Only of this process group: others may test at the same time.
+    let gone = |signal: &str| format!("as games nix-build & {started}; pkill -{signal} -g 0 -u games; wait $!");
     attack(&nix, &[gone("KILL"), gone("INT"), gone("TERM")].join("; "));
 }
 
@@ -224,7 +225,7 @@ fn locks_on_the_system_database() {
         &nix,
         &format!(
             "as games nix-build -A bad; as games {hold} & sleep 1; [ -s held ] || exit 9; \
-             as news nix-build -A other; as news nix-build -A bad; as news nix-build -A healthy; pkill -u games; true"
+             as news nix-build -A other; as news nix-build -A bad; as news nix-build -A healthy; pkill -g 0 -u games; true"
         ),
     );
     let ran = ran.exits(0).says("-other.drv' failed with exit code 3");
