@@ -71,7 +71,7 @@ fn build() -> Result<(), String> {
     compiler.try_compile("nix-negative-cache-cpp").map_err(|error| format!("the C++ side does not compile: {error}"))
 }
 
-/// What differs between versions of Nix.
+/// The folder with all code that differs between versions of Nix.
 const COMPAT: &str = "cpp/compat";
 
 /// The file with the hooks for late refusals. Each era has one. The folder `NO_HOOKS` has the one that replaces them.
@@ -118,7 +118,7 @@ fn is_for(name: &str, version: NixVersion) -> Result<bool, String> {
         && last.map(release).transpose()?.is_none_or(|last| this <= last))
 }
 
-/// What is in a folder, in an order that does not change, with absolute paths.
+/// The absolute paths of the files and folders in a folder, sorted.
 fn files(folder: &Path) -> Result<Vec<PathBuf>, String> {
     let trouble = |error: io::Error| format!("cannot read the folder '{}': {error}", folder.display());
     let folder = fs::canonicalize(folder).map_err(trouble)?;

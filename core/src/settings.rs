@@ -164,7 +164,7 @@ impl SettingInfo {
         }
     }
 
-    /// What is wrong with a value of a setting that is text. None if nothing is.
+    /// The error in a value of this setting, which is text. None if the value is right.
     pub fn problem_with(&self, value: &str) -> Option<ValueError> {
         match self.name {
             ACTION => (value != "fail" && value != "warn").then_some(ValueError::NoAction),
@@ -207,7 +207,7 @@ pub fn lifetime(seconds: u64) -> Option<SignedDuration> {
     (seconds > 0).then(|| SignedDuration::from_secs(seconds.min(LONGEST) as i64))
 }
 
-/// What is wrong with the value of a setting, as the end of a sentence that begins with the setting and its value.
+/// An error in the value of a setting. Its text ends a sentence that begins with the setting and its value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ValueError {
     /// It is not a number between 1 and [`MAX_ATTEMPTS`].

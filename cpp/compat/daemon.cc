@@ -31,7 +31,7 @@ template struct PrivateMember<OpenConnection, &RemoteStore::openConnection>;
 
 void reconnect(RemoteStore & store, RemoteStore::Connection & connection)
 {
-    /* What the daemon has said on the old socket is not part of the new conversation. */
+    /* Unread data from the old socket is no part of the new conversation. */
     for (char unread; connection.from.hasData();)
         static_cast<Source &>(connection.from)(&unread, 1);
     auto fresh = (store.*memberOf(OpenConnection{}))();

@@ -11,7 +11,7 @@ using Position = const nix::PosIdx;
 using Position = const nix::Pos &;
 #endif
 
-/* What a primop is called with: where it is called, and its arguments. */
+/* The parameters of a primop: where it is called, and its arguments. */
 #if NIX_AT_LEAST(2, 36)
 using CallSite = nix::CallSite;
 using Arguments = nix::Value * const *;

@@ -31,7 +31,7 @@ impl Database {
                 .prepare_cached("SELECT DISTINCT failure FROM output WHERE path IN rarray(?1)")?
                 .query_map([&outputs], |row| row.get("failure"))?
                 .collect::<Result<_, _>>()?;
-            // What follows for earlier records costs more than all the rest, and most failures have none.
+            // The statements about earlier records cost more than all others, and most failures have no earlier record.
             let has_earlier = !earlier.is_empty();
             let earlier: Array = Rc::new(earlier.into_iter().map(types::Value::Integer).collect());
             let (first, attempts): (Option<Milliseconds>, u32) = transaction
