@@ -37,8 +37,10 @@ void BuildObserver::start(const compat::BuildStarted & started)
     /* Reports of another machine about its own builds come as activities whose parent is the worker's activity. */
     if (started.parent == worker.act.id) {
         for (auto & build : running)
-            if (build.path == path && !build.machine.empty())
+            if (build.path == path && !build.machine.empty()) {
                 build.activities.insert(started.activity);
+                build.delegate = started.machine;
+            }
         return;
     }
     auto goal = compat::startedGoal(worker, path);
@@ -54,6 +56,7 @@ void BuildObserver::start(const compat::BuildStarted & started)
          path,
          std::move(*derivation),
          std::string(started.machine),
+         {},
          {started.activity},
          core::start_build(policy),
          {},
@@ -111,7 +114,7 @@ void BuildObserver::errorLogged(std::string_view text)
                 continue;
             if (!excerpt)
                 excerpt = compat::excerpt(text);
-            if (excerpt->find(build.path.to_string()) != excerpt->npos)
+            if (saysDiskIsFull(*excerpt) || excerpt->find(build.path.to_string()) != excerpt->npos)
                 build.saidByHook.push_back(rust::String::lossy(*excerpt));
         }
     });
@@ -200,8 +203,10 @@ void BuildObserver::settle(Build & build, const compat::BuildingGoal * goal, cor
         if (goal)
             ended.messages.push_back(rust::String::lossy(compat::errorExcerpt(compat::resultOf(*goal))));
         ended.machine = build.machine;
+        ended.delegate = build.delegate;
         ended.normal_mode = mode == bmNormal && !build.again;
-        ended.without_sandbox = goal && compat::fellBackToNoSandbox(*goal, build.derivation);
+        /* A goal whose builder another machine started knows nothing of a sandbox. */
+        ended.without_sandbox = goal && build.machine.empty() && compat::fellBackToNoSandbox(*goal, build.derivation);
         bool failed = ending == core::Ending::PermanentFailure || ending == core::Ending::OutputRejected;
         if (auto lateRefusal = LateRefusal::current(); lateRefusal && failed)
             lateRefusal->alreadySaid(plainKeys(ended.outputs));

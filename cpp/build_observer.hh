@@ -30,8 +30,10 @@ class BuildObserver : public compat::Listener
         std::weak_ptr<compat::BuildingGoal> goal;
         nix::StorePath path;
         nix::Derivation derivation;
-        /* The other machine that builds it; empty if this machine does. */
+        /* The other machine that was asked to build it; empty if this machine builds it. */
         std::string machine;
+        /* The machine that the other machine asked in its turn; empty if that one builds it itself. */
+        std::string delegate;
         /* The activities that carry lines of its log. */
         std::set<nix::ActivityId> activities;
         rust::Box<core::RunningBuild> running;

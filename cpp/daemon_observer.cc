@@ -20,10 +20,12 @@ void DaemonObserver::start(const compat::BuildStarted & started)
 {
     auto path = store.parseStorePath(std::string(started.derivation));
     /* A second start is either a report of another machine about its own build, or another round of the same build. */
-    auto & build =
-        builds.try_emplace(path, Build{std::string(started.machine), false, core::start_build(policy)}).first->second;
+    auto [i, isNew] = builds.try_emplace(path, Build{std::string(started.machine), {}, false, core::start_build(policy)});
+    auto & build = i->second;
     if (started.round > 1)
         build.again = true;
+    else if (!isNew && !build.machine.empty())
+        build.delegate = started.machine;
     activities.insert_or_assign(started.activity, path);
 }
 
@@ -52,6 +54,8 @@ void DaemonObserver::keep(std::string && text)
         || text.find("' is too large at ") != text.npos;
     bool ofADerivation = text.find("builder for '") != text.npos || text.find("Cannot build '") != text.npos
         || text.find("cycle detected in build of '") != text.npos;
+    if (diskIsFull.empty() && saysDiskIsFull(text))
+        diskIsFull = text;
     if (!ofAnOutput && !ofADerivation)
         return;
     /* Nix itself does not say more than that. More text comes from builders that imitate Nix's messages. */
@@ -125,8 +129,11 @@ bool DaemonObserver::settle(
         return false;
     for (auto index : about)
         ended.messages.push_back(rust::String::lossy(errors[index]));
+    if (!diskIsFull.empty())
+        ended.messages.push_back(rust::String::lossy(diskIsFull));
     ended.ending = areBuilt(store, ended.outputs) ? core::Ending::Built : core::Ending::Reported;
     ended.machine = build.machine;
+    ended.delegate = build.delegate;
     ended.normal_mode = !build.again;
     auto recorded = core::build_ended(policy, ended, *build.running);
     sayRecorded(ended, recorded);

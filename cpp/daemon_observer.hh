@@ -17,7 +17,10 @@ class DaemonObserver : public compat::Listener
 
     struct Build
     {
+        /* The other machine that the daemon asked to build it; empty if the daemon builds it. */
         std::string machine;
+        /* The machine that the other machine asked in its turn; empty if that one builds it itself. */
+        std::string delegate;
         /* Whether this build repeats one that succeeded for the same request (`repeat` in Nix up to 2.11). */
         bool again = false;
         rust::Box<core::RunningBuild> running;
@@ -31,6 +34,8 @@ class DaemonObserver : public compat::Listener
     std::vector<std::string> errors;
     /* For the base name of a store path, the indexes in `errors` of the errors that name this path. */
     using ErrorsByName = std::map<std::string, std::vector<size_t>, std::less<>>;
+    /* The first error that says that a disk is full; empty if there is none. It may name no derivation. */
+    std::string diskIsFull;
     /* Whether any of `errors` may name an output instead of a derivation. */
     bool namesOutputs = false;
     size_t sizeOfErrors = 0;

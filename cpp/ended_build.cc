@@ -34,6 +34,7 @@ core::EndedBuild endedBuild(Store & store, const StorePath & path, const Derivat
         .impure = compat::isImpure(derivation),
         .builtin = derivation.isBuiltin(),
         .machine = {},
+        .delegate = {},
         .normal_mode = true,
         .interrupted = beingStopped(),
         .recursive = compat::usesRecursiveNix(derivation),
@@ -41,6 +42,11 @@ core::EndedBuild endedBuild(Store & store, const StorePath & path, const Derivat
         .without_sandbox = false,
         .no_chroot = compat::refusesSandbox(derivation),
     };
+}
+
+bool saysDiskIsFull(std::string_view message)
+{
+    return message.find("build failure may have been caused by lack of free disk space") != message.npos;
 }
 
 void sayNotRecorded(const std::string & derivation, const std::string & reason)
@@ -55,7 +61,7 @@ void sayRecorded(const core::EndedBuild & ended, const core::Recorded & recorded
         sayNotRecorded(derivation, std::string(recorded.reason));
     if (!recorded.doubtful.empty())
         printTalkative(
-            "negative cache: the failure of '%s' is doubtful, so it counts once the same has come twice in a row: the log tells of %s",
+            "negative cache: the failure of '%s' is doubtful, so it counts once the same has come twice in a row: %s",
             derivation,
             compat::plain(std::string(recorded.doubtful)));
 }

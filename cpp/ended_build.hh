@@ -10,6 +10,10 @@ namespace negative_cache {
    build ended. */
 core::EndedBuild endedBuild(nix::Store & store, const nix::StorePath & path, const nix::Derivation & derivation);
 
+/* Whether an error of Nix says that a disk is full. Up to Nix 2.3, this is an error of its own, which names no
+   derivation. */
+bool saysDiskIsFull(std::string_view message);
+
 /* Says why the failure of a derivation is not recorded. */
 void sayNotRecorded(const std::string & derivation, const std::string & reason);
 

@@ -164,8 +164,10 @@ mod ffi {
         fixed_output: bool,
         impure: bool,
         builtin: bool,
-        /// The other machine that built it; empty if this machine did.
+        /// The other machine that was asked to build it; empty if this machine built it.
         machine: String,
+        /// The machine that the other machine asked in its turn; empty if that one built it itself.
+        delegate: String,
         normal_mode: bool,
         interrupted: bool,
         recursive: bool,
@@ -378,7 +380,7 @@ fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> R
     Ok(match guarded(|| recording::build_ended(policy, build, running))? {
         Outcome::Silent => Recorded::default(),
         Outcome::Recorded => Recorded { is_recorded: true, ..Recorded::default() },
-        Outcome::Doubtful(line) => Recorded { is_recorded: true, doubtful: line.text(), ..Recorded::default() },
+        Outcome::Doubtful(why) => Recorded { is_recorded: true, doubtful: why.to_string(), ..Recorded::default() },
         Outcome::NotRecorded(class, reason) => Recorded { reason: in_full(&reason, class), ..Recorded::default() },
     })
 }

@@ -172,17 +172,21 @@ impl Policy {
         self.daemons.is_some()
     }
 
+    /// Whether a daemon builds that has the plugin on.
+    pub fn daemon_decides(&self) -> bool {
+        self.daemon_decides
+    }
+
     /// All databases, this user's own first.
     pub fn databases(&self) -> impl Iterator<Item = &Path> {
         self.database.iter().chain(&self.daemons).map(PathBuf::as_path)
     }
 
     /// The databases that are consulted about requests. A daemon that decides by itself knows more about the place
-    /// where it builds, so its database is left to it. But if the user only wants to be warned, the daemon is told to
-    /// refuse nothing, and its database is consulted here.
+    /// where it builds, so all is left to it. But if the user only wants to be warned, the daemon is told to refuse
+    /// nothing, and the databases are consulted here.
     pub fn consulted(&self) -> impl Iterator<Item = &Path> {
-        let daemons = self.daemons.iter().filter(|_| !self.daemon_decides || self.warns());
-        self.database.iter().chain(daemons).map(PathBuf::as_path)
+        self.databases().filter(|_| !self.daemon_decides || self.warns())
     }
 
     /// Whether the user is only warned of known failures.

@@ -3,15 +3,14 @@
 use jiff::Timestamp;
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::class::Class;
-use nix_negative_cache_core::deciding_line::DecidingLine;
-use nix_negative_cache_core::judgement::{self, Judgement, Reason};
+use nix_negative_cache_core::judgement::{self, Judgement, Reason, Suspicion};
 use nix_negative_cache_core::log::tail::{beginning, printable};
 use nix_negative_cache_core::record::{self, Failure as RecordedFailure};
 use nix_negative_cache_core::store_path::{DerivationPath, OutputKey};
 
 use crate::bridge::{EndedBuild, Ending};
 use crate::client;
-use crate::connections::{consulting, with_own};
+use crate::connections::with_own;
 use crate::guard::Failure;
 use crate::policy::Policy;
 use crate::running_build::RunningBuild;
@@ -28,24 +27,6 @@ pub fn has_records(policy: &Policy) -> Result<bool, Failure> {
     })?)
 }
 
-/// Whether the daemon itself has recorded a failure of these outputs since the request was made. The start of the build
-/// would be too late a time: the daemon may report it with a delay.
-fn daemon_recorded(policy: &Policy, outputs: &[OutputKey]) -> Result<bool, Failure> {
-    let Some(path) = &policy.daemons else { return Ok(false) };
-    let recorded = consulting(policy, path, |database| {
-        for id in database.known(outputs)?.into_values() {
-            if database
-                .record(id)?
-                .is_some_and(|record| record.summary.last_failure.as_millisecond() >= policy.made.as_millisecond())
-            {
-                return Ok(true);
-            }
-        }
-        Ok(false)
-    })?;
-    Ok(recorded)
-}
-
 /// How the end of a build was recorded.
 #[derive(Default)]
 pub enum Outcome {
@@ -55,7 +36,7 @@ pub enum Outcome {
     /// It is recorded.
     Recorded,
     /// It is recorded, but doubtful.
-    Doubtful(DecidingLine),
+    Doubtful(Suspicion),
     /// Its failure is not recorded.
     NotRecorded(Class, Reason),
 }
@@ -78,7 +59,7 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
         fixed_output: build.fixed_output,
         impure: build.impure,
         builtin: build.builtin,
-        machine: (!build.machine.is_empty()).then_some(build.machine.as_str()),
+        machine: [&build.delegate, &build.machine].into_iter().map(String::as_str).find(|machine| !machine.is_empty()),
         outputs: &outputs,
         normal_mode: build.normal_mode,
         interrupted: build.interrupted,
@@ -86,8 +67,14 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
         opted_out: build.opted_out,
         sandboxed: policy.sandboxed(build),
         shortage: if settled { None } else { running.shortage() },
+        by_daemon: policy.asks_daemon(),
     };
     match judgement::judge(&ended, settings) {
+        // The daemon has judged this failure itself. It knows more than its client, also if it has recorded nothing. A
+        // user who switched the plugin off leaves no records in the daemon that builds for this user.
+        Judgement::Ignore(..) | Judgement::Record(..) if policy.daemon_decides() || !policy.settings()?.enabled => {
+            Ok(Outcome::Silent)
+        }
         Judgement::Ignore(class, reason) => Ok(Outcome::NotRecorded(class, reason)),
         Judgement::Succeeded => {
             with_own(policy, false, |database| match database {
@@ -100,11 +87,14 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
             let environment = policy.environment().clone();
             let environment = if build.without_sandbox { environment.without_sandbox() } else { environment };
             let environment = if build.machine.is_empty() { environment } else { environment.on(&build.machine) };
-            if daemon_recorded(policy, &outputs)? {
-                return Ok(Outcome::Silent);
-            }
             let message = judgement::telling_message(&ended).or(build.messages.first().map(String::as_str));
-            let message = message.unwrap_or_default();
+            let message = beginning(message.unwrap_or_default());
+            let message = if settings.keep_log { &message } else { judgement::without_quoted_log(&message) };
+            let deciding_line = match &doubtful {
+                Some(Suspicion::Log(line)) if settings.keep_log => Some(line.clone()),
+                Some(Suspicion::Log(line)) => Some(line.clone().without_text()),
+                Some(Suspicion::ByDaemon) | None => None,
+            };
             let here = || rustix::system::uname().nodename().to_string_lossy().into_owned();
             let failure = RecordedFailure {
                 derivation: derivation.clone(),
@@ -115,15 +105,15 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
                 class,
                 exit_code,
                 environment,
-                message: beginning(message),
-                log: running.log.tail().text(),
+                message: message.to_owned(),
+                log: if settings.keep_log { running.log.tail().text() } else { String::new() },
                 asked: policy.made,
                 time: Timestamp::now(),
                 doubtful: doubtful.is_some().then(|| running.log.identity()),
-                deciding_line: doubtful.clone(),
+                deciding_line,
                 duration_ms: i64::try_from(running.duration().as_millis()).unwrap_or(i64::MAX),
                 host: if build.machine.is_empty() { here() } else { printable(build.machine.as_bytes()) },
-                nix_version: policy.nix_version.clone(),
+                nix_version: if build.machine.is_empty() { policy.nix_version.clone() } else { "unknown".to_owned() },
             };
             let has_database = with_own(policy, true, |database| match database {
                 Some(database) => database.insert(&failure).map(|()| true),
@@ -131,7 +121,7 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
             })?;
             Ok(match doubtful {
                 _ if !has_database => Outcome::Silent,
-                Some(line) => Outcome::Doubtful(line),
+                Some(suspicion) => Outcome::Doubtful(suspicion),
                 None => Outcome::Recorded,
             })
         }

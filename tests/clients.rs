@@ -15,7 +15,7 @@ fn a_client_remembers_what_a_stock_daemon_does_not() {
     let ran = among_users_of_a_stock_daemon(
         &nix,
         "as news nix-build -A bad; stock=$?; export NIX_CONFIG=$WITH; \
-         for i in 1 2; do as games nix-build -A bad; [ $? = $stock ] || echo other status; done; as games nix-build -A top; \
+         for i in 1 2 3; do as games nix-build -A bad; [ $? = $stock ] || echo other status; done; as games nix-build -A top; \
          [ $? = $stock ] || echo other status; as games nix build -f . top && echo built; \
          as games $COMPANION list --json > listed; \
          NIX_CONFIG=$WITHOUT; as news nix-build -A bad; true",
@@ -23,11 +23,11 @@ fn a_client_remembers_what_a_stock_daemon_does_not() {
     .exits(0)
     .prints("")
     .does_not_say("warning:")
-    .says_times("-bad.drv' failed with exit code 3", 3)
+    .says_times("-bad.drv' failed with exit code 3", 4)
     .says_times(REFUSED, 3)
     .says("> it is broken")
     .says("1 dependencies of derivation");
-    assert_eq!((nix.runs("bad"), nix.runs("sibling")), (3, 0), "{ran}");
+    assert_eq!((nix.runs("bad"), nix.runs("sibling")), (4, 0), "{ran}");
     assert!(!exists(&nix.database()) && !exists(&nix.personal_database("news")), "{ran}");
     let own = nix.personal_database("games");
     assert_eq!((mode(&own), mode(own.parent().unwrap())), (0o600, 0o700));
@@ -50,7 +50,7 @@ fn a_client_remembers_outputs_that_a_stock_daemon_rejects() {
     let ran = among_users_of_a_stock_daemon(
         &nix,
         "as news nix-build -A missing; stock=$?; export NIX_CONFIG=$WITH; \
-         for i in 1 2; do for name in missing refers mismatch; do \
+         for i in 1 2 3; do for name in missing refers mismatch; do \
              as games nix-build -A $name; status=$?; \
              [ $name = mismatch ] || [ $status = $stock ] || echo other status; done; done; \
          as games $COMPANION list --json > listed",
@@ -58,7 +58,7 @@ fn a_client_remembers_outputs_that_a_stock_daemon_rejects() {
     .exits(0)
     .prints("")
     .says_times(REFUSED, 2);
-    assert_eq!((nix.runs("missing"), nix.runs("refers"), nix.runs("fetched")), (2, 1, 2), "{ran}");
+    assert_eq!((nix.runs("missing"), nix.runs("refers"), nix.runs("fetched")), (3, 2, 3), "{ran}");
     let listed: serde_json::Value =
         serde_json::from_str(&std::fs::read_to_string(nix.path("work/listed")).unwrap()).unwrap();
     let classes: Vec<_> = listed.as_array().unwrap().iter().map(|record| &record["class"]).collect();
@@ -74,13 +74,15 @@ fn with_keep_going_a_client_has_the_rest_built() {
     );
     let ran = among_users_of_a_stock_daemon(
         &nix,
-        "export NIX_CONFIG=$WITH; as games nix-build -A bad; as games nix-build -k -A ok -A top -A worse; echo $?; \
+        "export NIX_CONFIG=$WITH; for i in 1 2; do as games nix-build -A bad; done; \
+         for i in 1 2; do as games nix-build -k -A ok -A top -A worse; echo $?; done; \
          as games nix build --keep-going -f . ok top worse; echo $?",
     );
-    let ran = ran.exits(0).prints("1\n1").does_not_say("warning:").says_times("-worse.drv' failed with exit code 3", 1);
-    let ran = ran.says_times("-nephew.drv' failed with exit code 3", 1);
+    let ran =
+        ran.exits(0).prints("1\n1\n1").does_not_say("warning:").says_times("-worse.drv' failed with exit code 3", 2);
+    let ran = ran.says_times("-nephew.drv' failed with exit code 3", 2);
     assert_eq!((nix.runs("ok"), nix.runs("sibling"), nix.runs("top")), (1, 1, 0), "{ran}");
-    assert_eq!((nix.runs("bad"), nix.runs("worse"), nix.runs("nephew")), (1, 1, 1), "{ran}");
+    assert_eq!((nix.runs("bad"), nix.runs("worse"), nix.runs("nephew")), (2, 2, 2), "{ran}");
 }
 
 #[test]
@@ -155,6 +157,56 @@ fn everybody_may_retry_and_nobody_for_others() {
     among_users(&nix, "as news $COMPANION retry /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x").exits(3);
 }
 
+/// The daemon sees more than its client. What the daemon declines to record, the client does not record either.
+#[test]
+fn what_the_daemon_declines_is_not_recorded_by_the_client() {
+    let nix = Scratch::new();
+    nix.expression(r#"drv "bad" "exit 75" { }"#);
+    let ran = among_users(
+        &nix,
+        "export NIX_CONFIG=$WITH'\nnegative-cache-transient-exit-codes ='; \
+         as games nix-build -v; as games nix-build",
+    );
+    let ran = ran.says_times("is not recorded", 1).says("with exit code 75").does_not_say(REFUSED);
+    assert_eq!((nix.runs("bad"), nix.recorded().len()), (2, 0), "{ran}");
+    assert!(!exists(&nix.personal_database("games")), "{ran}");
+}
+
+/// Only the daemon knows what its machine lacked, so a failure through it is doubtful. Another machine's is not.
+#[test]
+fn what_a_stock_daemon_built_is_doubtful() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ bad = fail "bad"; }"#);
+    let ran = among_users_of_a_stock_daemon(
+        &nix,
+        "NIX_CONFIG=$WITH; as games nix-build -v; as games $COMPANION list; as games nix-build; as games nix-build; true",
+    )
+    .says_times("is doubtful", 1)
+    .says("only the daemon knows the disk, memory and limits of its builds")
+    .says_times(REFUSED, 1)
+    .prints_part("doubtful");
+    assert_eq!(nix.runs("bad"), 2, "{ran}");
+}
+
+/// A user who switched the plugin off leaves no record in a daemon that has it on, but lifts one by a success.
+#[test]
+fn off_leaves_no_record_in_the_daemon() {
+    let nix = Scratch::new();
+    nix.expression(&format!(
+        r#"{{ bad = drv "bad" "read x < {}/good && echo $x > $out" {{ }}; }}"#,
+        nix.path("").display()
+    ));
+    let off = "as games nix-build --option negative-cache false";
+    let ran = among_users(&nix, &format!("NIX_CONFIG=$WITH; {off}; {off}; true"));
+    let ran = ran.does_not_say(REFUSED).does_not_say("warning:");
+    assert_eq!((nix.runs("bad"), nix.recorded().len()), (2, 0), "{ran}");
+    among_users(&nix, "NIX_CONFIG=$WITH; as games nix-build; as games nix-build; true").says_times(REFUSED, 1);
+    assert_eq!(nix.recorded(), ["bad"]);
+    nix.write("good", "x\n");
+    among_users(&nix, &format!("NIX_CONFIG=$WITH; {off}")).exits(0);
+    assert!(nix.recorded().is_empty());
+}
+
 /// If a user switches the plugin off, the daemon refuses nothing to this user either.
 #[test]
 fn switched_off_for_one_command() {
@@ -175,12 +227,12 @@ fn a_retry_of_ones_own_record_needs_no_daemon() {
     nix.expression(r#"{ bad = fail "bad"; }"#);
     let ran = among_users_of_a_stock_daemon(
         &nix,
-        "NIX_CONFIG=$WITH; as games nix-build; as games nix-build; as games $COMPANION retry $(nix-instantiate); \
+        "NIX_CONFIG=$WITH; for i in 1 2 3; do as games nix-build; done; as games $COMPANION retry $(nix-instantiate); \
          as games nix-build; as games nix-build; as games $COMPANION forget --all; as games nix-build; true",
     )
     .exits(0)
     .says_times(REFUSED, 2);
-    assert_eq!(nix.runs("bad"), 3, "{ran}");
+    assert_eq!(nix.runs("bad"), 4, "{ran}");
 }
 
 #[test]
@@ -255,9 +307,9 @@ fn what_a_stock_daemon_builds_for_others_is_learned() {
                --builders \"ssh://localhost?remote-program=$PWD/../serve x86_64-linux - 1 1\"";
     let line = format!(
         "export WITH=$ASKING; printf '#!/bin/sh\nexport NIX_REMOTE=daemon NIX_CONFIG=\"$WITH\"; exec nix-store \"$@\"\n' > ../serve; \
-         chmod +x ../serve; export ASKING='substituters ='; {ask}; {ask}; true"
+         chmod +x ../serve; export ASKING='substituters ='; {ask}; {ask}; {ask}; true"
     );
     let ran = nix.run(&format!("export ASKING=$NIX_CONFIG NIX_CONFIG='substituters ='; {}", beside_a_daemon(&line)));
     let ran = ran.exits(0);
-    assert_eq!(nix.runs("bad"), 1, "{ran}");
+    assert_eq!(nix.runs("bad"), 2, "{ran}");
 }

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::io::{self, Read, Write};
 
-use nix_negative_cache_core::judgement::{Judgement, judge_exit};
+use nix_negative_cache_core::judgement::{Judgement, Suspicion, judge_exit};
 use nix_negative_cache_core::log::judge::{Facts, LogJudge, Weighed, Weight};
 use nix_negative_cache_core::log::lines::Lines;
 use nix_negative_cache_core::settings::Settings;
@@ -31,12 +31,14 @@ pub fn judge_log(arguments: &JudgeArguments, out: &mut impl Write) -> Result<(),
         Judgement::Record(class, _, None) => {
             writeln!(out, "clear: recorded with the class '{class}', and believed at once")?
         }
-        Judgement::Record(class, _, Some(line)) => {
+        Judgement::Record(class, _, Some(suspicion)) => {
             writeln!(
                 out,
                 "doubtful: recorded with the class '{class}', and believed once the same failure has come twice in a row"
             )?;
-            writeln!(out, "decided by: {}", line.text())?;
+            if let Suspicion::Log(line) = suspicion {
+                writeln!(out, "decided by: {}", line.text())?;
+            }
         }
         Judgement::Ignore(class, reason) => writeln!(out, "not recorded: {reason} (class '{class}')")?,
         Judgement::Succeeded => {}

@@ -94,7 +94,6 @@ mod tests {
             "7r40h4gj6rsaw6xnsq7vj128dpiawa94-nix-negative-cache-retry-2",
             "00000000000000000000000000000000-nix-negative-cache-retry",
             "00000000000000000000000000000000-nix-negative-cache-negative-cache-database=x",
-            "00000000000000000000000000000000-nix-negative-cache-negative-cache=false",
             "7r40h4gj6rsaw6xnsq7vj128dpiawa94-nix-negative-cache-negative-cache-retry=true",
             "nix-negative-cache-retry",
             "",
@@ -110,25 +109,26 @@ mod tests {
         assert_eq!(settings_to_tell(&Settings { warn: true, min_failures: 3, ..on }).len(), 2);
         assert_eq!(
             settings_to_tell(&Settings::default()),
-            [Message::Setting("negative-cache-retry", "true".to_owned())]
+            [("negative-cache-retry", "true"), ("negative-cache", "false")]
+                .map(|(name, value)| Message::Setting(name, value.to_owned()))
         );
     }
 
     proptest! {
         #[test]
         fn nothing_a_client_says_makes_it_stricter(messages in proptest::collection::vec(".*", 0..4), name in 0..crate::settings::ALL.len(), value in ".*") {
-            let mut settings = Settings::default();
+            let before = Settings { enabled: true, ..Settings::default() };
+            let mut settings = before.clone();
             let said = Message::Setting(crate::settings::ALL[name].name, value).to_base_name();
             for message in messages.iter().chain([&said]).filter_map(|text| Message::parse(text)) {
                 if let Message::Setting(name, value) = message {
                     settings.relax(name, &value);
                 }
             }
-            let before = Settings::default();
             prop_assert!(settings.ttl.is_some() && settings.ttl <= before.ttl && settings.max_ttl <= before.max_ttl);
             prop_assert!(settings.min_failures >= before.min_failures);
             let rest = Settings {
-                retry: before.retry, ttl: before.ttl, max_ttl: before.max_ttl,
+                enabled: before.enabled, retry: before.retry, ttl: before.ttl, max_ttl: before.max_ttl,
                 min_failures: before.min_failures, ..settings
             };
             prop_assert_eq!(rest, before);

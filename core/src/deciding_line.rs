@@ -10,7 +10,7 @@ use crate::log::tail::printable;
 pub struct DecidingLine {
     /// What the line tells of, such as "out of memory".
     pub cause: String,
-    /// The line itself, printable, at most 300 bytes.
+    /// The line itself, printable, at most 300 bytes; empty if no text of the log is kept.
     pub line: String,
     /// Its number in the log; the first line is 1.
     pub number: u64,
@@ -21,11 +21,17 @@ pub struct DecidingLine {
 }
 
 impl DecidingLine {
+    /// The same without any text of the log.
+    pub fn without_text(self) -> DecidingLine {
+        DecidingLine { line: String::new(), against: None, ..self }
+    }
+
     /// The line with its cause, its number and what speaks against it, as one line of text.
     pub fn text(&self) -> String {
         let DecidingLine { cause, line, number, of, against } = self;
         let against = against.as_ref().map(|against| format!("; against it: {against}")).unwrap_or_default();
-        let text = format!("{cause}, in line {number} of {of}: {line}{against}");
+        let line = if line.is_empty() { String::new() } else { format!(": {line}") };
+        let text = format!("{cause}, in line {number} of {of}{line}{against}");
         // The text comes from the database, and another program could have written anything there.
         printable(text.as_bytes())
     }
@@ -48,6 +54,7 @@ mod tests {
         assert_eq!(line.text(), text);
         let doubted = DecidingLine { against: Some("a test expects it: assert x == y".to_owned()), ..line.clone() };
         assert_eq!(doubted.text(), format!("{text}; against it: a test expects it: assert x == y"));
+        assert_eq!(line.clone().without_text().text(), "out of memory, in line 120 of 180");
         let forged = DecidingLine { line: "\x1b[31mred\nSo it would be built.".to_owned(), ..line };
         assert_eq!(forged.text(), "out of memory, in line 120 of 180: red So it would be built.");
     }

@@ -95,6 +95,13 @@ fn is_the_builders_own(name: &str) -> bool {
     LIMITS.contains(&name) || [NAMESPACES, BUILD_DISK].contains(&name)
 }
 
+/// Whether this factor also holds for builds on another machine. All other factors are facts about the machine of this
+/// process. The other machine has its own kernel, Nix, sandbox, limits, memory and cores, and nothing tells which.
+fn holds_elsewhere(name: &str) -> bool {
+    // Nix sends its time and log limits along with a build (`ServeProto::BuildOptions`, `RemoteStore::setOptions`).
+    [BUILDERS, MACHINE, "timeout", "max-silent-time", "max-build-log-size"].contains(&name)
+}
+
 /// The address in a word of [`BUILDERS`], without the parts that may be spelled differently: the scheme, the
 /// parameters, and the rest of what is said of a machine (`Machine::completeStoreReference`, machines.cc).
 fn address(machine: &str) -> &str {
@@ -223,9 +230,11 @@ impl Environment {
         self
     }
 
-    /// The same environment on another machine, as Nix names that machine.
+    /// What is known of the environment on another machine, as Nix names that machine, if this is the environment here.
     pub fn on(mut self, machine: &str) -> Environment {
-        Arc::make_mut(&mut self.0).insert(MACHINE.to_owned(), machine.to_owned());
+        let factors = Arc::make_mut(&mut self.0);
+        factors.retain(|name, _| holds_elsewhere(name));
+        factors.insert(MACHINE.to_owned(), machine.to_owned());
         self
     }
 
@@ -237,10 +246,12 @@ impl Environment {
 
     /// The changes that keep a failure of `class` in this environment from counting in the environment `now`.
     pub fn differences(&self, now: &Environment, class: Class) -> Vec<Difference> {
-        if self == now && !self.0.contains_key(MACHINE) {
+        let elsewhere = self.0.contains_key(MACHINE);
+        if self == now && !elsewhere {
             return Vec::new();
         }
         let relevant = FACTORS.iter().filter(|factor| factor.only.is_none_or(|only| only == class));
+        let relevant = relevant.filter(|factor| !elsewhere || holds_elsewhere(factor.name));
         let differs = |factor: &Factor| {
             let still_there = factor.direction == Direction::StillThere;
             let now = now.0.get(if still_there { BUILDERS } else { factor.name });
@@ -387,6 +398,14 @@ mod tests {
             assert_eq!(recorded.differences(&with(now), Class::Builder).is_empty(), counts, "{machine} {now}");
         }
         assert!(with(both).differences(&with(""), Class::Builder).is_empty(), "it was built here");
+        let here =
+            environment(&[("builders", "ssh://b"), ("namespaces", "false"), ("kernel", "6.1"), ("timeout", "9")]);
+        let there = here.clone().on("ssh://b");
+        assert_eq!(there, environment(&[("builders", "ssh://b"), ("machine", "ssh://b"), ("timeout", "9")]));
+        let now =
+            environment(&[("builders", "ssh://b"), ("namespaces", "true"), ("kernel", "6.12"), ("timeout", "10")]);
+        assert!(there.differences(&now, Class::Builder).is_empty(), "only the other machine's kernel matters");
+        assert!(!there.differences(&now, Class::Timeout).is_empty(), "the limit is sent along");
         let (earlier, now) = (with("ssh://b,5a4c1f511e000fa7"), with("ssh://b,c3526627f1852780"));
         assert!(!earlier.differences(&now, Class::Builder).is_empty(), "a word of an earlier version leads to a build");
     }

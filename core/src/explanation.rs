@@ -78,6 +78,9 @@ pub fn explain(
     )];
     if let Some(line) = &record.deciding_line {
         sentences.push(format!("What decided is in its log: {}", line.text()));
+    } else if record.summary.is_doubtful() {
+        sentences
+            .push("A daemon built it, and only the daemon knows the disk, memory and limits of its builds.".to_owned());
     }
     if let Belief::Fails { attempt: attempt @ 1.., .. } = belief {
         let believed = record.believed(*attempt);

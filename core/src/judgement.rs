@@ -32,7 +32,7 @@ pub struct EndedBuild<'a> {
     pub impure: bool,
     /// Whether the builder is one of Nix's own (`builtin:fetchurl`).
     pub builtin: bool,
-    /// The machine that built it, if it was not this one.
+    /// The machine whose Nix started the builder, if it was not this one.
     pub machine: Option<&'a str>,
     /// The keys of the outputs, under which a failure is recorded. Empty if there are none before the build.
     pub outputs: &'a [OutputKey],
@@ -48,6 +48,9 @@ pub struct EndedBuild<'a> {
     pub sandboxed: Option<bool>,
     /// What was wrong with the machine.
     pub shortage: Option<Shortage>,
+    /// Whether a daemon started the builder, so that this process does not know what the machine lacked meanwhile, or
+    /// what limited the builder.
+    pub by_daemon: bool,
 }
 
 /// What to do about a build that ended.
@@ -55,11 +58,29 @@ pub struct EndedBuild<'a> {
 pub enum Judgement {
     /// The build succeeded: earlier failures of its outputs do not count any more.
     Succeeded,
-    /// The build failed and is recorded: its class, the exit code of the builder if it exited, and the line of the log
-    /// that makes the failure doubtful, if one does. A doubtful failure counts once it has come twice in a row.
-    Record(Class, Option<i32>, Option<DecidingLine>),
+    /// The build failed and is recorded: its class, the exit code of the builder if it exited, and what makes the failure
+    /// doubtful, if anything does. A doubtful failure counts once it has come twice in a row.
+    Record(Class, Option<i32>, Option<Suspicion>),
     /// The build failed and is not recorded.
     Ignore(Class, Reason),
+}
+
+/// What makes a failure doubtful.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Suspicion {
+    /// A line of the log.
+    Log(DecidingLine),
+    /// Only the daemon that started the builder can know what the machine lacked, or what limited the builder.
+    ByDaemon,
+}
+
+impl fmt::Display for Suspicion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Suspicion::Log(line) => write!(f, "the log tells of {}", line.text()),
+            Suspicion::ByDaemon => f.write_str("only the daemon knows the disk, memory and limits of its builds"),
+        }
+    }
 }
 
 /// Why the end of a build is not recorded.
@@ -145,8 +166,8 @@ struct Failed {
     /// Why it is not recorded unless the settings want its class; `None` if its class is always recorded.
     reason: Option<Reason>,
     exit_code: Option<i32>,
-    /// The line of the log that makes it doubtful.
-    doubtful: Option<DecidingLine>,
+    /// What makes it doubtful.
+    doubtful: Option<Suspicion>,
 }
 
 impl Failed {
@@ -230,19 +251,21 @@ fn classify_rejected_output(build: &EndedBuild<'_>, fetch: bool) -> Failed {
 }
 
 /// What the machine or the log say against blaming the derivation. If they are sure, that is the error; if not, the
-/// line of the log is returned.
-fn passing_cause(build: &EndedBuild<'_>, fetch: bool) -> Result<Option<DecidingLine>, Reason> {
-    match &build.shortage {
-        Some(shortage) => Err(Reason::Shortage(shortage.clone())),
-        None => told_by_log(build.log, Facts { sandboxed: build.sandboxed, fixed_output: fetch }),
+/// suspicion is returned.
+fn passing_cause(build: &EndedBuild<'_>, fetch: bool) -> Result<Option<Suspicion>, Reason> {
+    if let Some(shortage) = &build.shortage {
+        return Err(Reason::Shortage(shortage.clone()));
     }
+    let told = told_by_log(build.log, Facts { sandboxed: build.sandboxed, fixed_output: fetch })?;
+    // The Nix of another machine judges its own builds; its daemon says what it saw.
+    Ok(told.or((build.by_daemon && build.machine.is_none()).then_some(Suspicion::ByDaemon)))
 }
 
 /// The same of the log alone.
-fn told_by_log(log: &LogJudge, facts: Facts) -> Result<Option<DecidingLine>, Reason> {
+fn told_by_log(log: &LogJudge, facts: Facts) -> Result<Option<Suspicion>, Reason> {
     match log.verdict(facts) {
         LogVerdict::Transient(line) => Err(Reason::Log(line)),
-        LogVerdict::Doubtful(line) => Ok(Some(line)),
+        LogVerdict::Doubtful(line) => Ok(Some(Suspicion::Log(line))),
         LogVerdict::Clear => Ok(None),
     }
 }
@@ -275,7 +298,7 @@ fn classify_exit(
     transient_exit_codes: &[i32],
     log: &LogJudge,
     fetch: bool,
-    passing_cause: impl FnOnce() -> Result<Option<DecidingLine>, Reason>,
+    passing_cause: impl FnOnce() -> Result<Option<Suspicion>, Reason>,
 ) -> Failed {
     if is_signal_from_outside(code) {
         return Failed::transient(Reason::Signal);
@@ -369,8 +392,21 @@ fn builder_end(build: &EndedBuild<'_>, message: &str) -> Option<BuilderEnd> {
         return Some(BuilderEnd::Signal);
     }
     let code = end.strip_prefix("failed with exit code ")?;
+    // Up to Nix 2.3, which another machine may have, the log follows in the same line: `1; last 10 log lines:`.
+    let code = code.split_once("; last ").map_or(code, |(code, _)| code);
     let code = code.trim_end_matches([';', ',', '.']);
     code.parse().ok().filter(|code| (1..=255).contains(code)).map(BuilderEnd::ExitCode)
+}
+
+/// A message of Nix, in plain text, up to the log that it quotes.
+pub fn without_quoted_log(message: &str) -> &str {
+    // "last 10 log lines:"; since 2.29 or so "Last 10 log lines:".
+    let is_heading = |(start, word): &(usize, &str)| {
+        let rest = message[start + word.len()..].trim_start_matches(|c: char| c.is_ascii_digit());
+        rest.len() < message.len() - start - word.len() && rest.starts_with(" log lines:")
+    };
+    let heading = ["last ", "Last "].iter().filter_map(|word| message.match_indices(word).find(is_heading)).min();
+    heading.map_or(message, |(start, _)| message[..start].trim_end_matches([';', ' ', '\n']))
 }
 
 /// Whether a sentence of Nix's rejects an output of this derivation (`registerOutputs` and `checkOutputs` in
@@ -473,6 +509,7 @@ mod tests {
             opted_out: false,
             sandboxed: None,
             shortage: None,
+            by_daemon: false,
             log: &LogJudge::default(),
         };
         change(&mut build);
@@ -528,6 +565,39 @@ mod tests {
         assert_eq!(judged(BuildStatus::Reported, None, "error: unexpected EOF"), other(Reason::NoExitCode));
         let full = format!("{builder}\n{DISK_FULL}");
         assert_eq!(judged(BuildStatus::Reported, None, &full), transient(Reason::Transient));
+        // Up to Nix 2.3, the log begins in the same line.
+        let older =
+            "build of '@' on 'ssh://b' failed: builder for '@' failed with exit code 3; last 1 log lines:\n  hello";
+        assert_eq!(judged(BuildStatus::Other, remote, &older.replace('@', DRV)), record(3));
+    }
+
+    #[test]
+    fn what_a_daemon_built_is_doubtful() {
+        let said = message("failed with exit code 3");
+        let by_daemon = |machine| move |build: &mut EndedBuild<'_>| (build.by_daemon, build.machine) = (true, machine);
+        let doubtful = |suspicion| Judgement::Record(Class::Builder, Some(3), Some(suspicion));
+        assert_eq!(judged(BuildStatus::Reported, &said, by_daemon(None)), doubtful(Suspicion::ByDaemon));
+        let elsewhere = format!("build of '{DRV}' on 'ssh://b' failed: {said}");
+        assert_eq!(judged(BuildStatus::Reported, &elsewhere, by_daemon(Some("ssh://b"))), record(3));
+        let known =
+            |build: &mut EndedBuild<'_>| (build.by_daemon, build.shortage) = (true, Some(Shortage::OutOfMemory));
+        assert_eq!(judged(BuildStatus::Reported, &said, known), transient(Reason::Shortage(Shortage::OutOfMemory)));
+    }
+
+    #[test]
+    fn a_message_without_the_log_that_it_quotes() {
+        let told = format!("builder for '{DRV}' failed with exit code 3");
+        for message in [
+            format!("{told};\nlast 1 log lines:\n> hello\nFor full logs, run x"),
+            format!("{told}; last 10 log lines:\n  hello"),
+            told.clone(),
+        ] {
+            assert_eq!(without_quoted_log(&message), told);
+        }
+        let newer = format!("Cannot build '{DRV}'.\nReason: builder failed with exit code 1.");
+        assert_eq!(without_quoted_log(&format!("{newer}\nLast 25 log lines:\n> hello")), newer);
+        let rejected = format!("output '{OUT}' is not allowed to refer to the following paths:\n{OUT}\nlast words");
+        assert_eq!(without_quoted_log(&rejected), rejected);
     }
 
     #[test]

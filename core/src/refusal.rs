@@ -76,7 +76,7 @@ pub fn refusal(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -
     if !believed.is_last {
         text.push_str("Its log was replaced by that of a later attempt, which does not count here\n");
     } else if lines.is_empty() {
-        text.push_str("It logged nothing\n");
+        text.push_str("There is no log of it\n");
     } else {
         if !shown.is_empty() {
             text.push_str(&format!("{} {} log lines:\n", wording.last, shown.len()));
@@ -150,7 +150,10 @@ mod tests {
             record.summary.last_failure,
             &Wording { database: Some(Path::new("/db")), ..WORDING },
         );
-        assert!(text.contains("it failed just now\n") && text.contains("(3 attempts)\nIt logged nothing\n"), "{text}");
+        assert!(
+            text.contains("it failed just now\n") && text.contains("(3 attempts)\nThere is no log of it\n"),
+            "{text}"
+        );
         assert!(text.ends_with("-x.drv --database /db\x1b[0m"), "{text}");
     }
 

@@ -18,6 +18,8 @@ pub struct Settings {
     pub warn: bool,
     /// `keep-failed`: the user wants to look at a failed build, so there has to be one.
     pub keep_failed: bool,
+    /// `keep-build-log`: whether Nix keeps logs. If not, no text of a log is recorded.
+    pub keep_log: bool,
     /// `negative-cache-ttl`: how long the first failure is believed; for ever if there is none.
     pub ttl: Option<SignedDuration>,
     /// `negative-cache-max-ttl`: how long any failure is believed at most.
@@ -64,7 +66,7 @@ pub const ALL: [SettingInfo; 11] = [
         name: ENABLE,
         kind: Kind::Switch,
         description: "Whether to record derivations whose builders failed, and to refuse to build what is known to fail.",
-        lenient: false,
+        lenient: true,
     },
     SettingInfo {
         name: RETRY,
@@ -189,6 +191,7 @@ impl Default for Settings {
             retry: false,
             warn: false,
             keep_failed: false,
+            keep_log: true,
             ttl: lifetime(DEFAULT_TTL),
             max_ttl: lifetime(DEFAULT_MAX_TTL),
             min_failures: 1,
@@ -265,9 +268,10 @@ pub fn min_failures(text: &str) -> Result<u32, ValueError> {
 }
 
 /// The settings of Nix that matter here as well.
-pub const OF_NIX: [&str; 1] = [KEEP_FAILED];
+pub const OF_NIX: [&str; 2] = [KEEP_FAILED, KEEP_LOG];
 
 const KEEP_FAILED: &str = "keep-failed";
+const KEEP_LOG: &str = "keep-build-log";
 
 impl Settings {
     /// Reads the settings by their names; what is not there has its default.
@@ -295,6 +299,7 @@ impl Settings {
             retry: flag(RETRY),
             warn: text(ACTION) == Some("warn"),
             keep_failed: flag(KEEP_FAILED),
+            keep_log: text(KEEP_LOG) != Some("false"),
             ttl: seconds(TTL, defaults.ttl)?,
             max_ttl: seconds(MAX_TTL, defaults.max_ttl)?,
             min_failures: text(failures)
@@ -319,6 +324,7 @@ impl Settings {
             (now, wanted) => now.or(wanted),
         };
         match name {
+            ENABLE => self.enabled &= value != "false",
             RETRY => self.retry |= value == "true",
             TTL => self.ttl = shorter(self.ttl),
             MAX_TTL => self.max_ttl = shorter(self.max_ttl),
@@ -335,6 +341,7 @@ impl Settings {
         [
             // Who only wants to be warned is warned by the client; who wants to do without wants nothing refused.
             (self.retry || self.warn || !self.enabled, RETRY, "true".to_owned()),
+            (!self.enabled, ENABLE, "false".to_owned()),
             (shorter(self.ttl, defaults.ttl), TTL, seconds(self.ttl)),
             (shorter(self.max_ttl, defaults.max_ttl), MAX_TTL, seconds(self.max_ttl)),
             (self.min_failures > defaults.min_failures, MIN_FAILURES, self.min_failures.to_string()),

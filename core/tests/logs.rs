@@ -7,7 +7,7 @@ use std::hash::Hasher;
 use std::path::{Path, PathBuf};
 
 use nix_negative_cache_core::deciding_line::DecidingLine;
-use nix_negative_cache_core::judgement::{Judgement, Reason, judge_exit};
+use nix_negative_cache_core::judgement::{Judgement, Reason, Suspicion, judge_exit};
 use nix_negative_cache_core::log::judge::{Facts, LogJudge};
 use nix_negative_cache_core::log::lines::Lines;
 use nix_negative_cache_core::settings::Settings;
@@ -67,7 +67,8 @@ impl Log {
         let settings = Settings { fixed_output: true, ..Settings::default() };
         match judge_exit(exit, &log, facts, &settings) {
             Judgement::Record(_, _, None) => Judged::Clear,
-            Judgement::Record(_, _, Some(line)) => Judged::Doubtful(line),
+            Judgement::Record(_, _, Some(Suspicion::Log(line))) => Judged::Doubtful(line),
+            Judgement::Record(_, _, Some(Suspicion::ByDaemon)) => panic!("no daemon is involved"),
             Judgement::Ignore(_, Reason::Log(line)) => Judged::Transient(Some(line)),
             Judgement::Ignore(..) => Judged::Transient(None),
             Judgement::Succeeded => panic!("{} did not succeed", self.name),

@@ -59,6 +59,7 @@ fuzz_target!(|data: &[u8]| {
             3 => Some(Shortage::Disk("/build".into())),
             _ => None,
         },
+        by_daemon: flag(more, 5),
     };
     let settings = Settings {
         timeouts: flag(more, 1),
@@ -73,7 +74,7 @@ fuzz_target!(|data: &[u8]| {
         Judgement::Succeeded => (),
         Judgement::Ignore(_, reason) => assert_plain(&reason.to_string()),
         Judgement::Record(class, code, doubtful) => {
-            doubtful.iter().for_each(|line| assert_plain(&line.text()));
+            doubtful.iter().for_each(|suspicion| assert_plain(&suspicion.to_string()));
             assert!(settings.records(*class));
             assert!(build.status != BuildStatus::Other || build.machine.is_some());
             let output = *class == Class::Output;
