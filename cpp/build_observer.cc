@@ -39,7 +39,9 @@ void BuildObserver::start(const compat::BuildStarted & started)
         for (auto & build : running)
             if (build.path == path && !build.machine.empty()) {
                 build.activities.insert(started.activity);
-                build.delegate = started.machine;
+                /* The last machine that is asked reports a build of its own. */
+                if (!started.machine.empty())
+                    build.delegate = started.machine;
             }
         return;
     }

@@ -24,7 +24,7 @@ void DaemonObserver::start(const compat::BuildStarted & started)
     auto & build = i->second;
     if (started.round > 1)
         build.again = true;
-    else if (!isNew && !build.machine.empty())
+    else if (!isNew && !build.machine.empty() && !started.machine.empty())
         build.delegate = started.machine;
     activities.insert_or_assign(started.activity, path);
 }
