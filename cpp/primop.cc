@@ -5,6 +5,8 @@
 #include "policy.hh"
 #include "settings.hh"
 
+#include <algorithm>
+
 namespace negative_cache {
 
 using namespace nix;
@@ -46,6 +48,16 @@ static const core::Policy & policyOf(EvalState & state)
     return *found->second;
 }
 
+/* Asks a daemon with the plugin whether any of `paths` is known to fail. The daemon sees what the environment of its builds
+   is, and which settings are in force for them. */
+static bool daemonKnows(Store & store, const rust::Vec<rust::String> & paths)
+{
+    return std::any_of(paths.begin(), paths.end(), [&](auto & path) {
+        auto question = core::question_to_daemon(path);
+        return !question.empty() && store.isValidPath(StorePath(std::string(question)));
+    });
+}
+
 static void knownFailure(EvalState & state, compat::CallSite callSite, compat::Arguments arguments, Value & value)
 {
     auto && position = compat::positionOf(callSite);
@@ -71,7 +83,11 @@ static void knownFailure(EvalState & state, compat::CallSite callSite, compat::A
         });
 
     guarded([&] {
-        auto failure = core::known_failure(policyOf(state), paths);
+        auto & policy = policyOf(state);
+        bool told = policy.daemon_decides() && daemonKnows(*state.store, paths);
+        if (policy.daemon_decides() && !told)
+            return;
+        auto failure = core::known_failure(policy, paths, told);
         /* Another program may have written anything into the database. */
         if (!failure.empty())
             parseJSON(state, std::string(failure), value);

@@ -138,11 +138,47 @@ static bool isBuildHook(const std::vector<std::string> & arguments)
         || (arguments.size() > 1 && arguments[1] == "__build-remote");
 }
 
+/* Whether an option of `nix` that comes before the command is followed by a value. Most such options are settings of Nix.
+   A switch such as `--keep-going` has no value. */
+static bool takesValue(const std::string & option)
+{
+    if (option == "--log-format" || option == "-j")
+        return true;
+    if (!nix::hasPrefix(option, "--"))
+        return false;
+    /* `--extra-NAME VALUE` adds to the setting `NAME`. */
+    auto isMeant = [name = option.substr(2)](const std::string & setting) {
+        return setting == name || "extra-" + setting == name;
+    };
+    for (auto setting : compat::settingsNamed(isMeant)) {
+        auto value = compat::valueOf(*setting);
+        return value != "true" && value != "false" && setting->name != "sandbox";
+    }
+    return false;
+}
+
+/* The command on a command line of `nix`, such as `build`; empty if there is none. */
+static std::string commandOfNix(const std::vector<std::string> & arguments)
+{
+    for (size_t i = 1; i < arguments.size(); ++i) {
+        auto & argument = arguments[i];
+        if (!nix::hasPrefix(argument, "-"))
+            return argument;
+        if (argument == "--option")
+            i += 2;
+        else if (takesValue(argument))
+            i += 1;
+    }
+    return "";
+}
+
 static bool serves(const std::vector<std::string> & arguments)
 {
-    auto has = [&](const char * name) { return std::count(arguments.begin(), arguments.end(), name) > 0; };
     auto program = arguments.empty() ? "" : std::string(nix::baseNameOf(arguments[0]));
-    return program == "nix-daemon" || (program == "nix" && has("daemon")) || (program == "nix-store" && has("--serve"));
+    if (program == "nix")
+        return commandOfNix(arguments) == "daemon";
+    return program == "nix-daemon"
+        || (program == "nix-store" && std::count(arguments.begin(), arguments.end(), "--serve") > 0);
 }
 
 static bool serving = false;

@@ -16,9 +16,9 @@ bool negative_cache::LocalStore::isValidPath(nix::LocalStore & store, const Stor
         return valid;
     auto text = path.to_string();
     if (rust::Str name(text.data(), text.size()); core::is_message(name)) {
-        bool isGreeting = false;
-        guarded([&] { isGreeting = core::hear(*policyFor(store), store.storeDir, std::string(text)); });
-        return isGreeting;
+        bool isYes = false;
+        guarded([&] { isYes = core::hear(*policyFor(store), store.storeDir, std::string(text)); });
+        return isYes;
     }
     if (auto lateRefusal = LateRefusal::current())
         lateRefusal->outputIsMissing(store, [&] { return store.printStorePath(path); });

@@ -243,13 +243,18 @@ mod ffi {
         fn has_database(policy: &Policy) -> Result<bool>;
         /// Whether the output with this key failed when it was last built.
         fn is_known_failure(policy: &Policy, key: &CxxString) -> Result<bool>;
-        /// The failure known by any of `paths`, as JSON; empty if there is none.
-        fn known_failure(policy: &Policy, paths: &Vec<String>) -> Result<String>;
+        /// The failure known by any of `paths`, as JSON; empty if there is none. `told` tells that the daemon knows one.
+        fn known_failure(policy: &Policy, paths: &Vec<String>, told: bool) -> Result<String>;
+        /// Whether a daemon builds that has the plugin on, and so is asked what is known.
+        fn daemon_decides(self: &Policy) -> bool;
+        /// The question to a daemon whether `path` is known to fail, as the last part of the store path to ask for; empty
+        /// if `path` is no store path.
+        fn question_to_daemon(path: &str) -> String;
 
         /// Whether the last part of a store path is a message of a client; see `core/src/channel.rs`.
         fn is_message(base_name: &str) -> bool;
         /// Does what the message of a client says. Returns whether the path is to be reported as valid, which answers a
-        /// greeting.
+        /// greeting, and a question with yes.
         fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> Result<bool>;
         /// The messages of a client to a daemon, as the last parts of the store paths to ask for. The first message is
         /// a greeting, which a daemon with the plugin answers.
@@ -450,9 +455,9 @@ fn is_known_failure(policy: &Policy, key: &CxxString) -> Result<bool, Failure> {
 }
 
 #[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
-fn known_failure(policy: &Policy, paths: &Vec<String>) -> Result<String, Failure> {
+fn known_failure(policy: &Policy, paths: &Vec<String>, told: bool) -> Result<String, Failure> {
     guarded(|| {
-        let failure = lookup::known_failure(policy, paths)?;
+        let failure = lookup::known_failure(policy, paths, told)?;
         Ok(failure.and_then(|failure| serde_json::to_string(&failure).ok()).unwrap_or_default())
     })
 }
@@ -464,10 +469,13 @@ fn is_message(base_name: &str) -> bool {
 fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> Result<bool, Failure> {
     guarded(|| {
         let Some(message) = Message::parse(&base_name.to_string_lossy()) else { return Ok(false) };
-        let is_greeting = message == Message::Hello;
-        recording::hear(policy, &store_dir.to_string_lossy(), message)?;
-        Ok(is_greeting)
+        recording::hear(policy, &store_dir.to_string_lossy(), message)
     })
+}
+
+fn question_to_daemon(path: &str) -> String {
+    let question = caught(|| Ok(Message::is_known(path)));
+    question.unwrap_or_default().map(|message| message.to_base_name()).unwrap_or_default()
 }
 
 fn messages_to_daemon(policy: &Policy) -> Vec<String> {

@@ -251,12 +251,63 @@ impl Failures for Lookup<'_> {
     }
 }
 
-/// The failure that is known by any of `paths`, if it is believed.
+/// Whether a record of the path with this hash part speaks against a new attempt, as `belief` reads it.
+fn any_record(
+    policy: &Policy,
+    store_dir: &str,
+    hash_part: &str,
+    belief: impl Fn(&FailureRecord) -> Result<Belief, Failure>,
+) -> Result<bool, Failure> {
+    let start = format!("{store_dir}/{hash_part}-");
+    for path in policy.databases() {
+        let records = consulting(policy, path, |database| {
+            let found = database.find_by_hash_part(store_dir, hash_part)?;
+            Ok(database.records_of(&found)?.into_values().collect::<Vec<_>>())
+        })?;
+        for record in records {
+            // A fetch counts for the same derivation only.
+            let counts = record.summary.class != Class::Fetch || record.summary.derivation.as_str().starts_with(&start);
+            if counts && matches!(belief(&record)?, Belief::Fails { .. }) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
+}
+
+/// Whether the path with this hash part is known to fail. A request to retry does not count: it does not make the
+/// derivation one that works.
 ///
 /// # Errors
 ///
 /// Those of the databases and settings.
-pub fn known_failure(policy: &Policy, paths: &[String]) -> Result<Option<FailureAttributes>, Failure> {
+pub fn is_known(policy: &Policy, store_dir: &str, hash_part: &str) -> Result<bool, Failure> {
+    let (here, now) = (Comparison::with(policy.environment()), Timestamp::now());
+    let belief = |record: &FailureRecord| Ok(believe(&record.summary.history, &here, policy.settings()?, now));
+    any_record(policy, store_dir, hash_part, belief)
+}
+
+/// Whether the derivation with this hash part would be refused to the user, if it had to be built.
+///
+/// # Errors
+///
+/// Those of the databases and settings.
+pub fn is_refused(policy: &Policy, store_dir: &str, hash_part: &str) -> Result<bool, Failure> {
+    if !policy.settings()?.consults() || policy.warns() {
+        return Ok(false);
+    }
+    let (here, now) = (Comparison::with(policy.environment()), Timestamp::now());
+    let belief = |record: &FailureRecord| Ok(record.summary.belief(policy.user, &here, policy.settings()?, now));
+    any_record(policy, store_dir, hash_part, belief)
+}
+
+/// The failure that is known by any of `paths`, if it is believed. If a daemon has `told` that it knows one, that counts,
+/// and the databases are only asked what they have of it.
+///
+/// # Errors
+///
+/// Those of the databases and settings.
+pub fn known_failure(policy: &Policy, paths: &[String], told: bool) -> Result<Option<FailureAttributes>, Failure> {
     let now = Timestamp::now();
     for path in policy.databases() {
         let record =
@@ -266,55 +317,75 @@ pub fn known_failure(policy: &Policy, paths: &[String]) -> Result<Option<Failure
             })?;
         let record = record.filter(|record| record.summary.counts_for(paths.iter().map(String::as_str)));
         let Some(record) = record.map(|record| seen(policy, record)) else { continue };
-        // A request to retry does not count here: it does not make the derivation one that works.
         let here = Comparison::with(policy.environment());
-        if let Belief::Fails { attempt, until } = believe(&record.summary.history, &here, policy.settings()?, now) {
-            return Ok(Some(attributes(record, attempt, until)));
+        match believe(&record.summary.history, &here, policy.settings()?, now) {
+            Belief::Fails { attempt, until } => return Ok(Some(attributes(record, attempt, until))),
+            // The daemon sees more than this process. Until when it believes the failure is not known.
+            Belief::Open(_) if told => {
+                let last = record.summary.history.iter().position(|attempt| attempt.failure.is_some());
+                return Ok(Some(attributes(record, last.unwrap_or(0), None)));
+            }
+            Belief::Open(_) => {}
         }
     }
-    Ok(None)
+    Ok(told.then(|| FailureAttributes::unknown(paths)))
 }
 
-/// What `builtins.knownFailure` returns.
-#[derive(Debug, Serialize)]
+/// What `builtins.knownFailure` returns. What is not known is null.
+#[derive(Debug, Default, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct FailureAttributes {
-    drv_path: String,
-    out_path: String,
-    name: String,
-    system: String,
-    class: String,
+    drv_path: Option<String>,
+    out_path: Option<String>,
+    name: Option<String>,
+    system: Option<String>,
+    class: Option<String>,
     exit_code: Option<i32>,
     reason: String,
-    log: String,
+    log: Option<String>,
     /// In seconds since 1970, as all times here.
-    first_failure: i64,
-    last_failure: i64,
-    attempts: u32,
-    /// `None` means for ever.
+    first_failure: Option<i64>,
+    last_failure: Option<i64>,
+    attempts: Option<u32>,
+    /// `None` also means for ever.
     believed_until: Option<i64>,
-    host: String,
-    nix_version: String,
+    host: Option<String>,
+    nix_version: Option<String>,
+}
+
+impl FailureAttributes {
+    /// A failure of which only the daemon knows more.
+    fn unknown(paths: &[String]) -> FailureAttributes {
+        let (derivations, outputs): (Vec<&String>, Vec<&String>) =
+            paths.iter().partition(|path| path.ends_with(".drv"));
+        let first = |paths: Vec<&String>| paths.first().map(|path| (*path).clone());
+        FailureAttributes {
+            drv_path: first(derivations),
+            out_path: first(outputs),
+            reason: "the daemon knows that it fails".to_owned(),
+            ..FailureAttributes::default()
+        }
+    }
 }
 
 fn attributes(record: FailureRecord, attempt: usize, until: Option<Timestamp>) -> FailureAttributes {
     let believed = record.believed(attempt);
     let (reason, class, exit_code) = (believed.reason.clone(), believed.class.to_string(), believed.exit_code);
     FailureAttributes {
-        out_path: main_output(&record),
+        out_path: Some(main_output(&record)),
         reason,
-        drv_path: record.summary.derivation.to_string(),
-        class,
+        drv_path: Some(record.summary.derivation.to_string()),
+        class: Some(class),
         exit_code,
-        first_failure: record.first_failure.as_second(),
-        last_failure: record.summary.last_failure.as_second(),
-        attempts: record.summary.attempts,
+        first_failure: Some(record.first_failure.as_second()),
+        last_failure: Some(record.summary.last_failure.as_second()),
+        attempts: Some(record.summary.attempts),
         believed_until: until.map(|until| until.as_second()),
-        name: record.summary.name,
-        system: record.system,
-        log: record.log,
-        host: record.host,
-        nix_version: record.nix_version,
+        name: Some(record.summary.name),
+        system: Some(record.system),
+        log: Some(record.log),
+        host: Some(record.host),
+        nix_version: Some(record.nix_version),
     }
 }
 

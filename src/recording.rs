@@ -12,6 +12,7 @@ use crate::bridge::{EndedBuild, Ending};
 use crate::client;
 use crate::connections::with_own;
 use crate::guard::Failure;
+use crate::lookup;
 use crate::policy::Policy;
 use crate::running_build::RunningBuild;
 
@@ -142,14 +143,16 @@ pub fn tidy(policy: &Policy) -> Result<(), Failure> {
     })?)
 }
 
-/// Does what a message of the client says; see [`nix_negative_cache_core::channel`].
+/// Does what a message of the client says; see [`nix_negative_cache_core::channel`]. Returns whether the answer is yes.
 ///
 /// # Errors
 ///
-/// Those of the database.
-pub fn hear(policy: &Policy, store_dir: &str, message: Message) -> Result<(), Failure> {
+/// Those of the database and settings.
+pub fn hear(policy: &Policy, store_dir: &str, message: Message) -> Result<bool, Failure> {
     match message {
-        Message::Hello => {}
+        Message::Hello => return Ok(true),
+        Message::IsKnown(hash_part) => return lookup::is_known(policy, store_dir, &hash_part),
+        Message::IsRefused(hash_part) => return lookup::is_refused(policy, store_dir, &hash_part),
         Message::Setting(name, value) => client::says(name, value),
         Message::Retry(hash_part) => with_own(policy, false, |database| {
             let Some(database) = database else { return Ok(()) };
@@ -157,5 +160,5 @@ pub fn hear(policy: &Policy, store_dir: &str, message: Message) -> Result<(), Fa
             database.request_retry(&failures, policy.user, Timestamp::now()).map(|_| ())
         })?,
     }
-    Ok(())
+    Ok(false)
 }

@@ -8,11 +8,19 @@ fn mode(path: &std::path::Path) -> u32 {
     path.metadata().unwrap_or_else(|error| panic!("{}: {error}", path.display())).mode() & 0o7777
 }
 
+/// Plays a test with clients that name the daemon as their store, and with clients that leave it to `auto`, as those of
+/// distributions do.
+fn both_ways(play: impl Fn(fn() -> Scratch)) {
+    play(Scratch::new);
+    play(|| Scratch::new().users_ask("daemon"));
+}
+
 #[test]
 fn a_client_remembers_what_a_stock_daemon_does_not() {
-    let nix = Scratch::new();
-    nix.expression(r#"{ bad = fail "bad"; top = needs "top" [ (fail "bad") (ok "sibling") ]; }"#);
-    let ran = among_users_of_a_stock_daemon(
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(r#"{ bad = fail "bad"; top = needs "top" [ (fail "bad") (ok "sibling") ]; }"#);
+        let ran = among_users_of_a_stock_daemon(
         &nix,
         "as news nix-build -A bad; stock=$?; export NIX_CONFIG=$WITH; \
          for i in 1 2 3; do as games nix-build -A bad; [ $? = $stock ] || echo other status; done; as games nix-build -A top; \
@@ -27,157 +35,177 @@ fn a_client_remembers_what_a_stock_daemon_does_not() {
     .says_times(REFUSED, 3)
     .says("> it is broken")
     .says("1 dependencies of derivation");
-    assert_eq!((nix.runs("bad"), nix.runs("sibling")), (4, 0), "{ran}");
-    assert!(!exists(&nix.database()) && !exists(&nix.personal_database("news")), "{ran}");
-    let own = nix.personal_database("games");
-    assert_eq!((mode(&own), mode(own.parent().unwrap())), (0o600, 0o700));
-    let listed: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(nix.path("work/listed")).unwrap()).unwrap();
-    assert_eq!(
-        (&listed[0]["name"], &listed[0]["exitCode"], &listed[0]["log"]),
-        (&"bad".into(), &3.into(), &"it is broken\n".into())
-    );
+        assert_eq!((nix.runs("bad"), nix.runs("sibling")), (4, 0), "{ran}");
+        assert!(!exists(&nix.database()) && !exists(&nix.personal_database("news")), "{ran}");
+        let own = nix.personal_database("games");
+        assert_eq!((mode(&own), mode(own.parent().unwrap())), (0o600, 0o700));
+        let listed: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(nix.path("work/listed")).unwrap()).unwrap();
+        assert_eq!(
+            (&listed[0]["name"], &listed[0]["exitCode"], &listed[0]["log"]),
+            (&"bad".into(), &3.into(), &"it is broken\n".into())
+        );
+    });
 }
 
 #[test]
 fn a_client_remembers_outputs_that_a_stock_daemon_rejects() {
-    let nix = Scratch::new();
-    nix.expression(
-        r#"rec { used = builtins.toFile "used" "text"; missing = drv "missing" "true" { };
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(
+            r#"rec { used = builtins.toFile "used" "text"; missing = drv "missing" "true" { };
              refers = drv "refers" "echo $used > $out" { inherit used; disallowedReferences = [ used ]; };
              mismatch = fetch "echo other > $out; exit 0"; }"#,
-    );
-    let ran = among_users_of_a_stock_daemon(
-        &nix,
-        "as news nix-build -A missing; stock=$?; export NIX_CONFIG=$WITH; \
+        );
+        let ran = among_users_of_a_stock_daemon(
+            &nix,
+            "as news nix-build -A missing; stock=$?; export NIX_CONFIG=$WITH; \
          for i in 1 2 3; do for name in missing refers mismatch; do \
              as games nix-build -A $name; status=$?; \
              [ $name = mismatch ] || [ $status = $stock ] || echo other status; done; done; \
          as games $COMPANION list --json > listed",
-    )
-    .exits(0)
-    .prints("")
-    .says_times(REFUSED, 2);
-    assert_eq!((nix.runs("missing"), nix.runs("refers"), nix.runs("fetched")), (3, 2, 3), "{ran}");
-    let listed: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(nix.path("work/listed")).unwrap()).unwrap();
-    let classes: Vec<_> = listed.as_array().unwrap().iter().map(|record| &record["class"]).collect();
-    assert_eq!(classes, ["output", "output"]);
+        )
+        .exits(0)
+        .prints("")
+        .says_times(REFUSED, 2);
+        assert_eq!((nix.runs("missing"), nix.runs("refers"), nix.runs("fetched")), (3, 2, 3), "{ran}");
+        let listed: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(nix.path("work/listed")).unwrap()).unwrap();
+        let classes: Vec<_> = listed.as_array().unwrap().iter().map(|record| &record["class"]).collect();
+        assert_eq!(classes, ["output", "output"]);
+    });
 }
 
 #[test]
 fn with_keep_going_a_client_has_the_rest_built() {
-    let nix = Scratch::new();
-    nix.expression(
-        r#"{ bad = fail "bad"; worse = fail "worse"; ok = ok "ok";
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(
+            r#"{ bad = fail "bad"; worse = fail "worse"; ok = ok "ok";
              top = needs "top" [ (fail "bad") (ok "sibling") (fail "nephew") ]; }"#,
-    );
-    let ran = among_users_of_a_stock_daemon(
-        &nix,
-        "export NIX_CONFIG=$WITH; for i in 1 2; do as games nix-build -A bad; done; \
+        );
+        let ran = among_users_of_a_stock_daemon(
+            &nix,
+            "export NIX_CONFIG=$WITH; for i in 1 2; do as games nix-build -A bad; done; \
          for i in 1 2; do as games nix-build -k -A ok -A top -A worse; echo $?; done; \
          as games nix build --keep-going -f . ok top worse; echo $?",
-    );
-    let ran =
-        ran.exits(0).prints("1\n1\n1").does_not_say("warning:").says_times("-worse.drv' failed with exit code 3", 2);
-    let ran = ran.says_times("-nephew.drv' failed with exit code 3", 2);
-    assert_eq!((nix.runs("ok"), nix.runs("sibling"), nix.runs("top")), (1, 1, 0), "{ran}");
-    assert_eq!((nix.runs("bad"), nix.runs("worse"), nix.runs("nephew")), (2, 2, 2), "{ran}");
+        );
+        let ran = ran
+            .exits(0)
+            .prints("1\n1\n1")
+            .does_not_say("warning:")
+            .says_times("-worse.drv' failed with exit code 3", 2);
+        let ran = ran.says_times("-nephew.drv' failed with exit code 3", 2);
+        assert_eq!((nix.runs("ok"), nix.runs("sibling"), nix.runs("top")), (1, 1, 0), "{ran}");
+        assert_eq!((nix.runs("bad"), nix.runs("worse"), nix.runs("nephew")), (2, 2, 2), "{ran}");
+    });
 }
 
 #[test]
 fn what_the_daemon_knows_is_not_recorded_twice() {
-    let nix = Scratch::new();
-    nix.expression(r#"{ bad = fail "bad"; }"#);
-    let ran = among_users(
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(r#"{ bad = fail "bad"; }"#);
+        let ran = among_users(
         &nix,
         "export NIX_CONFIG=$WITH; as games nix-build; as games nix-build; as news nix-build; as news $COMPANION list",
     )
     .exits(0)
     .says_times(REFUSED, 2)
     .does_not_say("warning:");
-    assert!(ran.stdout.contains("-bad.drv"), "{ran}");
-    assert_eq!((nix.runs("bad"), nix.recorded().len()), (1, 1), "{ran}");
-    assert!(!exists(&nix.personal_database("games")), "{ran}");
+        assert!(ran.stdout.contains("-bad.drv"), "{ran}");
+        assert_eq!((nix.runs("bad"), nix.recorded().len()), (1, 1), "{ran}");
+        assert!(!exists(&nix.personal_database("games")), "{ran}");
+    });
 }
 
 #[test]
 fn the_system_database_is_roots_and_everybody_reads_it() {
-    let nix = Scratch::new();
-    nix.expression(r#"{ bad = fail "bad"; }"#);
-    let ran = among_users(
-        &nix,
-        "as games nix-build; as games $COMPANION list; as games $COMPANION forget --all; echo $?; \
-         as games nix-build --option negative-cache-retry true; true",
-    );
-    let ran = ran.exits(0).says("only who owns '").says(REFUSED).says("nix-negative-cache retry");
-    assert!(ran.stdout.contains("-bad.drv") && ran.stdout.ends_with("\n1\n"), "{ran}");
-    for umask in ["000", "077"] {
-        let nix = Scratch::new();
+    both_ways(|new| {
+        let nix = new();
         nix.expression(r#"{ bad = fail "bad"; }"#);
-        let daemon = format!("umask {umask}; as games true; as games nix-build; umask 022; as games $COMPANION list");
-        nix.run(&format!("umask {umask}; mkdir -m 755 ../var ../store; {}", {
-            nix_negative_cache_tests::beside_a_daemon(&format!("{}\n{daemon}", nix_negative_cache_tests::TWO_USERS))
-        }));
-        let file = nix.database();
-        assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o644, 0o755), "{umask}");
-        assert_eq!(file.metadata().unwrap().uid(), 0);
-    }
+        let ran = among_users(
+            &nix,
+            "as games nix-build; as games $COMPANION list; as games $COMPANION forget --all; echo $?; \
+         as games nix-build --option negative-cache-retry true; true",
+        );
+        let ran = ran.exits(0).says("only who owns '").says(REFUSED).says("nix-negative-cache retry");
+        assert!(ran.stdout.contains("-bad.drv") && ran.stdout.ends_with("\n1\n"), "{ran}");
+        for umask in ["000", "077"] {
+            let nix = new();
+            nix.expression(r#"{ bad = fail "bad"; }"#);
+            let daemon =
+                format!("umask {umask}; as games true; as games nix-build; umask 022; as games $COMPANION list");
+            nix.run(&format!("umask {umask}; mkdir -m 755 ../var ../store; {}", {
+                nix_negative_cache_tests::beside_a_daemon(&format!("{}\n{daemon}", nix_negative_cache_tests::TWO_USERS))
+            }));
+            let file = nix.database();
+            assert_eq!((mode(&file), mode(file.parent().unwrap())), (0o644, 0o755), "{umask}");
+            assert_eq!(file.metadata().unwrap().uid(), 0);
+        }
+    });
 }
 
 #[test]
 fn everybody_may_retry_and_nobody_for_others() {
-    let nix = Scratch::new();
-    nix.expression(&format!(
-        r#"{{ bad = drv "bad" "read x < {}/good && echo $x > $out" {{ }}; }}"#,
-        nix.path("").display()
-    ));
-    // A retry through the plugin in the client. The daemon accepts the message without a warning.
-    let ran = among_users(
-        &nix,
-        "NIX_CONFIG=$WITH; as games nix-build; as games nix-build --option negative-cache-retry true -v; \
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(&format!(
+            r#"{{ bad = drv "bad" "read x < {}/good && echo $x > $out" {{ }}; }}"#,
+            nix.path("").display()
+        ));
+        // A retry through the plugin in the client. The daemon accepts the message without a warning.
+        let ran = among_users(
+            &nix,
+            "NIX_CONFIG=$WITH; as games nix-build; as games nix-build --option negative-cache-retry true -v; \
          as games nix-build --option negative-cache-action warn; as games nix-build",
-    );
-    let ran = ran.does_not_say("ignoring").says_times("-bad.drv' failed with exit code", 3).says_times(REFUSED, 1);
-    let ran = ran.says_times("warning:", 1).says("is built although it failed");
-    assert_eq!(nix.runs("bad"), 3, "{ran}");
-    // A retry through the companion program, without a plugin in the client. It counts once, and only for the user who asked.
-    let ran = among_users(
-        &nix,
-        "drv=$(nix-instantiate); as games nix-build; as games $COMPANION retry $drv; as news nix-build; as games nix-build; \
+        );
+        let ran = ran.does_not_say("ignoring").says_times("-bad.drv' failed with exit code", 3).says_times(REFUSED, 1);
+        let ran = ran.says_times("warning:", 1).says("is built although it failed");
+        assert_eq!(nix.runs("bad"), 3, "{ran}");
+        // A retry through the companion program, without a plugin in the client. It counts once, and only for the user who asked.
+        let ran = among_users(
+            &nix,
+            "drv=$(nix-instantiate); as games nix-build; as games $COMPANION retry $drv; as news nix-build; as games nix-build; \
          as games nix-build",
-    );
-    let ran = ran
-        .says_times(REFUSED, 3)
-        .prints(&format!("the next build of '{}' will be tried", nix.records()[0]["drvPath"].as_str().unwrap()));
-    assert_eq!(nix.runs("bad"), 4, "{ran}");
-    nix.write("good", "x\n");
-    among_users(&nix, "as news $COMPANION retry $(nix-instantiate); as news nix-build").exits(0).does_not_say(REFUSED);
-    assert!(nix.recorded().is_empty());
-    among_users(&nix, "as news $COMPANION retry /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x").exits(3);
+        );
+        let ran = ran
+            .says_times(REFUSED, 3)
+            .prints(&format!("the next build of '{}' will be tried", nix.records()[0]["drvPath"].as_str().unwrap()));
+        assert_eq!(nix.runs("bad"), 4, "{ran}");
+        nix.write("good", "x\n");
+        among_users(&nix, "as news $COMPANION retry $(nix-instantiate); as news nix-build")
+            .exits(0)
+            .does_not_say(REFUSED);
+        assert!(nix.recorded().is_empty());
+        among_users(&nix, "as news $COMPANION retry /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x").exits(3);
+    });
 }
 
 /// The daemon sees more than its client. What the daemon declines to record, the client does not record either.
 #[test]
 fn what_the_daemon_declines_is_not_recorded_by_the_client() {
-    let nix = Scratch::new();
-    nix.expression(r#"drv "bad" "exit 75" { }"#);
-    let ran = among_users(
-        &nix,
-        "export NIX_CONFIG=$WITH'\nnegative-cache-transient-exit-codes ='; \
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(r#"drv "bad" "exit 75" { }"#);
+        let ran = among_users(
+            &nix,
+            "export NIX_CONFIG=$WITH'\nnegative-cache-transient-exit-codes ='; \
          as games nix-build -v; as games nix-build",
-    );
-    let ran = ran.says_times("is not recorded", 1).says("with exit code 75").does_not_say(REFUSED);
-    assert_eq!((nix.runs("bad"), nix.recorded().len()), (2, 0), "{ran}");
-    assert!(!exists(&nix.personal_database("games")), "{ran}");
+        );
+        let ran = ran.says_times("is not recorded", 1).says("with exit code 75").does_not_say(REFUSED);
+        assert_eq!((nix.runs("bad"), nix.recorded().len()), (2, 0), "{ran}");
+        assert!(!exists(&nix.personal_database("games")), "{ran}");
+    });
 }
 
 /// Only the daemon knows what its machine lacked, so a failure through it is doubtful. Another machine's is not.
 #[test]
 fn what_a_stock_daemon_built_is_doubtful() {
-    let nix = Scratch::new();
-    nix.expression(r#"{ bad = fail "bad"; }"#);
-    let ran = among_users_of_a_stock_daemon(
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(r#"{ bad = fail "bad"; }"#);
+        let ran = among_users_of_a_stock_daemon(
         &nix,
         "NIX_CONFIG=$WITH; as games nix-build -v; as games $COMPANION list; as games nix-build; as games nix-build; true",
     )
@@ -185,131 +213,149 @@ fn what_a_stock_daemon_built_is_doubtful() {
     .says("only the daemon knows the disk, memory and limits of its builds")
     .says_times(REFUSED, 1)
     .prints_part("doubtful");
-    assert_eq!(nix.runs("bad"), 2, "{ran}");
+        assert_eq!(nix.runs("bad"), 2, "{ran}");
+    });
 }
 
 /// A user who switched the plugin off leaves no record in a daemon that has it on, but lifts one by a success.
 #[test]
 fn off_leaves_no_record_in_the_daemon() {
-    let nix = Scratch::new();
-    nix.expression(&format!(
-        r#"{{ bad = drv "bad" "read x < {}/good && echo $x > $out" {{ }}; }}"#,
-        nix.path("").display()
-    ));
-    let off = "as games nix-build --option negative-cache false";
-    let ran = among_users(&nix, &format!("NIX_CONFIG=$WITH; {off}; {off}; true"));
-    let ran = ran.does_not_say(REFUSED).does_not_say("warning:");
-    assert_eq!((nix.runs("bad"), nix.recorded().len()), (2, 0), "{ran}");
-    among_users(&nix, "NIX_CONFIG=$WITH; as games nix-build; as games nix-build; true").says_times(REFUSED, 1);
-    assert_eq!(nix.recorded(), ["bad"]);
-    nix.write("good", "x\n");
-    among_users(&nix, &format!("NIX_CONFIG=$WITH; {off}")).exits(0);
-    assert!(nix.recorded().is_empty());
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(&format!(
+            r#"{{ bad = drv "bad" "read x < {}/good && echo $x > $out" {{ }}; }}"#,
+            nix.path("").display()
+        ));
+        let off = "as games nix-build --option negative-cache false";
+        let ran = among_users(&nix, &format!("NIX_CONFIG=$WITH; {off}; {off}; true"));
+        let ran = ran.does_not_say(REFUSED).does_not_say("warning:");
+        assert_eq!((nix.runs("bad"), nix.recorded().len()), (2, 0), "{ran}");
+        among_users(&nix, "NIX_CONFIG=$WITH; as games nix-build; as games nix-build; true").says_times(REFUSED, 1);
+        assert_eq!(nix.recorded(), ["bad"]);
+        nix.write("good", "x\n");
+        among_users(&nix, &format!("NIX_CONFIG=$WITH; {off}")).exits(0);
+        assert!(nix.recorded().is_empty());
+    });
 }
 
 /// If a user switches the plugin off, the daemon refuses nothing to this user either.
 #[test]
 fn switched_off_for_one_command() {
-    let nix = Scratch::new();
-    nix.expression(r#"{ bad = fail "bad"; }"#);
-    let ran = among_users(
-        &nix,
-        "NIX_CONFIG=$WITH; as games nix-build; as games nix-build --option negative-cache false; \
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(r#"{ bad = fail "bad"; }"#);
+        let ran = among_users(
+            &nix,
+            "NIX_CONFIG=$WITH; as games nix-build; as games nix-build --option negative-cache false; \
          as games nix-build --store unix://$NIX_DAEMON_SOCKET_PATH --option negative-cache false; as games nix-build",
-    );
-    let ran = ran.says_times(REFUSED, 1).does_not_say("warning:");
-    assert_eq!(nix.runs("bad"), 3, "{ran}");
+        );
+        let ran = ran.says_times(REFUSED, 1).does_not_say("warning:");
+        assert_eq!(nix.runs("bad"), 3, "{ran}");
+    });
 }
 
 #[test]
 fn a_retry_of_ones_own_record_needs_no_daemon() {
-    let nix = Scratch::new();
-    nix.expression(r#"{ bad = fail "bad"; }"#);
-    let ran = among_users_of_a_stock_daemon(
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(r#"{ bad = fail "bad"; }"#);
+        let ran = among_users_of_a_stock_daemon(
         &nix,
         "NIX_CONFIG=$WITH; for i in 1 2 3; do as games nix-build; done; as games $COMPANION retry $(nix-instantiate); \
          as games nix-build; as games nix-build; as games $COMPANION forget --all; as games nix-build; true",
     )
     .exits(0)
     .says_times(REFUSED, 2);
-    assert_eq!(nix.runs("bad"), 4, "{ran}");
+        assert_eq!(nix.runs("bad"), 4, "{ran}");
+    });
 }
 
 #[test]
 fn a_success_lifts_what_a_client_knows() {
-    let nix = Scratch::new();
-    nix.expression(&format!(
-        r#"{{ bad = drv "bad" "read x < {}/good && echo $x > $out" {{ }}; }}"#,
-        nix.path("").display()
-    ));
-    let ran = among_users_of_a_stock_daemon(
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(&format!(
+            r#"{{ bad = drv "bad" "read x < {}/good && echo $x > $out" {{ }}; }}"#,
+            nix.path("").display()
+        ));
+        let ran = among_users_of_a_stock_daemon(
         &nix,
         "NIX_CONFIG=$WITH; as games nix-build; echo > ../good; as games nix-build -v --option negative-cache-retry true; \
          as games $COMPANION list; as games $COMPANION list --all",
     )
     .exits(0);
-    assert_eq!((nix.runs("bad"), ran.stdout.matches("-bad.drv").count()), (2, 1), "{ran}");
+        assert_eq!((nix.runs("bad"), ran.stdout.matches("-bad.drv").count()), (2, 1), "{ran}");
+    });
 }
 
 #[test]
 fn what_was_interrupted_or_killed_is_no_failure() {
-    let nix = Scratch::new();
-    nix.expression(
-        r#"{ slow = drv "slow" "echo > ${runs}/started; sleep 100" { };
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(
+            r#"{ slow = drv "slow" "echo > ${runs}/started; sleep 100" { };
              killed = drv "killed" "kill -9 $$" { }; fetch = fetch "exit 1"; }"#,
-    );
-    let wait = "while [ ! -e ../runs/started ]; do sleep 0.05; done";
-    let ran = among_users_of_a_stock_daemon(
-        &nix,
-        &format!(
-            "NIX_CONFIG=$WITH; as games nix-build -A killed -A fetch -k; as games timeout -s INT 3 nix-build -A slow; \
+        );
+        let wait = "while [ ! -e ../runs/started ]; do sleep 0.05; done";
+        let ran = among_users_of_a_stock_daemon(
+            &nix,
+            &format!(
+                "NIX_CONFIG=$WITH; as games nix-build -A killed -A fetch -k; as games timeout -s INT 3 nix-build -A slow; \
              rm ../runs/started; (as games nix-build -A slow; true) & {wait}; kill -9 $(cat /proc/$daemon/task/$daemon/children); wait $!; true"
-        ),
-    );
-    let ran = ran.exits(0);
-    assert!(!exists(&nix.personal_database("games")), "{ran}");
+            ),
+        );
+        let ran = ran.exits(0);
+        assert!(!exists(&nix.personal_database("games")), "{ran}");
+    });
 }
 
 #[test]
 fn off_is_off_in_a_client() {
-    let nix = Scratch::new();
-    nix.expression(r#"{ bad = fail "bad"; }"#);
-    let off = "NIX_CONFIG=$WITH; as games nix-build --option negative-cache false";
-    let ran = among_users_of_a_stock_daemon(&nix, &format!("{off}; {off}; as games nix-build; {off}"));
-    assert_eq!(nix.runs("bad"), 4, "{ran}");
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(r#"{ bad = fail "bad"; }"#);
+        let off = "NIX_CONFIG=$WITH; as games nix-build --option negative-cache false";
+        let ran = among_users_of_a_stock_daemon(&nix, &format!("{off}; {off}; as games nix-build; {off}"));
+        assert_eq!(nix.runs("bad"), 4, "{ran}");
+    });
 }
 
 /// The store directory of the daemon is another one, so that it takes no message of the client's for a store path, and closes
 /// the connection. What needs no store path works all the same.
 #[test]
 fn a_daemon_that_rejects_a_message_serves_all_the_same() {
-    let nix = Scratch::new();
-    let ask = "as games nix-store --gc --print-dead > /dev/null || echo failed";
-    among_users_of_a_stock_daemon(
-        &nix,
-        &format!(
-            "export NIX_STORE_DIR=/elsewhere; {ask}; echo stock; export NIX_CONFIG=$WITH; {ask}; \
+    both_ways(|new| {
+        let nix = new();
+        let ask = "as games nix-store --gc --print-dead > /dev/null || echo failed";
+        among_users_of_a_stock_daemon(
+            &nix,
+            &format!(
+                "export NIX_STORE_DIR=/elsewhere; {ask}; echo stock; export NIX_CONFIG=$WITH; {ask}; \
              NIX_CONFIG=$WITH$'\\n'\"negative-cache-retry = true\"; {ask}; echo done"
-        ),
-    )
-    .exits(0)
-    .prints("stock\ndone")
-    .does_not_say("warning:")
-    .does_not_say("error:");
+            ),
+        )
+        .exits(0)
+        .prints("stock\ndone")
+        .does_not_say("warning:")
+        .does_not_say("error:");
+    });
 }
 
 /// `nix-store --serve` is asked to build a derivation that its store need not have, and passes that on to a daemon.
 #[test]
 fn what_a_stock_daemon_builds_for_others_is_learned() {
-    let nix = Scratch::new();
-    nix.expression(r#"fail "bad""#);
-    let ask = "NIX_REMOTE= NIX_CONFIG=$ASKING nix-build --store $PWD/../asking --no-out-link -j0 \
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(r#"fail "bad""#);
+        let ask = "NIX_REMOTE= NIX_CONFIG=$ASKING nix-build --store $PWD/../asking --no-out-link -j0 \
                --builders \"ssh://localhost?remote-program=$PWD/../serve x86_64-linux - 1 1\"";
-    let line = format!(
-        "export WITH=$ASKING; printf '#!/bin/sh\nexport NIX_REMOTE=daemon NIX_CONFIG=\"$WITH\"; exec nix-store \"$@\"\n' > ../serve; \
+        let line = format!(
+            "export WITH=$ASKING; printf '#!/bin/sh\nexport NIX_REMOTE=daemon NIX_CONFIG=\"$WITH\"; exec nix-store \"$@\"\n' > ../serve; \
          chmod +x ../serve; export ASKING='substituters ='; {ask}; {ask}; {ask}; true"
-    );
-    let ran = nix.run(&format!("export ASKING=$NIX_CONFIG NIX_CONFIG='substituters ='; {}", beside_a_daemon(&line)));
-    let ran = ran.exits(0);
-    assert_eq!(nix.runs("bad"), 2, "{ran}");
+        );
+        let ran =
+            nix.run(&format!("export ASKING=$NIX_CONFIG NIX_CONFIG='substituters ='; {}", beside_a_daemon(&line)));
+        let ran = ran.exits(0);
+        assert_eq!(nix.runs("bad"), 2, "{ran}");
+    });
 }

@@ -196,3 +196,26 @@ fn off_is_off_in_the_build_hook() {
     let ran = ran.does_not_say(REFUSED);
     assert!(!exists(&nix.path("machine/nix/var/nix/negative-cache")) && !exists(&nix.database()), "{ran}");
 }
+
+/// Only the command `daemon` serves others. Another command that has this word is told how its own user can retry.
+#[test]
+fn commands_with_the_word_daemon_are_no_daemons() {
+    for options in ["", "--store daemon", "--keep-going --option cores 1 --store daemon"] {
+        let nix = Scratch::new();
+        nix.expression(r#"{ daemon = fail "bad"; }"#);
+        let build = format!("nix --extra-experimental-features nix-command {options} build -f . daemon");
+        let line = beside_a_daemon(&format!(
+            "export NIX_REMOTE=daemon NIX_CONFIG=\"plugin-files = $PLUGIN\"$'\\n''negative-cache = true'; \
+             for i in 1 2 3; do {build}; done"
+        ));
+        let ran = nix.run(&format!("export NIX_CONFIG='substituters ='; {line}"));
+        ran.says_times(REFUSED, 1).says("--option negative-cache-retry true").does_not_say("nix-negative-cache retry");
+    }
+    for options in ["", "--extra-experimental-features nix-command", "--store local --quiet"] {
+        let nix = Scratch::new();
+        nix.expression(r#"{ bad = fail "bad"; }"#);
+        let build = "export NIX_REMOTE=daemon NIX_CONFIG='substituters ='; nix-build -A bad; nix-build -A bad";
+        let ran = nix.run(&beside_a_daemon(build).replace("nix-daemon >", &format!("nix {options} daemon >")));
+        ran.says_times(REFUSED, 1).says("nix-negative-cache retry");
+    }
+}

@@ -1,6 +1,6 @@
 //! The function `builtins.knownFailure`.
 
-use nix_negative_cache_tests::Scratch;
+use nix_negative_cache_tests::{Scratch, TWO_USERS, among_users, beside_a_daemon};
 
 fn eval(nix: &Scratch, expression: &str) -> serde_json::Value {
     let ran = nix.run(&format!("nix eval --impure --json --expr '{expression}'")).exits(0);
@@ -113,4 +113,36 @@ fn it_is_documented() {
     let nix = Scratch::new();
     let ran = nix.run("echo ':doc builtins.knownFailure' | nix repl 2>&1");
     assert!(ran.stdout.contains("what is known of the last failure to build"), "{ran}");
+}
+
+/// A daemon with the plugin knows better than its client what is believed: the client's settings need not be the daemon's.
+#[test]
+fn a_daemon_with_the_plugin_is_asked() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ bad = fail "bad"; good = ok "good"; }"#);
+    let known = |attribute: &str| {
+        format!(
+            "as games nix-instantiate --eval --strict -E 'let k = builtins.knownFailure (import ./.).{attribute}; in k.reason or k'"
+        )
+    };
+    let ran = among_users(
+        &nix,
+        &format!(
+            "NIX_CONFIG=$WITH$'\\n''filter-syscalls = false'; as games nix-build -A bad; {}; {}; \
+             chmod 700 ../var/negative-cache; {}; {}",
+            known("bad"),
+            known("good"),
+            known("bad"),
+            known("good")
+        ),
+    )
+    .exits(0);
+    let said = "\"builder failed with exit code 3\"\nnull\n\"the daemon knows that it fails\"\nnull";
+    assert_eq!(ran.stdout.trim(), said, "{ran}");
+    // The client's own record, from before the daemon had the plugin, does not count.
+    let ran = nix.run(&format!(
+        "chmod 755 ../var/negative-cache; $COMPANION forget --all; {}",
+        beside_a_daemon(&format!("{TWO_USERS}\nNIX_CONFIG=$WITH; {}", known("bad")))
+    ));
+    assert!(ran.stdout.trim().ends_with("null"), "{ran}");
 }

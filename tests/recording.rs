@@ -1,6 +1,6 @@
 //! Which failures are recorded, and above all which are not.
 
-use nix_negative_cache_tests::{Scratch, exists};
+use nix_negative_cache_tests::{REFUSED, Scratch, exists};
 
 #[test]
 fn a_record_has_everything_that_is_known() {
@@ -210,4 +210,23 @@ fn every_way_to_build_records() {
         assert!(ran.status != 0 && nix.runs("bad") == 1, "{ran}");
         assert_eq!(nix.recorded(), ["bad"], "{ran}");
     }
+}
+
+/// Nix keeps no log then, so no text of it may be in the record.
+#[test]
+fn no_text_of_a_log_that_nix_does_not_keep_is_recorded() {
+    let secret = "s3cr3t-in-the-log";
+    let nix = Scratch::new().config("keep-build-log = false");
+    nix.expression(&format!(
+        r#"{{ clear = drv "clear" "echo {secret}; exit 3" {{ }};
+             doubtful = drv "doubtful" "echo 'curl: (6) Could not resolve host: {secret}'; exit 1" {{ }}; }}"#
+    ));
+    nix.run("nix-build -k").exits(100).says(secret);
+    let records = nix.records();
+    assert_eq!(records.len(), 2, "{records:?}");
+    assert!(records.iter().any(|record| record["evidence"]["number"] == 1), "{records:?}");
+    assert!(!records.iter().any(|record| record.to_string().contains(secret)), "{records:?}");
+    let found = nix.run(&format!("grep -l {secret} ../var/negative-cache/*"));
+    assert_eq!(found.stdout, "", "{found}");
+    nix.run("nix-build -A clear").exits(100).says(REFUSED).says("There is no log of it").does_not_say(secret);
 }

@@ -3,7 +3,8 @@
 //! The daemon takes settings from trusted users only, and complains about others'. But everybody may ask it whether a
 //! store path is valid (`IsValidPath` in worker-protocol.hh). So a client asks for a path that no store has and whose name
 //! is the message. To a daemon without the plugin it is a path like any other, which is not valid. A message changes nothing
-//! outside the failure database, and can only make the plugin less strict with the client that sends it.
+//! outside the failure database, and can only make the plugin less strict with the client that sends it. To a question, the
+//! answer yes is that the path is valid.
 
 use crate::settings::{SettingInfo, Settings};
 
@@ -12,6 +13,8 @@ const NO_HASH: &str = "00000000000000000000000000000000";
 /// The beginning of the names of messages.
 const PREFIX: &str = "nix-negative-cache-";
 const RETRY: &str = "retry";
+const KNOWN: &str = "known";
+const REFUSED: &str = "refused";
 const HELLO: &str = "hello";
 
 /// A message of a client.
@@ -21,6 +24,11 @@ pub enum Message {
     Hello,
     /// Asks for one more attempt at the path with this hash part, the next time that this user requests it.
     Retry(String),
+    /// Asks whether the path with this hash part is known to fail.
+    IsKnown(String),
+    /// Asks whether the derivation with this hash part would be refused to this user, if it had to be built. A derivation is
+    /// not refused, for example, if the user has asked for one more attempt.
+    IsRefused(String),
     /// Gives a lenient setting this value for as long as the connection lasts.
     Setting(&'static str, String),
 }
@@ -28,8 +36,17 @@ pub enum Message {
 impl Message {
     /// The message that asks for one more attempt at a store path; `None` if `path` is none.
     pub fn retry(path: &str) -> Option<Message> {
-        let (hash_part, _) = path.rsplit('/').next()?.split_once('-')?;
-        is_hash_part(hash_part).then(|| Message::Retry(hash_part.to_owned()))
+        hash_part(path).map(Message::Retry)
+    }
+
+    /// The question whether a store path is known to fail; `None` if `path` is none.
+    pub fn is_known(path: &str) -> Option<Message> {
+        hash_part(path).map(Message::IsKnown)
+    }
+
+    /// The question whether a derivation would be refused; `None` if `path` is no store path.
+    pub fn is_refused(path: &str) -> Option<Message> {
+        hash_part(path).map(Message::IsRefused)
     }
 
     /// The base name of the path that the client asks for.
@@ -37,6 +54,8 @@ impl Message {
         match self {
             Message::Hello => format!("{NO_HASH}-{PREFIX}{HELLO}"),
             Message::Retry(hash_part) => format!("{hash_part}-{PREFIX}{RETRY}"),
+            Message::IsKnown(hash_part) => format!("{hash_part}-{PREFIX}{KNOWN}"),
+            Message::IsRefused(hash_part) => format!("{hash_part}-{PREFIX}{REFUSED}"),
             Message::Setting(name, value) => format!("{NO_HASH}-{PREFIX}{name}={value}"),
         }
     }
@@ -45,16 +64,21 @@ impl Message {
     pub fn parse(base_name: &str) -> Option<Message> {
         let (hash_part, name) = base_name.split_once('-')?;
         let message = name.strip_prefix(PREFIX)?;
+        if hash_part != NO_HASH {
+            let about: fn(String) -> Message = match message {
+                RETRY => Message::Retry,
+                KNOWN => Message::IsKnown,
+                REFUSED => Message::IsRefused,
+                _ => return None,
+            };
+            return is_hash_part(hash_part).then(|| about(hash_part.to_owned()));
+        }
         match message.split_once('=') {
-            None if message == RETRY && hash_part != NO_HASH && is_hash_part(hash_part) => {
-                Some(Message::Retry(hash_part.to_owned()))
-            }
-            None if message == HELLO && hash_part == NO_HASH => Some(Message::Hello),
-            Some((setting, value)) if hash_part == NO_HASH => {
+            None => (message == HELLO).then_some(Message::Hello),
+            Some((setting, value)) => {
                 let SettingInfo { name, .. } = SettingInfo::named(setting).filter(|setting| setting.lenient)?;
                 Some(Message::Setting(name, value.to_owned()))
             }
-            _ => None,
         }
     }
 }
@@ -63,6 +87,12 @@ impl Message {
 pub fn settings_to_tell(settings: &Settings) -> Vec<Message> {
     let lenient = settings.lenient().into_iter();
     lenient.map(|(name, value)| Message::Setting(name, value)).collect()
+}
+
+/// The hash part of a store path; `None` if `path` is none.
+fn hash_part(path: &str) -> Option<String> {
+    let (hash_part, _) = path.rsplit('/').next()?.split_once('-')?;
+    is_hash_part(hash_part).then(|| hash_part.to_owned())
 }
 
 /// Whether this can be the hash part of a store path (`StorePath::HashLen`, in Nix's own base 32).
@@ -81,7 +111,9 @@ mod tests {
         let path = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
         let retry = Message::retry(path).unwrap();
         assert_eq!(retry.to_base_name(), "7r40h4gj6rsaw6xnsq7vj128dpiawa94-nix-negative-cache-retry");
-        for message in [Message::Hello, retry, Message::Setting("negative-cache-retry", "true".to_owned())] {
+        let questions = [Message::is_known(path).unwrap(), Message::is_refused(path).unwrap()];
+        let setting = Message::Setting("negative-cache-retry", "true".to_owned());
+        for message in questions.into_iter().chain([Message::Hello, retry, setting]) {
             assert_eq!(Message::parse(&message.to_base_name()), Some(message));
         }
         assert_eq!(Message::retry("/nix/store/short-x"), None);

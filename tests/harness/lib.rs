@@ -23,7 +23,8 @@ pub const REFUSED: &str = "is not built again: it failed";
 /// What makes the following commands clients of a daemon that know nothing of the plugin.
 pub const CLIENT: &str = "export NIX_REMOTE=daemon NIX_CONFIG='substituters ='";
 
-/// What lets two unprivileged users of every Debian, `games` and `news`, do things: `as USER COMMAND…`. The variables
+/// What lets two unprivileged users of every Debian, `games` and `news`, do things: `as USER COMMAND…`. Their store is
+/// `auto`, so that they ask the daemon because they may not write to the store; see also [`Scratch::users_ask`]. The variables
 /// `WITH` and `WITHOUT` are configurations of Nix with the plugin on and without it.
 pub const TWO_USERS: &str = r#"
     chmod 755 ..; cp -r $INSTALLATION ../installation; cp $COMPANION ../companion
@@ -31,7 +32,7 @@ pub const TWO_USERS: &str = r#"
     as() {
         local user=$1; shift
         if [ "$1" = nix-build ]; then shift; set -- nix-build --no-out-link "$@"; fi
-        HOME=$PWD/../home-$user NIX_REMOTE=daemon COMPANION=$PWD/../companion \
+        env HOME=$PWD/../home-$user COMPANION=$PWD/../companion ${USERS_ASK:+NIX_REMOTE=$USERS_ASK} \
             setpriv --reuid $user --regid $user --clear-groups "$@"
     }
     WITHOUT='substituters ='
@@ -135,6 +136,8 @@ pub struct Scratch {
     root: PathBuf,
     config: String,
     plugin: Plugin,
+    /// The store that the users of [`TWO_USERS`] name; empty if they name none.
+    users_ask: &'static str,
 }
 
 impl Scratch {
@@ -157,7 +160,7 @@ impl Scratch {
         for name in ["etc", "home", "runs", "work"] {
             fs::create_dir(root.join(name)).expect("a folder of the test");
         }
-        let scratch = Scratch { folder: None, config: String::new(), plugin: Plugin::Normal, root };
+        let scratch = Scratch { folder: None, config: String::new(), plugin: Plugin::Normal, root, users_ask: "" };
         // As root without build users and without mount namespaces: works anywhere, and builders can be counted.
         scratch.write(
             "etc/nix.conf",
@@ -185,6 +188,12 @@ impl Scratch {
     /// Loads the plugin whose core can be made to panic.
     pub fn faulty(mut self) -> Scratch {
         self.plugin = Plugin::Faulty;
+        self
+    }
+
+    /// Has the users of [`TWO_USERS`] name this store.
+    pub fn users_ask(mut self, store: &'static str) -> Scratch {
+        self.users_ask = store;
         self
     }
 
@@ -232,6 +241,7 @@ impl Scratch {
             .env("TZ", "UTC")
             // nix-shell takes its shell from nixpkgs otherwise.
             .env("NIX_BUILD_SHELL", "/bin/bash")
+            .env("USERS_ASK", self.users_ask)
             .env("NIX_CONFIG", self.config.clone() + &plugin_files.collect::<String>())
             .env("COMPANION", from_environment("NNC_COMPANION"))
             .envs(plugin.as_deref().map(|plugin| ("INSTALLATION", installation_of(plugin))))

@@ -5,13 +5,15 @@ namespace negative_cache::compat {
 using namespace nix;
 
 /* This version looks up URLs only, and neither `local` nor a path is one. */
-std::optional<std::string> registeredSpelling(const std::string & base, const std::string & parameters, bool)
+std::optional<std::string> registeredSpelling(const std::string & base, const std::string & parameters, bool isAuto)
 {
     if (base == "daemon")
         return "unix://" + (parameters.empty() ? std::string() : "?" + parameters);
     if (base == "local")
         return "local://" + (parameters.empty() ? "" : "?" + parameters);
-    if (base.find("://") != std::string::npos || base.find('/') == std::string::npos)
+    if (base.find("://") != std::string::npos)
+        return isAuto ? std::optional(base) : std::nullopt;
+    if (base.find('/') == std::string::npos)
         return std::nullopt;
     std::string root;
     for (char c : absPath(base))
