@@ -1,7 +1,7 @@
 //! A client and a daemon of different versions of Nix. `./dev test --all` runs this for each pair.
 
 use nix_negative_cache_tests::{
-    REFUSED, Ran, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists,
+    MACHINES, REFUSED, Ran, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists,
 };
 
 /// Starts a daemon that loads the loader. The daemon is a process of its own, so a test can stop it.
@@ -63,7 +63,7 @@ fn a_client_with_the_plugin_and_a_stock_daemon() {
     let ran = among_users_of_a_stock_daemon(
         &nix,
         &commands(
-            "NIX_CONFIG=$WITH; other games nix-build -A bad; other games nix-build -A bad; other games nix-build -A top; \
+            "NIX_CONFIG=$WITH; for i in 1 2 3; do other games nix-build -A bad; done; other games nix-build -A top; \
              other games nix-build -k; other games nix-build -A bad --option negative-cache-retry true; \
              other games $COMPANION list; other games nix-build -A good",
         ),
@@ -72,7 +72,7 @@ fn a_client_with_the_plugin_and_a_stock_daemon() {
     .does_not_say("warning:")
     .says_times(REFUSED, 3);
     assert!(!ran.stdout.contains("not now"), "{ran}");
-    assert_eq!((nix.runs("bad"), nix.runs("good"), nix.runs("sibling")), (2, 1, 1), "{ran}");
+    assert_eq!((nix.runs("bad"), nix.runs("good"), nix.runs("sibling")), (3, 1, 1), "{ran}");
 }
 
 #[test]
@@ -91,6 +91,25 @@ fn both_with_the_plugin() {
     .says_times(REFUSED, 3);
     assert_eq!((nix.runs("bad"), nix.recorded().len()), (2, 1), "{ran}");
     assert!(!exists(&nix.personal_database("games")), "{ran}");
+}
+
+/// Each Nix has its own words for how a builder ended.
+#[test]
+fn a_machine_with_the_other_nix() {
+    let nix = Scratch::new();
+    let runs = nix.path("runs").display().to_string();
+    nix.expression(&format!(r#"drv "bad" "read x < {runs}/good && echo $x > $out || exit 3" {{ }}"#));
+    let line = |line: &str| {
+        nix.run(&commands(&format!(
+            "{MACHINES}\nPATH=$NNC_OTHER_NIX_BIN:$PATH machine there; \
+             build() {{ nix-build --no-out-link -j0 --builders \"$(builders there)\" --option sandbox true \"$@\"; }}; {line}"
+        )))
+    };
+    let ran = line("build; build; true").says_times(REFUSED, 1);
+    assert_eq!((nix.runs("bad"), &nix.records()[0]["exitCode"]), (1, &3.into()), "{ran}");
+    nix.write("runs/good", "x\n");
+    line("build --option negative-cache-retry true").exits(0);
+    assert_eq!(nix.recorded().len(), 0);
 }
 
 /* ---- One loader for both ---- */
@@ -155,11 +174,11 @@ fn the_others_plugin_in_the_place_of_its_own() {
 fn a_daemon_without_a_plugin_and_a_client_with_one() {
     let nix = with_expressions();
     let client = "export NIX_REMOTE=daemon; unset NIX_CONFIG; PATH=$NNC_OTHER_NIX_BIN:$PATH; \
-                  with $LOADER nix-build -A bad; with $LOADER nix-build -A bad; with $LOADER nix-build -A good";
+                  for i in 1 2 3; do with $LOADER nix-build -A bad; done; with $LOADER nix-build -A good";
     let line = beside_a_daemon(client).replace("nix-daemon >", WITH_LOADER);
     let ran = with_loader(&nix, &format!("plugin $OTHER $OTHER; {line}")).exits(0).says_times(REFUSED, 1);
     ran.does_not_say(DOES_NOTHING);
-    assert_eq!((nix.runs("bad"), nix.runs("good")), (1, 1));
+    assert_eq!((nix.runs("bad"), nix.runs("good")), (2, 1));
     let said = std::fs::read_to_string(nix.path("daemon-log")).unwrap();
     assert_eq!(said.matches(DOES_NOTHING).count(), 1, "{said}");
 }
