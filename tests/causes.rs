@@ -1,4 +1,5 @@
 //! The matrix of causes: each makes a real build fail, and what is remembered of it is compared with what should be.
+//! Causes that are in the builder are also played where another process builds: a stock daemon, or another machine.
 //! Prints a table. A name, or a part of one, as argument runs only the rows that have it. In short, of the rows that only our
 //! judge of logs or our comparison of environments decides, one in three is played.
 
@@ -9,7 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use comfy_table::Table;
 use comfy_table::presets::NOTHING;
-use nix_negative_cache_tests::{CLIENT, REFUSED, Scratch, beside_a_daemon, say_left_out, short};
+use nix_negative_cache_tests::{
+    CLIENT, MACHINES, REFUSED, Ran, Scratch, beside_a_daemon, beside_a_stock_daemon, say_left_out, short,
+};
 
 /// What should become of a failure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -577,6 +580,100 @@ fn play(row: &Row) {
     }
 }
 
+/// Where another process than the one with the plugin starts the builder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// A daemon without the plugin.
+    StockDaemon,
+    /// A machine by `ssh-ng`, and whether `sandbox` is on where the request is made.
+    SshMachine(bool),
+    /// A machine by the path of its store, and whether `sandbox` is on.
+    PathMachine(bool),
+}
+
+const PLACES: [Place; 5] = [
+    Place::StockDaemon,
+    Place::SshMachine(true),
+    Place::SshMachine(false),
+    Place::PathMachine(true),
+    Place::PathMachine(false),
+];
+
+impl Place {
+    fn name(self) -> &'static str {
+        match self {
+            Place::StockDaemon => "through a stock daemon",
+            Place::SshMachine(true) => "on a machine by ssh-ng, sandbox on",
+            Place::SshMachine(false) => "on a machine by ssh-ng, sandbox off",
+            Place::PathMachine(true) => "on a machine by path, sandbox on",
+            Place::PathMachine(false) => "on a machine by path, sandbox off",
+        }
+    }
+
+    /// What should become of a failure in this place that is to become `here` where the plugin itself starts the builder.
+    fn expects(self, here: Expected) -> Expected {
+        match (self, here) {
+            // Only the daemon sees what its machine lacks.
+            (Place::StockDaemon, Refused(class)) => Doubtful(class),
+            (_, here) => here,
+        }
+    }
+
+    fn build(self, nix: &Scratch) -> Ran {
+        let on = |builders: &str, sandbox: bool| {
+            nix.run(&format!(
+                "{MACHINES}\nmachine there; {BUILD} -j0 --option sandbox {sandbox} \
+                 --option sandbox-paths \"$(seen_by_builders)\" --builders \"$({builders} there)\""
+            ))
+        };
+        match self {
+            Place::StockDaemon => nix.run(&beside_a_stock_daemon(&format!("export NIX_REMOTE=daemon; {BUILD}"))),
+            Place::SshMachine(sandbox) => on("builders", sandbox),
+            Place::PathMachine(sandbox) => on("by_path", sandbox),
+        }
+    }
+}
+
+/// Whether the cause of a row is in its builder alone, so that it is the same wherever that runs. In a sandbox, the builder
+/// is the first process, and its own signals do not reach it.
+fn is_in_the_builder(row: &Row) -> bool {
+    row.command == ROW.command
+        && !row.builder.starts_with("kill ")
+        && ["GROUP", "$FOLDER", "> pid"].iter().all(|part| !row.builder.contains(part))
+}
+
+fn play_in_place(row: &Row, place: Place) {
+    let nix = set_up(row.config, row.builder, row.attributes);
+    let first = place.build(&nix);
+    let runs = nix.runs("x");
+    assert!(first.status != 0 && runs >= 1, "the builder did not run, or did not fail: {first}");
+    let records = nix.records();
+    let classes: Vec<&str> = records.iter().filter_map(|record| record["class"].as_str()).collect();
+    let expected = place.expects(row.expected);
+    match expected {
+        Refused(class) | Doubtful(class) => {
+            assert_eq!(classes, [class], "recorded: {first}");
+            assert_eq!(records[0]["doubtful"], matches!(expected, Doubtful(_)), "recorded: {first}");
+        }
+        Built(_) | Unseen => assert!(classes.is_empty(), "recorded as {classes:?}: {first}"),
+    }
+    if let Doubtful(_) = expected {
+        let second = place.build(&nix);
+        assert!(nix.runs("x") > runs, "refused after one doubtful failure: {first}{second}");
+        let runs = nix.runs("x");
+        let third = place.build(&nix);
+        assert!(third.stderr.contains(REFUSED) && nix.runs("x") == runs, "not refused after two: {second}{third}");
+        return;
+    }
+    std::fs::remove_file(nix.path("runs").join(CAUSE)).expect("the cause");
+    let second = place.build(&nix);
+    if let Refused(_) = expected {
+        assert!(second.stderr.contains(REFUSED) && nix.runs("x") == runs, "not refused: {first}{second}");
+    } else {
+        assert!(!second.stderr.contains(REFUSED) && second.status == 0, "refused wrongly: {first}{second}");
+    }
+}
+
 /// What may change between two builds that both fail.
 struct Change {
     name: &'static str,
@@ -828,7 +925,7 @@ fn play_change(change: &Change) {
 
 /// A line of the table, and what has to hold for it.
 struct Line {
-    name: &'static str,
+    name: String,
     /// Its commands.
     commands: Vec<&'static str>,
     class: &'static str,
@@ -836,16 +933,36 @@ struct Line {
     play: Box<dyn Fn() + Send + Sync>,
 }
 
-impl From<Row> for Line {
-    fn from(row: Row) -> Line {
-        let (class, next) = match row.expected {
+impl Expected {
+    /// The class, and what becomes of the next request.
+    fn columns(self) -> (&'static str, &'static str) {
+        match self {
             Refused(class) => (class, "refused"),
             Doubtful(class) => (class, "doubtful"),
             Built(class) => (class, "built"),
             Unseen => ("", "built"),
-        };
+        }
+    }
+}
+
+impl From<(Row, Place)> for Line {
+    fn from((row, place): (Row, Place)) -> Line {
+        let (class, next) = place.expects(row.expected).columns();
         Line {
-            name: row.name,
+            name: format!("{}: {}", place.name(), row.name),
+            commands: Vec::new(),
+            class,
+            next,
+            play: Box::new(move || play_in_place(&row, place)),
+        }
+    }
+}
+
+impl From<Row> for Line {
+    fn from(row: Row) -> Line {
+        let (class, next) = row.expected.columns();
+        Line {
+            name: row.name.to_owned(),
             commands: vec![row.command, row.builder],
             class,
             next,
@@ -858,7 +975,7 @@ impl From<Change> for Line {
     fn from(change: Change) -> Line {
         let next = if change.refused { "refused" } else { "built" };
         Line {
-            name: change.name,
+            name: change.name.to_owned(),
             commands: vec![change.before, change.after],
             class: "",
             next,
@@ -914,7 +1031,7 @@ fn thinned<T: Into<Line>>(rows: Vec<T>) -> Vec<Line> {
     for (place, line) in rows.into_iter().map(Into::into).enumerate() {
         if short() && place % 3 != 0 { left.push(line) } else { kept.push(line) }
     }
-    left.iter().for_each(|line: &Line| say_left_out(line.name));
+    left.iter().for_each(|line: &Line| say_left_out(&line.name));
     kept
 }
 
@@ -950,6 +1067,10 @@ fn main() -> ExitCode {
     let mut lines = thinned(judged_rows());
     lines.extend(rows().into_iter().map(Line::from));
     lines.extend(thinned(changes()));
+    for place in PLACES {
+        let rows = judged_rows().into_iter().filter(is_in_the_builder);
+        lines.extend(thinned(rows.map(|row| (row, place)).collect()));
+    }
     let mut alone = thinned(rows_alone());
     lines.retain(chosen);
     alone.retain(chosen);
@@ -963,7 +1084,7 @@ fn main() -> ExitCode {
     let mut table = Table::new();
     table.load_style(NOTHING).set_header(["CAUSE OR CHANGE", "CLASS", "NEXT TIME", ""]);
     for (line, result) in lines.iter().zip(&results) {
-        table.add_row([line.name, line.class, line.next, result.word()]);
+        table.add_row([line.name.as_str(), line.class, line.next, result.word()]);
     }
     let count = |matches: fn(&Outcome) -> bool, next: &str| {
         lines.iter().zip(&results).filter(|(line, result)| line.next.contains(next) && matches(result)).count()

@@ -466,8 +466,13 @@ pub fn among_users(nix: &Scratch, line: &str) -> Ran {
 
 /// The same beside a daemon that does not load the plugin.
 pub fn among_users_of_a_stock_daemon(nix: &Scratch, line: &str) -> Ran {
-    let daemon = beside_a_daemon(&format!("export NIX_CONFIG=$OWN\n{TWO_USERS}\n{line}"));
-    nix.run(&format!("OWN=$NIX_CONFIG NIX_CONFIG='substituters ='; {daemon}"))
+    nix.run(&beside_a_stock_daemon(&format!("{TWO_USERS}\n{line}")))
+}
+
+/// A line of shell that is run beside a daemon which does not load the plugin.
+pub fn beside_a_stock_daemon(line: &str) -> String {
+    let daemon = beside_a_daemon(&format!("export NIX_CONFIG=$OWN\n{line}"));
+    format!("OWN=$NIX_CONFIG NIX_CONFIG='substituters ='; {daemon}")
 }
 
 /// A line of shell that does so.

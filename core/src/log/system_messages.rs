@@ -74,7 +74,8 @@ pub fn after_process(line: &str) -> Option<SystemMessage> {
     for (place, c) in line.char_indices() {
         match c {
             '0'..='9' => digits += 1,
-            ' ' if digits >= 2 => {
+            // In a sandbox, the processes of a builder have small numbers. A single digit counts behind a colon only.
+            ' ' if digits >= 2 || digits == 1 && line[..place - 1].trim_end().ends_with(':') => {
                 let start = place + line[place..].len() - line[place..].trim_start().len();
                 let found = at(line, start).filter(|found| found.name.starts_with("SIG"));
                 // Behind it is the command, in a column of its own.
@@ -117,7 +118,10 @@ mod tests {
         let name = |line: &str| after_process(line).map(|found| found.name);
         assert_eq!(name("/build/run.sh: line 12:  4711 Killed                  ./tests"), Some("SIGKILL"));
         assert_eq!(name("./genera.sh: línea 45: 31337 Terminado (killed)      ./gen-tablas"), Some("SIGKILL"));
+        assert_eq!(name("script: line 1:     3 Killed                  sleep 9"), Some("SIGKILL"));
+        assert_eq!(name("/build/x: line 3:     5 Terminated              foo"), Some("SIGTERM"));
         assert_eq!(name("killed 12 mutants"), None);
+        assert_eq!(name("round 3 Killed   goblins"), None);
     }
 
     #[test]
