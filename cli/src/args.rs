@@ -1,14 +1,17 @@
 //! The command line.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use nix_negative_cache_core::database::location::{default_path, personal_path};
 use nix_negative_cache_core::settings;
 use regex::Regex;
+
+use crate::wrapping::help_width;
 
 /// The exit status when there is no such record.
 pub const NOTHING_FOUND: u8 = 3;
@@ -16,17 +19,36 @@ pub const NOTHING_FOUND: u8 = 3;
 /// The exit status of `check` when a known failure stands in the way.
 pub const KNOWN_FAILURE: u8 = 4;
 
+/// How wide the help is at most.
+const HELP_WIDTH: usize = 100;
+
 /// Looks at and forgets the failures that the nix-negative-cache plugin recorded.
 ///
 /// Exit status: 0 done, 1 an error or a problem that is left ('doctor'), 2 wrong arguments, 3 no such failure is
 /// recorded, 4 a known failure stands in the way ('check').
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, max_term_width = HELP_WIDTH)]
 pub struct Arguments {
     #[command(flatten)]
     pub database: DatabaseArguments,
     #[command(subcommand)]
     pub command: Command,
+}
+
+impl Arguments {
+    /// Those of this process.
+    ///
+    /// # Errors
+    ///
+    /// If they are wrong, or ask for help; the error has the text.
+    pub fn given() -> Result<Arguments, clap::Error> {
+        let mut command = Arguments::command();
+        if let Some(width) = help_width() {
+            command = command.term_width(width.min(HELP_WIDTH));
+        }
+        let mut matches = command.try_get_matches_from_mut(env::args_os())?;
+        Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
+    }
 }
 
 /// Which database.
@@ -37,8 +59,10 @@ pub struct DatabaseArguments {
     database: Option<PathBuf>,
 
     /// The state directory of the store, whose database is used, and this user's own, unless --database names another
-    #[arg(long, global = true, value_name = "DIR", env = "NIX_STATE_DIR", default_value = "/nix/var/nix")]
-    store_state: PathBuf,
+    /// [default: NIX_STATE_DIR of the environment, or /nix/var/nix]
+    // clap would take the value of a variable for an option that was given, and show it in each usage.
+    #[arg(long, global = true, value_name = "DIR")]
+    store_state: Option<PathBuf>,
 }
 
 impl DatabaseArguments {
@@ -48,15 +72,16 @@ impl DatabaseArguments {
     }
 
     /// The state directory of the store.
-    pub fn store_state(&self) -> &Path {
-        &self.store_state
+    pub fn store_state(&self) -> PathBuf {
+        let variable = || env::var_os("NIX_STATE_DIR").filter(|folder| !folder.is_empty()).map(PathBuf::from);
+        self.store_state.clone().or_else(variable).unwrap_or_else(|| PathBuf::from("/nix/var/nix"))
     }
 
     /// The database files: this user's own comes first.
     pub fn paths(&self) -> Vec<PathBuf> {
         match &self.database {
             Some(path) => vec![path.clone()],
-            None => personal_path().into_iter().chain([default_path(&self.store_state)]).collect(),
+            None => personal_path().into_iter().chain([default_path(&self.store_state())]).collect(),
         }
     }
 }

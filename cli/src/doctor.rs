@@ -9,15 +9,15 @@ mod installation;
 mod repair;
 
 use std::io::{self, Write};
+use std::iter;
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
-
-use crate::args::DatabaseArguments;
 use database::check_database;
 use facts::Facts;
 use installation::{check_daemon, check_nix, check_plugin, check_plugin_files, check_settings, check_store};
 use repair::Repair;
+
+use crate::args::DatabaseArguments;
+use crate::wrapping::{width_of, wrapped};
 
 /// How bad something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -146,24 +146,17 @@ fn examine(facts: &Facts) -> Vec<Finding> {
     findings
 }
 
-/// Prints findings, each with its advice under it.
+/// Prints findings, each with its advice under it; as wide as it likes where there is no terminal.
 fn report(findings: &[Finding], out: &mut impl Write) -> io::Result<()> {
-    let mut table = Table::new();
-    // Fits the terminal; as wide as it likes where there is none.
-    table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
+    /// The columns of the mark.
+    const MARK: usize = 9;
+    let width = width_of(io::stdout()).map_or(usize::MAX, |width| width.saturating_sub(MARK));
     for Finding { mark, what, advice, .. } in findings {
-        let text = [std::slice::from_ref(what), advice].concat().join("\n");
-        table.add_row([mark.word(), &text]);
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 1));
-    }
-    if let Some(column) = table.column_mut(0) {
-        // As wide with every table.
-        column.set_constraint(comfy_table::ColumnConstraint::Absolute(comfy_table::Width::Fixed(9)));
-    }
-    for line in table.lines() {
-        writeln!(out, "{}", line.trim_end())?;
+        let texts = iter::once(what).chain(advice).flat_map(|text| text.lines());
+        let marks = iter::once(mark.word()).chain(iter::repeat(""));
+        for (mark, line) in marks.zip(texts.flat_map(|text| wrapped(text, width, 0))) {
+            writeln!(out, "{}", format!("{mark:MARK$}{line}").trim_end())?;
+        }
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `nix-negative-cache`: looks at and forgets the failures that the plugin recorded. Only `check` needs Nix; the others
 //! ask it for its settings if it is there. Called by the name of one of Nix's programs, it is that program (`shim`).
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
 mod databases;
@@ -12,6 +13,8 @@ mod links;
 mod nix;
 mod output;
 mod shim;
+mod streams;
+mod wrapping;
 
 use std::collections::BTreeSet;
 use std::env;
@@ -21,7 +24,8 @@ use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{self, ExitCode};
 
-use clap::{CommandFactory, Parser};
+use anstream::{AutoStream, ColorChoice};
+use clap::CommandFactory;
 use jiff::Zoned;
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::database::DatabaseError;
@@ -38,6 +42,7 @@ use links::LinkError;
 use nix::{BeliefContext, NixError};
 use output::Judged;
 use shim::ShimError;
+use streams::{Output, say};
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
@@ -78,26 +83,55 @@ impl From<io::Error> for Failure {
 }
 
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
-    let mut out = io::stdout().lock();
-    let result = run(&arguments, &mut out);
+    let mut out = Output::standard();
+    let (result, status) = match Arguments::given() {
+        Ok(arguments) => (run(&arguments, &mut out), 0),
+        Err(error) => (explain_arguments(&error, &mut out), u8::try_from(error.exit_code()).unwrap_or(1)),
+    };
     match out.flush().map_err(Failure::from).and(result) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) => ExitCode::from(status),
         Err(Failure::NothingFound(message)) => {
-            eprintln!("nix-negative-cache: {message}");
+            say_with_name(&message);
             ExitCode::from(args::NOTHING_FOUND)
         }
         Err(Failure::Known) => ExitCode::from(args::KNOWN_FAILURE),
         Err(Failure::Unwell) => ExitCode::FAILURE,
         Err(Failure::NotStarted(error)) => {
-            eprintln!("{error}");
+            say(&error);
             u8::try_from(error.status()).map_or(ExitCode::FAILURE, ExitCode::from)
         }
         Err(Failure::Other(message)) => {
-            eprintln!("nix-negative-cache: {message}");
+            say_with_name(&message);
             ExitCode::FAILURE
         }
     }
+}
+
+/// Prints the help or the version that was asked for, or what is wrong with the arguments, as wide as the terminal: clap
+/// arranges all but the usage and its errors.
+fn explain_arguments(error: &clap::Error, out: &mut impl Write) -> Result<(), Failure> {
+    let (width, colours) = if error.use_stderr() {
+        (wrapping::width_of(io::stderr()), AutoStream::choice(&io::stderr()))
+    } else {
+        (wrapping::help_width(), AutoStream::choice(&io::stdout()))
+    };
+    let text = error.render();
+    let text = if colours == ColorChoice::Never { text.to_string() } else { text.ansi().to_string() };
+    let lines = text.lines().flat_map(|line| {
+        let line = line.trim_end();
+        let indent = if line.contains("Usage:") { "Usage: ".len() } else { line.len() - line.trim_start().len() };
+        width.map_or_else(|| vec![line.to_owned()], |width| wrapping::wrapped(line, width, indent))
+    });
+    let text = lines.map(|line| line + "\n").collect::<String>();
+    if error.use_stderr() {
+        say(text.trim_end_matches('\n'));
+        return Ok(());
+    }
+    Ok(out.write_all(text.as_bytes())?)
+}
+
+fn say_with_name(message: &str) {
+    say(format_args!("nix-negative-cache: {message}"));
 }
 
 fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
@@ -136,8 +170,9 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Completions { shell } => {
             let mut command = Arguments::command();
             let name = command.get_name().to_owned();
-            clap_complete::generate(*shell, &mut command, name, out);
-            Ok(())
+            let mut text = Vec::new();
+            clap_complete::generate(*shell, &mut command, name, &mut text);
+            Ok(out.write_all(&text)?)
         }
     }
 }
@@ -187,14 +222,14 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
     }
     let (records, _) = chosen(arguments, list, databases.summaries()?)?;
     if records.is_empty() {
-        eprintln!("no such failure is recorded in {}", databases.names());
+        say(format_args!("no such failure is recorded in {}", databases.names()));
         return Ok(());
     }
     output::table(&records, out)?;
     // Apart from the table, for those who count its lines.
     out.flush()?;
     if records.iter().any(Judged::is_believed) {
-        eprintln!("{LIFTED_BY}");
+        say(LIFTED_BY);
     }
     // There may be many, and the process is about to end.
     std::mem::forget(records);
@@ -233,7 +268,7 @@ fn judged<R: AsRef<FailureSummary>>(
     if records.is_empty() {
         return (Vec::new(), Settings::default());
     }
-    let context = BeliefContext::ask(arguments.database.store_state(), settings);
+    let context = BeliefContext::ask(&arguments.database.store_state(), settings);
     (Judged::all(records, &context), context.settings)
 }
 
@@ -269,7 +304,7 @@ fn show_failures(arguments: &Arguments, show: &ShowArguments, out: &mut impl Wri
 
 fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut impl Write) -> Result<(), Failure> {
     let databases = databases(arguments)?;
-    let context = BeliefContext::ask(arguments.database.store_state(), &explain.settings);
+    let context = BeliefContext::ask(&arguments.database.store_state(), &explain.settings);
     for (place, path) in explain.paths.iter().enumerate() {
         if place > 0 {
             writeln!(out)?;
@@ -316,9 +351,9 @@ fn known(
 }
 
 fn check_derivations(arguments: &Arguments, check: &CheckArguments, out: &mut impl Write) -> Result<(), Failure> {
-    let context = BeliefContext::ask(arguments.database.store_state(), &check.settings);
+    let context = BeliefContext::ask(&arguments.database.store_state(), &check.settings);
     if !context.settings.enabled {
-        eprintln!("nix-negative-cache: 'negative-cache' is off: nothing stands in the way");
+        say_with_name("'negative-cache' is off: nothing stands in the way");
     }
     let databases = databases(arguments)?;
     let mut needed = nix::would_build(&check.derivations)?;
@@ -363,7 +398,7 @@ fn forget_failures(arguments: &Arguments, forget: &ForgetArguments, out: &mut im
         return Err(Failure::NothingFound(message));
     }
     if !unknown.is_empty() {
-        eprintln!("nix-negative-cache: {}", nothing_known(&databases, &unknown));
+        say_with_name(&nothing_known(&databases, &unknown));
     }
     Ok(())
 }

@@ -19,6 +19,7 @@ use nix_version::Flavour;
 
 use crate::args::SettingsArguments;
 use crate::databases::{Builder, SeenRecord};
+use crate::streams::say;
 
 /// A program of Nix that failed, or could not be run.
 #[derive(Debug, Default, thiserror::Error)]
@@ -92,7 +93,7 @@ impl BeliefContext {
         let mut context = match asked(state_dir) {
             Ok(context) => context,
             Err(error) => {
-                eprintln!("nix-negative-cache: the default settings are assumed: {error}");
+                say(format_args!("nix-negative-cache: the default settings are assumed: {error}"));
                 let settings = Settings { enabled: true, ..Settings::default() };
                 BeliefContext { settings, user: machine::user(), environments: None }
             }

@@ -1,11 +1,9 @@
 //! How records are printed.
 
 use std::borrow::Cow;
-use std::io::{self, BufWriter, IsTerminal, Write};
+use std::io::{self, BufWriter, Write};
 use std::{env, fs, iter};
 
-use comfy_table::presets::NOTHING;
-use comfy_table::{ContentArrangement, Table};
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nix_negative_cache_core::belief::Belief;
@@ -17,6 +15,7 @@ use serde::Serialize;
 
 use crate::databases::SeenRecord;
 use crate::nix::BeliefContext;
+use crate::wrapping::{width_of, wrapped};
 
 /// A record, or as much of it as lists need, and what it says of a new attempt.
 #[derive(Debug)]
@@ -112,7 +111,8 @@ pub fn zone() -> TimeZone {
     local().unwrap_or_else(TimeZone::system)
 }
 
-/// A line for each record.
+/// A line for each record; on a terminal that is too narrow for it, some, of which the last one is the path of the derivation:
+/// whole, so that it can be copied.
 ///
 /// # Errors
 ///
@@ -130,26 +130,28 @@ pub fn table(records: &[Judged<FailureSummary>], out: &mut impl Write) -> io::Re
             record.derivation.as_str().into(),
         ]
     });
-    let rows = iter::once(header).chain(rows);
-    // Fits the terminal; where there is none, as wide as it likes, which takes a fraction of the time.
-    if io::stdout().is_terminal() {
-        let mut table = Table::new();
-        table.load_style(NOTHING).set_content_arrangement(ContentArrangement::Dynamic).add_rows(rows);
-        for line in table.lines() {
-            writeln!(out, "{}", line.trim())?;
-        }
-        return Ok(());
-    }
-    let rows: Vec<[Cow<'_, str>; 6]> = rows.collect();
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0) + 2;
-    let widths: [usize; 5] = std::array::from_fn(width);
+    let rows: Vec<[Cow<'_, str>; 6]> = iter::once(header).chain(rows).collect();
+    arranged(&rows, width_of(io::stdout()).unwrap_or(usize::MAX), out)
+}
+
+/// Prints rows, the first one being the header, for a terminal of this width.
+fn arranged(rows: &[[Cow<'_, str>; 6]], terminal: usize, out: &mut impl Write) -> io::Result<()> {
+    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+    let widths: [usize; 5] = std::array::from_fn(|column| width(column) + 2);
+    let columns_before: usize = widths[..5].iter().sum();
+    let before = if columns_before + width(5) <= terminal { "" } else { "\n  " };
     // Each line of its own would be written to standard output at once.
     let mut out = BufWriter::new(out);
-    for [columns @ .., last] in &rows {
-        for (text, width) in columns.iter().zip(widths) {
-            write!(out, "{text:width$}")?;
+    for [columns @ .., path] in rows {
+        if columns_before <= terminal {
+            for (text, width) in columns.iter().zip(widths) {
+                write!(out, "{text:width$}")?;
+            }
+        } else {
+            let lines = wrapped(&columns.join(", "), terminal, 0);
+            write!(out, "{}", lines.join("\n"))?;
         }
-        writeln!(out, "{last}")?;
+        writeln!(out, "{before}{path}")?;
     }
     out.flush()
 }

@@ -22,6 +22,8 @@ use configuration::Configuration;
 use flags::MissingValue;
 use real::Real;
 
+use crate::streams::say;
+
 /// The programs that Nix installs.
 pub const PROGRAMS: [&str; 12] = [
     "nix",
@@ -53,13 +55,15 @@ pub enum ShimError {
     NoNix(#[from] real::NotFound),
     #[error("nix-negative-cache: cannot run '{}': {}", .0.display(), .1)]
     CannotRun(PathBuf, io::Error),
+    #[error("nix-negative-cache: cannot write the output: {0}")]
+    CannotWrite(io::Error),
 }
 
 impl ShimError {
     /// The exit status, as shells and Nix have it.
     pub fn status(&self) -> i32 {
         match self {
-            ShimError::MissingValue(_) => 1,
+            ShimError::MissingValue(_) | ShimError::CannotWrite(_) => 1,
             ShimError::CannotRun(_, error) if error.kind() == io::ErrorKind::NotFound => 127,
             ShimError::CannotRun(..) => 126,
             ShimError::NoNix(_) => 127,
@@ -144,7 +148,7 @@ fn with_plugin(program: &str, arguments: Vec<OsString>) -> Result<Vec<OsString>,
             files.push(plugin.into_os_string());
             arguments.splice(1..1, ["--option".into(), "plugin-files".into(), files.join(OsStr::new(" "))]);
         }
-        (Err(why), Some(flag)) => eprintln!("nix-negative-cache: {flag} does nothing, as {why}"),
+        (Err(why), Some(flag)) => say(format_args!("nix-negative-cache: {flag} does nothing, as {why}")),
         (Err(_), None) => {}
     }
     Ok(arguments)

@@ -94,7 +94,8 @@ pub struct DatabaseFacts {
 impl Facts {
     /// Gathers them.
     pub fn gather(arguments: &DatabaseArguments) -> Facts {
-        let nix = Nix::gather(arguments.store_state());
+        let assumed_state = arguments.store_state();
+        let nix = Nix::gather(&assumed_state);
         let greeting = nix::folder("Store directory", &WITHOUT_PLUGINS)
             .map(|folder| format!("{folder}/{}", Message::Hello.to_base_name()))
             .unwrap_or_default();
@@ -102,7 +103,7 @@ impl Facts {
         let daemon = if store.is_daemon() {
             None
         } else {
-            let state = nix.state.0.as_deref().unwrap_or(arguments.store_state());
+            let state = nix.state.0.as_deref().unwrap_or(&assumed_state);
             is_socket(&socket(state)).then(|| StoreFacts::gather(&["--store", "daemon"], &greeting))
         };
         let user = machine::user();
@@ -256,7 +257,7 @@ fn places(arguments: &DatabaseArguments, nix: &Nix) -> Vec<(Role, PathBuf, Audie
     }
     let stores = match nix.setting("negative-cache-database") {
         Some(path) if !path.is_empty() => (Role::Chosen, PathBuf::from(path), Audience::Everybody),
-        _ => (Role::Stores, default_path(arguments.store_state()), Audience::Everybody),
+        _ => (Role::Stores, default_path(&arguments.store_state()), Audience::Everybody),
     };
     let own = personal_path().map(|path| (Role::Own, path, Audience::Owner));
     own.into_iter().chain([stores]).collect()

@@ -4,13 +4,14 @@
 use std::convert::Infallible;
 use std::env;
 use std::ffi::OsString;
-use std::io::{self, Write};
+use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
 use super::ShimError;
 use super::flags::{self, Word};
 use super::real::Real;
+use crate::streams::Output;
 
 const VARIABLE: &str = "NIX_GET_COMPLETIONS";
 
@@ -26,8 +27,7 @@ pub fn complete(real: Real, arguments: Vec<OsString>, place: usize) -> Result<In
     // The argument that is being typed is nothing yet, but it can be the value of a flag.
     let is_typed = |index: usize| index + 1 == place;
     if words.iter().enumerate().any(|(index, word)| is_typed(index) && *word == Word::Value) {
-        let _ = writeln!(io::stdout(), "normal");
-        std::process::exit(0);
+        return answer_with(b"normal\n", 0);
     }
     let is_nixs = |index: usize| is_typed(index) || words[index] == Word::Nixs;
     let typed = &arguments[place];
@@ -56,6 +56,12 @@ pub fn complete(real: Real, arguments: Vec<OsString>, place: usize) -> Result<In
             out.extend_from_slice(format!("{flag}\t\n").as_bytes());
         }
     }
-    let _ = io::stdout().write_all(&out);
-    std::process::exit(answer.status.code().unwrap_or(1));
+    answer_with(&out, answer.status.code().unwrap_or(1))
+}
+
+/// Prints an answer, and ends.
+fn answer_with(text: &[u8], status: i32) -> Result<Infallible, ShimError> {
+    let mut out = Output::standard();
+    out.write_all(text).and_then(|()| out.flush()).map_err(ShimError::CannotWrite)?;
+    std::process::exit(status);
 }

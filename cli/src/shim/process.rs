@@ -10,6 +10,8 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 use std::ptr;
 
+use crate::streams::say;
+
 /// Runs before Rust's runtime starts, which also takes longer than all of the shim.
 // SAFETY: these sections are lists of functions to call; std's own, which makes arguments known, comes first. The rest of std
 // that is used, files and the environment, needs no runtime.
@@ -21,7 +23,7 @@ static FIRST: extern "C" fn() = first;
 
 extern "C" fn first() {
     if let Some(error) = super::called_as_nix() {
-        eprintln!("{error}");
+        say(&error);
         std::process::exit(error.status());
     }
 }
