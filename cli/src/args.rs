@@ -214,7 +214,7 @@ pub struct ListArguments {
 
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
-    /// Paths of derivations or outputs
+    /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
     #[arg(required = true, value_name = "PATH", value_parser = store_path)]
     pub paths: Vec<String>,
 
@@ -243,7 +243,7 @@ pub struct JudgeArguments {
 
 #[derive(Debug, Args)]
 pub struct CheckArguments {
-    /// Paths of derivations
+    /// Paths of derivations; DRV^OUTPUT stands for DRV
     #[arg(required = true, value_name = "DRV", value_parser = derivation_path)]
     pub derivations: Vec<String>,
 
@@ -261,7 +261,7 @@ pub struct CheckArguments {
 
 #[derive(Debug, Args)]
 pub struct ShowArguments {
-    /// Paths of derivations or outputs
+    /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
     #[arg(required = true, value_name = "PATH", value_parser = store_path)]
     pub paths: Vec<String>,
 
@@ -275,7 +275,7 @@ pub struct ShowArguments {
 
 #[derive(Debug, Args)]
 pub struct RetryArguments {
-    /// Paths of derivations or outputs
+    /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
     #[arg(required = true, value_name = "PATH", value_parser = store_path)]
     pub paths: Vec<String>,
 }
@@ -290,7 +290,7 @@ pub struct DoctorArguments {
 #[derive(Debug, Args)]
 #[group(id = "what", required = true, multiple = true)]
 pub struct ForgetArguments {
-    /// Paths of derivations or outputs
+    /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
     #[arg(value_name = "PATH", group = "what", value_parser = store_path)]
     pub paths: Vec<String>,
 
@@ -303,15 +303,71 @@ pub struct ForgetArguments {
     pub all: bool,
 }
 
+/// Takes the path of a derivation also where outputs of it are named, as Nix does it: `DRV^out`, `DRV^*`, `DRV!out`. A failure
+/// is one of the whole derivation.
 fn store_path(text: &str) -> Result<String, String> {
-    if text.starts_with('/') {
-        Ok(text.to_owned())
-    } else {
-        Err("not a store path, such as /nix/store/<hash>-<name>.drv".to_owned())
+    if !text.starts_with('/') {
+        return Err("not a store path, such as /nix/store/<hash>-<name>.drv".to_owned());
+    }
+    match text.split_once(['^', '!']) {
+        Some((derivation, outputs)) if derivation.ends_with(".drv") => {
+            let is_output = |name: &str| name == "*" || (!name.is_empty() && name.bytes().all(is_in_names));
+            if outputs.split(',').all(is_output) {
+                Ok(derivation.to_owned())
+            } else {
+                Err("not the outputs of a derivation, such as /nix/store/<hash>-<name>.drv^out".to_owned())
+            }
+        }
+        _ => Ok(text.to_owned()),
     }
 }
 
 fn derivation_path(text: &str) -> Result<String, String> {
     let path = store_path(text)?;
     if path.ends_with(".drv") { Ok(path) } else { Err("not the path of a derivation, which ends with .drv".to_owned()) }
+}
+
+/// What names in a store consist of (`checkName` in libstore/path.cc).
+fn is_in_names(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"+-._?=".contains(&byte)
+}
+
+/// Whether a path has the form of one in a store, wherever that is.
+pub fn is_store_path(path: &str) -> bool {
+    const HASH: &[u8] = b"0123456789abcdfghijklmnpqrsvwxyz";
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let Some((hash, name)) = name.split_once('-') else { return false };
+    hash.len() == 32
+        && hash.bytes().all(|byte| HASH.contains(&byte))
+        && !name.is_empty()
+        && name.bytes().all(is_in_names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DRV: &str = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
+
+    #[test]
+    fn outputs_of_a_derivation_stand_for_it() {
+        for outputs in ["", "^out", "^*", "^out,dev", "!out", "!*"] {
+            assert_eq!(store_path(&format!("{DRV}{outputs}")).as_deref(), Ok(DRV), "{outputs}");
+            assert_eq!(derivation_path(&format!("{DRV}{outputs}")).as_deref(), Ok(DRV), "{outputs}");
+        }
+        for wrong in ["^", "!", "^out,", "^a b", "^out^dev"] {
+            assert!(store_path(&format!("{DRV}{wrong}")).is_err(), "{wrong}");
+        }
+        assert_eq!(store_path("/nix/store/x!y").as_deref(), Ok("/nix/store/x!y"));
+    }
+
+    #[test]
+    fn paths_of_a_store_are_told_by_their_form() {
+        assert!(is_store_path(DRV) && is_store_path("/tmp/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x"));
+        for other in
+            ["/etc/passwd", "/", "/nix/store", "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x/bin", "/nix/store/a-b"]
+        {
+            assert!(!is_store_path(other), "{other}");
+        }
+    }
 }

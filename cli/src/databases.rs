@@ -1,7 +1,7 @@
 //! The databases that may know something: this user's own, of what a daemon built for them, and that of the store.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
 use nix_negative_cache_core::database::location::personal_path;
@@ -31,14 +31,17 @@ pub enum Builder {
 pub struct SeenRecord<R = FailureRecord> {
     pub record: R,
     pub by: Builder,
+    /// Whether this user may forget it.
+    pub may_forget: bool,
 }
 
-/// Marks a record with whose build it was; `summary` is the part of it that this user may not see all of.
-fn known<R>(mut record: R, by: Builder, summary: fn(&mut R) -> &mut FailureSummary) -> SeenRecord<R> {
+/// Marks a record of a database with whose build it was; `summary` is the part of it that this user may not see all of.
+fn known<R>(mut record: R, database: &Database, summary: fn(&mut R) -> &mut FailureSummary) -> SeenRecord<R> {
+    let by = Databases::builder(database);
     if by == Builder::Daemon {
         summary(&mut record).as_clients_see();
     }
-    SeenRecord { record, by }
+    SeenRecord { record, by, may_forget: !database.is_readonly() }
 }
 
 /// All databases that are there.
@@ -96,8 +99,7 @@ impl Databases {
     ) -> Result<Vec<SeenRecord<R>>, DatabaseError> {
         let mut records = Vec::new();
         for database in &self.open {
-            let by = Databases::builder(database);
-            records.extend(read(database)?.into_iter().map(|record| known(record, by, summary)));
+            records.extend(read(database)?.into_iter().map(|record| known(record, database, summary)));
         }
         records.sort_by_key(|known| std::cmp::Reverse(known.record.as_ref().last_failure));
         Ok(records)
@@ -128,8 +130,7 @@ impl Databases {
         let mut records = Vec::new();
         for &RecordId { index, id } in found {
             let database = &self.open[index];
-            let by = Databases::builder(database);
-            records.extend(database.record(id)?.map(|record| known(record, by, |record| &mut record.summary)));
+            records.extend(database.record(id)?.map(|record| known(record, database, |record| &mut record.summary)));
         }
         Ok(records)
     }
@@ -169,6 +170,11 @@ impl Databases {
             }
         }
         Ok(left)
+    }
+
+    /// The database that has a record.
+    pub fn path_of(&self, found: RecordId) -> &Path {
+        self.open[found.index].path()
     }
 
     /// The derivation of a record, and whether the next attempt of this user will be made; none if it is gone.

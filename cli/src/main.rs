@@ -60,7 +60,7 @@ enum Failure {
 
 impl From<NixError> for Failure {
     fn from(error: NixError) -> Self {
-        Failure::Other(error.to_string())
+        Failure::Other(error.to_user())
     }
 }
 
@@ -229,7 +229,8 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
     // Apart from the table, for those who count its lines.
     out.flush()?;
     if records.iter().any(Judged::is_believed) {
-        say(LIFTED_BY);
+        let may_forget = records.iter().filter(|judged| judged.is_believed()).all(Judged::may_forget);
+        say(lifted_by(if may_forget { "forget" } else { "retry" }));
     }
     // There may be many, and the process is about to end.
     std::mem::forget(records);
@@ -256,8 +257,12 @@ fn chosen<R: AsRef<FailureSummary>>(
 }
 
 /// What a list says once for all its failures.
-const LIFTED_BY: &str = "What is believed is built again\n  with --option negative-cache-retry true,\n  after \
-    nix-negative-cache forget PATH,\n  in another environment, or when its time is over.";
+fn lifted_by(command: &str) -> String {
+    format!(
+        "What is believed is built again\n  with --option negative-cache-retry true,\n  after \
+         nix-negative-cache {command} PATH,\n  in another environment, or when its time is over."
+    )
+}
 
 /// Records with what they say of a new attempt, by these settings.
 fn judged<R: AsRef<FailureSummary>>(
@@ -305,10 +310,8 @@ fn show_failures(arguments: &Arguments, show: &ShowArguments, out: &mut impl Wri
 fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut impl Write) -> Result<(), Failure> {
     let databases = databases(arguments)?;
     let context = BeliefContext::ask(&arguments.database.store_state(), &explain.settings);
-    for (place, path) in explain.paths.iter().enumerate() {
-        if place > 0 {
-            writeln!(out)?;
-        }
+    let (mut explained, mut unknown) = (0, Vec::new());
+    for path in &explain.paths {
         // A derivation may have its record by its outputs.
         let mut names = BTreeSet::from([path.clone()]);
         if path.ends_with(".drv") {
@@ -320,19 +323,33 @@ fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut im
         let records = Judged::all(records, &context);
         // What is not in the store any more can't be built, and Nix can't tell; a record still has something to say.
         let derivation = records.first().map_or(path.as_str(), Judged::derivation).to_owned();
-        let needed = nix::would_build(std::slice::from_ref(&derivation)).ok();
-        output::explanation(path, &records, &context.settings, out)?;
-        let Some(needed) = needed else { continue };
-        if !needed.contains(&derivation) {
-            writeln!(out, "But there is nothing to build: Nix has its outputs, or would download them.")?;
-        } else if records.iter().all(|judged| !judged.stands_in_the_way(&context.settings)) {
-            let others = known(&databases, &needed, &context)?;
-            for judged in others {
+        let needed = nix::would_build(std::slice::from_ref(&derivation));
+        let is_unknown = needed.as_ref().is_err_and(NixError::is_unknown_path);
+        if records.is_empty() && (is_unknown || !args::is_store_path(path)) {
+            unknown.push(path.clone());
+            continue;
+        }
+        if let Err(error) = &needed
+            && !is_unknown
+        {
+            say_with_name(&format!("it is not known whether there is anything to build: {}", error.to_user()));
+        }
+        if explained > 0 {
+            writeln!(out)?;
+        }
+        explained += 1;
+        let is_needed = needed.as_ref().map_or(true, |needed| needed.contains(&derivation));
+        output::explanation(path, &records, &context.settings, is_needed, out)?;
+        if let Ok(needed) = needed
+            && is_needed
+            && records.iter().all(|judged| !judged.stands_in_the_way(&context.settings))
+        {
+            for judged in known(&databases, &needed, &context)? {
                 writeln!(out, "But it needs '{}', which is known to fail.", judged.derivation())?;
             }
         }
     }
-    Ok(())
+    if unknown.is_empty() { Ok(()) } else { Err(Failure::NothingFound(nothing_known(&databases, &unknown))) }
 }
 
 /// Those of `derivations` that would be refused.
@@ -412,7 +429,15 @@ fn retry_failures(arguments: &Arguments, retry: &RetryArguments, out: &mut impl 
         let Some((derivation, _)) = databases.retry_requested(foreign)? else { continue };
         if let Some(message) = Message::retry(&derivation) {
             let folder = derivation.rsplit_once('/').map_or("", |(folder, _)| folder);
-            nix::is_valid(&[], &format!("{folder}/{}", message.to_base_name()))?;
+            let asked = nix::is_valid(&[], &format!("{folder}/{}", message.to_base_name()));
+            asked.map_err(|error| {
+                Failure::Other(format!(
+                    "only who owns '{}' may note there that '{derivation}' is to be tried once more, and the daemon was \
+                     not told: {}",
+                    databases.path_of(foreign).display(),
+                    error.to_user()
+                ))
+            })?;
         }
         if let Some((derivation, false)) = databases.retry_requested(foreign)? {
             return Err(Failure::Other(format!(

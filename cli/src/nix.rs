@@ -26,6 +26,35 @@ use crate::streams::say;
 #[error("{0}")]
 pub struct NixError(String);
 
+impl NixError {
+    /// Whether Nix does not know a path.
+    pub fn is_unknown_path(&self) -> bool {
+        ["is not in the store", "is not in the Nix store", "is not valid"].iter().any(|text| self.0.contains(text))
+    }
+
+    /// What to tell who runs a command that needs Nix: which right this user lacks if that is why it failed.
+    pub fn to_user(&self) -> String {
+        let last = self.0.lines().rev().find_map(|line| line.split_once("error: "));
+        let Some((_, error)) = last else { return self.0.clone() };
+        let path = error.split('\'').nth(1).unwrap_or_default();
+        let is_denied = ["Permission denied", "Operation not permitted", "readonly database", "Read-only file system"]
+            .iter()
+            .any(|text| error.contains(text));
+        if error.starts_with("cannot connect to socket") && !is_denied {
+            format!("nix-daemon does not answer at '{path}'; start it, as with  systemctl start nix-daemon  ({error})")
+        } else if error.starts_with("cannot connect to socket") {
+            format!("this user has no right to write to '{path}', the socket of nix-daemon; ask who runs it ({error})")
+        } else if is_denied {
+            format!(
+                "this user has no right to write to '{path}', which Nix does when it opens the store; run this as the owner \
+                 of the store, or have nix-daemon do it:  export NIX_REMOTE=daemon  ({error})"
+            )
+        } else {
+            self.0.clone()
+        }
+    }
+}
+
 /// Standard output and standard error of a command that succeeds.
 ///
 /// # Errors
@@ -114,7 +143,7 @@ impl BeliefContext {
     /// What a record says of a new attempt.
     pub fn belief<R: AsRef<FailureSummary>>(
         &self,
-        SeenRecord { record, by }: &SeenRecord<R>,
+        SeenRecord { record, by, .. }: &SeenRecord<R>,
         now: Timestamp,
     ) -> Belief {
         let record = record.as_ref();
@@ -336,6 +365,26 @@ mod tests {
         let read = settings("builders = ssh://a x86_64-linux\nssh://b\ncores = 4\nsubstituters = \n");
         assert_eq!(read["builders"], "ssh://a x86_64-linux\nssh://b");
         assert_eq!((read["cores"].as_str(), read["substituters"].as_str()), ("4", ""));
+    }
+
+    #[test]
+    fn a_right_that_is_missing_is_named() {
+        let told = |said: &str| NixError(format!("'nix-store' failed: warning: x\nerror: {said}")).to_user();
+        for said in [
+            "opening lock file '/var/db/big-lock': Permission denied",
+            "could not set permissions on '/var/db/big-lock' to 755: Operation not permitted",
+        ] {
+            let told = told(said);
+            assert!(told.starts_with("this user has no right to write to '/var/db/big-lock', which Nix"), "{told}");
+            assert!(
+                told.contains(said) && told.contains("owner of the store") && told.contains("NIX_REMOTE"),
+                "{told}"
+            );
+        }
+        let socket = |why: &str| told(&format!("cannot connect to socket at '/socket': {why}"));
+        assert!(socket("Connection refused").starts_with("nix-daemon does not answer at '/socket'"));
+        assert!(socket("Permission denied").starts_with("this user has no right to write to '/socket', the socket"));
+        assert_eq!(told("a 'x' of another kind"), "'nix-store' failed: warning: x\nerror: a 'x' of another kind");
     }
 
     #[test]

@@ -22,6 +22,7 @@ use crate::wrapping::{width_of, wrapped};
 pub struct Judged<R = FailureRecord> {
     record: R,
     belief: Belief,
+    may_forget: bool,
 }
 
 /// The same for programs.
@@ -46,13 +47,22 @@ impl<R: AsRef<FailureSummary>> Judged<R> {
     /// Judges records by the settings in force.
     pub fn all(records: Vec<SeenRecord<R>>, context: &BeliefContext) -> Vec<Judged<R>> {
         let now = Timestamp::now();
-        let judge = |known: SeenRecord<R>| Judged { belief: context.belief(&known, now), record: known.record };
+        let judge = |known: SeenRecord<R>| Judged {
+            belief: context.belief(&known, now),
+            may_forget: known.may_forget,
+            record: known.record,
+        };
         records.into_iter().map(judge).collect()
     }
 
     /// Whether the failure is believed.
     pub fn is_believed(&self) -> bool {
         matches!(self.belief, Belief::Fails { .. })
+    }
+
+    /// Whether this user may forget it.
+    pub fn may_forget(&self) -> bool {
+        self.may_forget
     }
 }
 
@@ -72,8 +82,13 @@ impl Judged {
                 Belief::Open(_) => None,
             },
             doubt: self.doubt(),
-            lifted_by: lifts(&self.record, settings, &self.belief),
+            lifted_by: self.lifts(settings),
         }
+    }
+
+    /// What would have it built again.
+    fn lifts(&self, settings: &Settings) -> Vec<String> {
+        lifts(&self.record, settings, &self.belief, self.may_forget)
     }
 
     /// Why the failure is not believed.
@@ -120,7 +135,7 @@ pub fn zone() -> TimeZone {
 pub fn table(records: &[Judged<FailureSummary>], out: &mut impl Write) -> io::Result<()> {
     let (now, zone) = (Timestamp::now(), zone());
     let header = ["FAILED", "CLASS", "ATTEMPTS", "AFTER", "BELIEVED UNTIL", "DERIVATION"].map(Cow::from);
-    let rows = records.iter().map(|Judged { record, belief }| {
+    let rows = records.iter().map(|Judged { record, belief, .. }| {
         [
             ago(record.last_failure, now).into(),
             record.class_in_lists().into(),
@@ -163,7 +178,7 @@ fn arranged(rows: &[[Cow<'_, str>; 6]], terminal: usize, out: &mut impl Write) -
 /// If it can't be written.
 pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
     for (index, judged) in records.iter().enumerate() {
-        let Judged { record, belief } = judged;
+        let Judged { record, belief, .. } = judged;
         if index > 0 {
             writeln!(out)?;
         }
@@ -185,7 +200,7 @@ pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io
         if let Some(doubt) = judged.doubt() {
             line("Because", &doubt)?;
         }
-        for lift in lifts(record, settings, belief) {
+        for lift in judged.lifts(settings) {
             line("Lifted by", &lift)?;
         }
         line("Host", &record.host)?;
@@ -199,24 +214,34 @@ pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io
     Ok(())
 }
 
-/// Why a path would be refused or built, as far as its own records go.
+/// Why a path would be refused or built, as far as its own records go; `is_needed` is whether there is anything to build.
 ///
 /// # Errors
 ///
 /// If it can't be written.
-pub fn explanation(path: &str, records: &[Judged], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
+pub fn explanation(
+    path: &str,
+    records: &[Judged],
+    settings: &Settings,
+    is_needed: bool,
+    out: &mut impl Write,
+) -> io::Result<()> {
     writeln!(out, "{path}")?;
+    if !is_needed {
+        writeln!(out, "There is nothing to build: Nix has its outputs, or would download them.")?;
+    }
     if records.is_empty() {
         let off = if settings.enabled { "" } else { ", and 'negative-cache' is off" };
-        writeln!(out, "No failure of it is recorded{off}. So it would be built.")?;
+        let so = if is_needed { " So it would be built." } else { "" };
+        writeln!(out, "No failure of it is recorded{off}.{so}")?;
     }
     for judged in records {
-        for sentence in explain(&judged.record, settings, &judged.belief, Timestamp::now(), &zone()) {
+        for sentence in explain(&judged.record, settings, &judged.belief, is_needed, Timestamp::now(), &zone()) {
             writeln!(out, "{sentence}")?;
         }
-        if judged.stands_in_the_way(settings) {
+        if is_needed && judged.stands_in_the_way(settings) {
             writeln!(out, "What would have it built again:")?;
-            for lift in lifts(&judged.record, settings, &judged.belief) {
+            for lift in judged.lifts(settings) {
                 writeln!(out, "- {lift}")?;
             }
         }
@@ -231,7 +256,7 @@ pub fn explanation(path: &str, records: &[Judged], settings: &Settings, out: &mu
 /// If it can't be written.
 pub fn obstacles(known: &[Judged], out: &mut impl Write) -> io::Result<()> {
     let now = Timestamp::now();
-    for Judged { record, belief } in known {
+    for Judged { record, belief, .. } in known {
         let until = believed_until(belief, &zone());
         let (ago, reason) = (ago(record.summary.last_failure, now), record.summary.reason());
         writeln!(out, "{} failed {ago} ({reason}); believed until: {until}", record.summary.derivation)?;
@@ -290,7 +315,7 @@ mod tests {
             plugin_version: "0".to_owned(),
         };
         let doubt = Doubt::TooFew { failures: 1, needed: 2, flaky: false, doubtful: true };
-        Judged { record, belief: Belief::Open(doubt) }
+        Judged { record, belief: Belief::Open(doubt), may_forget: true }
     }
 
     fn printed(print: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
@@ -301,10 +326,11 @@ mod tests {
 
     #[test]
     fn lists_and_records_say_that_a_failure_is_doubtful() {
-        let Judged { record, belief } = doubtful();
-        let list = printed(|out| table(&[Judged { record: record.summary.clone(), belief: belief.clone() }], out));
+        let Judged { record, belief, may_forget } = doubtful();
+        let list =
+            printed(|out| table(&[Judged { record: record.summary.clone(), belief: belief.clone(), may_forget }], out));
         assert!(list.contains("builder (1), doubtful") && list.contains("not now: doubtful"), "{list}");
-        let shown = printed(|out| full(&[Judged { record, belief }], &Settings::default(), out));
+        let shown = printed(|out| full(&[Judged { record, belief, may_forget }], &Settings::default(), out));
         for line in [
             "Class:          builder (1), doubtful",
             "Decided by:     out of memory, in line 120 of 180: cc1plus: out of memory; against it: a test expects it",

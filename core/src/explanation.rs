@@ -29,14 +29,18 @@ pub fn believed_until(belief: &Belief, zone: &TimeZone) -> String {
     }
 }
 
-/// What would have a refused derivation built again.
-pub fn lifts(record: &FailureRecord, settings: &Settings, belief: &Belief) -> Vec<String> {
+/// What would have a refused derivation built again. Only who may write to the database is told to forget the record.
+pub fn lifts(record: &FailureRecord, settings: &Settings, belief: &Belief, may_forget: bool) -> Vec<String> {
     if matches!(belief, Belief::Open(_)) {
         return Vec::new();
     }
     let mut lifts = vec![
         "--option negative-cache-retry true, for one command".to_owned(),
-        format!("nix-negative-cache forget {}", record.summary.derivation),
+        if may_forget {
+            format!("nix-negative-cache forget {}", record.summary.derivation)
+        } else {
+            format!("nix-negative-cache retry {}, for this user's next build", record.summary.derivation)
+        },
         "another environment, such as another kernel, Nix, sandbox or number of cores".to_owned(),
     ];
     if matches!(belief, Belief::Fails { until: Some(_), .. }) {
@@ -57,11 +61,12 @@ fn settles(doubt: &Doubt) -> Option<String> {
     })
 }
 
-/// Why the derivation of a record would be refused or built now.
+/// Why the derivation of a record would be refused or built now; `is_needed` is whether there is anything to build.
 pub fn explain(
     record: &FailureRecord,
     settings: &Settings,
     belief: &Belief,
+    is_needed: bool,
     now: Timestamp,
     zone: &TimeZone,
 ) -> Vec<String> {
@@ -100,14 +105,15 @@ pub fn explain(
             sentences.push(format!("It is believed until {}.", moment(*until, zone)))
         }
     }
-    let built = |why: &str| format!("So it would be built, {why}.");
-    sentences.push(match belief {
-        _ if !settings.enabled => built("as 'negative-cache' is off"),
-        Belief::Open(_) => "So it would be built.".to_owned(),
-        _ if settings.retry => built("as 'negative-cache-retry' is on"),
-        _ if settings.keep_failed => built("as 'keep-failed' is on"),
-        _ if settings.warn => built("after a warning, as 'negative-cache-action' is 'warn'"),
-        _ => "So it would be refused.".to_owned(),
+    let built = |why: &str| is_needed.then(|| format!("So it would be built{why}."));
+    sentences.extend(match belief {
+        _ if !settings.enabled => built(", as 'negative-cache' is off"),
+        Belief::Open(_) => built(""),
+        _ if settings.retry => built(", as 'negative-cache-retry' is on"),
+        _ if settings.keep_failed => built(", as 'keep-failed' is on"),
+        _ if settings.warn => built(", after a warning, as 'negative-cache-action' is 'warn'"),
+        _ if is_needed => Some("So it would be refused.".to_owned()),
+        _ => Some("If it had to be built, it would be refused.".to_owned()),
     });
     sentences
 }
@@ -122,7 +128,7 @@ mod tests {
         let mut settings = Settings { enabled: true, ..Settings::default() };
         change(&mut settings);
         let now = Timestamp::from_second(1_000_240).unwrap();
-        explain(&record(), &settings, belief, now, &TimeZone::UTC)
+        explain(&record(), &settings, belief, true, now, &TimeZone::UTC)
     }
 
     #[test]
@@ -167,7 +173,7 @@ mod tests {
         });
         let settings = Settings { enabled: true, ..Settings::default() };
         let now = Timestamp::from_second(1_000_240).unwrap();
-        let explained = |belief: &Belief| explain(&record, &settings, belief, now, &TimeZone::UTC);
+        let explained = |belief: &Belief| explain(&record, &settings, belief, true, now, &TimeZone::UTC);
         let too_few = |needed| Belief::Open(Doubt::TooFew { failures: 1, needed, flaky: false, doubtful: true });
         assert_eq!(
             explained(&too_few(2)),
@@ -191,12 +197,34 @@ mod tests {
     }
 
     #[test]
+    fn without_anything_to_build() {
+        let fails = Belief::Fails { attempt: 0, until: None };
+        let now = Timestamp::from_second(1_000_240).unwrap();
+        let mut settings = Settings { enabled: true, ..Settings::default() };
+        let last = |settings: &Settings, belief: &Belief| {
+            explain(&record(), settings, belief, false, now, &TimeZone::UTC).pop().unwrap()
+        };
+        assert_eq!(last(&settings, &fails), "If it had to be built, it would be refused.");
+        assert_eq!(
+            last(&settings, &Belief::Open(Doubt::Succeeded)),
+            "This does not count now: it has succeeded since."
+        );
+        settings.enabled = false;
+        assert_eq!(last(&settings, &fails), "It is believed for ever.");
+    }
+
+    #[test]
     fn what_lifts_a_refusal() {
         let fails = Belief::Fails { attempt: 0, until: Some(Timestamp::MAX) };
-        let lifts_of = |belief| lifts(&record(), &Settings::default(), belief);
+        let lifts_of = |belief| lifts(&record(), &Settings::default(), belief, true);
         assert_eq!(lifts_of(&fails).len(), 4);
         assert_eq!(lifts_of(&fails)[3], "time: a failure is believed for 7 d, at most 90 d");
         assert_eq!(lifts_of(&Belief::Fails { attempt: 0, until: None }).len(), 3);
         assert!(lifts_of(&Belief::Open(Doubt::Succeeded)).is_empty());
+        let of_others = lifts(&record(), &Settings::default(), &fails, false);
+        assert!(
+            of_others.iter().all(|lift| !lift.contains("forget")) && of_others[1].contains("retry /nix"),
+            "{of_others:?}"
+        );
     }
 }
