@@ -42,9 +42,22 @@ fn the_table_fits_the_terminal() {
         return;
     }
     let nix = with_failures();
+    let wide = nix.run("$COMPANION list").exits(0);
     // script(1) gives the program a terminal, from which the program gets its width.
-    let ran = nix.run("script -qec 'stty cols 60; $COMPANION list' /dev/null").exits(0);
-    assert!(ran.stdout.lines().all(|line| line.trim_end().chars().count() <= 60), "{ran}");
+    for columns in [40, 60, 80, 250] {
+        let ran = nix.run(&format!("script -qec 'stty cols {columns}; $COMPANION list' /dev/null")).exits(0);
+        for record in nix.records() {
+            let path = record["drvPath"].as_str().unwrap();
+            let lines = ran.stdout.lines().map(str::trim);
+            let lines: Vec<&str> = lines.filter(|line| line.ends_with(path)).collect();
+            assert_eq!(lines.len(), 1, "the path is whole, and ends its line, for copying: {ran}");
+            assert_eq!(lines[0] == path, columns < 250, "{ran}");
+        }
+        let fits = |line: &str| line.trim_end().chars().count() <= columns || line.trim().ends_with(".drv");
+        assert!(ran.stdout.lines().all(fits), "{ran}");
+        let count = |text: &str| text.split_whitespace().filter(|word| word.starts_with("builder")).count();
+        assert_eq!(count(&ran.stdout), count(&wide.stdout), "{ran}");
+    }
 }
 
 #[test]
@@ -140,7 +153,14 @@ fn what_succeeded_since_is_history() {
     assert!(all.stdout.contains("), flaky") && all.stdout.contains("not now: succeeded since"), "{all}");
     let explained = nix.run("$COMPANION explain $(nix-instantiate)").exits(0);
     assert!(explained.stdout.contains("it has succeeded since."), "{explained}");
-    assert!(explained.stdout.contains("there is nothing to build"), "{explained}");
+    let first = explained.stdout.lines().nth(1).unwrap_or_default();
+    assert!(first.starts_with("There is nothing to build: Nix has its outputs"), "{explained}");
+    assert!(!explained.stdout.contains("would be"), "{explained}");
+    // The same if the failure is believed, because it was the last attempt of another build.
+    nix.run("rm ../good; nix-build --check --no-out-link").does_not_say("not built again");
+    nix.run("out=$(nix-store -q --outputs $(nix-instantiate)); nix-build --no-out-link; $COMPANION explain $out")
+        .exits(0)
+        .prints_part("\nThere is nothing to build: ");
     nix.run("$COMPANION forget $(nix-instantiate) && $COMPANION list --all --json")
         .exits(0)
         .prints("forgot 1 failure\n[]");
@@ -176,6 +196,17 @@ fn explain_says_why() {
     }
     nix.age(8);
     assert!(explain("", "one").contains("This does not count now: the failure was believed until"));
+    // What is no path of a store, or not in this one, is an error as in `show`.
+    let unknown = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x";
+    for path in ["/etc/passwd", "/", "$PWD", "$PWD/../store", unknown, &format!("{unknown}.drv")] {
+        for command in ["explain", "show", "forget", "retry"] {
+            let ran = nix.run(&format!("$COMPANION {command} {path}")).exits(3).says("no failure of '");
+            ran.says("' is recorded in '").prints("");
+        }
+    }
+    let both = nix.run("$COMPANION explain /etc/passwd $(nix-instantiate -A other)").exits(3).says("'/etc/passwd'");
+    assert!(both.stdout.ends_with("No failure of it is recorded. So it would be built.\n"), "{both}");
+    nix.run("$COMPANION explain etc/passwd").exits(2).says("not a store path");
     // The derivation is no longer in the store.
     let drv = drv(&nix, "two-2.0");
     nix.run("nix-collect-garbage").exits(0);
@@ -243,6 +274,68 @@ fn check_tells_what_stands_in_the_way() {
     nix.run(&format!("NIX_CONFIG=\"${{NIX_CONFIG/negative-cache = true/}}\" {off}"))
         .exits(0)
         .says("'negative-cache' is off");
+}
+
+/// As Nix names outputs of a derivation. A failure is one of the whole derivation.
+#[test]
+fn outputs_of_a_derivation_stand_for_it() {
+    if left_out() {
+        return;
+    }
+    let nix = with_failures();
+    let drv = drv(&nix, "one-1.0");
+    for outputs in ["^out", "^*", "!out", "^out,dev"] {
+        let path = format!("'{drv}{outputs}'");
+        for (command, status, prints) in [
+            ("show", 0, format!("Derivation:     {drv}\n")),
+            ("explain", 0, format!("{drv}\nIt failed once")),
+            ("check", 4, format!("{drv} failed ")),
+            ("check --closure", 4, format!("{drv} failed ")),
+            ("retry", 0, format!("the next build of '{drv}' will be tried")),
+            ("forget", 0, "forgot 1 failure".to_owned()),
+        ] {
+            nix.run(&format!("$COMPANION {command} {path}")).exits(status).prints_part(&prints);
+        }
+        nix.run("nix-build -A one").exits(100).does_not_say("not built again");
+    }
+    for command in ["show", "explain", "check", "retry", "forget"] {
+        nix.run(&format!("$COMPANION {command} '{drv}^'")).exits(2).says("not the outputs of a derivation");
+    }
+}
+
+#[test]
+fn without_the_rights_it_is_said_which_one_is_missing() {
+    let nix = with_failures();
+    let drv = drv(&nix, "one-1.0");
+    nix.script(
+        "../asking",
+        "chmod 755 ..; cp $COMPANION ../companion; mkdir -p ../home-games; chown games: ../home-games
+        exec setpriv --reuid games --regid games --clear-groups env HOME=$PWD/../home-games \"$@\"",
+    );
+    for command in [format!("check {drv}"), format!("retry {drv}")] {
+        let ran = nix.run(&format!("../asking ../companion {command}")).exits(1).prints("");
+        let ran = ran.says("this user has no right to write to '").says("run this as the owner of the store");
+        ran.says("export NIX_REMOTE=daemon").does_not_say("'nix-store' failed");
+        let ran = nix.run(&format!("NIX_REMOTE=daemon ../asking ../companion {command}")).exits(1);
+        ran.says("nix-daemon does not answer at '").says("systemctl start nix-daemon");
+    }
+    nix.run(&format!("../asking ../companion retry {drv}"))
+        .exits(1)
+        .says(&format!("only who owns '{}' may note there that '{drv}' is to be tried", nix.database().display()));
+    // A record can be explained all the same.
+    let explained = nix.run(&format!("../asking ../companion explain {drv}")).exits(0);
+    let explained = explained.says("it is not known whether there is anything to build: this user has no right");
+    assert!(explained.stdout.contains("It failed once"), "{explained}");
+    // Only who may forget a record is told to.
+    let commands = ["list", "show $DRV", "explain $DRV", "show --json $DRV"];
+    for (asks, says, does_not_say) in [("", "forget", "retry "), ("../asking ", "retry ", "forget")] {
+        for command in commands {
+            let ran = nix.run(&format!("DRV={drv}; {asks}../companion {command}")).exits(0);
+            let said = format!("{}{}", ran.stdout, ran.stderr);
+            assert!(said.contains(&format!("nix-negative-cache {says}")), "{ran}");
+            assert!(!said.contains(&format!("nix-negative-cache {does_not_say}")), "{ran}");
+        }
+    }
 }
 
 #[test]
@@ -321,21 +414,110 @@ fn a_broken_database_is_a_clear_error() {
 }
 
 #[test]
-fn help_completions_and_closed_pipes() {
+fn help_and_completions() {
     if left_out() {
         return;
     }
     let nix = with_failures();
-    for command in ["", "list", "show", "forget", "explain", "check", "path", "completions"] {
+    let escapes = regex::Regex::new("\x1b\\[[0-9;]*m").unwrap();
+    for command in COMMANDS {
         let help = nix.run(&format!("$COMPANION {command} --help")).exits(0);
         assert!(help.stdout.contains("Usage: "), "{help}");
+        // In a narrow terminal no line is broken by the terminal.
+        for how in ["COLUMNS=40 $COMPANION @", "script -qec 'stty cols 40; $COMPANION @' /dev/null"] {
+            let help = nix.run(&how.replace('@', &format!("{command} --help"))).exits(0).stdout;
+            let help = escapes.replace_all(&help, "");
+            assert!(help.lines().all(|line| line.trim_end_matches('\r').chars().count() <= 40), "{help}");
+            let usage = help.split_once("Usage: ").map_or("", |(_, usage)| usage);
+            assert!(!usage.contains("--store-state <DIR> "), "{help}");
+        }
+    }
+    // An option that comes from the environment is not one that was given.
+    for command in ["show", "check", "explain", "forget", "completions"] {
+        let ran = nix.run(&format!("NIX_STATE_DIR=/x $COMPANION {command}")).exits(2).says("Usage: ");
+        ran.does_not_say("--store-state");
     }
     for shell in ["bash", "zsh", "fish"] {
         let ran = nix.run(&format!("$COMPANION completions {shell}")).exits(0);
         assert!(ran.stdout.contains("forget"), "{shell}");
     }
-    nix.run("$COMPANION list | true").exits(0).does_not_say("panicked");
-    nix.run("$COMPANION list --json > /dev/full").exits(1).says("cannot write the output");
+}
+
+const COMMANDS: [&str; 16] = [
+    "",
+    "list",
+    "show",
+    "forget",
+    "retry",
+    "explain",
+    "judge",
+    "check",
+    "doctor",
+    "path",
+    "run",
+    "shim",
+    "shim install",
+    "shim remove",
+    "man",
+    "completions",
+];
+
+#[test]
+fn whatever_prints_survives_a_closed_pipe_and_a_full_device() {
+    if left_out() {
+        return;
+    }
+    let nix = with_failures();
+    let drv = drv(&nix, "one-1.0");
+    nix.write("work/log", &"tool: out of memory\n".repeat(10_000));
+    // The help of all commands is printed in the same way.
+    let help = COMMANDS.map(|command| {
+        let help = format!("$COMPANION {command} --help");
+        format!("{help} | true || exit 9; {help} >&- || exit 8; {help} > /dev/full; [ $? = 1 ] || exit 7")
+    });
+    let ran = nix.run(&format!("set -o pipefail; {}", help.join("; "))).exits(0).does_not_say("panicked");
+    ran.says_times("nix-negative-cache: cannot write the output: No space left on device", COMMANDS.len());
+    let commands = [
+        "--version",
+        "list",
+        "list --json",
+        "show $DRV",
+        "explain $DRV",
+        "judge log",
+        "check $DRV",
+        "retry $DRV",
+        "forget --name one; nix-build -A one 2> /dev/null",
+        "doctor",
+        "path",
+        "run -- true",
+        "shim install links",
+        "completions bash",
+        "completions fish",
+    ];
+    for command in commands {
+        let (command, then) = command.split_once(';').unwrap_or((command, "true"));
+        let run = |how: &str| {
+            let line = how.replace('@', &format!("$COMPANION {command}"));
+            nix.run(&format!("DRV={drv}; set -o pipefail; {line}; status=$?; {then}; exit $status"))
+                .does_not_say("panicked")
+        };
+        let plain = run("@ > /dev/null").status;
+        // The reader has gone before the process begins to print.
+        let closed = "mkfifo -m 600 pipe; true < pipe & { sleep 0.2; @; } > pipe; status=$?; rm pipe; (exit $status)";
+        run(closed).exits(plain).does_not_say("cannot write");
+        for how in ["@ >&-", "@ 2> /dev/full > /dev/null"] {
+            run(how).exits(plain);
+        }
+        if command == "run -- true" {
+            continue;
+        }
+        run("@ > /dev/full").exits(1).says("nix-negative-cache: cannot write the output: No space left on device");
+        run("@ > /dev/full 2>&1").exits(1);
+    }
+    // Man pages are files.
+    nix.run("ln -s /dev/full nix-negative-cache-list.1; $COMPANION man .")
+        .exits(1)
+        .says("cannot write man pages to '.': ");
 }
 
 #[test]

@@ -402,6 +402,17 @@ fn flags_are_completed() {
     with_shim(&nix, "NIX_GET_COMPLETIONS=3 nix build --negative-cache-ttl 3").exits(0).prints("normal");
     let ran = with_shim(&nix, "NIX_GET_COMPLETIONS=3 nix run -- --negative-cache-t");
     assert!(!ran.stdout.contains("ttl"), "{ran}");
+    for complete in
+        ["NIX_GET_COMPLETIONS=2 nix build --negative-cache-t", "NIX_GET_COMPLETIONS=3 nix build --negative-cache-ttl 3"]
+    {
+        let full = with_shim(&nix, &format!("{complete} > /dev/full")).exits(1).does_not_say("panicked");
+        full.says("nix-negative-cache: cannot write the output: ");
+        let closed = with_shim(&nix, &format!("{complete} | true; {complete} >&-; {complete} > /dev/full 2>&1; true"));
+        closed.exits(0).does_not_say("panicked").does_not_say("cannot write");
+    }
+    // Standard error is nobody's problem.
+    let missing = "nix build --negative-cache-ttl";
+    with_shim(&nix, &format!("{missing} 2> /dev/full; echo $?; {missing} 2>&-; echo $?")).exits(0).prints("1\n1");
 }
 
 #[test]

@@ -230,7 +230,9 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
     out.flush()?;
     if records.iter().any(Judged::is_believed) {
         let may_forget = records.iter().filter(|judged| judged.is_believed()).all(Judged::may_forget);
-        say(lifted_by(if may_forget { "forget" } else { "retry" }));
+        let width = wrapping::width_of(io::stderr()).unwrap_or(usize::MAX);
+        let text = lifted_by(if may_forget { "forget" } else { "retry" });
+        text.lines().flat_map(|line| wrapping::wrapped(line, width, 4)).for_each(say);
     }
     // There may be many, and the process is about to end.
     std::mem::forget(records);
@@ -442,7 +444,7 @@ fn retry_failures(arguments: &Arguments, retry: &RetryArguments, out: &mut impl 
         if let Some((derivation, false)) = databases.retry_requested(foreign)? {
             return Err(Failure::Other(format!(
                 "the daemon did not hear that '{derivation}' is to be tried once more; does it load the plugin, with \
-                 'negative-cache = true'? With the plugin in your own nix.conf, --option negative-cache-retry true works \
+                 'negative-cache = true', and was it restarted since nix.conf has that? With the plugin in your own nix.conf, --option negative-cache-retry true works \
                  as well"
             )));
         }

@@ -29,7 +29,11 @@ pub struct NixError(String);
 impl NixError {
     /// Whether Nix does not know a path.
     pub fn is_unknown_path(&self) -> bool {
-        ["is not in the store", "is not in the Nix store", "is not valid"].iter().any(|text| self.0.contains(text))
+        let said = &self.0;
+        said.contains("is not in the store")
+            || said.contains("is not in the Nix store")
+            || said.contains("is not valid")
+            || (said.contains("getting status of '") && said.contains("No such file or directory"))
     }
 
     /// What to tell who runs a command that needs Nix: which right this user lacks if that is why it failed.
@@ -37,9 +41,10 @@ impl NixError {
         let last = self.0.lines().rev().find_map(|line| line.split_once("error: "));
         let Some((_, error)) = last else { return self.0.clone() };
         let path = error.split('\'').nth(1).unwrap_or_default();
-        let is_denied = ["Permission denied", "Operation not permitted", "readonly database", "Read-only file system"]
-            .iter()
-            .any(|text| error.contains(text));
+        let is_denied = error.contains("Permission denied")
+            || error.contains("Operation not permitted")
+            || error.contains("readonly database")
+            || error.contains("Read-only file system");
         if error.starts_with("cannot connect to socket") && !is_denied {
             format!("nix-daemon does not answer at '{path}'; start it, as with  systemctl start nix-daemon  ({error})")
         } else if error.starts_with("cannot connect to socket") {

@@ -163,7 +163,7 @@ fn arranged(rows: &[[Cow<'_, str>; 6]], terminal: usize, out: &mut impl Write) -
                 write!(out, "{text:width$}")?;
             }
         } else {
-            let lines = wrapped(&columns.join(", "), terminal, 0);
+            let lines = wrapped(&columns.join("; "), terminal, 0);
             write!(out, "{}", lines.join("\n"))?;
         }
         writeln!(out, "{before}{path}")?;

@@ -105,13 +105,13 @@ pub fn explain(
             sentences.push(format!("It is believed until {}.", moment(*until, zone)))
         }
     }
-    let built = |why: &str| is_needed.then(|| format!("So it would be built{why}."));
+    let built = |why: &str| is_needed.then(|| format!("So it would be built, {why}."));
     sentences.extend(match belief {
-        _ if !settings.enabled => built(", as 'negative-cache' is off"),
-        Belief::Open(_) => built(""),
-        _ if settings.retry => built(", as 'negative-cache-retry' is on"),
-        _ if settings.keep_failed => built(", as 'keep-failed' is on"),
-        _ if settings.warn => built(", after a warning, as 'negative-cache-action' is 'warn'"),
+        _ if !settings.enabled => built("as 'negative-cache' is off"),
+        Belief::Open(_) => is_needed.then(|| "So it would be built.".to_owned()),
+        _ if settings.retry => built("as 'negative-cache-retry' is on"),
+        _ if settings.keep_failed => built("as 'keep-failed' is on"),
+        _ if settings.warn => built("after a warning, as 'negative-cache-action' is 'warn'"),
         _ if is_needed => Some("So it would be refused.".to_owned()),
         _ => Some("If it had to be built, it would be refused.".to_owned()),
     });
