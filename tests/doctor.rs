@@ -84,7 +84,10 @@ fn what_was_just_installed_is_well() {
     has(nix.run("$COMPANION doctor --help").exits(0), "--fix");
     // The same in a terminal.
     let ran = nix.run("script -qec 'stty cols 60; $COMPANION doctor' /dev/null").exits(0);
-    assert!(ran.stdout.lines().all(|line| line.trim_end().chars().count() <= 60), "{ran}");
+    // Only a path that is longer goes beyond, as it could not be copied otherwise.
+    let is_path = |line: &str| line.trim().starts_with('\'') && !line.trim().contains(' ');
+    assert!(ran.stdout.lines().all(|line| line.trim_end().chars().count() <= 60 || is_path(line)), "{ran}");
+    assert!(ran.stdout.contains(&format!("'{}'", nix.database().display())), "{ran}");
 }
 
 #[test]
@@ -419,7 +422,10 @@ fn users_of_a_daemon() {
     let ran =
         among_users_of_a_stock_daemon(&nix, "as games $COMPANION doctor; echo $?").exits(0).does_not_say("panicked");
     let ran = has(ran, "problem  This Nix does not load the plugin\n");
-    has(has(ran, "does not have the plugin on"), "There is 1 problem.\n1\n");
+    let ran = has(ran, "If that is the nix.conf of nix-daemon, restart it afterwards:  systemctl restart nix-daemon\n");
+    let ran =
+        has(has(ran, "does not have the plugin on"), "Set them there, and restart it:  systemctl restart nix-daemon\n");
+    has(ran, "There is 1 problem.\n1\n");
     // The plugin is in the client, but off.
     let ran = among_users(&nix, "NIX_CONFIG=${WITH/= true/= false}; as games $COMPANION doctor").exits(0);
     has(ran, "'negative-cache' is off in this Nix; that of the daemon is enough");
@@ -530,4 +536,76 @@ fn while_nix_uses_it() {
     ran.does_not_say("warning:");
     assert!(nix.recorded().contains(&"slow".to_owned()));
     is_well(&nix);
+}
+
+/// Who looks while a process holds a lock is told so, after the time that Nix would wait for it.
+#[test]
+fn a_database_that_is_locked() {
+    if left_out() {
+        return;
+    }
+    let nix = with_failure();
+    // sqlite3 holds the lock until its input ends.
+    let locked = |how: &str, command: &str| {
+        nix.run(&format!(
+            "mkfifo -m 600 ../input; sqlite3 ../var/negative-cache/failures.sqlite < ../input > ../said & locker=$!
+             exec 3> ../input; echo '{how} select 1;' >&3; while [ ! -s ../said ]; do sleep 0.05; done
+             {command}; status=$?; echo locker $locker; exec 3>&-; wait $locker; rm ../input ../said; exit $status"
+        ))
+    };
+    let exclusive = "pragma locking_mode = exclusive; begin exclusive;";
+    for (how, says) in
+        [("begin immediate;", "What was recorded before is still used."), (exclusive, "nothing is refused")]
+    {
+        let ran = has(locked(how, "timeout 30 $COMPANION doctor").exits(1), "for at least 5 seconds\n");
+        let locker = ran.stdout.rsplit(' ').next().unwrap_or_default().trim().to_owned();
+        let what = format!("' has been locked by process {locker} for at least 5 seconds\n");
+        has(has(has(has(ran, &what), says), &format!("ps -fp {locker}\n")), "There is 1 problem.");
+        // The last process of another program took the files beside the database with it.
+        has_not(nix.run("$COMPANION doctor --fix").exits(0), "locked");
+    }
+    // Users who may only read see it, too.
+    let games = "chmod 755 ..; cp $COMPANION ../companion; setpriv --reuid games --regid games --clear-groups \
+                 env HOME=/nowhere ../companion --database ../var/negative-cache/failures.sqlite doctor";
+    has(locked("begin immediate;", games), "has been locked by process ");
+    // A lock to read is in nobody's way.
+    has_not(locked("begin; select * from failure;", "$COMPANION doctor").exits(0), "locked");
+}
+
+/// The daemon reads its configuration and loads plugins only when it starts.
+#[test]
+fn a_daemon_that_has_to_be_restarted() {
+    let nix = Scratch::new();
+    nix.run("echo '!include more.conf' >> ../etc/nix.conf").exits(0);
+    let doctors = "export NIX_REMOTE=daemon; $COMPANION doctor; echo $?; as games $COMPANION doctor; echo $?";
+    let ran = among_users(&nix, &format!("sleep 1.5; {doctors}")).exits(0);
+    let ran = has(has_not(ran, "problem"), "has the plugin on, for all its users");
+    assert_eq!(ran.stdout.matches("Nothing is wrong.\n0\n").count(), 2, "{ran}");
+    // It was not disturbed.
+    let log = fs::read_to_string(nix.path("daemon-log")).unwrap();
+    assert!(!log.contains("error"), "{log}");
+    for change in ["touch ../etc/nix.conf", "echo 'cores = 3' > ../etc/more.conf"] {
+        let file = nix.path(change.rsplit("../").next().unwrap());
+        let ran = among_users(&nix, &format!("sleep 2.1; {change}; {doctors}")).exits(0);
+        let what = format!(", and has not read the later change of '{}'\n", file.display());
+        let ran = has(has(ran, &what), "systemctl restart nix-daemon");
+        assert_eq!(
+            (ran.stdout.matches(&what).count(), ran.stdout.matches("There is 1 problem.\n1\n").count()),
+            (2, 2),
+            "{ran}"
+        );
+        fs::remove_file(nix.path("etc/more.conf")).ok();
+    }
+    // What it has loaded, root may see.
+    let ours = "cp -r $INSTALLATION ../ours; export NIX_CONFIG=${NIX_CONFIG/$INSTALLATION/$PWD/../ours}; chmod 755 ..";
+    let plugin = "$(cd ../ours; pwd)/nix-$(nix --version | sed 's/.* //')/libnix_negative_cache.so";
+    for change in ["cp {} ../new; mv ../new {}", "rm {}"] {
+        let change = change.replace("{}", plugin);
+        let ran = nix.run(&format!(
+            "rm -rf ../ours; {ours}; {}",
+            beside_a_daemon(&format!("sleep 2.1; {change}; NIX_REMOTE=daemon $COMPANION doctor"))
+        ));
+        let ran = has(ran.exits(1), "libnix_negative_cache.so' was before it was replaced or removed\n");
+        has(ran, "systemctl restart nix-daemon");
+    }
 }

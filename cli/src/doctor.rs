@@ -3,9 +3,11 @@
 //! [`facts`] are gathered first; each check, of the [`installation`] or of a [`database`], is a function of them that
 //! returns what it found; [`repair`] is what `--fix` does about it.
 
+mod daemon_process;
 mod database;
 mod facts;
 mod installation;
+mod locks;
 mod repair;
 
 use std::io::{self, Write};
@@ -13,7 +15,9 @@ use std::iter;
 
 use database::check_database;
 use facts::Facts;
-use installation::{check_daemon, check_nix, check_plugin, check_plugin_files, check_settings, check_store};
+use installation::{
+    check_daemon, check_nix, check_plugin, check_plugin_files, check_restart, check_settings, check_store,
+};
 use repair::Repair;
 
 use crate::args::DatabaseArguments;
@@ -138,7 +142,8 @@ pub fn run(arguments: &DatabaseArguments, fix: bool, out: &mut impl Write) -> io
 
 /// All that the checks find.
 fn examine(facts: &Facts) -> Vec<Finding> {
-    let checks = [check_nix, check_plugin, check_plugin_files, check_settings, check_store, check_daemon];
+    let checks =
+        [check_nix, check_plugin, check_plugin_files, check_settings, check_store, check_daemon, check_restart];
     let mut findings: Vec<Finding> = checks.into_iter().flat_map(|check| check(facts)).collect();
     for database in &facts.databases {
         findings.extend(check_database(facts, database));

@@ -10,6 +10,7 @@ use nix_negative_cache_core::database::location::{self, Audience};
 use nix_negative_cache_core::time_text::moment;
 
 use super::facts::{DatabaseFacts, Facts, Role};
+use super::locks::Lock;
 use super::repair::Repair;
 use super::{Finding, Mark, user_name};
 use crate::output::zone;
@@ -51,8 +52,9 @@ pub fn check_database(facts: &Facts, database: &DatabaseFacts) -> Vec<Finding> {
         findings.extend(check_files(facts, database));
     }
     let is_wrong = findings.iter().any(|finding| finding.mark == Mark::Problem);
+    findings.extend(database.lock.map(|lock| check_lock(&name, lock)));
     findings.extend(match &database.condition {
-        None if is_wrong => None,
+        None if is_wrong || database.lock.is_some() => None,
         None => Some(check_foreign(database)),
         // Why it can't be read is said.
         Some(Err(_)) if is_wrong => None,
@@ -127,8 +129,14 @@ fn check_mode(
         None => format!("has the mode {is:04o}, not {mode:04o}"),
     };
     let problem = Finding::problem(format!("'{}' {what}", path.display()));
+    let may = may_correct(facts, found.uid(), wrong_owner);
     let problem = if is & 0o022 & !mode != 0 || wrong_owner == Some(0) {
-        problem.aftermath("Others may have written there: see  nix-negative-cache list  and, in doubt, forget --all.")
+        if may {
+            problem
+                .aftermath("Others may have written there: see  nix-negative-cache list  and, in doubt, forget --all.")
+        } else {
+            problem.advice("Others may have written there: see  nix-negative-cache list  for what they made up.")
+        }
     } else if mode & 0o004 != 0 && is & mode & 0o044 != mode & 0o044 {
         problem.advice("Users of the daemon can't read what failed.")
     } else if wrong_owner.is_some() {
@@ -137,7 +145,7 @@ fn check_mode(
         problem
     };
     let repair = Repair::Correct { path: path.to_owned(), mode, owner: wrong_owner };
-    Some(problem.repaired_by(repair, may_correct(facts, found.uid(), wrong_owner), elsewhere(database)))
+    Some(problem.repaired_by(repair, may, elsewhere(database)))
 }
 
 /// Whether the folder of a database lets the right people in.
@@ -199,6 +207,21 @@ fn check_files(facts: &Facts, database: &DatabaseFacts) -> Vec<Finding> {
         findings.push(problem.repaired_by(Repair::Open(database.path.clone()), may, elsewhere(database)));
     }
     findings
+}
+
+/// What a process that keeps a database to itself does to others.
+fn check_lock(name: &str, lock: Lock) -> Finding {
+    let who = lock.process.map_or("another process".to_owned(), |process| format!("process {process}"));
+    let problem = Finding::problem(format!("{name} has been locked by {who} for at least 5 seconds"));
+    let problem = if lock.is_exclusive {
+        problem.advice("Until it lets go, nothing is refused and nothing recorded.")
+    } else {
+        problem.advice("Until it lets go, no failure is recorded. What was recorded before is still used.")
+    };
+    match lock.process {
+        Some(process) => problem.advice(format!("See what it is:  ps -fp {process}")),
+        None => problem.advice("It may run in a container, or on another machine."),
+    }
 }
 
 /// What is in a database that this process has no business with.

@@ -14,6 +14,8 @@ use nix_negative_cache_core::machine;
 use nix_negative_cache_core::settings::{SettingError, Settings};
 use nix_version::Flavour;
 
+use super::daemon_process::{DaemonProcess, socket};
+use super::locks::Lock;
 use crate::args::DatabaseArguments;
 use crate::installation::Installation;
 use crate::nix::{self, Configuration, ENABLE, NixError, Store};
@@ -27,6 +29,8 @@ pub struct Facts {
     pub store: StoreFacts,
     /// The daemon, if Nix asks one or one listens.
     pub daemon: Option<StoreFacts>,
+    /// Its process, if it is on this machine and can be told.
+    pub daemon_process: Option<DaemonProcess>,
     pub databases: Vec<DatabaseFacts>,
 }
 
@@ -87,6 +91,8 @@ pub struct DatabaseFacts {
     pub beside: [(PathBuf, Option<Metadata>); 2],
     /// Those that were moved away.
     pub broken: Vec<(PathBuf, Metadata)>,
+    /// What keeps others from writing to it.
+    pub lock: Option<Lock>,
     /// What is in it; none if it was not looked into.
     pub condition: Option<Result<Condition, DatabaseError>>,
 }
@@ -100,17 +106,19 @@ impl Facts {
             .map(|folder| format!("{folder}/{}", Message::Hello.to_base_name()))
             .unwrap_or_default();
         let store = StoreFacts::gather(&[], &greeting);
-        let daemon = if store.is_daemon() {
-            None
-        } else {
-            let state = nix.state.0.as_deref().unwrap_or(&assumed_state);
-            is_socket(&socket(state)).then(|| StoreFacts::gather(&["--store", "daemon"], &greeting))
-        };
+        let url = store.store.as_ref().ok().map(|store| store.url.as_str());
+        let socket = socket(nix.state.0.as_deref().unwrap_or(&assumed_state), url);
+        let is_there = is_socket(&socket);
+        let asked = store.is_daemon();
+        let daemon = (!asked && is_there).then(|| StoreFacts::gather(&["--store", "daemon"], &greeting));
+        let daemon_process = nix::folder("System configuration file", &WITHOUT_PLUGINS)
+            .filter(|_| is_there)
+            .and_then(|file| DaemonProcess::of(&socket, Path::new(&file), PLUGIN));
         let user = machine::user();
         let databases = places(arguments, &nix);
         let databases = databases.into_iter();
         let databases = databases.map(|(role, path, audience)| DatabaseFacts::gather(role, path, audience, user));
-        Facts { user, nix, store, daemon, databases: databases.collect() }
+        Facts { user, nix, store, daemon, daemon_process, databases: databases.collect() }
     }
 
     /// Whether the plugin is on in a daemon that builds for this user.
@@ -124,13 +132,11 @@ impl Facts {
     }
 }
 
+/// What the files of the loader and of the plugins are called.
+const PLUGIN: &str = "libnix_negative_cache.so";
+
 /// What has Nix start without its plugins.
 const WITHOUT_PLUGINS: [&str; 3] = ["--option", "plugin-files", ""];
-
-/// Where a daemon listens (`nixDaemonSocketFile` in globals.cc).
-fn socket(state: &Path) -> PathBuf {
-    env::var_os("NIX_DAEMON_SOCKET_PATH").map_or_else(|| state.join("daemon-socket/socket"), PathBuf::from)
-}
 
 fn is_socket(path: &Path) -> bool {
     fs::metadata(path).is_ok_and(|file| file.file_type().is_socket())
@@ -289,6 +295,7 @@ impl DatabaseFacts {
             folder,
             target: fs::read_link(&path).ok(),
             broken: broken(&path),
+            lock: None,
             condition: None,
             file,
             beside,
@@ -297,7 +304,11 @@ impl DatabaseFacts {
         };
         let is_file = fs::metadata(&facts.path).is_ok_and(|file| file.is_file());
         if is_file && (user != 0 || facts.is_trusted()) {
-            facts.condition = Some(examine(&facts.path));
+            facts.lock = Lock::of(&fs::canonicalize(&facts.path).unwrap_or_else(|_| facts.path.clone()));
+            // Otherwise it would wait for those seconds once more, in vain.
+            if facts.lock.is_none_or(|lock| !lock.is_exclusive) {
+                facts.condition = Some(examine(&facts.path));
+            }
         }
         facts
     }

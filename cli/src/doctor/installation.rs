@@ -4,18 +4,33 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
+use nix_negative_cache_core::time_text::moment;
 use nix_version::Flavour;
 
 use super::facts::{Facts, PluginFile, Role, StoreFacts, unknown_settings};
 use super::repair::Repair;
 use super::{Finding, user_name};
 use crate::nix::NixError;
+use crate::output::zone;
+
+/// With what to do after each change of what the daemon reads and loads when it starts.
+fn restart(finding: Finding) -> Finding {
+    finding.advice("nix-daemon reads nix.conf and loads plugins only when it starts:  systemctl restart nix-daemon")
+}
 
 /// What a program of Nix said last that was an error, without what else it had to say.
 fn said(error: &NixError) -> String {
     let text = error.to_string();
     let error = text.lines().rev().find_map(|line| line.split_once("error: "));
     error.map_or_else(|| text.clone(), |(_, error)| error.to_owned())
+}
+
+/// A finding whose advice is to edit nix.conf, with what has to be done then if there is a daemon.
+fn edits_nix_conf(facts: &Facts, finding: Finding) -> Finding {
+    if facts.any_daemon().is_none() {
+        return finding;
+    }
+    finding.advice("If that is the nix.conf of nix-daemon, restart it afterwards:  systemctl restart nix-daemon")
 }
 
 /// Whether there is a Nix that starts.
@@ -33,9 +48,10 @@ pub fn check_nix(facts: &Facts) -> Vec<Finding> {
     };
     let problem = Finding::problem(format!("Nix{version}, '{}', does not start", program.display()))
         .advice(format!("It says: {}", said(error)));
-    vec![if !nix.starts_without_plugins {
-        problem
-    } else if error.to_string().contains("plugin file") || !error.to_string().contains("negative-cache-") {
+    if !nix.starts_without_plugins {
+        return vec![problem];
+    }
+    let problem = if error.to_string().contains("plugin file") || !error.to_string().contains("negative-cache-") {
         problem
             .advice(
                 "It starts without what 'plugin-files' in nix.conf names: each must be there and fit this very Nix.",
@@ -43,7 +59,8 @@ pub fn check_nix(facts: &Facts) -> Vec<Finding> {
             .advice("Build the plugin for this Nix, or take it out of 'plugin-files'.")
     } else {
         problem.advice("Correct the setting in nix.conf or in NIX_CONFIG; the manual has the values that it can have.")
-    }]
+    };
+    vec![edits_nix_conf(facts, problem)]
 }
 
 /// Whether Nix loads the plugin.
@@ -62,23 +79,25 @@ pub fn check_plugin(facts: &Facts) -> Vec<Finding> {
         return vec![if facts.daemon_has_plugin_on() {
             Finding::ok("This Nix does not load the plugin; that of the daemon is enough")
         } else {
-            Finding::problem("This Nix does not load the plugin").advice(advice)
+            edits_nix_conf(facts, Finding::problem("This Nix does not load the plugin").advice(advice))
         }];
     }
     if let (Ok((flavour, version)), [(loader, _)]) = (&nix.version, nix.loaders.as_slice())
         && *flavour != Flavour::Nix
     {
         let problem = Finding::problem(format!("There is no plugin for {flavour} {version}, which is not supported"));
-        return vec![problem.advice(format!("Take '{}' out of 'plugin-files'.", loader.display()))];
+        let problem = problem.advice(format!("Take '{}' out of 'plugin-files'.", loader.display()));
+        return vec![edits_nix_conf(facts, problem)];
     }
     if let (Ok((_, version)), [(loader, installation)]) = (&nix.version, nix.loaders.as_slice())
         && installation.plugin(version).is_none()
     {
         let problem = Finding::problem(format!("There is no plugin for this Nix, {version}"));
-        return vec![problem.advice(format!("{}.", installation.what_it_has())).advice(format!(
+        let problem = problem.advice(format!("{}.", installation.what_it_has())).advice(format!(
             "Install the plugin for this Nix there, or take '{}' out of 'plugin-files'.",
             loader.display()
-        ))];
+        ));
+        return vec![edits_nix_conf(facts, problem)];
     }
     let problem = Finding::problem(format!("This Nix does not load the plugin, although 'plugin-files' has {files}"));
     let said: Vec<&str> = configuration.said.lines().filter(|line| line.contains("plugin")).collect();
@@ -157,7 +176,7 @@ pub fn check_settings(facts: &Facts) -> Vec<Finding> {
         findings.push(Finding::ok("'negative-cache' is off in this Nix; that of the daemon is enough"));
     } else {
         let problem = Finding::problem("'negative-cache' is off, so that nothing is recorded and nothing refused");
-        findings.push(problem.advice("To have it on, add  negative-cache = true  to nix.conf."));
+        findings.push(edits_nix_conf(facts, problem.advice("To have it on, add  negative-cache = true  to nix.conf.")));
         return findings;
     }
     let builds_all_the_same = [
@@ -167,7 +186,8 @@ pub fn check_settings(facts: &Facts) -> Vec<Finding> {
     ];
     for (_, what) in builds_all_the_same.into_iter().filter(|(set, _)| *set) {
         let note = Finding::note(format!("{what}, so that what is known to fail is built all the same"));
-        findings.push(note.advice("For one command that is what --option is for; see nix.conf and NIX_CONFIG."));
+        let note = note.advice("For one command that is what --option is for; see nix.conf and NIX_CONFIG.");
+        findings.push(edits_nix_conf(facts, note));
     }
     if let Some(path) = nix.setting("negative-cache-database").filter(|path| !path.is_empty()) {
         let note = Finding::note(format!("'negative-cache-database' is '{path}'"));
@@ -245,9 +265,24 @@ pub fn check_daemon(facts: &Facts) -> Vec<Finding> {
                 (false, false) => Finding::note(format!("{name} does not have the plugin on"))
                     .advice("Its users are not told of known failures, unless their own Nix loads the plugin.")
                     .advice(
-                        "It reads 'plugin-files' and 'negative-cache' in the system's nix.conf when it is started.",
+                        "It reads 'plugin-files' and 'negative-cache' in the system's nix.conf when it is started. Set them \
+                         there, and restart it:  systemctl restart nix-daemon",
                     ),
             }
         }
     }]
+}
+
+/// Whether the daemon was started after what it reads and loads then.
+pub fn check_restart(facts: &Facts) -> Vec<Finding> {
+    let Some(process) = &facts.daemon_process else { return Vec::new() };
+    let since = format!("The daemon (process {}) runs since {}", process.id, moment(process.started, &zone()));
+    let changed =
+        process.changed_files.iter().map(|file| format!(", and has not read the later change of '{}'", file.display()));
+    let replaced = process
+        .replaced_plugins
+        .iter()
+        .map(|file| format!(", and still runs what '{}' was before it was replaced or removed", file.display()));
+    let problem = |what: String| restart(Finding::problem(format!("{since}{what}")));
+    changed.chain(replaced).map(problem).collect()
 }
