@@ -10,12 +10,12 @@ fn failures_of_all_clients_are_known_to_all() {
     let ran = with_daemon(
         &nix,
         &format!(
-            "{CLIENT}; nix-build -A bad; first=$?; nix-build -A bad; [ $? = $first ] && echo as for a real failure; \
+            "{CLIENT}; nix-build -A bad; first=$?; nix-build -A bad; [ $? = $first ] && echo $first as for a real failure; \
              nix-build -A top; nix-build -k -A top; nix build -f . top"
         ),
     );
     let ran =
-        ran.says_times("-bad.drv' failed with exit code 3", 1).says_times(REFUSED, 4).prints("as for a real failure");
+        ran.says_times("-bad.drv' failed with exit code 3", 1).says_times(REFUSED, 4).prints("1 as for a real failure");
     assert!(ran.status != 0, "{ran}");
     assert_eq!((nix.runs("bad"), nix.runs("top"), nix.runs("sibling")), (1, 0, 1), "{ran}");
     assert_eq!(nix.recorded(), ["bad"]);

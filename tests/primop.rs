@@ -87,7 +87,11 @@ fn it_is_an_error_in_pure_evaluation() {
         nix.run(&format!(r#"{command} 'builtins.knownFailure "/nonexistent.drv"'"#))
             .exits(1)
             .says("'builtins.knownFailure' is not allowed in pure evaluation mode");
+        // It is there all the same, as are Nix's own functions of this kind.
+        nix.run(&format!("{command} '[ (builtins ? knownFailure) (builtins ? storePath) ]'")).prints("[ true true ]");
+        nix.run(&format!("{command} 'builtins ? knownFailure && builtins ? currentTime'")).prints("false");
     }
+    nix.run("nix eval --impure --expr 'builtins ? knownFailure && builtins ? currentTime'").prints("true");
 }
 
 #[test]
