@@ -1,13 +1,17 @@
-//! Cleaning up: which records are in use, and removing those that nobody uses, in small steps.
+//! Cleaning up: which records are in use, removing those that nobody uses, in small steps, and a log that has become long.
 
+use std::fs::{self, Metadata};
 use std::rc::Rc;
 
 use jiff::Timestamp;
 use rusqlite::types::Value;
 use rusqlite::vtab::array::Array;
-use rusqlite::{ErrorCode, Transaction, params};
+use rusqlite::{ErrorCode, Row, Transaction, params};
 
-use super::{Database, DatabaseError, FailureId};
+use super::{Database, DatabaseError, FailureId, location};
+
+/// How long the write-ahead log may be, in bytes: twice as long as SQLite lets it become if nobody reads for long.
+pub(super) const LONG_LOG: u64 = 8 << 20;
 
 impl Database {
     /// Notes that failures stood in the way of a request, once a day at most. If the note can't be written at once, it
@@ -38,7 +42,7 @@ impl Database {
 
     /// Removes some of the records that are too many (more than `most`) or that nobody has used since `oldest`, the
     /// longest unused first. Returns how many were removed. One call removes only a few, and none while another process
-    /// writes.
+    /// writes. If the write-ahead log has become long, it is emptied.
     ///
     /// # Errors
     ///
@@ -64,10 +68,30 @@ impl Database {
                               UNION SELECT id FROM (SELECT id FROM failure ORDER BY used, id LIMIT ?2) LIMIT ?3)";
             connection.prepare_cached(delete)?.execute(params![oldest, surplus.min(STEP), STEP])
         });
+        self.empty_long_log();
         match tidied {
             Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseBusy) => Ok(0),
             tidied => tidied.map_err(failed),
         }
+    }
+
+    /// Empties the write-ahead log if it is longer than [`LONG_LOG`] and nobody needs it. The log grows with all that is
+    /// written while another process reads one state of the database for long, and SQLite alone cuts it only when two more
+    /// processes have written. Nobody waits for this: it copies what the log has while others read and write, and takes the
+    /// lock of a writer only to cut a log that is copied already.
+    fn empty_long_log(&mut self) {
+        let is_long = |log: Metadata| log.len() > LONG_LOG;
+        if !fs::metadata(location::beside(&self.path, "-wal")).is_ok_and(is_long) {
+            return;
+        }
+        // It is only about space, so what does not work now may work the next time.
+        let _ = self.at_once(|connection| {
+            let copied = |row: &Row<'_>| Ok(row.get::<_, i64>("log")? == row.get::<_, i64>("checkpointed")?);
+            if connection.query_row("PRAGMA wal_checkpoint(passive)", [], copied)? {
+                connection.query_row("PRAGMA wal_checkpoint(truncate)", [], |_| Ok(()))?;
+            }
+            Ok(())
+        });
     }
 
     /// Removes rows that belong to no record, and returns how many there were. SQLite gives the id of a record that is

@@ -10,6 +10,7 @@ use proptest::prelude::*;
 use rusqlite::TransactionBehavior;
 use tempfile::TempDir;
 
+use super::cleanup::LONG_LOG;
 use super::location::Audience;
 use super::open::BUSY_TIMEOUT;
 use super::schema::{APPLICATION_ID, MIGRATIONS};
@@ -531,6 +532,51 @@ fn modes_do_not_depend_on_the_umask() {
         assert!(location::beside(&path, "-wal").exists() && location::beside(&path, "-shm").exists());
         assert_eq!(fs::metadata(location::beside(&path, "-wal")).unwrap().len(), 0, "but the log does not grow");
     }
+}
+
+/// While somebody reads one state of the database, the log grows with all that is written.
+#[test]
+fn a_log_that_a_long_reader_made_long_is_emptied() {
+    let (folder, mut database) = database();
+    let path = folder.path().join("a/failures.sqlite");
+    let length = || fs::metadata(location::beside(&path, "-wal")).unwrap().len();
+    let mut write = |number: i64| {
+        let failure = failure(&format!("f{number}"), &[&format!("o{number}")], number);
+        database.insert(&Failure { log: "x".repeat(100_000), ..failure }).unwrap();
+        database.tidy(u64::MAX, None).unwrap();
+    };
+    write(0);
+    let mut reader = rusqlite::Connection::open(&path).unwrap();
+    let reading = reader.transaction().unwrap();
+    let count = || reading.query_row("SELECT count(*) FROM failure", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count(), 1);
+    (1..101).for_each(&mut write);
+    assert!(length() > LONG_LOG, "{}", length());
+    assert_eq!(count(), 1, "the reader is not disturbed");
+    drop(reading);
+    write(101);
+    assert_eq!(length(), 0);
+    assert_eq!(database.records().unwrap().len(), 102);
+}
+
+/// Nobody waits until a long log is emptied, and it waits for nobody.
+#[test]
+fn a_long_log_is_left_alone_while_another_process_writes() {
+    let (folder, mut database) = database();
+    let path = folder.path().join("a/failures.sqlite");
+    let length = || fs::metadata(location::beside(&path, "-wal")).unwrap().len();
+    let mut other = rusqlite::Connection::open(&path).unwrap();
+    other.pragma_update(None, "wal_autocheckpoint", 0).unwrap();
+    other.execute_batch("CREATE TABLE x (y); INSERT INTO x VALUES (zeroblob(10000000))").unwrap();
+    assert!(length() > LONG_LOG);
+    let writing = other.transaction_with_behavior(TransactionBehavior::Immediate).unwrap();
+    let start = Instant::now();
+    assert_eq!(database.tidy(u64::MAX, None).unwrap(), 0);
+    assert!(start.elapsed() < BUSY_TIMEOUT / 2, "{:?}", start.elapsed());
+    assert!(length() > LONG_LOG);
+    writing.commit().unwrap();
+    database.tidy(u64::MAX, None).unwrap();
+    assert_eq!(length(), 0);
 }
 
 #[test]
