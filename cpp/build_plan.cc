@@ -26,12 +26,49 @@ std::optional<size_t> BuildPlan::index(const StorePath & path) const
     return found - paths.begin();
 }
 
-const Derivation & BuildPlan::read(size_t index)
+/* The derivations that a derivation needs, with requests for their outputs, as Nix reads them. */
+static std::map<StorePath, DerivedPath> readInputs(Store & store, const StorePath & path)
 {
-    auto found = derivations.find(index);
-    if (found == derivations.end())
-        found = derivations.emplace(index, store.readDerivation(path(index))).first;
-    return found->second;
+    std::map<StorePath, DerivedPath> inputs;
+    auto derivation = store.readDerivation(path);
+    for (auto & input : compat::inputDerivations(derivation))
+        inputs.emplace(input, compat::inputRequest(derivation, input));
+    return inputs;
+}
+
+/* The same without Nix, whose reader takes much longer; nothing if that can't be done. */
+static std::optional<std::map<StorePath, DerivedPath>> scanInputs(Store & store, const StorePath & path)
+{
+    auto text = compat::textOf(store, path);
+    if (!text)
+        return std::nullopt;
+    auto read = core::input_derivations({reinterpret_cast<const uint8_t *>(text->data()), text->size()});
+    if (!read.is_known)
+        return std::nullopt;
+    std::map<StorePath, DerivedPath> inputs;
+    for (auto & input : read.inputs) {
+        auto derivation = store.maybeParseStorePath(std::string(input.path));
+        if (!derivation)
+            return std::nullopt;
+        StringSet names;
+        for (auto & name : input.outputs)
+            names.emplace(name);
+        inputs.emplace(*derivation, compat::requestFor(*derivation, names));
+    }
+    return inputs;
+}
+
+const BuildPlan::Inputs & BuildPlan::inputs(size_t index) const
+{
+    auto found = inputsByIndex.find(index);
+    if (found != inputsByIndex.end())
+        return found->second;
+    auto all = scanInputs(store, path(index));
+    Inputs listed;
+    for (auto & [input, request] : all ? *all : readInputs(store, path(index)))
+        if (auto other = this->index(input))
+            listed.emplace(*other, request);
+    return inputsByIndex.emplace(index, std::move(listed)).first->second;
 }
 
 /* For more requests than this, it can take longer to look whether their outputs are valid than to open a database. */
@@ -71,6 +108,7 @@ core::PlanList BuildPlan::list(core::List which)
             list.is_known = false;
 
     derivations.clear();
+    inputsByIndex.clear();
     paths.clear();
     auto fill = [&](const StorePathSet & from) { paths.assign(from.begin(), from.end()); };
     switch (which) {
@@ -103,7 +141,7 @@ core::PlanList BuildPlan::list(core::List which)
 
 core::PlannedDerivation BuildPlan::derivation(size_t index)
 {
-    auto & derivation = read(index);
+    auto & derivation = derivations.insert_or_assign(index, store.readDerivation(path(index))).first->second;
     core::PlannedDerivation planned{.path = store.printStorePath(path(index))};
     if (compat::wantsNegativeCache(derivation)) {
         planned.outputs = outputKeys(store, derivation);
@@ -112,15 +150,20 @@ core::PlannedDerivation BuildPlan::derivation(size_t index)
     return planned;
 }
 
-rust::Vec<size_t> BuildPlan::users(size_t index) const
+rust::Vec<size_t> BuildPlan::mentioned_by(size_t index) const
 {
     StorePathSet referrers;
     store.queryReferrers(path(index), referrers);
-    rust::Vec<size_t> users;
+    rust::Vec<size_t> listed;
     for (auto & referrer : referrers)
-        if (auto user = this->index(referrer))
-            users.push_back(*user);
-    return users;
+        if (auto other = this->index(referrer))
+            listed.push_back(*other);
+    return listed;
+}
+
+bool BuildPlan::needs(size_t user, size_t index) const
+{
+    return inputs(user).count(index);
 }
 
 bool BuildPlan::can_be_had(size_t index) const

@@ -19,6 +19,11 @@ struct PlanList;
    thousands of derivations, of which few have anything to do with a failure, so only those few are read. */
 class BuildPlan
 {
+public:
+    /* The derivations of the list that a derivation needs outputs of, by index, with a request for these outputs. */
+    using Inputs = std::map<size_t, nix::DerivedPath>;
+
+private:
     nix::Store & store;
     const std::vector<nix::DerivedPath> & requests;
     Remembering * const remembering;
@@ -26,6 +31,7 @@ class BuildPlan
     /* The list, in the order of paths. */
     std::vector<nix::StorePath> paths;
     std::map<size_t, nix::Derivation> derivations;
+    mutable std::map<size_t, Inputs> inputsByIndex;
 
 public:
     /* `requests` must live for as long as the core decides. */
@@ -44,15 +50,16 @@ public:
 
     std::optional<size_t> index(const nix::StorePath & path) const;
 
-    /* The derivation at an index. It is read from the store once. */
-    const nix::Derivation & read(size_t index);
+    /* What the derivation at an index needs. It is read from the store once. */
+    const Inputs & inputs(size_t index) const;
 
     /* ---- What the core asks; see `Plan` in core/src/request.rs ---- */
 
     core::PlanList list(core::List which);
     bool nothing_to_build(bool may_look) const;
     core::PlannedDerivation derivation(size_t index);
-    rust::Vec<size_t> users(size_t index) const;
+    rust::Vec<size_t> mentioned_by(size_t index) const;
+    bool needs(size_t user, size_t index) const;
     bool can_be_had(size_t index) const;
     bool must_be_built(size_t index, const rust::Vec<core::OutputKey> & outputs) const;
 };

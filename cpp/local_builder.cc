@@ -40,8 +40,8 @@ static std::vector<compat::Requested> makeGoals(
         }
         requested.push_back({request, goal});
     }
-    for (auto & [dependent, derivation, input] : refused.alsoWanted)
-        compat::addWaitee(dependent, compat::makeGoal(worker, compat::inputRequest(derivation, input), bmNormal));
+    for (auto & [dependent, request] : refused.alsoWanted)
+        compat::addWaitee(dependent, compat::makeGoal(worker, request, bmNormal));
     refused.wake();
     return requested;
 }

@@ -24,12 +24,12 @@ RefusedGoals::RefusedGoals(Worker & worker, const DecidedRequest & decided)
 
     for (auto index : decision.dependents) {
         auto & goal = goals.at(plan.path(index));
-        auto & derivation = plan.read(index);
-        for (auto & input : compat::inputDerivations(derivation))
-            if (auto other = goals.find(input); other != goals.end())
+        /* The core has asked whether each dependent needs something, so this reads nothing and can't fail. */
+        for (auto & [input, request] : plan.inputs(index))
+            if (auto other = goals.find(plan.path(input)); other != goals.end())
                 compat::addWaitee(goal, other->second);
-            else if (compat::keepGoing() && plan.index(input))
-                alsoWanted.push_back({goal, derivation, input});
+            else if (compat::keepGoing())
+                alsoWanted.push_back({goal, request});
     }
 }
 

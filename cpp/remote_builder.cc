@@ -98,8 +98,8 @@ struct PartlyRefused
             } else
                 requested.push_back({request, nullptr});
         for (auto & i : goals.alsoWanted)
-            if (auto request = compat::inputRequest(i.derivation, i.input); !names.count(request.to_string(store)))
-                asked.push_back(request);
+            if (!names.count(i.request.to_string(store)))
+                asked.push_back(i.request);
         if (!asked.empty())
             for (auto & result : ask(asked)) {
                 if (names.count(result.path.to_string(store)))

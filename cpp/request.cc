@@ -28,9 +28,6 @@ DecidedRequest decide(Store & store, const core::Policy & policy, const std::vec
     DecidedRequest decided;
     decided.decision = fromCore([&] { return core::decide(policy, *plan, compat::keepGoing()); });
     decided.asked = decided.decision.asked || plan->wasAnswered();
-    /* They are read here, where it is no reason for the request to fail if one of them can't be read. */
-    for (auto index : decided.decision.dependents)
-        plan->read(index);
     sayTheRest(decided.decision, [&](auto & failure) { return store.printStorePath(plan->path(failure.index)); });
     if (decided.refusesAny())
         decided.plan = std::move(plan);

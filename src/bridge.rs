@@ -126,6 +126,20 @@ mod ffi {
         is_resolved: bool,
     }
 
+    /// The outputs that a derivation needs of another one; see `InputDerivation` in the core.
+    struct InputDerivation {
+        path: String,
+        outputs: Vec<String>,
+    }
+
+    /// What the text of a derivation says of the derivations that it needs.
+    #[derive(Default)]
+    struct InputDerivations {
+        /// Whether the text has the usual form. If not, Nix has to read it.
+        is_known: bool,
+        inputs: Vec<InputDerivation>,
+    }
+
     /// A known failure, and the text about it that follows the derivation's path in quotes.
     struct KnownFailure {
         /// Its index in the plan.
@@ -237,6 +251,8 @@ mod ffi {
 
         /// Decides about a request.
         fn decide(policy: &Policy, plan: Pin<&mut BuildPlan>, keep_going: bool) -> Result<Decision>;
+        /// Reads which outputs of others the derivation with this text needs.
+        fn input_derivations(text: &[u8]) -> InputDerivations;
         /// Decides about the derivation at `path`, which has outputs with these keys and is about to be built.
         fn decide_derivation(policy: &Policy, path: &CxxString, keys: &Vec<String>) -> Result<Decision>;
         /// Whether there is a database that can be asked. This costs less than to make the key of an output.
@@ -276,7 +292,8 @@ mod ffi {
         fn nothing_to_build(self: &BuildPlan, may_look: bool) -> Result<bool>;
         fn list(self: Pin<&mut BuildPlan>, which: List) -> Result<PlanList>;
         fn derivation(self: Pin<&mut BuildPlan>, index: usize) -> Result<PlannedDerivation>;
-        fn users(self: &BuildPlan, index: usize) -> Result<Vec<usize>>;
+        fn mentioned_by(self: &BuildPlan, index: usize) -> Result<Vec<usize>>;
+        fn needs(self: &BuildPlan, user: usize, index: usize) -> Result<bool>;
         fn can_be_had(self: &BuildPlan, index: usize) -> Result<bool>;
         fn must_be_built(self: &BuildPlan, index: usize, outputs: &Vec<OutputKey>) -> Result<bool>;
     }
@@ -326,8 +343,12 @@ impl request::Plan for NixsPlan<'_> {
         Ok(request::PlannedDerivation { path, outputs: outputs.iter().map(Output::from).collect(), is_resolved })
     }
 
-    fn users(&self, index: usize) -> Result<Vec<usize>, Failure> {
-        Ok(self.0.users(index)?)
+    fn mentioned_by(&self, index: usize) -> Result<Vec<usize>, Failure> {
+        Ok(self.0.mentioned_by(index)?)
+    }
+
+    fn needs(&self, user: usize, index: usize) -> Result<bool, Failure> {
+        Ok(self.0.needs(user, index)?)
     }
 
     fn can_be_had(&self, index: usize) -> Result<bool, Failure> {
@@ -342,6 +363,20 @@ impl request::Plan for NixsPlan<'_> {
 fn new_policy(circumstances: Circumstances) -> Box<Policy> {
     // The failure is reported when the policy is used.
     Box::new(caught(|| Ok(Policy::of(circumstances))).unwrap_or_else(Policy::broken))
+}
+
+fn input_derivations(text: &[u8]) -> InputDerivations {
+    let read = caught(|| Ok(nix_negative_cache_core::input_derivations::input_derivations(text)));
+    match read.ok().flatten() {
+        Some(inputs) => {
+            let names = |names: Vec<&str>| names.into_iter().map(str::to_owned).collect();
+            let owned = inputs
+                .into_iter()
+                .map(|input| InputDerivation { path: input.path.to_owned(), outputs: names(input.outputs) });
+            InputDerivations { is_known: true, inputs: owned.collect() }
+        }
+        None => InputDerivations::default(),
+    }
 }
 
 fn settings_of_nix() -> Vec<String> {

@@ -87,6 +87,25 @@ fn with_keep_going_everything_that_can_be_built_is() {
     assert_eq!(nix.recorded(), ["bad"]);
 }
 
+/// A derivation can read the derivation of another one without needing its outputs.
+#[test]
+fn what_has_a_known_failure_only_as_a_source_is_built() {
+    let nix = Scratch::new();
+    nix.expression(
+        r#"rec {
+          bad = fail "bad";
+          reader = drv "reader" "echo done > $out" { source = builtins.unsafeDiscardOutputDependency bad.drvPath; };
+          both = needs "both" [ bad reader ];
+          user = needs "user" [ reader ];
+        }"#,
+    );
+    nix.run("nix-build -A bad").exits(100);
+    nix.run("nix-build -A both").exits(100).says_times(REFUSED, 1).says("-both.drv' failed to build");
+    assert_eq!(nix.runs("reader"), 0);
+    nix.run("nix-build -A both -A user -k").exits(100).says_times(REFUSED, 1).says("-both.drv' failed to build");
+    assert_eq!(["bad", "reader", "user", "both"].map(|name| nix.runs(name)), [1, 1, 1, 0]);
+}
+
 #[test]
 fn several_requests_of_which_one_is_known() {
     let nix = Scratch::new();

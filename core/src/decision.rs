@@ -26,22 +26,25 @@ pub enum Decision {
 }
 
 /// Decides about a request for the derivations `requested`, given by index, of which `known` failed before.
-/// `users(index)` returns which of the derivations that would be built need the one at `index`.
+/// `mentioned_by(index)` returns which of the derivations that would be built mention the one at `index`, and
+/// `needs(user, index)` whether such a one needs an output of it, or only has the derivation itself as a source.
 ///
 /// # Errors
 ///
-/// Those of `users`.
+/// Those of `mentioned_by` and `needs`.
 pub fn decide<E>(
     settings: &Settings,
     keep_going: bool,
     requested: &HashSet<usize>,
     known: &BTreeSet<usize>,
-    users: impl FnMut(usize) -> Result<Vec<usize>, E>,
+    mentioned_by: impl FnMut(usize) -> Result<Vec<usize>, E>,
+    needs: impl FnMut(usize, usize) -> Result<bool, E>,
 ) -> Result<Decision, E> {
     if known.is_empty() || !settings.consults() {
         return Ok(Decision::Build);
     }
-    let mut walk = Walk { requested, known, users, thorough: keep_going && !settings.warn, needed: BTreeMap::new() };
+    let thorough = keep_going && !settings.warn;
+    let mut walk = Walk { requested, known, mentioned_by, needs, thorough, needed: BTreeMap::new() };
     for &index in known {
         walk.go(index)?;
     }
@@ -59,10 +62,11 @@ pub fn decide<E>(
 }
 
 /// The search from known failures to the requested derivations that need them.
-struct Walk<'a, Users> {
+struct Walk<'a, MentionedBy, Needs> {
     requested: &'a HashSet<usize>,
     known: &'a BTreeSet<usize>,
-    users: Users,
+    mentioned_by: MentionedBy,
+    needs: Needs,
     /// Whether to look at all that needs a known failure, or only until a requested derivation is found.
     thorough: bool,
     /// The derivations that were looked at, and whether each is still needed if known failures are not built. What only
@@ -70,42 +74,46 @@ struct Walk<'a, Users> {
     needed: BTreeMap<usize, bool>,
 }
 
-/// A derivation on the way to a requested one, and those of its users that are still to be looked at.
+/// A derivation on the way to a requested one, and those of the derivations that mention it that are still to be looked at.
 struct Step {
     index: usize,
-    users: std::vec::IntoIter<usize>,
+    mentioned_by: std::vec::IntoIter<usize>,
 }
 
-impl<E, Users: FnMut(usize) -> Result<Vec<usize>, E>> Walk<'_, Users> {
+impl<E, MentionedBy, Needs> Walk<'_, MentionedBy, Needs>
+where
+    MentionedBy: FnMut(usize) -> Result<Vec<usize>, E>,
+    Needs: FnMut(usize, usize) -> Result<bool, E>,
+{
     fn step(&mut self, index: usize) -> Result<Step, E> {
         let needed = self.requested.contains(&index);
         self.needed.insert(index, needed);
-        let users = if needed && !self.thorough { Vec::new() } else { (self.users)(index)? };
-        Ok(Step { index, users: users.into_iter() })
+        let mentioned_by = if needed && !self.thorough { Vec::new() } else { (self.mentioned_by)(index)? };
+        Ok(Step { index, mentioned_by: mentioned_by.into_iter() })
     }
 
     fn go(&mut self, start: usize) -> Result<(), E> {
         let mut way = vec![self.step(start)?];
         while let Some(last) = way.last_mut() {
             let arrived = !self.thorough && self.needed[&last.index];
-            match last.users.next().filter(|_| !arrived) {
-                Some(user) if self.known.contains(&user) => {}
+            match last.mentioned_by.next().filter(|_| !arrived) {
+                Some(user) if self.known.contains(&user) || !(self.needs)(user, last.index)? => {}
                 Some(user) => match self.needed.get(&user) {
-                    Some(needed) => self.needs(way.last(), *needed),
+                    Some(needed) => self.is_needed(way.last(), *needed),
                     None => way.push(self.step(user)?),
                 },
                 None => {
                     let needed = self.needed[&last.index];
                     way.pop();
-                    self.needs(way.last(), needed);
+                    self.is_needed(way.last(), needed);
                 }
             }
         }
         Ok(())
     }
 
-    /// Notes that one of the users of a derivation is needed.
-    fn needs(&mut self, step: Option<&Step>, needed: bool) {
+    /// Notes whether a user of a derivation is needed.
+    fn is_needed(&mut self, step: Option<&Step>, needed: bool) {
         if let (Some(step), true) = (step, needed) {
             self.needed.insert(step.index, true);
         }
@@ -120,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    /// What each of some derivations needs; asks for all of them.
+    /// What each of some derivations needs; asks for all of them. Each derivation mentions all before it.
     fn decide_all(settings: &Settings, keep_going: bool, inputs: &[&[usize]], known: &[usize]) -> Decision {
         decide_some(settings, keep_going, inputs, known, &(0..inputs.len()).collect())
     }
@@ -132,11 +140,9 @@ mod tests {
         known: &[usize],
         requested: &HashSet<usize>,
     ) -> Decision {
-        let users = |index: usize| {
-            let users = (0..inputs.len()).filter(|user| inputs[*user].contains(&index));
-            Ok::<_, Infallible>(users.collect())
-        };
-        match decide(settings, keep_going, requested, &known.iter().copied().collect(), users) {
+        let mentioned_by = |index: usize| Ok::<_, Infallible>((index + 1..inputs.len()).collect());
+        let needs = |user: usize, index: usize| Ok(inputs[user].contains(&index));
+        match decide(settings, keep_going, requested, &known.iter().copied().collect(), mentioned_by, needs) {
             Ok(decision) => decision,
             Err(never) => match never {},
         }

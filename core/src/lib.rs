@@ -16,6 +16,7 @@ pub mod deciding_line;
 pub mod decision;
 pub mod environment;
 pub mod explanation;
+pub mod input_derivations;
 pub mod judgement;
 pub mod log;
 pub mod machine;

@@ -84,12 +84,19 @@ pub trait Plan {
     ///
     /// Those of Nix, for example if the derivation is not in the store.
     fn derivation(&mut self, index: usize) -> Result<PlannedDerivation, Self::Error>;
-    /// The indexes of the derivations that need the one at `index`.
+    /// The indexes of the derivations that mention the one at `index`: those that need its outputs, and those that have the
+    /// derivation itself as a source.
     ///
     /// # Errors
     ///
     /// Those of Nix.
-    fn users(&self, index: usize) -> Result<Vec<usize>, Self::Error>;
+    fn mentioned_by(&self, index: usize) -> Result<Vec<usize>, Self::Error>;
+    /// Whether the derivation at `user` needs an output of the one at `index`.
+    ///
+    /// # Errors
+    ///
+    /// Those of Nix, for example if the derivation at `user` can't be read.
+    fn needs(&self, user: usize, index: usize) -> Result<bool, Self::Error>;
     /// Whether any output of a derivation that was read is valid or can be substituted.
     ///
     /// # Errors
@@ -225,7 +232,7 @@ fn decide_by_requests<E>(
         }
     }
     let indexes: HashSet<usize> = found.iter().map(|(index, _)| *index).collect();
-    let decision = decision::decide(settings, keep_going, &indexes, &failures.found(), |index| plan.users(index))?;
+    let decision = decide_with(plan, settings, keep_going, &indexes, &failures.found())?;
     let refuses_all = matches!(&decision, Decision::Refuse { known, .. } if known.len() == derivations.len());
     Ok(Some(RequestDecision { refuses_all, ..RequestDecision::of(decision) }))
 }
@@ -248,7 +255,7 @@ fn decide_by_plan<E>(
         let candidates = failures.candidates(&listed.names())?;
         look_at(plan, failures, candidates.into_iter().collect(), &mut keys)?;
     }
-    let decision = decision::decide(settings, keep_going, &requested, &failures.found(), |index| plan.users(index))?;
+    let decision = decide_with(plan, settings, keep_going, &requested, &failures.found())?;
     let mut decision = RequestDecision::of(decision);
     if let Decision::Warn(warned) = &decision.decision {
         decision.warned_keys = warned.iter().filter_map(|index| keys.remove(index)).flatten().collect();
@@ -256,11 +263,22 @@ fn decide_by_plan<E>(
     Ok(decision)
 }
 
+fn decide_with<E>(
+    plan: &impl Plan<Error = E>,
+    settings: &Settings,
+    keep_going: bool,
+    requested: &HashSet<usize>,
+    known: &BTreeSet<usize>,
+) -> Result<Decision, E> {
+    let mentioned_by = |index| plan.mentioned_by(index);
+    decision::decide(settings, keep_going, requested, known, mentioned_by, |user, index| plan.needs(user, index))
+}
+
 /// Decides about a single derivation that is about to be built, if it was looked up with the index 0.
 pub fn decide_single<E>(failures: &impl Failures<Error = E>, settings: &Settings) -> Decision {
     // Nothing else needs it: it is the request.
-    let users = |_| Ok::<_, std::convert::Infallible>(Vec::new());
-    match decision::decide(settings, false, &HashSet::from([0]), &failures.found(), users) {
+    let mentioned_by = |_| Ok::<_, std::convert::Infallible>(Vec::new());
+    match decision::decide(settings, false, &HashSet::from([0]), &failures.found(), mentioned_by, |_, _| Ok(false)) {
         Ok(decision) => decision,
         Err(never) => match never {},
     }
@@ -388,9 +406,12 @@ mod tests {
             Ok(PlannedDerivation { path: format!("/s/0-{name}.drv"), outputs, is_resolved: false })
         }
 
-        fn users(&self, index: usize) -> Result<Vec<usize>, &'static str> {
-            let users = self.listed[index].users;
-            Ok((0..self.listed.len()).filter(|user| users.contains(&self.listed[*user].name)).collect())
+        fn mentioned_by(&self, index: usize) -> Result<Vec<usize>, &'static str> {
+            Ok((0..self.listed.len()).filter(|user| *user != index).collect())
+        }
+
+        fn needs(&self, user: usize, index: usize) -> Result<bool, &'static str> {
+            Ok(self.listed[index].users.contains(&self.listed[user].name))
         }
 
         fn can_be_had(&self, index: usize) -> Result<bool, &'static str> {

@@ -1,6 +1,10 @@
 #include "derivations.hh"
 #include "settings.hh"
 
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+
 namespace negative_cache::compat {
 
 using namespace nix;
@@ -37,6 +41,30 @@ DerivedPath requestFor(const StorePath & derivation)
 #else
     return DerivedPath::Built{.drvPath = derivation};
 #endif
+}
+
+DerivedPath requestFor(const StorePath & derivation, const StringSet & names)
+{
+#if NIX_AT_LEAST(2, 26)
+    return DerivedPath::Built{
+        .drvPath = makeConstantStorePathRef(derivation),
+        .outputs = OutputsSpec::Names(names.begin(), names.end()),
+    };
+#else
+    return DerivedPath::Built{.drvPath = derivation, .outputs = names};
+#endif
+}
+
+std::optional<std::string> textOf(Store & store, const StorePath & derivation)
+{
+    auto local = dynamic_cast<LocalFSStore *>(&store);
+    if (!local)
+        return std::nullopt;
+    auto path = std::filesystem::path(local->getRealStoreDir()) / std::string(derivation.to_string());
+    std::ifstream file(path, std::ios::binary);
+    std::ostringstream text;
+    text << file.rdbuf();
+    return file && text ? std::optional(text.str()) : std::nullopt;
 }
 
 /* ---- Kinds of derivations ---- */

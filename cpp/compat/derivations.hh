@@ -14,6 +14,9 @@ bool requests(const nix::DerivedPath & request, const std::string & output);
 /* A request for all outputs of a derivation. */
 nix::DerivedPath requestFor(const nix::StorePath & derivation);
 
+/* A request for the outputs of a derivation that have these names, of which there is at least one. */
+nix::DerivedPath requestFor(const nix::StorePath & derivation, const nix::StringSet & names);
+
 /* The type of a derivation, and its outputs with their paths, as far as those are known. Since 2.36 these are functions
    of templates, because `nix::Derivation` is one. */
 #if NIX_AT_LEAST(2, 36)
@@ -34,6 +37,9 @@ inline auto typeOf(const nix::Derivation & derivation)
     return derivation.type();
 }
 #endif
+
+/* The text of a derivation in the store, if this process can read the file. */
+std::optional<std::string> textOf(nix::Store & store, const nix::StorePath & derivation);
 
 /* A derivation without dependencies on other derivations, in the type of those that may have some. */
 nix::Derivation fullDerivation(const nix::BasicDerivation & derivation);

@@ -50,13 +50,21 @@ class UnbuiltGoal : public DerivationGoal, public Unbuilt
 {
     const StorePath derivation;
     const std::optional<Refusal> refusal;
+    const std::string sortKey;
 
 public:
     UnbuiltGoal(const StorePath & derivation, Worker & worker, const std::optional<Refusal> & refusal)
         : DerivationGoal(derivation, StringSet{}, worker)
         , derivation(derivation)
         , refusal(refusal)
+        , sortKey(DerivationGoal::key())
     {
+    }
+
+    /* Goals are compared by their keys whenever one of them waits, wakes or ends, and Nix makes the key each time. */
+    std::string key() override
+    {
+        return sortKey;
     }
 
     void work() override
