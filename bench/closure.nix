@@ -41,6 +41,20 @@ rec {
       diamonds = builtins.foldl' diamond (step "diamond-top" 0 [ ]) (number 16);
     in step "all" 0 [ chain fan diamonds ];
 
+  # A chain of `size` derivations, each of which needs the one before. The first one fails.
+  chain = size:
+    let
+      step = below: n:
+        let next = drv "chain-${toString n}" ok [ below ];
+        # Or the derivations would be evaluated from the top, as deep as the chain is long.
+        in builtins.seq next.drvPath next;
+    in builtins.foldl' step (failing "-chain") (builtins.genList (n: n) (size - 1));
+
+  # `count` derivations that fail, each with one that needs it, and one that needs all of these.
+  failures = count:
+    let user = n: drv "user-${toString n}" ok [ (failing "-${toString n}") ];
+    in drv "all-users" ok (builtins.genList user count);
+
   one-second = name: inputs: drv name "${ok}; /bin/sleep 1" inputs;
   failing = tag: drv "failing${tag}" "echo it is broken; exit 1" [ ];
 }

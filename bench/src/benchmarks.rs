@@ -23,6 +23,7 @@ pub fn all(arguments: &RunArguments) -> Result<Vec<Row>> {
     builds(&mut bench)?;
     logs(&mut bench)?;
     requests(&mut bench)?;
+    many_dependents(&mut bench)?;
     connection(&mut bench)?;
     consult(&mut bench)?;
     record(&mut bench)?;
@@ -110,7 +111,7 @@ impl Bench<'_> {
 /// Why targets are missed where they are, by the beginnings of the names of benchmarks; the first one that fits is taken.
 /// Numbers of instructions are those of the process on Nix 2.8, counted by callgrind. docs/benchmarks.md has them by
 /// component.
-pub const REASONS: [(&str, &str); 16] = [
+pub const REASONS: [(&str, &str); 18] = [
     (
         "load",
         "1.4 of 64 M instructions, 1.1 M of them the dynamic linker's, which binds virtual functions of Nix's stores",
@@ -136,6 +137,8 @@ pub const REASONS: [(&str, &str); 16] = [
         "3.5 of 66 M instructions: 1.1 M the dynamic linker's, 1.0 M SQLite's, 1.0 M throwing and freeing",
     ),
     ("refusal over", "on a Nix without optimisation 0.74 M instructions, 0.2 M of them for the plugin"),
+    ("deep refusal, chain", "Nix's message for each derivation of the chain, which a dry run does not print"),
+    ("refusal, 200", "Nix's messages for 200 failures and their 200 dependents, which a dry run does not print"),
     ("deep refusal", "1 % more instructions than a dry run; more is the machine"),
     ("refusal,", "as many questions to the daemon as a dry run; more is the machine"),
     ("companion", "Nix is started, twice at once, to ask it for its settings and its version"),
@@ -448,6 +451,39 @@ fn requests(bench: &mut Bench<'_>) -> Result<()> {
         let on = installation.with(Plugin::On, &[&setting])?;
         // Both commands get as far as the first builder, which gives up.
         peak(bench, memory, &installation, &realise(&on, &derivations[0]), &realise(&stock, &derivations[0]))?;
+    }
+    Ok(())
+}
+
+/// Refusals in which everything that is to be built needs a known failure, and Nix says so of each derivation.
+fn many_dependents(bench: &mut Bench<'_>) -> Result<()> {
+    let chain = bench.size(2000);
+    let failures = if bench.arguments.short { 10 } else { 200 };
+    let cases = [
+        ("deep refusal, chain of 2,000", format!("chain {chain}"), ""),
+        ("refusal, 200 known failures with keep-going", format!("failures {failures}"), "--keep-going"),
+    ];
+    for (name, expression, keep_going) in cases {
+        if !bench.wants(&[name]) {
+            continue;
+        }
+        let (installation, derivations) = settled(bench.arguments, "dependents", &[&expression])?;
+        let stock = installation.with(Plugin::Absent, &[])?;
+        // Those that fail have this in their names.
+        let failing = format!("{stock} nix-store --query --requisites {} | grep -- -failing", derivations[0]);
+        let template = template(&installation)?;
+        let known: Result<Vec<_>> = installation
+            .output(&failing)?
+            .lines()
+            .map(|derivation| Ok(failure(&template, derivation, &installation.output_of(derivation)?)))
+            .collect();
+        let path = installation.path("dependents.sqlite");
+        database(&path, &known?, 1000)?;
+        let on = installation.with(Plugin::On, &[&format!("negative-cache-database = {}", path.display())])?;
+        let whole = shell_words::quote(&format!("with import ./closure.nix; {expression}")).into_owned();
+        let build = format!("nix-build --no-out-link --expr {whole}");
+        let pair = refused(format!("{on} {build} {keep_going}"), format!("{stock} {build} --dry-run"));
+        bench.compare(name, &installation, &pair, DRY_RUN, Target::Ratio(1.1))?;
     }
     Ok(())
 }
