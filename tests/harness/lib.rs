@@ -442,10 +442,33 @@ impl std::fmt::Display for Ran {
 
 /// A library to preload, made in a folder of what is in `preloaded`.
 pub fn to_preload(name: &str, folder: &Path) -> PathBuf {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("harness/preloaded").join(format!("{name}.c"));
-    let library = folder.join(format!("{name}.so"));
-    let compiled = Command::new("gcc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
-    assert!(compiled.expect("gcc").success());
+    compiled("gcc", &format!("preloaded/{name}.c"), folder)
+}
+
+/// A plugin of the tests, made in a folder of a file in `plugins`. Those in C++ use Nix's headers, and are compiled as build.rs
+/// compiles the plugin: PKG_CONFIG and CXX name the programs if they are set.
+pub fn plugin_of_the_tests(file: &str, folder: &Path) -> PathBuf {
+    let compiler = match file.ends_with(".c") {
+        true => "gcc -Wall -Wextra -pthread",
+        // The later of two standards counts. pkg-config names none for the oldest Nix.
+        false => "${CXX:-g++} -std=c++17 $(${PKG_CONFIG:-pkg-config} --cflags nix-store)",
+    };
+    compiled(compiler, &format!("plugins/{file}"), folder)
+}
+
+/// A library, made in a folder of a file beside this one. The compiler is named by words of shell.
+fn compiled(compiler: &str, file: &str, folder: &Path) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("harness").join(file);
+    let library = folder.join(source.file_name().unwrap_or_default()).with_extension("so");
+    let headers = from_environment("NNC_NIX_BIN").with_file_name("lib/pkgconfig");
+    let headers = std::env::var_os("PKG_CONFIG_PATH").unwrap_or(headers.into());
+    let compiled = Command::new("bash")
+        .args(["-c", &format!("{compiler} -shared -fPIC -o \"$@\""), "bash"])
+        .args([&library, &source])
+        .env("PKG_CONFIG_PATH", headers)
+        .output()
+        .expect("bash");
+    assert!(compiled.status.success(), "{file}: {}", String::from_utf8_lossy(&compiled.stderr));
     library
 }
 
