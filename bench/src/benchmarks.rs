@@ -21,6 +21,7 @@ pub fn all(arguments: &RunArguments) -> Result<Vec<Row>> {
     load(&mut bench)?;
     nothing_to_do(&mut bench)?;
     builds(&mut bench)?;
+    failures(&mut bench)?;
     logs(&mut bench)?;
     requests(&mut bench)?;
     many_dependents(&mut bench)?;
@@ -281,6 +282,32 @@ fn builds(bench: &mut Bench<'_>) -> Result<()> {
         bench.compare(name, &installation, &pair, STOCK, Target::Ratio(1.01))?;
     }
     Ok(())
+}
+
+/// Many builds that fail for one request through a stock daemon, with messages as long as the plugin keeps them. Only they tell
+/// the client's plugin how the builds ended.
+fn failures(bench: &mut Bench<'_>) -> Result<()> {
+    let (way, daemon, client) = WAYS[0];
+    let name = format!("400 failures with keep-going, {way}");
+    if !bench.wants(&[&name]) {
+        return Ok(());
+    }
+    let size = bench.size(400);
+    // Nix quotes these 40 lines, 16 kB of them.
+    let fails = r#"n: drv "fails-${toString n}" ''
+        l='src/a.c:1: error: '; l="$l$l$l$l$l"; l="$l$l$l$l"; for a in 1 2 3 4 5; do for b in 1 2 3 4 5 6 7 8; do
+        echo "$a$b $l"; done; done; exit 1'' [ ]"#;
+    let all = format!("drv \"needs-{size}-failures\" ok (builtins.genList ({fails}) {size})").replace('\n', " ");
+    let (installation, derivations) = settled(bench.arguments, "failures", &[&all])?;
+    let path = installation.path("failures.sqlite");
+    let setting = format!("negative-cache-database = {}", path.display());
+    let between =
+        Between::start(&installation, (daemon, client), &[&setting], &["keep-going = true", "log-lines = 40"])?;
+    let realise = |with: &str| format!("{with} nix-store --realise {}", derivations[0]);
+    let forget = format!("/bin/rm -f {0} {0}-wal {0}-shm", path.display());
+    let pair =
+        Pair { prepare: Some(forget), statuses: [1, 1], ..pair(realise(&between.ours), realise(&between.theirs)) };
+    bench.compare(name, &installation, &pair, STOCK, Target::Ratio(1.05))
 }
 
 /// Builders that print much: a name, the command, how much it prints, and how many times as long it may take.
