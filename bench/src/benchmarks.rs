@@ -112,7 +112,7 @@ impl Bench<'_> {
 /// Why targets are missed where they are, by the beginnings of the names of benchmarks; the first one that fits is taken.
 /// Numbers of instructions are those of the process on Nix 2.8, counted by callgrind. docs/benchmarks.md has them by
 /// component.
-pub const REASONS: [(&str, &str); 18] = [
+pub const REASONS: [(&str, &str); 19] = [
     (
         "load",
         "1.4 of 64 M instructions, 1.1 M of them the dynamic linker's, which binds virtual functions of Nix's stores",
@@ -122,6 +122,7 @@ pub const REASONS: [(&str, &str); 18] = [
         "nothing known",
         "0.1 of 7 M instructions of Nix for each build, for second looks at outputs that are not there, and as many spared",
     ),
+    ("400 failures", "4 ms of the client's processor for each failure that is read, judged and recorded"),
     (
         "log,",
         "some 370 instructions for each short line, of which 230 are Rust's, which judges it; more is the machine",
@@ -299,15 +300,14 @@ fn failures(bench: &mut Bench<'_>) -> Result<()> {
         echo "$a$b $l"; done; done; exit 1'' [ ]"#;
     let all = format!("drv \"needs-{size}-failures\" ok (builtins.genList ({fails}) {size})").replace('\n', " ");
     let (installation, derivations) = settled(bench.arguments, "failures", &[&all])?;
-    let path = installation.path("failures.sqlite");
-    let setting = format!("negative-cache-database = {}", path.display());
-    let between =
-        Between::start(&installation, (daemon, client), &[&setting], &["keep-going = true", "log-lines = 40"])?;
+    let between = Between::start(&installation, (daemon, client), &[], &["keep-going = true", "log-lines = 40"])?;
     let realise = |with: &str| format!("{with} nix-store --realise {}", derivations[0]);
-    let forget = format!("/bin/rm -f {0} {0}-wal {0}-shm", path.display());
+    // A client that knew the failures would refuse them.
+    let own = installation.path("home/.local/state/nix/negative-cache");
+    let forget = format!("/bin/rm -rf {}", own.display());
     let pair =
         Pair { prepare: Some(forget), statuses: [1, 1], ..pair(realise(&between.ours), realise(&between.theirs)) };
-    bench.compare(name, &installation, &pair, STOCK, Target::Ratio(1.05))
+    bench.compare(name, &installation, &pair, STOCK, Target::Ratio(1.10))
 }
 
 /// Builders that print much: a name, the command, how much it prints, and how many times as long it may take.
