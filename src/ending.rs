@@ -3,6 +3,7 @@
 
 use nix_negative_cache_core::build_status::BuildStatus;
 use nix_negative_cache_core::class::Class;
+use nix_negative_cache_core::record::Believed;
 
 pub use ffi::Ending;
 
@@ -35,6 +36,18 @@ impl From<Ending> for BuildStatus {
             Ending::OutputRejected => BuildStatus::OutputRejected,
             Ending::Reported => BuildStatus::Reported,
             _ => BuildStatus::Other,
+        }
+    }
+}
+
+impl From<Believed<'_>> for Ending {
+    /// How the original failure ended. Whatever failed on another machine, Nix takes for a failure of its build hook, but for
+    /// limits (`DerivationGoal::buildDone`, since 2.29 or so `DerivationBuildingGoal`).
+    fn from(failure: Believed<'_>) -> Ending {
+        match failure.class {
+            Class::Timeout | Class::Silence | Class::LogLimit => failure.class.into(),
+            _ if failure.elsewhere => Ending::Other,
+            class => class.into(),
         }
     }
 }

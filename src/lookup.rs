@@ -106,7 +106,7 @@ impl<'a> Lookup<'a> {
         let said = found.map(|(index, failure)| {
             let believed = failure.believed();
             let text = text(&believed, self.now, &self.policy.wording(&failure.database));
-            KnownFailure { index, text, ending: believed.class.into() }
+            KnownFailure { index, text, ending: believed.into() }
         });
         said.collect()
     }

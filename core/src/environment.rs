@@ -238,6 +238,11 @@ impl Environment {
         self
     }
 
+    /// Whether it is that of another machine.
+    pub fn is_elsewhere(&self) -> bool {
+        self.0.contains_key(MACHINE)
+    }
+
     /// The factors that a client of the daemon which builds can tell.
     pub fn as_clients_see(mut self) -> Environment {
         Arc::make_mut(&mut self.0).retain(|name, _| !is_the_builders_own(name));
@@ -246,7 +251,7 @@ impl Environment {
 
     /// The changes that keep a failure of `class` in this environment from counting in the environment `now`.
     pub fn differences(&self, now: &Environment, class: Class) -> Vec<Difference> {
-        let elsewhere = self.0.contains_key(MACHINE);
+        let elsewhere = self.is_elsewhere();
         if self == now && !elsewhere {
             return Vec::new();
         }

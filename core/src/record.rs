@@ -201,11 +201,14 @@ impl FailureSummary {
 impl FailureRecord {
     /// The failure that a belief rests on.
     pub fn believed(&self, attempt: usize) -> Believed<'_> {
-        let (time, class, exit_code) = match self.summary.history.get(attempt) {
-            Some(Attempt { time, failure: Some(failed), .. }) => (*time, failed.class, failed.exit_code),
-            _ => (self.summary.last_failure, self.summary.class, self.summary.exit_code),
+        let (time, class, exit_code, elsewhere) = match self.summary.history.get(attempt) {
+            Some(Attempt { time, failure: Some(failed), .. }) => {
+                (*time, failed.class, failed.exit_code, failed.environment.is_elsewhere())
+            }
+            _ => (self.summary.last_failure, self.summary.class, self.summary.exit_code, false),
         };
-        Believed { record: self, time, class, exit_code, reason: reason(class, exit_code), is_last: attempt == 0 }
+        let reason = reason(class, exit_code);
+        Believed { record: self, time, class, exit_code, elsewhere, reason, is_last: attempt == 0 }
     }
 }
 
@@ -220,6 +223,8 @@ pub struct Believed<'a> {
     pub class: Class,
     /// The builder's exit code, if it exited.
     pub exit_code: Option<i32>,
+    /// Whether another machine built it.
+    pub elsewhere: bool,
     /// The reason in a few words, as refusals and `builtins.knownFailure` give it.
     pub reason: String,
     /// Whether it is the last one, so that the log is its.
