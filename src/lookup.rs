@@ -230,6 +230,7 @@ impl Failures for Lookup<'_> {
                         let failure = BelievedFailure { database: path.to_owned(), id: *id, record, attempt };
                         self.found.entry(*index).or_insert(failure);
                     }
+                    Belief::Told => {}
                     Belief::Open(doubt) => {
                         self.doubted.push(KnownFailure {
                             index: *index,
@@ -321,11 +322,11 @@ pub fn known_failure(policy: &Policy, paths: &[String], told: bool) -> Result<Op
         match believe(&record.summary.history, &here, policy.settings()?, now) {
             Belief::Fails { attempt, until } => return Ok(Some(attributes(record, attempt, until))),
             // The daemon sees more than this process. Until when it believes the failure is not known.
-            Belief::Open(_) if told => {
+            _ if told => {
                 let last = record.summary.history.iter().position(|attempt| attempt.failure.is_some());
                 return Ok(Some(attributes(record, last.unwrap_or(0), None)));
             }
-            Belief::Open(_) => {}
+            _ => {}
         }
     }
     Ok(told.then(|| FailureAttributes::unknown(paths)))

@@ -2,7 +2,9 @@
 
 use std::os::unix::fs::MetadataExt;
 
-use nix_negative_cache_tests::{REFUSED, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists};
+use nix_negative_cache_tests::{
+    REFUSED, Scratch, among_users, among_users_of_a_stock_daemon, as_a_distribution, beside_a_daemon, exists,
+};
 
 fn mode(path: &std::path::Path) -> u32 {
     path.metadata().unwrap_or_else(|error| panic!("{}: {error}", path.display())).mode() & 0o7777
@@ -358,4 +360,60 @@ fn what_a_stock_daemon_builds_for_others_is_learned() {
         let ran = ran.exits(0);
         assert_eq!(nix.runs("bad"), 2, "{ran}");
     });
+}
+
+/// The client's own settings are not the daemon's, which takes none of them from this user.
+#[test]
+fn the_program_answers_with_what_the_daemon_says() {
+    both_ways(|new| {
+        let nix = new();
+        nix.expression(r#"{ bad = fail "bad"; top = needs "top" [ (fail "bad") ]; }"#);
+        let ran = among_users(
+            &nix,
+            "drv=$(nix-instantiate -A bad 2> /dev/null); top=$(nix-instantiate -A top 2> /dev/null)
+             NIX_CONFIG=$WITH$'\\n''filter-syscalls = false'; as games nix-build -A bad; as games nix-build -A bad
+             as games $COMPANION explain $drv; as games $COMPANION check $drv; echo $?; as games $COMPANION list
+             as games $COMPANION check --closure $top; echo $?; as games $COMPANION check $top; echo $?
+             chmod 700 ../var/negative-cache; as games $COMPANION explain $drv; as games $COMPANION check $drv; echo $?
+             as games $COMPANION check --json $drv; chmod 755 ../var/negative-cache; as games $COMPANION retry $drv
+             as games $COMPANION check $drv; echo $?; as games $COMPANION forget --all
+             nix-negative-cache() { :; }; $COMPANION forget --all; as games $COMPANION check $drv; echo $?",
+        );
+        let ran = ran.says_times(REFUSED, 1);
+        let lines: Vec<&str> = ran.stdout.lines().collect();
+        let has = |text: &str| lines.iter().filter(|line| line.contains(text)).count();
+        assert_eq!(has("The daemon that builds believes it. Until when is not known here."), 1, "{ran}");
+        assert_eq!(has("So it would be refused."), 1, "{ran}");
+        assert_eq!(has("But the daemon that builds would refuse it. Why is not known here."), 1, "{ran}");
+        assert_eq!(has("would be refused by the daemon that builds; why is not known here"), 1, "{ran}");
+        assert_eq!(has("\"believed\": true"), 1, "{ran}");
+        let statuses: Vec<&str> =
+            lines.iter().copied().filter(|line| line.len() == 1 && *line != "[" && *line != "]").collect();
+        assert_eq!(statuses, ["4", "4", "0", "4", "0", "0"], "{ran}");
+    });
+}
+
+/// What a distribution starts: a daemon with build users and the sandbox, and users who name no store.
+#[test]
+fn as_distributions_set_it_up() {
+    for stock in [false, true] {
+        let nix = Scratch::new();
+        nix.expression(
+            r#"{ bad = drv "bad" "echo it is broken; id -u >> ${runs}/users; exit 3" { };
+                 good = drv "good" "id -u >> ${runs}/users; echo > $out" { }; }"#,
+        );
+        let ran = as_a_distribution(
+            &nix,
+            stock,
+            "NIX_CONFIG=$WITH; for i in 1 2 3; do as games nix-build -A bad; done; as games nix-build -A good
+             as games $COMPANION check $(nix-instantiate -A bad 2> /dev/null); echo $?; as games $COMPANION list --json",
+        );
+        let refused = if stock { 1 } else { 2 };
+        let ran = ran.exits(0).does_not_say("warning: ").says_times(REFUSED, refused).says("> it is broken");
+        assert_eq!(nix.runs("bad"), 3 - refused, "{stock}: {ran}");
+        // The builders ran as build users.
+        let users = std::fs::read_to_string(nix.path("runs/users")).expect("the users");
+        assert!(users.lines().count() == 4 - refused && !users.lines().any(|user| user == "0"), "{stock}: {users}");
+        assert!(ran.stdout.contains("\n4\n[") && exists(&nix.database()) != stock, "{stock}: {ran}");
+    }
 }

@@ -9,6 +9,8 @@ use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
 
+use crate::say_with_name;
+
 /// A record in one of these databases.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct RecordId {
@@ -60,6 +62,24 @@ impl Databases {
     pub fn open(paths: Vec<PathBuf>) -> Result<Databases, DatabaseError> {
         let open: Result<Vec<_>, _> = paths.iter().filter_map(|path| Database::open(path).transpose()).collect();
         Ok(Databases { open: open?, paths })
+    }
+
+    /// Opens those of `paths` that are there, and that this user may see. Says what is left out. This is for questions that
+    /// are also put to the daemon that builds, which sees them all.
+    ///
+    /// # Errors
+    ///
+    /// If one of them can't be opened.
+    pub fn open_visible(paths: Vec<PathBuf>) -> Result<Databases, DatabaseError> {
+        let mut open = Vec::new();
+        for path in &paths {
+            match Database::open(path) {
+                Ok(database) => open.extend(database),
+                Err(error @ DatabaseError::Hidden { .. }) => say_with_name(&error.to_string()),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Databases { open, paths })
     }
 
     /// Their paths in quotes, for messages.

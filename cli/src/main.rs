@@ -130,7 +130,8 @@ fn explain_arguments(error: &clap::Error, out: &mut impl Write) -> Result<(), Fa
     Ok(out.write_all(text.as_bytes())?)
 }
 
-fn say_with_name(message: &str) {
+/// Says something on standard error, after the name of the program.
+pub fn say_with_name(message: &str) {
     say(format_args!("nix-negative-cache: {message}"));
 }
 
@@ -218,7 +219,7 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
     let databases = databases(arguments)?;
     if list.json {
         let (records, settings) = chosen(arguments, list, databases.records()?)?;
-        return Ok(output::json(&records, &settings, out)?);
+        return Ok(output::json(&records, &[], &settings, out)?);
     }
     let (records, _) = chosen(arguments, list, databases.summaries()?)?;
     if records.is_empty() {
@@ -302,7 +303,7 @@ fn show_failures(arguments: &Arguments, show: &ShowArguments, out: &mut impl Wri
     let (found, unknown) = find(&databases, &show.paths)?;
     let (records, settings) = judged(arguments, &show.settings, databases.records_of(&found)?);
     if show.json {
-        output::json(&records, &settings, out)?;
+        output::json(&records, &[], &settings, out)?;
     } else {
         output::full(&records, &settings, out)?;
     }
@@ -310,7 +311,7 @@ fn show_failures(arguments: &Arguments, show: &ShowArguments, out: &mut impl Wri
 }
 
 fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut impl Write) -> Result<(), Failure> {
-    let databases = databases(arguments)?;
+    let databases = Databases::open_visible(arguments.database.paths())?;
     let context = BeliefContext::ask(&arguments.database.store_state(), &explain.settings);
     let (mut explained, mut unknown) = (0, Vec::new());
     for path in &explain.paths {
@@ -346,27 +347,43 @@ fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut im
             && is_needed
             && records.iter().all(|judged| !judged.stands_in_the_way(&context.settings))
         {
-            for judged in known(&databases, &needed, &context)? {
-                writeln!(out, "But it needs '{}', which is known to fail.", judged.derivation())?;
+            let Obstacles { known, told } = obstacles(&databases, &needed, &context)?;
+            for other in known.iter().map(Judged::derivation).chain(told.iter().map(String::as_str)) {
+                if other == derivation {
+                    writeln!(out, "But the daemon that builds would refuse it. Why is not known here.")?;
+                } else {
+                    writeln!(out, "But it needs '{other}', which is known to fail.")?;
+                }
             }
         }
     }
     if unknown.is_empty() { Ok(()) } else { Err(Failure::NothingFound(nothing_known(&databases, &unknown))) }
 }
 
-/// Those of `derivations` that would be refused.
-fn known(
+/// What stands in the way of builds.
+struct Obstacles {
+    /// Records of derivations that would be refused.
+    known: Vec<Judged>,
+    /// Other derivations of which only the daemon that builds knows that it would refuse them.
+    told: Vec<String>,
+}
+
+/// What stands in the way of builds of `derivations`.
+fn obstacles(
     databases: &Databases,
     derivations: &BTreeSet<String>,
     context: &BeliefContext,
-) -> Result<Vec<Judged>, Failure> {
+) -> Result<Obstacles, Failure> {
     let outputs = nix::outputs(derivations);
     let found = databases.find(derivations.iter().chain(&outputs).map(String::as_str))?;
     let mut records = databases.records_of(&found)?;
     records.retain(|known| known.record.summary.counts_for(derivations.iter().map(String::as_str)));
     let mut judged = Judged::all(records, context);
     judged.retain(|judged| judged.stands_in_the_way(&context.settings));
-    Ok(judged)
+    let others: Vec<String> = derivations.iter().cloned().collect();
+    let mut told = context.ask_daemon(&others).unwrap_or_default().refused;
+    told.retain(|path| judged.iter().all(|judged| judged.derivation() != path));
+    Ok(Obstacles { known: judged, told: told.into_iter().collect() })
 }
 
 fn check_derivations(arguments: &Arguments, check: &CheckArguments, out: &mut impl Write) -> Result<(), Failure> {
@@ -374,18 +391,18 @@ fn check_derivations(arguments: &Arguments, check: &CheckArguments, out: &mut im
     if !context.settings.enabled {
         say_with_name("'negative-cache' is off: nothing stands in the way");
     }
-    let databases = databases(arguments)?;
+    let databases = Databases::open_visible(arguments.database.paths())?;
     let mut needed = nix::would_build(&check.derivations)?;
     if !check.closure {
         needed.retain(|path| check.derivations.contains(path));
     }
-    let known = known(&databases, &needed, &context)?;
+    let Obstacles { known, told } = obstacles(&databases, &needed, &context)?;
     if check.json {
-        output::json(&known, &context.settings, out)?;
+        output::json(&known, &told, &context.settings, out)?;
     } else {
-        output::obstacles(&known, out)?;
+        output::obstacles(&known, &told, out)?;
     }
-    if known.is_empty() { Ok(()) } else { Err(Failure::Known) }
+    if known.is_empty() && told.is_empty() { Ok(()) } else { Err(Failure::Known) }
 }
 
 fn forget_failures(arguments: &Arguments, forget: &ForgetArguments, out: &mut impl Write) -> Result<(), Failure> {

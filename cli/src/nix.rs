@@ -11,6 +11,7 @@ use std::thread;
 
 use jiff::Timestamp;
 use nix_negative_cache_core::belief::{Attempt, Belief};
+use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::environment::{Comparison, Environment};
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::record::FailureSummary;
@@ -145,6 +146,21 @@ impl BeliefContext {
         context
     }
 
+    /// What the daemon says of these derivations, if there are any and if it has the plugin on.
+    pub fn ask_daemon(&self, derivations: &[String]) -> Option<Answers> {
+        if derivations.is_empty() {
+            return None;
+        }
+        let derivations: Vec<&str> = derivations.iter().map(String::as_str).collect();
+        match ask(&derivations) {
+            Ok(answers) => answers,
+            Err(error) => {
+                say(format_args!("nix-negative-cache: it is not known what the Nix that builds believes: {error}"));
+                None
+            }
+        }
+    }
+
     /// What a record says of a new attempt.
     pub fn belief<R: AsRef<FailureSummary>>(
         &self,
@@ -272,6 +288,54 @@ pub fn is_valid(options: &[&str], path: &str) -> Result<bool, NixError> {
         Err(error) if error.0.contains("is not valid") => Ok(false),
         other => other.map(|_| true),
     }
+}
+
+/// How many paths of messages a command line gets.
+const MESSAGES_AT_ONCE: usize = 500;
+
+/// What a Nix that builds, and has the plugin on, says about derivations.
+#[derive(Debug, Default)]
+pub struct Answers {
+    /// Those that are known to fail.
+    pub known: BTreeSet<String>,
+    /// Those that would be refused to this user if they had to be built.
+    pub refused: BTreeSet<String>,
+}
+
+/// Asks the Nix that would build `derivations` what it knows of them. With a daemon, this is the daemon, whose settings,
+/// version and environment its clients do not see. `None` if it has no plugin, or if the plugin is off.
+///
+/// # Errors
+///
+/// If Nix can't be run or fails.
+pub fn ask(derivations: &[&str]) -> Result<Option<Answers>, NixError> {
+    let mut answers = Answers::default();
+    for some in derivations.chunks(MESSAGES_AT_ONCE) {
+        let mut asked: BTreeMap<String, (&str, bool)> = BTreeMap::new();
+        let mut folder = "";
+        for derivation in some {
+            folder = derivation.rsplit_once('/').map_or("", |(folder, _)| folder);
+            for (message, is_refused) in
+                [(Message::is_known(derivation), false), (Message::is_refused(derivation), true)]
+            {
+                if let Some(message) = message {
+                    asked.insert(format!("{folder}/{}", message.to_base_name()), (derivation, is_refused));
+                }
+            }
+        }
+        let greeting = format!("{folder}/{}", Message::Hello.to_base_name());
+        let arguments = ["--check-validity", "--print-invalid", &greeting];
+        let (out, _) = run("nix-store", arguments.into_iter().chain(asked.keys().map(String::as_str)))?;
+        let no: BTreeSet<&str> = out.lines().map(str::trim).collect();
+        if no.contains(greeting.as_str()) {
+            return Ok(None);
+        }
+        for (_, (derivation, is_refused)) in asked.iter().filter(|(message, _)| !no.contains(message.as_str())) {
+            let yes = if *is_refused { &mut answers.refused } else { &mut answers.known };
+            yes.insert((*derivation).to_owned());
+        }
+    }
+    Ok(Some(answers))
 }
 
 /// What `nix-store` says of its folders, such as "State directory".

@@ -11,9 +11,10 @@ use nix_negative_cache_core::explanation::{believed_until, explain, lifts};
 use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
 use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_core::time_text::{ago, moment, span};
-use serde::Serialize;
+use serde::ser::SerializeSeq;
+use serde::{Serialize, Serializer};
 
-use crate::databases::SeenRecord;
+use crate::databases::{Builder, SeenRecord};
 use crate::nix::BeliefContext;
 use crate::wrapping::{width_of, wrapped};
 
@@ -23,6 +24,8 @@ pub struct Judged<R = FailureRecord> {
     record: R,
     belief: Belief,
     may_forget: bool,
+    /// Whether a build would be refused, as the daemon says that builds; `None` if no daemon said anything.
+    refused: Option<bool>,
 }
 
 /// The same for programs.
@@ -47,17 +50,27 @@ impl<R: AsRef<FailureSummary>> Judged<R> {
     /// Judges records by the settings in force.
     pub fn all(records: Vec<SeenRecord<R>>, context: &BeliefContext) -> Vec<Judged<R>> {
         let now = Timestamp::now();
-        let judge = |known: SeenRecord<R>| Judged {
-            belief: context.belief(&known, now),
-            may_forget: known.may_forget,
-            record: known.record,
+        let of_daemon = |known: &&SeenRecord<R>| known.by == Builder::Daemon;
+        let derivation = |known: &SeenRecord<R>| known.record.as_ref().derivation.to_string();
+        let derivations: Vec<String> = records.iter().filter(of_daemon).map(derivation).collect();
+        let answers = context.ask_daemon(&derivations);
+        let judge = |known: SeenRecord<R>| {
+            let belief = context.belief(&known, now);
+            let (belief, refused) = match answers.as_ref().filter(|_| known.by == Builder::Daemon) {
+                Some(answers) => {
+                    let derivation = known.record.as_ref().derivation.as_str();
+                    (belief.told(answers.known.contains(derivation)), Some(answers.refused.contains(derivation)))
+                }
+                None => (belief, None),
+            };
+            Judged { belief, refused, may_forget: known.may_forget, record: known.record }
         };
         records.into_iter().map(judge).collect()
     }
 
     /// Whether the failure is believed.
     pub fn is_believed(&self) -> bool {
-        matches!(self.belief, Belief::Fails { .. })
+        matches!(self.belief, Belief::Fails { .. } | Belief::Told)
     }
 
     /// Whether this user may forget it.
@@ -79,7 +92,7 @@ impl Judged {
             believed: self.is_believed(),
             believed_until: match self.belief {
                 Belief::Fails { until, .. } => until.map(|until| until.as_second()),
-                Belief::Open(_) => None,
+                Belief::Told | Belief::Open(_) => None,
             },
             doubt: self.doubt(),
             lifted_by: self.lifts(settings),
@@ -94,25 +107,47 @@ impl Judged {
     /// Why the failure is not believed.
     fn doubt(&self) -> Option<String> {
         match &self.belief {
-            Belief::Fails { .. } => None,
+            Belief::Fails { .. } | Belief::Told => None,
             Belief::Open(doubt) => Some(doubt.to_string()),
         }
     }
 
     /// Whether a build would be refused.
     pub fn stands_in_the_way(&self, settings: &Settings) -> bool {
-        self.is_believed() && settings.enabled && settings.consults() && !settings.warn
+        let here = self.is_believed() && settings.enabled && settings.consults() && !settings.warn;
+        self.refused.unwrap_or(here)
+    }
+
+    /// The settings that decide. If a daemon says that it would refuse, this user's own settings do not matter.
+    fn deciding<'a>(&self, settings: &'a Settings) -> Cow<'a, Settings> {
+        if self.refused == Some(true) {
+            let (retry, warn, keep_failed) = (false, false, false);
+            Cow::Owned(Settings { enabled: true, retry, warn, keep_failed, ..settings.clone() })
+        } else {
+            Cow::Borrowed(settings)
+        }
     }
 }
 
-/// All of each record, for programs.
+/// A derivation of which only the daemon knows more, for programs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonTold<'a> {
+    drv_path: &'a str,
+    believed: bool,
+}
+
+/// All of each record, for programs, and the paths of derivations of which only the daemon knows more.
 ///
 /// # Errors
 ///
 /// If it can't be written.
-pub fn json(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
-    let all: Vec<Json<'_>> = records.iter().map(|judged| judged.json(settings)).collect();
-    serde_json::to_writer_pretty(&mut *out, &all)?;
+pub fn json(records: &[Judged], told: &[String], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
+    let mut serializer = serde_json::Serializer::pretty(&mut *out);
+    let mut all = serializer.serialize_seq(Some(records.len() + told.len()))?;
+    records.iter().try_for_each(|judged| all.serialize_element(&judged.json(settings)))?;
+    told.iter().try_for_each(|path| all.serialize_element(&JsonTold { drv_path: path, believed: true }))?;
+    all.end()?;
     writeln!(out)
 }
 
@@ -236,7 +271,8 @@ pub fn explanation(
         writeln!(out, "No failure of it is recorded{off}.{so}")?;
     }
     for judged in records {
-        for sentence in explain(&judged.record, settings, &judged.belief, is_needed, Timestamp::now(), &zone()) {
+        let deciding = judged.deciding(settings);
+        for sentence in explain(&judged.record, &deciding, &judged.belief, is_needed, Timestamp::now(), &zone()) {
             writeln!(out, "{sentence}")?;
         }
         if is_needed && judged.stands_in_the_way(settings) {
@@ -249,17 +285,20 @@ pub fn explanation(
     Ok(())
 }
 
-/// A line for each known failure.
+/// A line for each known failure, and for each derivation of which only the daemon knows more.
 ///
 /// # Errors
 ///
 /// If it can't be written.
-pub fn obstacles(known: &[Judged], out: &mut impl Write) -> io::Result<()> {
+pub fn obstacles(known: &[Judged], told: &[String], out: &mut impl Write) -> io::Result<()> {
     let now = Timestamp::now();
     for Judged { record, belief, .. } in known {
         let until = believed_until(belief, &zone());
         let (ago, reason) = (ago(record.summary.last_failure, now), record.summary.reason());
         writeln!(out, "{} failed {ago} ({reason}); believed until: {until}", record.summary.derivation)?;
+    }
+    for path in told {
+        writeln!(out, "{path} would be refused by the daemon that builds; why is not known here")?;
     }
     Ok(())
 }
@@ -315,7 +354,7 @@ mod tests {
             plugin_version: "0".to_owned(),
         };
         let doubt = Doubt::TooFew { failures: 1, needed: 2, flaky: false, doubtful: true };
-        Judged { record, belief: Belief::Open(doubt), may_forget: true }
+        Judged { record, belief: Belief::Open(doubt), may_forget: true, refused: None }
     }
 
     fn printed(print: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
@@ -326,11 +365,12 @@ mod tests {
 
     #[test]
     fn lists_and_records_say_that_a_failure_is_doubtful() {
-        let Judged { record, belief, may_forget } = doubtful();
-        let list =
-            printed(|out| table(&[Judged { record: record.summary.clone(), belief: belief.clone(), may_forget }], out));
+        let Judged { record, belief, may_forget, refused } = doubtful();
+        let list = printed(|out| {
+            table(&[Judged { record: record.summary.clone(), belief: belief.clone(), may_forget, refused }], out)
+        });
         assert!(list.contains("builder (1), doubtful") && list.contains("not now: doubtful"), "{list}");
-        let shown = printed(|out| full(&[Judged { record, belief, may_forget }], &Settings::default(), out));
+        let shown = printed(|out| full(&[Judged { record, belief, may_forget, refused }], &Settings::default(), out));
         for line in [
             "Class:          builder (1), doubtful",
             "Decided by:     out of memory, in line 120 of 180: cc1plus: out of memory; against it: a test expects it",
@@ -343,7 +383,7 @@ mod tests {
 
     #[test]
     fn json_says_that_a_failure_is_doubtful() {
-        let text = printed(|out| json(&[doubtful()], &Settings::default(), out));
+        let text = printed(|out| json(&[doubtful()], &[], &Settings::default(), out));
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read[0]["doubtful"], true);
         assert_eq!(read[0]["history"][0]["failure"]["doubtful"], true);

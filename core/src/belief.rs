@@ -70,8 +70,24 @@ pub enum Belief {
         /// When the failure stops being believed; `None` for never.
         until: Option<Timestamp>,
     },
+    /// A daemon says that a new attempt would fail. The daemon sees more than this process, which does not know until when
+    /// the failure is believed.
+    Told,
     /// A new attempt may succeed.
     Open(Doubt),
+}
+
+impl Belief {
+    /// The same after a daemon has said whether the failure is `known`. What the daemon says counts, but for the wish of the
+    /// user for one more attempt.
+    pub fn told(self, known: bool) -> Belief {
+        match (self, known) {
+            (Belief::Open(doubt @ Doubt::RetryRequested(_)), _) => Belief::Open(doubt),
+            (Belief::Open(_), true) => Belief::Told,
+            (Belief::Fails { .. } | Belief::Told, false) => Belief::Open(Doubt::Daemon),
+            (belief, _) => belief,
+        }
+    }
 }
 
 /// Why earlier failures do not speak against a new attempt.
@@ -100,6 +116,8 @@ pub enum Doubt {
     Expired(Timestamp),
     /// The user has asked for a new attempt since.
     RetryRequested(Timestamp),
+    /// The daemon that builds does not believe it.
+    Daemon,
 }
 
 /// Whether a failure was followed by a success at some time. `attempts` are the newest first.
@@ -239,6 +257,7 @@ impl fmt::Display for Doubt {
             }
             Doubt::RetryRequested(time) => write!(f, "a new attempt was asked for at {time}"),
             Doubt::Expired(until) => write!(f, "the failure was believed until {until}"),
+            Doubt::Daemon => f.write_str("the daemon that builds does not believe it"),
         }
     }
 }
@@ -250,6 +269,22 @@ pub fn lifetime_text(lifetime: Option<SignedDuration>) -> String {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_daemon_has_the_last_word_but_for_retries() {
+        let fails = || Belief::Fails { attempt: 0, until: None };
+        let retry = || Belief::Open(Doubt::RetryRequested(at(1)));
+        for (belief, known, told) in [
+            (fails(), true, fails()),
+            (fails(), false, Belief::Open(Doubt::Daemon)),
+            (Belief::Open(Doubt::Succeeded), true, Belief::Told),
+            (Belief::Open(Doubt::Succeeded), false, Belief::Open(Doubt::Succeeded)),
+            (retry(), true, retry()),
+            (retry(), false, retry()),
+        ] {
+            assert_eq!(belief.told(known), told);
+        }
+    }
+
     use std::collections::BTreeMap;
 
     use proptest::prelude::*;

@@ -13,6 +13,7 @@ pub fn believed_until(belief: &Belief, zone: &TimeZone) -> String {
     match belief {
         Belief::Fails { until: None, .. } => "for ever".to_owned(),
         Belief::Fails { until: Some(until), .. } => moment(*until, zone),
+        Belief::Told => "not known".to_owned(),
         Belief::Open(doubt) => {
             let why = match doubt {
                 Doubt::Succeeded => "succeeded since",
@@ -23,6 +24,7 @@ pub fn believed_until(belief: &Belief, zone: &TimeZone) -> String {
                 Doubt::TooFew { .. } => "too few failures",
                 Doubt::Expired(_) => "expired",
                 Doubt::RetryRequested(_) => "retry asked for",
+                Doubt::Daemon => "the daemon says so",
             };
             format!("not now: {why}")
         }
@@ -99,6 +101,9 @@ pub fn explain(
         Belief::Open(doubt) => {
             sentences.push(format!("This does not count now: {doubt}."));
             sentences.extend(settles(doubt));
+        }
+        Belief::Told => {
+            sentences.push("The daemon that builds believes it. Until when is not known here.".to_owned());
         }
         Belief::Fails { until: None, .. } => sentences.push("It is believed for ever.".to_owned()),
         Belief::Fails { until: Some(until), .. } => {

@@ -492,6 +492,26 @@ pub fn among_users_of_a_stock_daemon(nix: &Scratch, line: &str) -> Ran {
     nix.run(&beside_a_stock_daemon(&format!("{TWO_USERS}\n{line}")))
 }
 
+/// The same as distributions set Nix up: the daemon has build users and makes sandboxes, with the plugin or as `stock` has
+/// it. The build users are in a copy of the system's files that only the processes of the test see.
+pub fn as_a_distribution(nix: &Scratch, stock: bool, line: &str) -> Ran {
+    const SET_UP: &str = r#"
+        for file in passwd group; do cp /etc/$file ../$file; done
+        for i in 1 2 3 4; do echo "nncbld$i:x:$((31000 + i)):31000::/var/empty:/usr/sbin/nologin" >> ../passwd; done
+        echo 'nncbld:x:31000:nncbld1,nncbld2,nncbld3,nncbld4' >> ../group
+        for file in passwd group; do mount --bind ../$file /etc/$file; done
+        chmod 1777 ../runs; mkdir -p -m 1775 ../store; chgrp 31000 ../store
+        grep -v '^sandbox\|^build-users' ../etc/nix.conf > ../nix.conf
+        printf '%s\n' 'sandbox = true' 'build-users-group = nncbld' \
+            "sandbox-paths = /bin=/bin /usr=/usr /lib=/lib /lib64=/lib64 $(realpath ../runs)" >> ../nix.conf
+        mv ../nix.conf ../etc/nix.conf
+    "#;
+    let line = format!("{TWO_USERS}\n{line}");
+    let line = if stock { beside_a_stock_daemon(&line) } else { beside_a_daemon(&line) };
+    nix.script("distribution", &format!("{SET_UP}\n{line}"));
+    nix.run("unshare -m ./distribution")
+}
+
 /// A line of shell that is run beside a daemon which does not load the plugin.
 pub fn beside_a_stock_daemon(line: &str) -> String {
     let daemon = beside_a_daemon(&format!("export NIX_CONFIG=$OWN\n{line}"));

@@ -16,6 +16,14 @@ pub enum DatabaseError {
         /// Why.
         source: io::Error,
     },
+    /// Nobody can tell whether it is there.
+    #[error("cannot look for the failure database '{path}': {source}")]
+    Hidden {
+        /// The database file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
     /// Others than root could have written it.
     #[error("the failure database '{path}' is not used: it or its folder {why}; run  nix-negative-cache doctor --fix")]
     Untrusted {

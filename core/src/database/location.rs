@@ -105,12 +105,12 @@ pub(super) fn exists(path: &Path) -> Result<bool, DatabaseError> {
         Ok(_) => return Err(DatabaseError::NotAFile { path: path.to_owned() }),
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
         // SQLite's own words would leave out that it is the folder that can't be read.
-        Err(source) => return Err(DatabaseError::Folder { path: path.to_owned(), source }),
+        Err(source) => return Err(DatabaseError::Hidden { path: path.to_owned(), source }),
     };
     // Root builds for everybody, so nobody else may have a say in what it refuses.
     if geteuid().is_root() {
         let folder = path.parent().map(fs::metadata).transpose();
-        let folder = folder.map_err(|source| DatabaseError::Folder { path: path.to_owned(), source })?;
+        let folder = folder.map_err(|source| DatabaseError::Hidden { path: path.to_owned(), source })?;
         if let Some(why) = folder.as_ref().and_then(distrust).or_else(|| distrust(&metadata)) {
             return Err(DatabaseError::Untrusted { path: path.to_owned(), why });
         }
