@@ -69,5 +69,7 @@ fuzz_target!(|data: &[u8]| {
 
     assert_plain(&warning(&believed, now, &wording));
     let belief = Belief::Fails { attempt: 0, until: None };
-    explain(&record, &Settings::default(), &belief, true, now, &TimeZone::UTC).iter().for_each(|text| assert_plain(text));
+    explain(&record, &Settings::default(), &belief, true, now, &TimeZone::UTC)
+        .iter()
+        .for_each(|text| assert_plain(text));
 });
