@@ -8,7 +8,7 @@ namespace negative_cache::compat {
 
 using namespace nix;
 
-std::optional<bool> askValidity(RemoteStore::Connection & connection, const std::string & path)
+static std::optional<bool> ask(RemoteStore::Connection & connection, const std::string & path)
 {
 #if NIX_AT_LEAST(2, 26)
     connection.to << WorkerProto::Op::IsValidPath << path;
@@ -20,6 +20,19 @@ std::optional<bool> askValidity(RemoteStore::Connection & connection, const std:
     if (error)
         return std::nullopt;
     return readInt(connection.from) != 0;
+}
+
+std::optional<bool> askValidity(RemoteStore::Connection & connection, const std::string & path)
+{
+    /* A daemon that rejects a path closes the connection. If that reaches the client before the daemon's error has, there
+       is no answer, and what Nix throws is about the closed connection. */
+    try {
+        return ask(connection, path);
+    } catch (Interrupted &) {
+        throw;
+    } catch (Error &) {
+        return std::nullopt;
+    }
 }
 
 struct OpenConnection

@@ -12,6 +12,8 @@ static constexpr auto daemonUrl = "unix://";
 static bool daemonListens()
 {
 #if NIX_AT_LEAST(2, 35)
+    if (auto named = getEnvNonEmpty("NIX_DAEMON_SOCKET_PATH"))
+        return pathExists(std::filesystem::path(*named));
     return pathExists(std::filesystem::path(settings.nixStateDir) / "daemon-socket" / "socket");
 #else
     return pathExists(settings.nixDaemonSocketFile);

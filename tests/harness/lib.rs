@@ -506,9 +506,14 @@ pub fn as_a_distribution(nix: &Scratch, stock: bool, line: &str) -> Ran {
             "sandbox-paths = /bin=/bin /usr=/usr /lib=/lib /lib64=/lib64 $(realpath ../runs)" >> ../nix.conf
         mv ../nix.conf ../etc/nix.conf
     "#;
+    // Since 2.30, no folder above that of a build may be one that everybody may write to, as /tmp is.
+    const OUTSIDE_TMP: &str = r#"
+        mkdir -m 755 ../builds; mount --bind ../builds /opt; echo 'build-dir = /opt' >> ../etc/nix.conf
+    "#;
+    let outside = if nix.nix_is_at_least(2, 30) { OUTSIDE_TMP } else { "" };
     let line = format!("{TWO_USERS}\n{line}");
     let line = if stock { beside_a_stock_daemon(&line) } else { beside_a_daemon(&line) };
-    nix.script("distribution", &format!("{SET_UP}\n{line}"));
+    nix.script("distribution", &format!("{SET_UP}{outside}\n{line}"));
     nix.run("unshare -m ./distribution")
 }
 
