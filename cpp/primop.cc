@@ -37,15 +37,26 @@ static rust::Vec<rust::String> pathsOf(EvalState & state, compat::Position posit
     return paths;
 }
 
-/* The policies are kept, because expressions ask about whole package sets, and an evaluation does not change settings. */
-static const core::Policy & policyOf(EvalState & state)
+/* The policy for a store, and whether the store is a daemon that answers questions. */
+struct PolicyOfStore
 {
-    static thread_local std::map<Store *, rust::Box<core::Policy>> policies;
+    rust::Box<core::Policy> policy;
+    bool asksDaemon;
+};
+
+/* The policies are kept, because expressions ask about whole package sets, and an evaluation does not change settings. */
+static const PolicyOfStore & policyOf(EvalState & state)
+{
+    static thread_local std::map<Store *, PolicyOfStore> policies;
     auto & store = *state.store;
     auto found = policies.find(&store);
-    if (found == policies.end())
-        found = policies.emplace(&store, policyFor(store)).first;
-    return *found->second;
+    if (found == policies.end()) {
+        auto policy = policyFor(store);
+        bool asksDaemon =
+            policy->daemon_decides() && store.isValidPath(StorePath(std::string(core::question_whether_daemon_answers())));
+        found = policies.emplace(&store, PolicyOfStore{std::move(policy), asksDaemon}).first;
+    }
+    return found->second;
 }
 
 /* Asks a daemon with the plugin whether any of `paths` is known to fail. The daemon sees what the environment of its builds
@@ -83,11 +94,11 @@ static void knownFailure(EvalState & state, compat::CallSite callSite, compat::A
         });
 
     guarded([&] {
-        auto & policy = policyOf(state);
-        bool told = policy.daemon_decides() && daemonKnows(*state.store, paths);
-        if (policy.daemon_decides() && !told)
+        auto & [policy, asksDaemon] = policyOf(state);
+        bool told = asksDaemon && daemonKnows(*state.store, paths);
+        if (asksDaemon && !told)
             return;
-        auto failure = core::known_failure(policy, paths, told);
+        auto failure = core::known_failure(*policy, paths, told);
         /* Another program may have written anything into the database. */
         if (!failure.empty())
             parseJSON(state, std::string(failure), value);

@@ -53,8 +53,9 @@ void DaemonStore::setOptions(
             compat::reconnect(store, connection);
             return startAgain();
         }
-        if (std::exchange(isGreeting, false) && *isValid)
-            hasPlugin = true;
+        /* A daemon may have been restarted, with the plugin or without it, since the last connection. */
+        if (std::exchange(isGreeting, false))
+            hasPlugin = *isValid;
     }
 }
 

@@ -263,6 +263,8 @@ mod ffi {
         fn known_failure(policy: &Policy, paths: &Vec<String>, told: bool) -> Result<String>;
         /// Whether a daemon builds that has the plugin on, and so is asked what is known.
         fn daemon_decides(self: &Policy) -> bool;
+        /// The question to a daemon whether it answers others, as the last part of the store path to ask for.
+        fn question_whether_daemon_answers() -> String;
         /// The question to a daemon whether `path` is known to fail, as the last part of the store path to ask for; empty
         /// if `path` is no store path.
         fn question_to_daemon(path: &str) -> String;
@@ -506,6 +508,10 @@ fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> Result
         let Some(message) = Message::parse(&base_name.to_string_lossy()) else { return Ok(false) };
         recording::hear(policy, &store_dir.to_string_lossy(), message)
     })
+}
+
+fn question_whether_daemon_answers() -> String {
+    Message::Answers.to_base_name()
 }
 
 fn question_to_daemon(path: &str) -> String {

@@ -310,7 +310,9 @@ pub fn is_refused(policy: &Policy, store_dir: &str, hash_part: &str) -> Result<b
 /// Those of the databases and settings.
 pub fn known_failure(policy: &Policy, paths: &[String], told: bool) -> Result<Option<FailureAttributes>, Failure> {
     let now = Timestamp::now();
-    for path in policy.databases() {
+    // The word of a daemon is about its own records.
+    let own = policy.database.as_deref();
+    for path in policy.databases().filter(|path| !told || Some(*path) != own) {
         let record =
             consulting(policy, path, |database| match database.find(paths.iter().map(String::as_str))?.first() {
                 Some(id) => database.record(*id),

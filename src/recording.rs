@@ -150,7 +150,7 @@ pub fn tidy(policy: &Policy) -> Result<(), Failure> {
 /// Those of the database and settings.
 pub fn hear(policy: &Policy, store_dir: &str, message: Message) -> Result<bool, Failure> {
     match message {
-        Message::Hello => return Ok(true),
+        Message::Hello | Message::Answers => return Ok(true),
         Message::IsKnown(hash_part) => return lookup::is_known(policy, store_dir, &hash_part),
         Message::IsRefused(hash_part) => return lookup::is_refused(policy, store_dir, &hash_part),
         Message::Setting(name, value) => client::says(name, value),

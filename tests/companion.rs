@@ -248,6 +248,9 @@ fn check_tells_what_stands_in_the_way() {
         "{one}"
     );
     check("", "top").exits(0).prints("");
+    // Other settings can be tried out, whatever those in force say.
+    check("--min-failures 2", "one").exits(0).prints("");
+    check("--min-failures 1", "one").exits(4);
     let top = check("--closure", "top").exits(4);
     assert_eq!(top.stdout.lines().count(), 1, "{top}");
     check("--closure", "other").exits(0).prints("");

@@ -30,11 +30,13 @@ fn what_fails_there_is_known_here() {
             assert_eq!(nix.runs("x"), 1, "{builders} {sandbox}: {ran}");
             let records = nix.records();
             assert_eq!((&records[0]["exitCode"], &records[0]["doubtful"]), (&3.into(), &false.into()), "{ran}");
-            // What is not known of that machine is not in the record.
+            // What is not known of that machine is not in the record. The store at a path is one of this computer.
             let environment = records[0]["history"][0]["failure"]["environment"].as_object().expect("an environment");
+            let is_here = builders.contains("by_path");
             for factor in ["kernel", "memory", "cores", "namespaces", "limit-open-files", "sandbox", "nix"] {
-                assert!(!environment.contains_key(factor), "{factor}: {environment:?}");
+                assert_eq!(environment.contains_key(factor), is_here, "{factor}: {environment:?}");
             }
+            assert_eq!(environment["machine"].as_str().map(|machine| machine.contains("ssh-ng")), Some(!is_here));
             assert_eq!(records[0]["nixVersion"], "unknown");
         }
     }

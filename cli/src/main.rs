@@ -380,23 +380,24 @@ fn obstacles(
     records.retain(|known| known.record.summary.counts_for(derivations.iter().map(String::as_str)));
     let mut judged = Judged::all(records, context);
     judged.retain(|judged| judged.stands_in_the_way(&context.settings));
-    let others: Vec<String> = derivations.iter().cloned().collect();
-    let mut told = context.ask_daemon(&others).unwrap_or_default().refused;
-    told.retain(|path| judged.iter().all(|judged| judged.derivation() != path));
-    Ok(Obstacles { known: judged, told: told.into_iter().collect() })
+    let is_judged = |path: &&str| judged.iter().any(|judged| judged.derivation() == *path);
+    let others: Vec<&str> = derivations.iter().map(String::as_str).filter(|path| !is_judged(path)).collect();
+    let told = context.ask_builder(&others, Message::is_refused).unwrap_or_default();
+    let told = told.into_iter().map(str::to_owned).collect();
+    Ok(Obstacles { known: judged, told })
 }
 
 fn check_derivations(arguments: &Arguments, check: &CheckArguments, out: &mut impl Write) -> Result<(), Failure> {
     let context = BeliefContext::ask(&arguments.database.store_state(), &check.settings);
-    if !context.settings.enabled {
-        say_with_name("'negative-cache' is off: nothing stands in the way");
-    }
     let databases = Databases::open_visible(arguments.database.paths())?;
     let mut needed = nix::would_build(&check.derivations)?;
     if !check.closure {
         needed.retain(|path| check.derivations.contains(path));
     }
     let Obstacles { known, told } = obstacles(&databases, &needed, &context)?;
+    if !context.settings.enabled && known.is_empty() && told.is_empty() {
+        say_with_name("'negative-cache' is off: nothing stands in the way");
+    }
     if check.json {
         output::json(&known, &told, &context.settings, out)?;
     } else {
@@ -461,8 +462,8 @@ fn retry_failures(arguments: &Arguments, retry: &RetryArguments, out: &mut impl 
         if let Some((derivation, false)) = databases.retry_requested(foreign)? {
             return Err(Failure::Other(format!(
                 "the daemon did not hear that '{derivation}' is to be tried once more; does it load the plugin, with \
-                 'negative-cache = true', and was it restarted since nix.conf has that? With the plugin in your own nix.conf, --option negative-cache-retry true works \
-                 as well"
+                 'negative-cache = true', and was it restarted since nix.conf has that? With the plugin in your own nix.conf, \
+                 --option negative-cache-retry true works as well"
             )));
         }
         requested.remove(&foreign);

@@ -93,6 +93,8 @@ pub struct BeliefContext {
     user: u32,
     /// Where builds would happen; not known without Nix.
     environments: Option<Environments>,
+    /// Whether the user tries out other settings than those in force.
+    tries_out: bool,
 }
 
 /// Where a build would happen here, and where one by the daemon.
@@ -130,9 +132,10 @@ impl BeliefContext {
             Err(error) => {
                 say(format_args!("nix-negative-cache: the default settings are assumed: {error}"));
                 let settings = Settings { enabled: true, ..Settings::default() };
-                BeliefContext { settings, user: machine::user(), environments: None }
+                BeliefContext { settings, user: machine::user(), environments: None, tries_out: false }
             }
         };
+        context.tries_out = arguments.ttl.is_some() || arguments.max_ttl.is_some() || arguments.min_failures.is_some();
         let settings = &mut context.settings;
         if let Some(ttl) = arguments.ttl {
             settings.ttl = ttl.0;
@@ -146,16 +149,17 @@ impl BeliefContext {
         context
     }
 
-    /// What the daemon says of these derivations, if there are any and if it has the plugin on.
-    pub fn ask_daemon(&self, derivations: &[String]) -> Option<Answers> {
-        if derivations.is_empty() {
+    /// For which of these derivations the Nix that builds answers with yes. `None` if it does not answer, or if other settings
+    /// than its own are tried out.
+    pub fn ask_builder<'a>(&self, derivations: &[&'a str], question: Question) -> Option<BTreeSet<&'a str>> {
+        if self.tries_out || derivations.is_empty() {
             return None;
         }
-        let derivations: Vec<&str> = derivations.iter().map(String::as_str).collect();
-        match ask(&derivations) {
+        match ask(derivations, question) {
             Ok(answers) => answers,
             Err(error) => {
-                say(format_args!("nix-negative-cache: it is not known what the Nix that builds believes: {error}"));
+                let why = error.to_user();
+                say(format_args!("nix-negative-cache: it is not known what the Nix that builds believes: {why}"));
                 None
             }
         }
@@ -205,6 +209,7 @@ fn asked(state_dir: &Path) -> Result<BeliefContext, NixError> {
             here: OnceCell::new(),
             daemons: OnceCell::new(),
         }),
+        tries_out: false,
     })
 }
 
@@ -278,7 +283,7 @@ pub fn store(options: &[&str]) -> Result<Store, NixError> {
 }
 
 /// Asks where `options` lead whether a path is valid. With the path of a message, that is how a plugin there hears it, see
-/// [`nix_negative_cache_core::channel`]; it calls none of them valid but the greeting.
+/// [`nix_negative_cache_core::channel`]; it calls valid the greeting, and what it answers with yes.
 ///
 /// # Errors
 ///
@@ -293,49 +298,48 @@ pub fn is_valid(options: &[&str], path: &str) -> Result<bool, NixError> {
 /// How many paths of messages a command line gets.
 const MESSAGES_AT_ONCE: usize = 500;
 
-/// What a Nix that builds, and has the plugin on, says about derivations.
-#[derive(Debug, Default)]
-pub struct Answers {
-    /// Those that are known to fail.
-    pub known: BTreeSet<String>,
-    /// Those that would be refused to this user if they had to be built.
-    pub refused: BTreeSet<String>,
-}
+/// A question about a derivation, as a message; see [`Message::is_known`] and [`Message::is_refused`].
+pub type Question = fn(&str) -> Option<Message>;
 
-/// Asks the Nix that would build `derivations` what it knows of them. With a daemon, this is the daemon, whose settings,
-/// version and environment its clients do not see. `None` if it has no plugin, or if the plugin is off.
+/// Asks the Nix that would build `derivations` about each of them. With a daemon, this is the daemon, whose settings,
+/// version and environment its clients do not see. Returns those for which the answer is yes. `None` if this Nix has no
+/// plugin that answers, or if the plugin is off.
 ///
 /// # Errors
 ///
 /// If Nix can't be run or fails.
-pub fn ask(derivations: &[&str]) -> Result<Option<Answers>, NixError> {
-    let mut answers = Answers::default();
-    for some in derivations.chunks(MESSAGES_AT_ONCE) {
-        let mut asked: BTreeMap<String, (&str, bool)> = BTreeMap::new();
-        let mut folder = "";
-        for derivation in some {
-            folder = derivation.rsplit_once('/').map_or("", |(folder, _)| folder);
-            for (message, is_refused) in
-                [(Message::is_known(derivation), false), (Message::is_refused(derivation), true)]
-            {
-                if let Some(message) = message {
-                    asked.insert(format!("{folder}/{}", message.to_base_name()), (derivation, is_refused));
-                }
+pub fn ask<'a>(derivations: &[&'a str], question: Question) -> Result<Option<BTreeSet<&'a str>>, NixError> {
+    let mut folders: BTreeMap<&str, Vec<&'a str>> = BTreeMap::new();
+    for derivation in derivations {
+        folders.entry(derivation.rsplit_once('/').map_or("", |(folder, _)| folder)).or_default().push(derivation);
+    }
+    let mut answers = None;
+    for (folder, derivations) in folders {
+        for some in derivations.chunks(MESSAGES_AT_ONCE) {
+            match ask_some(folder, some, question) {
+                Ok(Some(yes)) => answers.get_or_insert_with(BTreeSet::new).extend(yes),
+                Ok(None) => return Ok(None),
+                // It is a record of another store directory.
+                Err(error) if error.0.contains("is not in the Nix store") => {}
+                Err(error) => return Err(error),
             }
         }
-        let greeting = format!("{folder}/{}", Message::Hello.to_base_name());
-        let arguments = ["--check-validity", "--print-invalid", &greeting];
-        let (out, _) = run("nix-store", arguments.into_iter().chain(asked.keys().map(String::as_str)))?;
-        let no: BTreeSet<&str> = out.lines().map(str::trim).collect();
-        if no.contains(greeting.as_str()) {
-            return Ok(None);
-        }
-        for (_, (derivation, is_refused)) in asked.iter().filter(|(message, _)| !no.contains(message.as_str())) {
-            let yes = if *is_refused { &mut answers.refused } else { &mut answers.known };
-            yes.insert((*derivation).to_owned());
-        }
     }
-    Ok(Some(answers))
+    Ok(answers)
+}
+
+fn ask_some<'a>(folder: &str, derivations: &[&'a str], question: Question) -> Result<Option<Vec<&'a str>>, NixError> {
+    let path = |message: Message| format!("{folder}/{}", message.to_base_name());
+    let asked: Vec<(&str, String)> =
+        derivations.iter().filter_map(|derivation| Some((*derivation, path(question(derivation)?)))).collect();
+    let greeting = path(Message::Answers);
+    let arguments = ["--check-validity", "--print-invalid", &greeting];
+    let (out, _) = run("nix-store", arguments.into_iter().chain(asked.iter().map(|(_, path)| path.as_str())))?;
+    let no: BTreeSet<&str> = out.lines().map(str::trim).collect();
+    if no.contains(greeting.as_str()) {
+        return Ok(None);
+    }
+    Ok(Some(asked.iter().filter(|(_, path)| !no.contains(path.as_str())).map(|(derivation, _)| *derivation).collect()))
 }
 
 /// What `nix-store` says of its folders, such as "State directory".

@@ -1,12 +1,14 @@
 //! How records are printed.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
 use std::{env, fs, iter};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nix_negative_cache_core::belief::Belief;
+use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::explanation::{believed_until, explain, lifts};
 use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
 use nix_negative_cache_core::settings::Settings;
@@ -53,17 +55,18 @@ impl<R: AsRef<FailureSummary>> Judged<R> {
         let of_daemon = |known: &&SeenRecord<R>| known.by == Builder::Daemon;
         let derivation = |known: &SeenRecord<R>| known.record.as_ref().derivation.to_string();
         let derivations: Vec<String> = records.iter().filter(of_daemon).map(derivation).collect();
-        let answers = context.ask_daemon(&derivations);
-        let judge = |known: SeenRecord<R>| {
-            let belief = context.belief(&known, now);
-            let (belief, refused) = match answers.as_ref().filter(|_| known.by == Builder::Daemon) {
-                Some(answers) => {
-                    let derivation = known.record.as_ref().derivation.as_str();
-                    (belief.told(answers.known.contains(derivation)), Some(answers.refused.contains(derivation)))
-                }
-                None => (belief, None),
+        let derivations: Vec<&str> = derivations.iter().map(String::as_str).collect();
+        let known = context.ask_builder(&derivations, Message::is_known);
+        let refused = known.as_ref().and_then(|_| context.ask_builder(&derivations, Message::is_refused));
+        let judge = |seen: SeenRecord<R>| {
+            let belief = context.belief(&seen, now);
+            let derivation = seen.record.as_ref().derivation.as_str();
+            let says = |yes: &Option<BTreeSet<&str>>| {
+                yes.as_ref().filter(|_| seen.by == Builder::Daemon).map(|yes| yes.contains(derivation))
             };
-            Judged { belief, refused, may_forget: known.may_forget, record: known.record }
+            let (told, refused) = (says(&known), says(&refused));
+            let belief = told.map_or(belief.clone(), |known| belief.told(known));
+            Judged { belief, refused, may_forget: seen.may_forget, record: seen.record }
         };
         records.into_iter().map(judge).collect()
     }

@@ -13,6 +13,7 @@ const NO_HASH: &str = "00000000000000000000000000000000";
 /// The beginning of the names of messages.
 const PREFIX: &str = "nix-negative-cache-";
 const RETRY: &str = "retry";
+const ANSWERS: &str = "answers";
 const KNOWN: &str = "known";
 const REFUSED: &str = "refused";
 const HELLO: &str = "hello";
@@ -22,6 +23,9 @@ const HELLO: &str = "hello";
 pub enum Message {
     /// Asks whether the plugin is there. If it is on, it calls this path valid.
     Hello,
+    /// Asks whether the plugin answers questions about paths. A plugin that calls this path invalid knows no such questions,
+    /// and its answers to them mean nothing.
+    Answers,
     /// Asks for one more attempt at the path with this hash part, the next time that this user requests it.
     Retry(String),
     /// Asks whether the path with this hash part is known to fail.
@@ -53,6 +57,7 @@ impl Message {
     pub fn to_base_name(&self) -> String {
         match self {
             Message::Hello => format!("{NO_HASH}-{PREFIX}{HELLO}"),
+            Message::Answers => format!("{NO_HASH}-{PREFIX}{ANSWERS}"),
             Message::Retry(hash_part) => format!("{hash_part}-{PREFIX}{RETRY}"),
             Message::IsKnown(hash_part) => format!("{hash_part}-{PREFIX}{KNOWN}"),
             Message::IsRefused(hash_part) => format!("{hash_part}-{PREFIX}{REFUSED}"),
@@ -74,7 +79,9 @@ impl Message {
             return is_hash_part(hash_part).then(|| about(hash_part.to_owned()));
         }
         match message.split_once('=') {
-            None => (message == HELLO).then_some(Message::Hello),
+            None if message == HELLO => Some(Message::Hello),
+            None if message == ANSWERS => Some(Message::Answers),
+            None => None,
             Some((setting, value)) => {
                 let SettingInfo { name, .. } = SettingInfo::named(setting).filter(|setting| setting.lenient)?;
                 Some(Message::Setting(name, value.to_owned()))
@@ -113,7 +120,7 @@ mod tests {
         assert_eq!(retry.to_base_name(), "7r40h4gj6rsaw6xnsq7vj128dpiawa94-nix-negative-cache-retry");
         let questions = [Message::is_known(path).unwrap(), Message::is_refused(path).unwrap()];
         let setting = Message::Setting("negative-cache-retry", "true".to_owned());
-        for message in questions.into_iter().chain([Message::Hello, retry, setting]) {
+        for message in questions.into_iter().chain([Message::Hello, Message::Answers, retry, setting]) {
             assert_eq!(Message::parse(&message.to_base_name()), Some(message));
         }
         assert_eq!(Message::retry("/nix/store/short-x"), None);

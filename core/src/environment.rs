@@ -98,8 +98,15 @@ fn is_the_builders_own(name: &str) -> bool {
 /// Whether this factor also holds for builds on another machine. All other factors are facts about the machine of this
 /// process. The other machine has its own kernel, Nix, sandbox, limits, memory and cores, and nothing tells which.
 fn holds_elsewhere(name: &str) -> bool {
-    // Nix sends its time and log limits along with a build (`ServeProto::BuildOptions`, `RemoteStore::setOptions`).
+    // Nix sends its time and log limits along with a build to some machines (`ServeProto::BuildOptions`, for `ssh`).
     [BUILDERS, MACHINE, "timeout", "max-silent-time", "max-build-log-size"].contains(&name)
+}
+
+/// Whether a "machine", as Nix names it, is another store of this computer: that of a folder, or of a daemon here. Such builds
+/// have this kernel, and more or less the settings of this process.
+fn is_this_computer(machine: &str) -> bool {
+    let local = ["/", "local:", "local?", "unix:", "daemon"];
+    machine == "local" || local.iter().any(|start| machine.starts_with(start))
 }
 
 /// The address in a word of [`BUILDERS`], without the parts that may be spelled differently: the scheme, the
@@ -233,14 +240,21 @@ impl Environment {
     /// What is known of the environment on another machine, as Nix names that machine, if this is the environment here.
     pub fn on(mut self, machine: &str) -> Environment {
         let factors = Arc::make_mut(&mut self.0);
-        factors.retain(|name, _| holds_elsewhere(name));
+        if !is_this_computer(machine) {
+            factors.retain(|name, _| holds_elsewhere(name));
+        }
         factors.insert(MACHINE.to_owned(), machine.to_owned());
         self
     }
 
-    /// Whether it is that of another machine.
+    /// Whether it is that of another machine, or of another store of this computer.
     pub fn is_elsewhere(&self) -> bool {
         self.0.contains_key(MACHINE)
+    }
+
+    /// Whether it is that of another computer.
+    fn is_of_another_computer(&self) -> bool {
+        self.0.get(MACHINE).is_some_and(|machine| !is_this_computer(machine))
     }
 
     /// The factors that a client of the daemon which builds can tell.
@@ -251,8 +265,8 @@ impl Environment {
 
     /// The changes that keep a failure of `class` in this environment from counting in the environment `now`.
     pub fn differences(&self, now: &Environment, class: Class) -> Vec<Difference> {
-        let elsewhere = self.is_elsewhere();
-        if self == now && !elsewhere {
+        let elsewhere = self.is_of_another_computer();
+        if self == now && !self.is_elsewhere() {
             return Vec::new();
         }
         let relevant = FACTORS.iter().filter(|factor| factor.only.is_none_or(|only| only == class));
@@ -411,6 +425,10 @@ mod tests {
             environment(&[("builders", "ssh://b"), ("namespaces", "true"), ("kernel", "6.12"), ("timeout", "10")]);
         assert!(there.differences(&now, Class::Builder).is_empty(), "only the other machine's kernel matters");
         assert!(!there.differences(&now, Class::Timeout).is_empty(), "the limit is sent along");
+        for machine in ["/mnt/store", "local?root=/mnt", "unix:///run/socket"] {
+            let there = here.clone().on(machine);
+            assert!(!there.differences(&now, Class::Builder).is_empty(), "{machine} has the kernel of this computer");
+        }
         let (earlier, now) = (with("ssh://b,5a4c1f511e000fa7"), with("ssh://b,c3526627f1852780"));
         assert!(!earlier.differences(&now, Class::Builder).is_empty(), "a word of an earlier version leads to a build");
     }

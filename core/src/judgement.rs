@@ -257,7 +257,7 @@ fn passing_cause(build: &EndedBuild<'_>, fetch: bool) -> Result<Option<Suspicion
         return Err(Reason::Shortage(shortage.clone()));
     }
     let told = told_by_log(build.log, Facts { sandboxed: build.sandboxed, fixed_output: fetch })?;
-    // The Nix of another machine judges its own builds; its daemon says what it saw.
+    // Of another machine, nothing else can ever be known than what its Nix says of the builder.
     Ok(told.or((build.by_daemon && build.machine.is_none()).then_some(Suspicion::ByDaemon)))
 }
 

@@ -41,7 +41,7 @@ impl DaemonProcess {
             id,
             started: Timestamp::try_from(started).ok()?,
             changed_files: files_of(configuration, DEPTH).into_iter().filter(changed).collect(),
-            replaced_plugins: replaced(id, started, plugin),
+            replaced_plugins: replaced(id, plugin),
         })
     }
 }
@@ -124,10 +124,11 @@ fn started(process: i32) -> Option<SystemTime> {
     SystemTime::now().checked_sub(age)
 }
 
-/// Whether a file was changed, or put in its place, after a time. What happened at about the same time was before it.
+/// Whether the contents of a file were changed after a time. What happened at about the same time was before it. The time of
+/// the file's other changes says nothing: another name for a file in the store, as `nix store optimise` makes it, is one.
 fn is_later(file: &Metadata, time: SystemTime) -> bool {
     const ABOUT: Duration = Duration::from_secs(1);
-    let seconds = u64::try_from(file.ctime()).unwrap_or_default();
+    let seconds = u64::try_from(file.mtime()).unwrap_or_default();
     UNIX_EPOCH + Duration::from_secs(seconds) > time + ABOUT
 }
 
@@ -149,7 +150,7 @@ fn files_of(path: &Path, depth: u8) -> Vec<PathBuf> {
 }
 
 /// The files of this name that a process has in its memory and that are not the ones at their paths any more.
-fn replaced(process: i32, started: SystemTime, name: &str) -> Vec<PathBuf> {
+fn replaced(process: i32, name: &str) -> Vec<PathBuf> {
     const GONE: &str = " (deleted)";
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap_or_default();
     let mut replaced = Vec::new();
@@ -158,9 +159,7 @@ fn replaced(process: i32, started: SystemTime, name: &str) -> Vec<PathBuf> {
         let Some(start) = line.find('/') else { continue };
         let path = Path::new(line[start..].trim_end_matches(GONE));
         let is_another = || match fs::metadata(path) {
-            Ok(file) => {
-                is_later(&file, started) || line[..start].split_whitespace().nth(4) != Some(&file.ino().to_string())
-            }
+            Ok(file) => line[..start].split_whitespace().nth(4) != Some(&file.ino().to_string()),
             Err(error) => error.kind() == io::ErrorKind::NotFound,
         };
         if path.file_name().is_some_and(|file| file == name)

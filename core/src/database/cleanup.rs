@@ -77,7 +77,7 @@ impl Database {
 
     /// Empties the write-ahead log if it is longer than [`LONG_LOG`] and nobody needs it. The log grows with all that is
     /// written while another process reads one state of the database for long, and SQLite alone cuts it only when two more
-    /// processes have written. Nobody waits for this: it copies what the log has while others read and write, and takes the
+    /// processes have written. This waits for no lock: it copies what the log has while others read and write, and takes the
     /// lock of a writer only to cut a log that is copied already.
     fn empty_long_log(&mut self) {
         let is_long = |log: Metadata| log.len() > LONG_LOG;
