@@ -44,8 +44,9 @@ template struct PrivateMember<OpenConnection, &RemoteStore::openConnection>;
 
 void reconnect(RemoteStore & store, RemoteStore::Connection & connection)
 {
-    /* Unread data from the old socket is no part of the new conversation. */
-    for (char unread; connection.from.hasData();)
+    /* Data from the old socket that is in the buffer is no part of the new conversation. Only the buffer is asked, as
+       `FdSource::hasData` takes the end of the old socket for data. */
+    for (char unread; connection.from.BufferedSource::hasData();)
         static_cast<Source &>(connection.from)(&unread, 1);
     auto fresh = (store.*memberOf(OpenConnection{}))();
     /* Both directions of a connection to a daemon are the same socket. */
