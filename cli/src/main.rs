@@ -31,6 +31,7 @@ use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::database::DatabaseError;
 use nix_negative_cache_core::record::FailureSummary;
 use nix_negative_cache_core::settings::Settings;
+use nix_negative_cache_core::store_path::is_store_path;
 
 use args::{
     Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, RetryArguments,
@@ -328,7 +329,7 @@ fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut im
         let derivation = records.first().map_or(path.as_str(), Judged::derivation).to_owned();
         let needed = nix::would_build(std::slice::from_ref(&derivation));
         let is_unknown = needed.as_ref().is_err_and(NixError::is_unknown_path);
-        if records.is_empty() && (is_unknown || !args::is_store_path(path)) {
+        if records.is_empty() && (is_unknown || !is_store_path(path)) {
             unknown.push(path.clone());
             continue;
         }

@@ -65,7 +65,10 @@ impl<R: AsRef<FailureSummary>> Judged<R> {
                 yes.as_ref().filter(|_| seen.by == Builder::Daemon).map(|yes| yes.contains(derivation))
             };
             let (told, refused) = (says(&known), says(&refused));
-            let belief = told.map_or(belief.clone(), |known| belief.told(known));
+            let belief = match told {
+                Some(known) => belief.told(known),
+                None => belief,
+            };
             Judged { belief, refused, may_forget: seen.may_forget, record: seen.record }
         };
         records.into_iter().map(judge).collect()

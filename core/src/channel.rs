@@ -7,6 +7,7 @@
 //! answer yes is that the path is valid.
 
 use crate::settings::{SettingInfo, Settings};
+use crate::store_path::{hash_part, is_hash_part};
 
 /// The hash part of messages that are about no path.
 const NO_HASH: &str = "00000000000000000000000000000000";
@@ -40,17 +41,17 @@ pub enum Message {
 impl Message {
     /// The message that asks for one more attempt at a store path; `None` if `path` is none.
     pub fn retry(path: &str) -> Option<Message> {
-        hash_part(path).map(Message::Retry)
+        Some(Message::Retry(hash_part(path)?.to_owned()))
     }
 
     /// The question whether a store path is known to fail; `None` if `path` is none.
     pub fn is_known(path: &str) -> Option<Message> {
-        hash_part(path).map(Message::IsKnown)
+        Some(Message::IsKnown(hash_part(path)?.to_owned()))
     }
 
     /// The question whether a derivation would be refused; `None` if `path` is no store path.
     pub fn is_refused(path: &str) -> Option<Message> {
-        hash_part(path).map(Message::IsRefused)
+        Some(Message::IsRefused(hash_part(path)?.to_owned()))
     }
 
     /// The base name of the path that the client asks for.
@@ -94,17 +95,6 @@ impl Message {
 pub fn settings_to_tell(settings: &Settings) -> Vec<Message> {
     let lenient = settings.lenient().into_iter();
     lenient.map(|(name, value)| Message::Setting(name, value)).collect()
-}
-
-/// The hash part of a store path; `None` if `path` is none.
-fn hash_part(path: &str) -> Option<String> {
-    let (hash_part, _) = path.rsplit('/').next()?.split_once('-')?;
-    is_hash_part(hash_part).then(|| hash_part.to_owned())
-}
-
-/// Whether this can be the hash part of a store path (`StorePath::HashLen`, in Nix's own base 32).
-fn is_hash_part(text: &str) -> bool {
-    text.len() == NO_HASH.len() && text.bytes().all(|byte| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&byte))
 }
 
 #[cfg(test)]

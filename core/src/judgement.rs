@@ -12,7 +12,7 @@ use crate::log::judge::{Facts, LogJudge, LogVerdict};
 use crate::log::tail::printable;
 use crate::machine::Shortage;
 use crate::settings::Settings;
-use crate::store_path::{DerivationPath, OutputKey};
+use crate::store_path::{DerivationPath, OutputKey, is_in_names};
 
 /// A build that ended, with all that a judgement looks at.
 #[derive(Clone, Debug)]
@@ -470,12 +470,10 @@ const LONGEST_REASON: usize = 300;
 
 /// The paths of derivations in a text, in their order.
 fn derivations_in(text: &str, store_dir: &str) -> Vec<String> {
-    // `checkName` (path.cc).
-    let in_name = |c: char| c.is_ascii_alphanumeric() || "+-._?=".contains(c);
     let start = format!("{store_dir}/");
     let path = |(place, _): (usize, &str)| {
         let name = &text[place + start.len()..];
-        let name = &name[..name.find(|c| !in_name(c)).unwrap_or(name.len())];
+        let name = &name[..name.find(|c| !is_in_names(c)).unwrap_or(name.len())];
         name.ends_with(".drv").then(|| format!("{start}{name}"))
     };
     text.match_indices(&start).filter_map(path).collect()

@@ -1,4 +1,4 @@
-//! Derivations and outputs as Nix prints them, each a type of its own.
+//! Derivations and outputs as Nix prints them, each a type of its own, and the form of store paths.
 
 use std::fmt;
 
@@ -48,4 +48,47 @@ printed_path! {
     /// follows from the content, the identity of its realisation,
     /// `sha256:<hash>!<output>`.
     OutputKey
+}
+
+/// How many characters the hash part of a store path has (`StorePath::HashLen`).
+const HASH_PART: usize = 32;
+
+/// Whether this can be the hash part of a store path, in Nix's own base 32.
+pub fn is_hash_part(text: &str) -> bool {
+    text.len() == HASH_PART && text.bytes().all(|byte| b"0123456789abcdfghijklmnpqrsvwxyz".contains(&byte))
+}
+
+/// The hash part of a store path; `None` if `path` is none.
+pub fn hash_part(path: &str) -> Option<&str> {
+    let (hash_part, _) = path.rsplit('/').next()?.split_once('-')?;
+    is_hash_part(hash_part).then_some(hash_part)
+}
+
+/// Whether names in a store may have this character (`checkName` in libstore/path.cc).
+pub fn is_in_names(c: char) -> bool {
+    c.is_ascii_alphanumeric() || "+-._?=".contains(c)
+}
+
+/// Whether a path has the form of a store path, whichever folder is the store.
+pub fn is_store_path(path: &str) -> bool {
+    let base_name = path.rsplit('/').next().unwrap_or_default();
+    let name = base_name.get(HASH_PART + 1..).unwrap_or_default();
+    hash_part(path).is_some() && !name.is_empty() && name.chars().all(is_in_names)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DRV: &str = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
+
+    #[test]
+    fn paths_of_a_store_are_told_by_their_form() {
+        assert!(is_store_path(DRV) && is_store_path("/tmp/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x"));
+        for other in
+            ["/etc/passwd", "/", "/nix/store", "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x/bin", "/nix/store/a-b"]
+        {
+            assert!(!is_store_path(other), "{other}");
+        }
+    }
 }

@@ -1,10 +1,6 @@
 #include "derivations.hh"
 #include "settings.hh"
 
-#include <filesystem>
-#include <fstream>
-#include <sstream>
-
 namespace negative_cache::compat {
 
 using namespace nix;
@@ -60,11 +56,11 @@ std::optional<std::string> textOf(Store & store, const StorePath & derivation)
     auto local = dynamic_cast<LocalFSStore *>(&store);
     if (!local)
         return std::nullopt;
-    auto path = std::filesystem::path(local->getRealStoreDir()) / std::string(derivation.to_string());
-    std::ifstream file(path, std::ios::binary);
-    std::ostringstream text;
-    text << file.rdbuf();
-    return file && text ? std::optional(text.str()) : std::nullopt;
+    try {
+        return readFile(local->getRealStoreDir() + "/" + std::string(derivation.to_string()));
+    } catch (Error &) {
+        return std::nullopt;
+    }
 }
 
 /* ---- Kinds of derivations ---- */

@@ -1,7 +1,7 @@
-//! The process of nix-daemon: since when it runs, and what was changed since that it only reads or loads when it starts.
+//! The process of nix-daemon: when it started, and which of the files that it reads or loads at its start were changed later.
 //!
-//! Every user may see since when a process runs. What it has loaded, only its owner and root may see; other users go by the
-//! times of the files alone.
+//! Every user may see when a process started. Only root and the owner of the process may see what it has loaded; other users
+//! have only the times of the files.
 
 use std::env;
 use std::ffi::{OsStr, c_int};
@@ -46,7 +46,7 @@ impl DaemonProcess {
     }
 }
 
-/// Which process listens on a socket.
+/// The id of the process that listens on a socket.
 #[allow(unsafe_code)]
 fn listener(socket: &Path) -> io::Result<i32> {
     let connection = UnixStream::connect(socket)?;
@@ -116,7 +116,7 @@ fn field(process: i32, place: usize) -> Option<i64> {
 
 /// When a process was started.
 fn started(process: i32) -> Option<SystemTime> {
-    /// What the kernel counts in for programs, on all machines.
+    /// The unit in which the kernel tells programs times, on all machines (`USER_HZ`, proc(5)).
     const TICKS_PER_SECOND: f64 = 100.0;
     let ticks = u32::try_from(field(process, START)?).ok()?;
     let uptime: f64 = fs::read_to_string("/proc/uptime").ok()?.split_whitespace().next()?.parse().ok()?;
@@ -124,8 +124,8 @@ fn started(process: i32) -> Option<SystemTime> {
     SystemTime::now().checked_sub(age)
 }
 
-/// Whether the contents of a file were changed after a time. What happened at about the same time was before it. The time of
-/// the file's other changes says nothing: another name for a file in the store, as `nix store optimise` makes it, is one.
+/// Whether the contents of a file were changed after a time, by more than a second. The time of the last change of its inode
+/// does not count, because it also changes when `nix store optimise` gives a file in the store another name.
 fn is_later(file: &Metadata, time: SystemTime) -> bool {
     const ABOUT: Duration = Duration::from_secs(1);
     let seconds = u64::try_from(file.mtime()).unwrap_or_default();

@@ -209,14 +209,14 @@ fn check_files(facts: &Facts, database: &DatabaseFacts) -> Vec<Finding> {
     findings
 }
 
-/// What a process that keeps a database to itself does to others.
+/// The problem that a process causes for others by keeping a database locked.
 fn check_lock(name: &str, lock: Lock) -> Finding {
     let who = lock.process.map_or("another process".to_owned(), |process| format!("process {process}"));
     let problem = Finding::problem(format!("{name} has been locked by {who} for at least 5 seconds"));
     let problem = if lock.is_exclusive {
-        problem.advice("Until it lets go, nothing is refused and nothing recorded.")
+        problem.advice("As long as it holds the lock, nothing is refused and nothing is recorded.")
     } else {
-        problem.advice("Until it lets go, no failure is recorded. What was recorded before is still used.")
+        problem.advice("As long as it holds the lock, no failure is recorded. Earlier records are still used.")
     };
     match lock.process {
         Some(process) => problem.advice(format!("See what it is:  ps -fp {process}")),

@@ -52,10 +52,7 @@ DerivedPath inputRequest(const Derivation & derivation, const StorePath & input)
 {
     auto & outputs = derivation.inputDrvs.map.at(input).value;
     /* There are no names if `input` makes derivations and only the outputs of those are needed. */
-    return DerivedPath::Built{
-        .drvPath = makeConstantStorePathRef(input),
-        .outputs = outputs.empty() ? OutputsSpec(OutputsSpec::All{}) : OutputsSpec(OutputsSpec::Names(outputs)),
-    };
+    return outputs.empty() ? requestFor(input) : requestFor(input, outputs);
 }
 
 } // namespace negative_cache::compat

@@ -33,7 +33,7 @@ StorePathSet inputDerivations(const Derivation & derivation)
 
 DerivedPath inputRequest(const Derivation & derivation, const StorePath & input)
 {
-    return DerivedPath::Built{.drvPath = input, .outputs = derivation.inputDrvs.at(input)};
+    return requestFor(input, derivation.inputDrvs.at(input));
 }
 
 } // namespace negative_cache::compat

@@ -60,7 +60,7 @@ DerivedPath inputRequest(const Derivation & derivation, const StorePath & input)
     for (auto & needed : derivation.inputs)
         if (auto made = madeBy(needed); made && made->first == input)
             names.insert(made->second);
-    return DerivedPath::Built{.drvPath = makeConstantStorePathRef(input), .outputs = OutputsSpec::Names(std::move(names))};
+    return requestFor(input, names);
 }
 
 } // namespace negative_cache::compat
