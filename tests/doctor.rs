@@ -558,7 +558,7 @@ fn a_database_that_is_locked() {
     };
     let exclusive = "pragma locking_mode = exclusive; begin exclusive;";
     for (how, says) in
-        [("begin immediate;", "What was recorded before is still used."), (exclusive, "nothing is refused")]
+        [("begin immediate;", "Earlier records are still used."), (exclusive, "nothing is refused")]
     {
         let ran = has(locked(how, "timeout 30 $COMPANION doctor").exits(1), "for at least 5 seconds\n");
         let locker = ran.stdout.rsplit(' ').next().unwrap_or_default().trim().to_owned();
