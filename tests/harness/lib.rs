@@ -2,6 +2,7 @@
 //!
 //! Which Nix and which plugin come from the environment, set by `./dev test`.
 
+pub mod caches;
 pub mod comparison;
 
 use std::fs;
