@@ -3,10 +3,11 @@
 use std::fmt;
 
 use jiff::{SignedDuration, Timestamp};
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::class::Class;
 use crate::environment::{Comparison, Difference, Environment};
+use crate::failure_object;
 use crate::settings::Settings;
 use crate::time_text::{as_seconds, period};
 
@@ -46,6 +47,27 @@ pub struct FailedAttempt {
     /// JSON, whether it is doubtful.
     #[serde(serialize_with = "is_there")]
     pub doubtful: Option<u64>,
+    /// Where it was learned; `None` if this plugin saw it.
+    pub origin: Option<Origin>,
+}
+
+/// The binary cache from which a failure was learned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Origin {
+    /// The URL of the cache.
+    pub cache: String,
+    /// The public key that has signed the failure, as `negative-cache-trusted-public-keys` has it.
+    pub key: String,
+    /// How many times it had failed in a row there.
+    pub attempts: u32,
+}
+
+impl Origin {
+    /// The name of the key.
+    pub fn signer(&self) -> &str {
+        self.key.split(':').next().unwrap_or_default()
+    }
 }
 
 impl FailedAttempt {
@@ -118,6 +140,10 @@ pub enum Doubt {
     RetryRequested(Timestamp),
     /// The daemon that builds does not believe it.
     Daemon,
+    /// It comes from a binary cache, and the key with this name that has signed it is not trusted.
+    Untrusted(String),
+    /// It comes from a binary cache, where it ran in a sandbox, and here is none.
+    NoSandbox,
 }
 
 /// Whether a failure was followed by a success at some time. `attempts` are the newest first.
@@ -136,11 +162,62 @@ struct Counting<'a> {
 ///
 /// Clear failures count together. A doubtful one counts only together with others that are the same, and only if no
 /// other failure came between them: see [`repetitions`]. If the newest failure is doubtful and has not come often
-/// enough, older clear ones still count by themselves.
+/// enough, older clear ones still count by themselves. A failure from a binary cache counts by itself as well.
 pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now: Timestamp) -> Belief {
+    match (believe_seen(attempts, here, settings, now), believe_learned(attempts, here, settings, now)) {
+        (Some(fails @ Belief::Fails { .. }), _) => fails,
+        (_, Some(fails @ Belief::Fails { .. })) => fails,
+        (seen, learned) => seen.or(learned).unwrap_or(Belief::Open(Doubt::Succeeded)),
+    }
+}
+
+/// What the newest failure says that came from a binary cache since the last success. `None` if there is no such failure.
+fn believe_learned(attempts: &[Attempt], here: &Comparison, settings: &Settings, now: Timestamp) -> Option<Belief> {
+    let in_a_row = attempts.iter().map_while(|attempt| Some((attempt, attempt.failure.as_ref()?))).enumerate();
+    let mut learned = in_a_row
+        .filter_map(|(index, (attempt, failure))| Some((index, attempt, failure.class, failure.origin.as_ref()?)));
+    let beliefs = learned.by_ref().map(|(index, attempt, class, origin)| {
+        let flaky = is_flaky(attempts);
+        let needed = settings.min_failures.max(if flaky { 2 } else { 1 });
+        let lifetime = SignedDuration::from_secs(failure_object::PERIOD);
+        let lifetime = settings.lifetime(0).map_or(lifetime, |wanted| wanted.min(lifetime));
+        let until = attempt.time.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
+        if !settings.trusts(&origin.key) {
+            Belief::Open(Doubt::Untrusted(origin.signer().to_owned()))
+        } else if !settings.records(class) {
+            Belief::Open(Doubt::Unwanted(class))
+        } else if !here.is_sandboxed() {
+            Belief::Open(Doubt::NoSandbox)
+        } else if attempt.time > latest(now) {
+            Belief::Open(Doubt::Future(attempt.time))
+        } else if origin.attempts < needed {
+            Belief::Open(Doubt::TooFew { failures: origin.attempts, needed, flaky, doubtful: false })
+        } else if until <= now {
+            Belief::Open(Doubt::Expired(until))
+        } else {
+            Belief::Fails { attempt: index, until: Some(until) }
+        }
+    });
+    let mut newest = None;
+    for belief in beliefs {
+        if matches!(belief, Belief::Fails { .. }) {
+            return Some(belief);
+        }
+        newest.get_or_insert(belief);
+    }
+    newest
+}
+
+/// The latest time that a failure can have that happened by `now`.
+fn latest(now: Timestamp) -> Timestamp {
+    now.saturating_add(SignedDuration::from_secs(CLOCK_TOLERANCE)).unwrap_or(Timestamp::MAX)
+}
+
+/// What the failures say that this plugin has seen itself. `None` if there was none since the last success.
+fn believe_seen(attempts: &[Attempt], here: &Comparison, settings: &Settings, now: Timestamp) -> Option<Belief> {
     let counting = match counting(attempts, here, settings, now) {
         Ok(counting) => counting,
-        Err(doubt) => return Belief::Open(doubt),
+        Err(doubt) => return doubt.map(Belief::Open),
     };
     let flaky = is_flaky(attempts);
     let judge = |newest: &Counting<'_>, failures: usize| {
@@ -162,9 +239,8 @@ pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now
     let doubtful = counting.first().filter(|newest| newest.failure.doubtful.is_some());
     let by_doubtful_ones = doubtful.map(|newest| judge(newest, repetitions(&counting)));
     match (by_doubtful_ones, by_clear_ones) {
-        (Some(Belief::Open(_)), Some(fails @ Belief::Fails { .. })) => fails,
-        (Some(belief), _) | (None, Some(belief)) => belief,
-        (None, None) => Belief::Open(Doubt::Succeeded),
+        (Some(Belief::Open(_)), fails @ Some(Belief::Fails { .. })) => fails,
+        (belief @ Some(_), _) | (None, belief) => belief,
     }
 }
 
@@ -172,33 +248,33 @@ pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now
 ///
 /// # Errors
 ///
-/// If none counts: why the newest one does not.
+/// If none counts: why the newest one does not, if there is one.
 fn counting<'a>(
     attempts: &'a [Attempt],
     here: &Comparison,
     settings: &Settings,
     now: Timestamp,
-) -> Result<Vec<Counting<'a>>, Doubt> {
+) -> Result<Vec<Counting<'a>>, Option<Doubt>> {
     let in_a_row = attempts.iter().map_while(|attempt| Some((attempt, attempt.failure.as_ref()?)));
-    let latest = now.saturating_add(SignedDuration::from_secs(CLOCK_TOLERANCE)).unwrap_or(Timestamp::MAX);
     let mut counting = Vec::new();
-    let mut doubt = Doubt::Succeeded;
+    let mut doubt = None;
     for (index, (attempt, failure)) in in_a_row.enumerate() {
+        if failure.origin.is_some() {
+            continue;
+        }
         let differences = here.differences(&failure.environment, failure.class);
         let of_this_one = if !settings.records(failure.class) {
             Doubt::Unwanted(failure.class)
         } else if !differences.is_empty() {
             Doubt::Elsewhere(differences)
-        } else if settings.ttl.is_some() && attempt.time > latest {
+        } else if settings.ttl.is_some() && attempt.time > latest(now) {
             Doubt::Future(attempt.time)
         } else {
             counting.push(Counting { index, attempt, failure });
             continue;
         };
         // What there is to say of the newest is what a person wants to know.
-        if doubt == Doubt::Succeeded {
-            doubt = of_this_one;
-        }
+        doubt.get_or_insert(of_this_one);
     }
     if counting.is_empty() { Err(doubt) } else { Ok(counting) }
 }
@@ -258,6 +334,10 @@ impl fmt::Display for Doubt {
             Doubt::RetryRequested(time) => write!(f, "a new attempt was asked for at {time}"),
             Doubt::Expired(until) => write!(f, "the failure was believed until {until}"),
             Doubt::Daemon => f.write_str("the daemon that builds does not believe it"),
+            Doubt::Untrusted(signer) => {
+                write!(f, "the key '{signer}' has signed it, which is not among 'negative-cache-trusted-public-keys'")
+            }
+            Doubt::NoSandbox => f.write_str("it failed in a sandbox elsewhere, and here is none"),
         }
     }
 }
@@ -308,7 +388,7 @@ mod tests {
 
     fn failed_of(class: Class, sandbox: &str, second: i64) -> Attempt {
         let environment = somewhere(sandbox);
-        let failure = FailedAttempt { class, exit_code: Some(1), environment, doubtful: None };
+        let failure = FailedAttempt { class, exit_code: Some(1), environment, doubtful: None, origin: None };
         Attempt { asked: at(second), time: at(second), failure: Some(failure) }
     }
 

@@ -1,6 +1,6 @@
 //! The classes of failures: what kind of thing ended a build.
 
-use serde::{Serialize, Serializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
 /// What kind of thing ended a build that failed. Its names are those in databases, JSON and lists; the variants are in the
@@ -101,6 +101,12 @@ impl Class {
             ),
         };
         Description { rule, source, recorded }
+    }
+}
+
+impl<'de> Deserialize<'de> for Class {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Class, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(|_| de::Error::custom("there is no such class"))
     }
 }
 

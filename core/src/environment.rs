@@ -252,6 +252,16 @@ impl Environment {
         self.0.contains_key(MACHINE)
     }
 
+    /// Whether builders run in a sandbox: the setting says so, and the kernel lets Nix make one, as far as that is known.
+    pub fn is_sandboxed(&self) -> bool {
+        self.factor("sandbox") == Some("true") && self.factor(NAMESPACES) != Some("false")
+    }
+
+    /// The value of a factor, if it is known.
+    pub fn factor(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
     /// Whether it is that of another computer.
     fn is_of_another_computer(&self) -> bool {
         self.0.get(MACHINE).is_some_and(|machine| !is_this_computer(machine))
@@ -297,6 +307,11 @@ impl Comparison {
     /// With this environment.
     pub fn with(now: &Environment) -> Comparison {
         Comparison { now: now.clone(), last: RefCell::new(None) }
+    }
+
+    /// Whether builds run in a sandbox, as far as this process knows.
+    pub fn is_sandboxed(&self) -> bool {
+        self.now.is_sandboxed()
     }
 
     /// As [`Environment::differences`] says.

@@ -25,6 +25,8 @@ pub fn believed_until(belief: &Belief, zone: &TimeZone) -> String {
                 Doubt::Expired(_) => "expired",
                 Doubt::RetryRequested(_) => "retry asked for",
                 Doubt::Daemon => "the daemon says so",
+                Doubt::Untrusted(_) => "key not trusted",
+                Doubt::NoSandbox => "no sandbox here",
             };
             format!("not now: {why}")
         }
@@ -43,12 +45,18 @@ pub fn lifts(record: &FailureRecord, settings: &Settings, belief: &Belief, may_f
         } else {
             format!("nix-negative-cache retry {}, for this user's next build", record.summary.derivation)
         },
-        "another environment, such as another kernel, Nix, sandbox or number of cores".to_owned(),
     ];
+    if record.origin().is_none() {
+        lifts.push("another environment, such as another kernel, Nix, sandbox or number of cores".to_owned());
+    }
     if matches!(belief, Belief::Fails { until: Some(_), .. }) {
         let confirmed = record.summary.history.iter().take_while(|attempt| attempt.failure.is_some()).count();
         let doubled = if confirmed > 1 { ", doubled by each failure in a row" } else { "" };
         let (ttl, max) = (lifetime_text(settings.ttl), lifetime_text(settings.max_ttl));
+        if record.origin().is_some() {
+            lifts.push("time: a failure from a binary cache is believed for 7 days at most".to_owned());
+            return lifts;
+        }
         lifts.push(format!("time: a failure is believed for {ttl}{doubled}, at most {max}"));
     }
     lifts
@@ -76,9 +84,9 @@ pub fn explain(
         if record.summary.attempts == 1 { "once".to_owned() } else { format!("{} times", record.summary.attempts) };
     let doubtful = if record.summary.is_doubtful() { ", and a doubtful one" } else { "" };
     let mut sentences = vec![format!(
-        "It failed {times}, last {} on {}: {}, after {}. That is a failure of the class '{}'{doubtful}.",
+        "It failed {times}, last {} {}: {}, after {}. That is a failure of the class '{}'{doubtful}.",
         ago(record.summary.last_failure, now),
-        record.host,
+        record.place(),
         record.summary.reason(),
         span(record.summary.duration_ms),
         record.summary.class

@@ -44,26 +44,39 @@ pub fn input_derivations(text: &[u8]) -> Option<Vec<InputDerivation<'_>>> {
     Some(inputs)
 }
 
-/// What is left to read.
-struct Rest<'a>(&'a [u8]);
+/// What is left to read of the text of a derivation.
+pub(crate) struct Rest<'a>(pub(crate) &'a [u8]);
 
 impl<'a> Rest<'a> {
-    fn take(&mut self, prefix: &[u8]) -> Option<()> {
+    pub(crate) fn take(&mut self, prefix: &[u8]) -> Option<()> {
         self.0 = self.0.strip_prefix(prefix)?;
         Some(())
     }
 
     /// A string without escapes. Neither paths nor names of outputs have any.
-    fn string(&mut self) -> Option<&'a str> {
-        self.take(b"\"")?;
-        let end = self.0.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
-        let (string, rest) = self.0.split_at(end);
-        self.0 = rest;
-        self.take(b"\"")?;
-        str::from_utf8(string).ok()
+    pub(crate) fn string(&mut self) -> Option<&'a str> {
+        let string = self.escaped_string()?;
+        if string.contains(&b'\\') { None } else { str::from_utf8(string).ok() }
     }
 
-    fn list<T>(&mut self, mut item: impl FnMut(&mut Rest<'a>) -> Option<T>) -> Option<Vec<T>> {
+    /// A string as it is written, with its escapes.
+    pub(crate) fn escaped_string(&mut self) -> Option<&'a [u8]> {
+        self.take(b"\"")?;
+        let mut end = 0;
+        loop {
+            end += self.0.get(end..)?.iter().position(|byte| matches!(byte, b'"' | b'\\'))?;
+            if self.0[end] == b'"' {
+                break;
+            }
+            // What follows a backslash ends nothing.
+            end += 2;
+        }
+        let string = &self.0[..end];
+        self.0 = &self.0[end + 1..];
+        Some(string)
+    }
+
+    pub(crate) fn list<T>(&mut self, mut item: impl FnMut(&mut Rest<'a>) -> Option<T>) -> Option<Vec<T>> {
         self.take(b"[")?;
         let mut items = Vec::new();
         while self.take(b"]").is_none() {

@@ -3,10 +3,11 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::belief::{Attempt, Belief, Doubt, believe, is_flaky};
+use crate::belief::{Attempt, Belief, Doubt, Origin, believe, is_flaky};
 use crate::class::Class;
 use crate::deciding_line::DecidingLine;
 use crate::environment::{Comparison, Environment};
+use crate::portable::Scope;
 use crate::settings::Settings;
 use crate::store_path::{DerivationPath, OutputKey};
 use crate::time_text::as_seconds;
@@ -61,6 +62,8 @@ pub struct Failure {
     pub host: String,
     /// The version of the Nix that built.
     pub nix_version: String,
+    /// How it was closed off from the machine.
+    pub scope: Scope,
 }
 
 /// The part of a [`FailureRecord`] that decides whether it is believed, and that lists show. There may be many of them.
@@ -118,6 +121,8 @@ pub struct FailureRecord {
     pub nix_version: String,
     /// The plugin that recorded the last attempt.
     pub plugin_version: String,
+    /// How the last attempt was closed off from its machine.
+    pub scope: Scope,
 }
 
 impl AsRef<FailureSummary> for FailureSummary {
@@ -184,12 +189,19 @@ impl FailureSummary {
         last.is_some_and(|failure| failure.doubtful.is_some())
     }
 
-    /// The class in lists, with the exit code, whether it failed and succeeded by turns, and whether it is doubtful.
+    /// The binary cache that the last failure was learned from, if it was.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.history.iter().find_map(|attempt| attempt.failure.as_ref())?.origin.as_ref()
+    }
+
+    /// The class in lists, with the exit code, whether it failed and succeeded by turns, whether it is doubtful, and whether
+    /// it was learned from a binary cache.
     pub fn class_in_lists(&self) -> String {
         let code = self.exit_code.map(|code| format!(" ({code})")).unwrap_or_default();
         let flaky = if is_flaky(&self.history) { ", flaky" } else { "" };
         let doubtful = if self.is_doubtful() { ", doubtful" } else { "" };
-        format!("{}{code}{flaky}{doubtful}", self.class)
+        let elsewhere = if self.origin().is_some() { ", elsewhere" } else { "" };
+        format!("{}{code}{flaky}{doubtful}{elsewhere}", self.class)
     }
 
     /// Whether the last attempt failed.
@@ -199,16 +211,29 @@ impl FailureSummary {
 }
 
 impl FailureRecord {
+    /// The binary cache that the last failure was learned from, if it was.
+    pub fn origin(&self) -> Option<&Origin> {
+        self.summary.origin()
+    }
+
+    /// Where the last failure happened, in words that follow "it failed".
+    pub fn place(&self) -> String {
+        match self.origin() {
+            Some(origin) => format!("elsewhere ({}, key {})", origin.cache, origin.signer()),
+            None => format!("on {}", self.host),
+        }
+    }
+
     /// The failure that a belief rests on.
     pub fn believed(&self, attempt: usize) -> Believed<'_> {
-        let (time, class, exit_code, elsewhere) = match self.summary.history.get(attempt) {
+        let (time, class, exit_code, elsewhere, origin) = match self.summary.history.get(attempt) {
             Some(Attempt { time, failure: Some(failed), .. }) => {
-                (*time, failed.class, failed.exit_code, failed.environment.is_elsewhere())
+                (*time, failed.class, failed.exit_code, failed.environment.is_elsewhere(), failed.origin.as_ref())
             }
-            _ => (self.summary.last_failure, self.summary.class, self.summary.exit_code, false),
+            _ => (self.summary.last_failure, self.summary.class, self.summary.exit_code, false, None),
         };
         let reason = reason(class, exit_code);
-        Believed { record: self, time, class, exit_code, elsewhere, reason, is_last: attempt == 0 }
+        Believed { record: self, time, class, exit_code, elsewhere, origin, reason, is_last: attempt == 0 }
     }
 }
 
@@ -225,6 +250,8 @@ pub struct Believed<'a> {
     pub exit_code: Option<i32>,
     /// Whether another machine built it.
     pub elsewhere: bool,
+    /// The binary cache that it was learned from, if it was.
+    pub origin: Option<&'a Origin>,
     /// The reason in a few words, as refusals and `builtins.knownFailure` give it.
     pub reason: String,
     /// Whether it is the last one, so that the log is its.
@@ -266,6 +293,7 @@ pub(crate) mod tests {
                         exit_code: Some(1),
                         environment: Environment::default(),
                         doubtful: None,
+                        origin: None,
                     }),
                 }],
                 retries: Vec::new(),
@@ -281,6 +309,7 @@ pub(crate) mod tests {
             host: "h".to_owned(),
             nix_version: "2.8.0".to_owned(),
             plugin_version: "0".to_owned(),
+            scope: Scope::default(),
         }
     }
 

@@ -59,11 +59,19 @@ fn message(believed: &Believed<'_>) -> Option<String> {
 /// Continues `'…'`: why the derivation is refused, the end of its log, and what can be done.
 pub fn refusal(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -> String {
     let record = believed.record;
-    let mut text = format!("is not built again: it failed {}\n", ago(believed.time, now));
+    let ago = ago(believed.time, now);
+    let mut text = match believed.origin {
+        Some(_) => format!("is not built: it failed {ago} elsewhere\n"),
+        None => format!("is not built again: it failed {ago}\n"),
+    };
     let attempts = if record.summary.attempts == 1 {
         "1 attempt".to_owned()
     } else {
         format!("{} attempts", record.summary.attempts)
+    };
+    let attempts = match believed.origin {
+        Some(origin) => format!("{attempts}; {}, key {}", origin.cache, origin.signer()),
+        None => attempts,
     };
     let took = span(record.summary.duration_ms);
     text.push_str(&match message(believed) {
@@ -84,8 +92,11 @@ pub fn refusal(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -
         for line in shown {
             text.push_str(&format!("> {line}\n"));
         }
-        let (before, after) = wording.full_logs;
-        text.push_str(&format!("{before}{}{after}\n", record.summary.derivation));
+        // Only the machine that built it has the whole log.
+        if believed.origin.is_none() {
+            let (before, after) = wording.full_logs;
+            text.push_str(&format!("{before}{}{after}\n", record.summary.derivation));
+        }
     }
     text.push_str(&match wording.retry {
         Retry::Option => format!("To build it anyway, add  {}", bold("--option negative-cache-retry true")),
@@ -102,8 +113,9 @@ pub fn refusal(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -
 /// Continues `'…'`: the warning of `negative-cache-action = warn`.
 pub fn warning(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -> String {
     format!(
-        "is built although it failed {} ({}); for its log, run  {}",
+        "is built although it failed {}{} ({}); for its log, run  {}",
         ago(believed.time, now),
+        if believed.origin.is_some() { " elsewhere" } else { "" },
         believed.reason,
         companion("show", believed.record, wording)
     )

@@ -19,6 +19,10 @@ pub struct PlannedDerivation {
     pub outputs: Vec<Output>,
     /// Whether these are the outputs of the derivation that it resolves to. Nix was not asked about those.
     pub is_resolved: bool,
+    /// The system it is for.
+    pub system: String,
+    /// Whether binary caches may know that it fails: it is no fetch, and may be substituted.
+    pub may_be_learned: bool,
 }
 
 /// Which derivations a plan lists.
@@ -155,6 +159,38 @@ pub trait Failures {
     ///
     /// Those of the databases.
     fn find_by_output(&mut self, derivations: &[(usize, PlannedDerivation)]) -> Result<(), Self::Error>;
+    /// Whether binary caches are asked for failures.
+    ///
+    /// # Errors
+    ///
+    /// Those of the settings.
+    fn asks_caches(&self) -> Result<bool, Self::Error>;
+    /// Whether caches may know anything about derivations, whose paths have these last parts: there is a cache that carries
+    /// failures, and it was not asked about the same derivations lately.
+    ///
+    /// # Errors
+    ///
+    /// Those of the databases, or if the user interrupts it.
+    fn caches_may_know(&mut self, base_names: &[String]) -> Result<bool, Self::Error>;
+    /// Remembers that caches know nothing about derivations, whose paths have these last parts.
+    ///
+    /// # Errors
+    ///
+    /// Those of the databases.
+    fn caches_know_nothing(&mut self, base_names: &[String]) -> Result<(), Self::Error>;
+    /// Asks binary caches whether `derivations` have failed elsewhere. Returns whether anything new became known.
+    ///
+    /// # Errors
+    ///
+    /// Those of the databases, or if the user interrupts it.
+    fn learn(&mut self, derivations: &[PlannedDerivation]) -> Result<bool, Self::Error>;
+    /// Asks binary caches whether failures that were found, and that came from them, were withdrawn since. Returns whether
+    /// any was. It is not known any more then.
+    ///
+    /// # Errors
+    ///
+    /// Those of the databases, or if the user interrupts it.
+    fn were_withdrawn(&mut self, indexes: &[usize]) -> Result<bool, Self::Error>;
     /// The indexes of all that was found since [`Failures::start_over`].
     fn found(&self) -> BTreeSet<usize>;
 }
@@ -190,7 +226,68 @@ pub fn decide<E>(
     keep_going: bool,
 ) -> Result<RequestDecision, E> {
     // Where nothing is to be built, nobody need know what failed, and no database need be opened.
-    if plan.nothing_to_build(failures.would_open()?)? || !failures.are_any()? {
+    let asks_caches = failures.asks_caches()?;
+    if plan.nothing_to_build(failures.would_open()?)? || !(asks_caches || failures.are_any()?) {
+        return Ok(RequestDecision { asked: false, ..RequestDecision::of(Decision::Build) });
+    }
+    let mut may_learn = asks_caches;
+    loop {
+        let decided = decide_by_records(plan, failures, settings, keep_going)?;
+        let refuses = match &decided.decision {
+            Decision::Refuse { known, .. } if asks_caches && failures.were_withdrawn(known)? => continue,
+            Decision::Refuse { .. } => !keep_going,
+            Decision::Build | Decision::Warn(_) => false,
+        };
+        if refuses || !may_learn {
+            return Ok(decided);
+        }
+        may_learn = false;
+        let learned = learn(plan, failures)?;
+        // Caches were asked about other lists of derivations, to which the indexes of the decision do not refer.
+        if !learned && decided.decision == Decision::Build {
+            return Ok(RequestDecision { asked: true, ..decided });
+        }
+    }
+}
+
+/// Asks binary caches about the derivations that Nix would build: first about the requested ones, which may settle all. Returns
+/// whether a failure became known.
+///
+/// # Errors
+///
+/// Those of the plan and of the failures.
+pub fn learn<E>(plan: &mut impl Plan<Error = E>, failures: &mut impl Failures<Error = E>) -> Result<bool, E> {
+    let listed = match plan.list(List::LastAnswer)? {
+        Some(listed) => listed,
+        None => plan.list(List::All)?.unwrap_or_default(),
+    };
+    if !failures.caches_may_know(&listed.base_names)? {
+        return Ok(false);
+    }
+    // A question takes a round trip, however many derivations it is about, but many of them take long as well.
+    const FEW: usize = 64;
+    let all = 0..listed.base_names.len();
+    let requested: BTreeSet<usize> =
+        if all.len() > FEW { listed.requested.iter().copied().collect() } else { all.clone().collect() };
+    let others = all.filter(|index| !requested.contains(index)).collect();
+    for indexes in [requested.iter().copied().collect::<Vec<_>>(), others] {
+        let derivations: Vec<_> = indexes.into_iter().map(|index| plan.derivation(index)).collect::<Result<_, E>>()?;
+        if failures.learn(&derivations)? {
+            return Ok(true);
+        }
+    }
+    failures.caches_know_nothing(&listed.base_names)?;
+    Ok(false)
+}
+
+/// Decides by what the databases say.
+fn decide_by_records<E>(
+    plan: &mut impl Plan<Error = E>,
+    failures: &mut impl Failures<Error = E>,
+    settings: &Settings,
+    keep_going: bool,
+) -> Result<RequestDecision, E> {
+    if !failures.are_any()? {
         return Ok(RequestDecision { asked: false, ..RequestDecision::of(Decision::Build) });
     }
     // If the requests themselves are known to fail, it does not matter what else would be built, and Nix need not be asked,
@@ -403,7 +500,8 @@ mod tests {
                 return Err("cannot be read");
             }
             let outputs = vec![Output { name: "out".to_owned(), key: format!("/s/1-{name}").as_str().into() }];
-            Ok(PlannedDerivation { path: format!("/s/0-{name}.drv"), outputs, is_resolved: false })
+            let (path, system) = (format!("/s/0-{name}.drv"), "x86_64-linux".to_owned());
+            Ok(PlannedDerivation { path, outputs, is_resolved: false, system, may_be_learned: true })
         }
 
         fn mentioned_by(&self, index: usize) -> Result<Vec<usize>, &'static str> {
@@ -430,6 +528,14 @@ mod tests {
         by_output: Vec<&'static str>,
         /// Those that are known by the path of the derivation as well.
         by_derivation: Vec<&'static str>,
+        /// Those that binary caches know.
+        elsewhere: Vec<&'static str>,
+        /// Those that were learned and then withdrawn.
+        withdrawn: bool,
+        /// What binary caches were asked about.
+        asked: Vec<String>,
+        /// What they know nothing about.
+        unknown: Vec<String>,
         found: BTreeSet<usize>,
     }
 
@@ -471,6 +577,36 @@ mod tests {
                 }
             }
             Ok(())
+        }
+
+        fn asks_caches(&self) -> Result<bool, &'static str> {
+            Ok(!self.elsewhere.is_empty())
+        }
+
+        fn caches_may_know(&mut self, base_names: &[String]) -> Result<bool, &'static str> {
+            Ok(self.unknown != base_names)
+        }
+
+        fn caches_know_nothing(&mut self, base_names: &[String]) -> Result<(), &'static str> {
+            self.unknown = base_names.to_vec();
+            Ok(())
+        }
+
+        fn learn(&mut self, derivations: &[PlannedDerivation]) -> Result<bool, &'static str> {
+            self.asked.extend(derivations.iter().map(|derivation| derivation.path.clone()));
+            let known =
+                |name: &&&str| derivations.iter().any(|derivation| derivation.path == format!("/s/0-{name}.drv"));
+            let learned: Vec<&str> = self.elsewhere.iter().filter(known).copied().collect();
+            self.by_output.extend(&learned);
+            Ok(!learned.is_empty())
+        }
+
+        fn were_withdrawn(&mut self, _: &[usize]) -> Result<bool, &'static str> {
+            let withdrawn = std::mem::take(&mut self.withdrawn);
+            if withdrawn {
+                self.by_output.clear();
+            }
+            Ok(withdrawn)
         }
 
         fn found(&self) -> BTreeSet<usize> {
@@ -559,6 +695,51 @@ mod tests {
             decide(&mut plan, &mut by_derivation(&["bottom", "other"]), &settings, false).expect("a decision");
         assert_eq!(decision.decision, Decision::Warn(vec![0, 2]));
         assert_eq!(decision.warned_keys, ["/s/1-bottom", "/s/1-other"]);
+    }
+
+    fn elsewhere(names: &[&'static str]) -> MadeUpFailures {
+        MadeUpFailures { elsewhere: names.to_vec(), ..MadeUpFailures::default() }
+    }
+
+    #[test]
+    fn of_many_derivations_caches_are_asked_about_the_requests_first() {
+        let settings = Settings::default();
+        let many = [BOTTOM; 70];
+        for (failures, asked, refused) in [(elsewhere(&["top"]), 1, vec![71]), (elsewhere(&["other"]), 72, vec![70])] {
+            let (mut plan, mut failures) = (MadeUpPlan::new(&[&many[..], &[OTHER, TOP]].concat()), failures);
+            let decision = decide(&mut plan, &mut failures, &settings, false).expect("a decision").decision;
+            assert!(matches!(decision, Decision::Refuse { known, .. } if known == refused));
+            assert_eq!((failures.asked.len(), failures.asked[0].as_str()), (asked, "/s/0-top.drv"));
+        }
+    }
+
+    #[test]
+    fn caches_are_asked_once_and_only_if_nothing_is_refused_yet() {
+        let settings = Settings::default();
+        let mut plan = MadeUpPlan::new(&[BOTTOM, MIDDLE, TOP]);
+        let mut failures = elsewhere(&["something else"]);
+        let decided = decide(&mut plan, &mut failures, &settings, false).expect("a decision");
+        assert_eq!((decided, failures.asked.len()), (RequestDecision::of(Decision::Build), 3));
+        decide(&mut plan, &mut failures, &settings, false).expect("a decision");
+        assert_eq!(failures.asked.len(), 3, "nothing came of it the last time");
+
+        let mut plan = MadeUpPlan::new(&[BOTTOM, MIDDLE, OTHER, TOP]);
+        let mut failures = MadeUpFailures { by_output: vec!["bottom"], ..elsewhere(&["other"]) };
+        let decided = decide(&mut plan, &mut failures, &settings, false).expect("a decision");
+        assert!(matches!(decided.decision, Decision::Refuse { known, .. } if known == [0]));
+        assert!(failures.asked.is_empty());
+        // With keep-going, the others are asked about as well.
+        let decided = decide(&mut plan, &mut failures, &settings, true).expect("a decision");
+        assert!(matches!(decided.decision, Decision::Refuse { known, .. } if known == [0, 2]));
+    }
+
+    #[test]
+    fn a_failure_that_was_withdrawn_refuses_nothing() {
+        let mut plan = MadeUpPlan::new(&[BOTTOM, MIDDLE, TOP]);
+        let mut failures =
+            MadeUpFailures { by_output: vec!["bottom"], withdrawn: true, ..elsewhere(&["something else"]) };
+        let decided = decide(&mut plan, &mut failures, &Settings::default(), false).expect("a decision");
+        assert_eq!(decided.decision, Decision::Build);
     }
 
     #[test]

@@ -1,11 +1,13 @@
 //! The settings of the plugin, as `nix config show` prints them.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 
 use crate::belief::MAX_ATTEMPTS;
 use crate::class::Class;
+use crate::failure_object::is_signer;
 
 /// The settings that decide what is recorded and what is believed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,12 @@ pub struct Settings {
     pub fixed_output: bool,
     /// `negative-cache-max-records`: how many failures the database has at most.
     pub max_records: u64,
+    /// `negative-cache-trusted-public-keys`: the keys of those who may say that builds fail.
+    pub trusted_public_keys: Vec<String>,
+    /// `negative-cache-substituters`: the caches that are asked for failures; those of Nix if there is none.
+    pub substituters: Vec<String>,
+    /// `negative-cache-timeout`: how long these caches may take to answer, all together.
+    pub timeout: Duration,
 }
 
 /// The kind of a setting, and its default.
@@ -61,7 +69,7 @@ pub struct SettingInfo {
 }
 
 /// All settings of the plugin. The first one switches it on.
-pub const ALL: [SettingInfo; 11] = [
+pub const ALL: [SettingInfo; 14] = [
     SettingInfo {
         name: ENABLE,
         kind: Kind::Switch,
@@ -135,6 +143,26 @@ pub const ALL: [SettingInfo; 11] = [
                       time.",
         lenient: false,
     },
+    SettingInfo {
+        name: TRUSTED_PUBLIC_KEYS,
+        kind: Kind::Text(""),
+        description: "The public keys of those who are believed when they publish in a binary cache that a build failed, such as \
+                      `ci-1:b2Zw…=`. These keys are apart from `trusted-public-keys`. If there is none, no cache is asked.",
+        lenient: false,
+    },
+    SettingInfo {
+        name: SUBSTITUTERS,
+        kind: Kind::Text(""),
+        description: "The binary caches that are asked whether a build is known to fail. If empty, those of `substituters`.",
+        lenient: false,
+    },
+    SettingInfo {
+        name: TIMEOUT,
+        kind: Kind::Number(DEFAULT_TIMEOUT),
+        description: "For how many seconds a request waits at most until binary caches have said what is known to fail. Then it \
+                      is built as if nothing were known.",
+        lenient: false,
+    },
 ];
 
 /// With which the names of all settings begin, and the name of the one that switches the plugin on.
@@ -150,6 +178,9 @@ const TRANSIENT_EXIT_CODES: &str = "negative-cache-transient-exit-codes";
 const TIMEOUTS: &str = "negative-cache-timeouts";
 const FIXED_OUTPUT: &str = "negative-cache-fixed-output";
 const MAX_RECORDS: &str = "negative-cache-max-records";
+const TRUSTED_PUBLIC_KEYS: &str = "negative-cache-trusted-public-keys";
+const SUBSTITUTERS: &str = "negative-cache-substituters";
+const TIMEOUT: &str = "negative-cache-timeout";
 
 impl SettingInfo {
     /// The setting of this name, if there is one.
@@ -173,6 +204,7 @@ impl SettingInfo {
             DATABASE => (!value.is_empty() && !value.starts_with('/')).then_some(ValueError::NoPath),
             MIN_FAILURES => min_failures(value).err(),
             TRANSIENT_EXIT_CODES => exit_codes(value).err(),
+            TRUSTED_PUBLIC_KEYS => public_keys(value).err(),
             _ => None,
         }
     }
@@ -183,6 +215,10 @@ const DEFAULT_TTL: u64 = 7 * 24 * 60 * 60;
 /// 90 days.
 const DEFAULT_MAX_TTL: u64 = 90 * 24 * 60 * 60;
 const DEFAULT_MAX_RECORDS: u64 = 100_000;
+/// 5 seconds.
+const DEFAULT_TIMEOUT: u64 = 5;
+/// An hour: nobody waits longer for a cache.
+const LONGEST_TIMEOUT: u64 = 60 * 60;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -199,6 +235,9 @@ impl Default for Settings {
             timeouts: false,
             fixed_output: false,
             max_records: DEFAULT_MAX_RECORDS,
+            trusted_public_keys: Vec::new(),
+            substituters: Vec::new(),
+            timeout: Duration::from_secs(DEFAULT_TIMEOUT),
         }
     }
 }
@@ -228,6 +267,11 @@ pub enum ValueError {
     /// It is not a number of failures.
     #[error("it is a number of failures")]
     NoFailures,
+    /// This word in it is not a public key.
+    #[error(
+        "'{0}' is not a public key, such as 'NAME:BASE64' in the file that nix-store --generate-binary-cache-key writes"
+    )]
+    NoPublicKey(String),
     /// This word in it is not an exit code.
     #[error("'{0}' is not an exit code between 1 and 255")]
     NoExitCode(String),
@@ -253,6 +297,25 @@ pub fn exit_codes(text: &str) -> Result<Vec<i32>, ValueError> {
         _ => Err(ValueError::NoExitCode(word.to_owned())),
     };
     text.split_whitespace().map(code).collect()
+}
+
+/// The public keys of a list such as `ci-1:b2Zw…= ci-2:…`.
+///
+/// # Errors
+///
+/// If a word has not the form of a public key.
+pub fn public_keys(text: &str) -> Result<Vec<String>, ValueError> {
+    let key = |word: &str| match word.split_once(':') {
+        // 32 bytes in base 64.
+        Some((name, key)) if is_signer(name) && key.len() == 44 && is_base64(key) => Ok(word.to_owned()),
+        _ => Err(ValueError::NoPublicKey(word.to_owned())),
+    };
+    text.split_whitespace().map(key).collect()
+}
+
+/// Whether a text of a multiple of four characters is base 64, with one character of padding.
+fn is_base64(text: &str) -> bool {
+    text.strip_suffix('=').is_some_and(|rest| rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '+' || c == '/'))
 }
 
 /// The number of `negative-cache-min-failures`.
@@ -293,7 +356,7 @@ impl Settings {
             Some(Ok(seconds)) => Ok(lifetime(seconds)),
             Some(Err(_)) => Err(wrong(name, ValueError::NoSeconds)),
         };
-        let (codes, failures) = (TRANSIENT_EXIT_CODES, MIN_FAILURES);
+        let (codes, failures, keys) = (TRANSIENT_EXIT_CODES, MIN_FAILURES, TRUSTED_PUBLIC_KEYS);
         Ok(Settings {
             enabled: flag(ENABLE),
             retry: flag(RETRY),
@@ -312,6 +375,14 @@ impl Settings {
             fixed_output: flag(FIXED_OUTPUT),
             max_records: text(MAX_RECORDS).map_or(Ok(defaults.max_records), |number| {
                 number.parse().map_err(|_| wrong(MAX_RECORDS, ValueError::NoFailures))
+            })?,
+            trusted_public_keys: text(keys)
+                .map_or(Ok(defaults.trusted_public_keys), public_keys)
+                .map_err(|why| wrong(keys, why))?,
+            substituters: text(SUBSTITUTERS).unwrap_or("").split_whitespace().map(str::to_owned).collect(),
+            timeout: text(TIMEOUT).map_or(Ok(defaults.timeout), |number| {
+                let seconds: u64 = number.parse().map_err(|_| wrong(TIMEOUT, ValueError::NoSeconds))?;
+                Ok(Duration::from_secs(seconds.min(LONGEST_TIMEOUT)))
             })?,
         })
     }
@@ -366,6 +437,11 @@ impl Settings {
             Class::Fetch => self.fixed_output,
             Class::Transient | Class::NotTheBuilder => false,
         }
+    }
+
+    /// Whether failures that this key has signed are believed.
+    pub fn trusts(&self, key: &str) -> bool {
+        self.trusted_public_keys.iter().any(|trusted| trusted == key)
     }
 
     /// Whether known failures matter to requests at all.

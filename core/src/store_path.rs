@@ -2,12 +2,14 @@
 
 use std::fmt;
 
-use serde::Serialize;
+use nix_base32::to_nix_base32;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 macro_rules! printed_path {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+        #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
         #[serde(transparent)]
         pub struct $name(String);
 
@@ -76,9 +78,34 @@ pub fn is_store_path(path: &str) -> bool {
     hash_part(path).is_some() && !name.is_empty() && name.chars().all(is_in_names)
 }
 
+/// The store path of a type, of what has this fingerprint, with this name (`Store::makeStorePath` in libstore/store-api.cc).
+pub fn make_store_path(store_dir: &str, path_type: &str, fingerprint: &[u8], name: &str) -> String {
+    let inner: String = Sha256::digest(fingerprint).iter().map(|byte| format!("{byte:02x}")).collect();
+    let hash = Sha256::digest(format!("{path_type}:sha256:{inner}:{store_dir}:{name}"));
+    // `compressHash` in libutil/hash.cc.
+    let mut compressed = [0; 20];
+    for (index, byte) in hash.iter().enumerate() {
+        compressed[index % 20] ^= byte;
+    }
+    format!("{store_dir}/{}-{name}", to_nix_base32(&compressed))
+}
+
+/// The store path of a file with this text and without references (`Store::computeStorePathForText` in
+/// libstore/store-api.cc).
+pub fn text_path(store_dir: &str, text: &str, name: &str) -> String {
+    make_store_path(store_dir, "text", text.as_bytes(), name)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What `builtins.toFile "hello" "hello\n"` and `builtins.toFile "empty" ""` return.
+    #[test]
+    fn paths_are_those_that_nix_makes() {
+        assert_eq!(text_path("/nix/store", "hello\n", "hello"), "/nix/store/nmrmdcw1bfnl35a893n7nyhw4xa5vy08-hello");
+        assert_eq!(text_path("/elsewhere", "", "empty"), "/elsewhere/799c2ni71mnkizfp3f7ialb2diiwd737-empty");
+    }
 
     const DRV: &str = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
 

@@ -7,6 +7,7 @@ use std::sync::LazyLock;
 
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::environment::FACTORS;
+use nix_negative_cache_core::portable::Bar;
 use regex::Regex;
 
 const MANUAL: &str = include_str!("../../docs/manual.md");
@@ -41,6 +42,15 @@ fn environment() {
     is_in_the_manual(&table);
 }
 
+#[test]
+fn portable() {
+    let mut table = "| A failure stays on the machine if |\n| --- |\n".to_owned();
+    for bar in Bar::ALL {
+        table.push_str(&format!("| {} |\n", bar.rule()));
+    }
+    is_in_the_manual(&format!("{table}\n"));
+}
+
 /// A text with words in a source file.
 struct Literal {
     file: PathBuf,
@@ -51,7 +61,7 @@ struct Literal {
 }
 
 /// Texts that look like messages but are none.
-const NO_MESSAGES: [&str; 30] = [
+const NO_MESSAGES: [&str; 32] = [
     // These are printed by other programs.
     "No such file or directory",
     "Permission denied",
@@ -85,6 +95,9 @@ const NO_MESSAGES: [&str; 30] = [
     // Only a developer can cause these.
     "there is no class '…'",
     "asked for by the environment",
+    "a NAR is asked for that no cache has",
+    // This is the content of the marker.
+    "This binary cache carries build failures of nix-negative-cache.…",
     // This is the name of a goal in debug output.
     "negative cache",
 ];

@@ -10,14 +10,25 @@ use rusqlite::{Connection, Row};
 
 use super::FailureId;
 use crate::class::Class;
+use crate::portable::Scope;
 use crate::store_path::{DerivationPath, OutputKey};
 
 /// The columns of `failure` that decide whether a record is believed, and that lists show.
 pub const SUMMARY: &[&str] = &["drv_path", "name", "class", "exit_code", "last_failure", "attempts", "duration_ms"];
 
 /// The columns of `failure` that only whole records have.
-pub const DETAILS: &[&str] =
-    &["store_dir", "system", "message", "log", "first_failure", "host", "nix_version", "plugin_version", "evidence"];
+pub const DETAILS: &[&str] = &[
+    "store_dir",
+    "system",
+    "message",
+    "log",
+    "first_failure",
+    "host",
+    "nix_version",
+    "plugin_version",
+    "evidence",
+    "scope",
+];
 
 /// The columns of `failure` that are no part of a record, but for its id and `stands`, which SQLite fills in.
 pub const BOOKKEEPING: &[&str] = &["used"];
@@ -26,7 +37,7 @@ pub const BOOKKEEPING: &[&str] = &["used"];
 pub const OUTPUT: &[&str] = &["failure", "name", "path"];
 
 /// The columns of `attempt`, but for its id.
-pub const ATTEMPT: &[&str] = &["failure", "time", "class", "exit_code", "environment", "asked", "doubtful"];
+pub const ATTEMPT: &[&str] = &["failure", "time", "class", "exit_code", "environment", "asked", "doubtful", "origin"];
 
 /// The columns of `retry`.
 pub const RETRY: &[&str] = &["failure", "user", "time"];
@@ -124,6 +135,19 @@ impl FromSql for Class {
 impl ToSql for Class {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(self.name().into())
+    }
+}
+
+impl FromSql for Scope {
+    /// A scope that a newer version wrote is as good as unknown.
+    fn column_result(value: ValueRef<'_>) -> FromSqlResult<Scope> {
+        Ok(value.as_str()?.parse().unwrap_or_default())
+    }
+}
+
+impl ToSql for Scope {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(<&str>::from(self).into())
     }
 }
 

@@ -17,6 +17,7 @@ use freshness::Remembered;
 mod cleanup;
 mod columns;
 pub mod condition;
+mod elsewhere;
 mod error;
 mod freshness;
 pub mod location;
@@ -26,6 +27,7 @@ mod read;
 mod schema;
 mod write;
 
+pub use elsewhere::Published;
 pub use error::DatabaseError;
 pub use freshness::Version;
 

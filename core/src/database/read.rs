@@ -12,7 +12,7 @@ use rusqlite::{Connection, params_from_iter};
 
 use super::columns::{ATTEMPT, DETAILS, Milliseconds, NamedRow, OUTPUT, RETRY, SUMMARY};
 use super::{Database, DatabaseError, FailureId};
-use crate::belief::{Attempt, FailedAttempt};
+use crate::belief::{Attempt, FailedAttempt, Origin};
 use crate::environment::Environment;
 use crate::record::{FailureRecord, FailureSummary, Output, RetryRequest};
 
@@ -101,6 +101,7 @@ impl Database {
                     exit_code: row.get("exit_code")?,
                     environment: self.environment(connection, &mut environments, row.get("environment")?)?,
                     doubtful: row.get::<Option<i64>>("doubtful")?.map(i64::cast_unsigned),
+                    origin: row.get::<Option<String>>("origin")?.map(|json| origin(&json)).transpose()?,
                 }),
             };
             let asked = row.get::<Option<Milliseconds>>("asked")?.map_or(time, |Milliseconds(asked)| asked);
@@ -176,6 +177,7 @@ fn record(row: &NamedRow<'_>) -> rusqlite::Result<FailureRecord> {
         host: row.get("host")?,
         nix_version: row.get("nix_version")?,
         plugin_version: row.get("plugin_version")?,
+        scope: row.get("scope")?,
         deciding_line,
     })
 }
@@ -235,6 +237,11 @@ fn attach<'a, R: 'a>(
         }
     }
     Ok(())
+}
+
+/// Where a failure was learned. If it can't be read, nobody can be believed.
+fn origin(json: &str) -> rusqlite::Result<Origin> {
+    serde_json::from_str(json).map_err(unreadable)
 }
 
 fn unreadable(why: impl Into<Box<dyn Error + Send + Sync>>) -> rusqlite::Error {

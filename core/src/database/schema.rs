@@ -105,6 +105,32 @@ pub(super) const MIGRATIONS: &[&str] = &[
     -- The line of the log that decided what the failure is, as JSON; NULL if none did.
     ALTER TABLE failure ADD COLUMN evidence TEXT;
 ",
+    "
+    -- The binary cache that a failure was learned from, as JSON; NULL if it was seen here, and for a success.
+    ALTER TABLE attempt ADD COLUMN origin TEXT;
+    -- How the build was closed off from the machine.
+    ALTER TABLE failure ADD COLUMN scope TEXT NOT NULL DEFAULT 'unknown';
+    -- Failures from binary caches that are not learned, because they were forgotten here.
+    CREATE TABLE kept_out (
+        path   TEXT    NOT NULL, -- as in output
+        period INTEGER NOT NULL, -- of 7 days since 1970
+        PRIMARY KEY (path, period)
+    ) STRICT, WITHOUT ROWID;
+    -- Questions to binary caches that need not be asked again soon, because nothing came of them.
+    CREATE TABLE asked (
+        question INTEGER PRIMARY KEY, -- a hash
+        time     INTEGER NOT NULL     -- milliseconds since 1970
+    ) STRICT;
+    -- What was published where.
+    CREATE TABLE published (
+        destination TEXT    NOT NULL,
+        path        TEXT    NOT NULL, -- as in output
+        period      INTEGER NOT NULL,
+        signer      TEXT    NOT NULL,
+        withdrawn   INTEGER NOT NULL DEFAULT 0,
+        PRIMARY KEY (destination, path, period, signer)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Brings the schema up to date.

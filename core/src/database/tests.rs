@@ -19,6 +19,7 @@ use crate::belief::{Belief, FailedAttempt, MAX_ATTEMPTS};
 use crate::class::Class;
 use crate::deciding_line::DecidingLine;
 use crate::environment::Comparison;
+use crate::portable::Scope;
 use crate::record::{Failure, FailureRecord, Output};
 use crate::settings::Settings;
 use crate::store_path::OutputKey;
@@ -43,6 +44,7 @@ fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
         duration_ms: 1500,
         host: "host".to_owned(),
         nix_version: "2.8.0".to_owned(),
+        scope: Scope::Sandbox,
     }
 }
 
@@ -206,7 +208,7 @@ fn attempts_have_their_class_and_environment() {
     assert_eq!((record.summary.class, record.summary.exit_code), (Class::Timeout, None));
     assert_eq!(
         record.summary.history[0].failure,
-        Some(FailedAttempt { class: Class::Timeout, exit_code: None, environment, doubtful: None })
+        Some(FailedAttempt { class: Class::Timeout, exit_code: None, environment, doubtful: None, origin: None })
     );
 }
 

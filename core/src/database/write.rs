@@ -9,10 +9,12 @@ use rusqlite::vtab::array::Array;
 use rusqlite::{Connection, Transaction, TransactionBehavior, params};
 
 use super::columns::{self, ATTEMPT, BOOKKEEPING, DETAILS, Milliseconds, OUTPUT, SUMMARY, Value};
+use super::elsewhere::keep_out;
+use super::freshness::Remembered;
 use super::lookup::{standing, text_array};
 use super::open::wait_when_busy;
 use super::{Database, DatabaseError, FailureId};
-use crate::belief::{Attempt, FailedAttempt, MAX_ATTEMPTS};
+use crate::belief::{Attempt, FailedAttempt, MAX_ATTEMPTS, Origin};
 use crate::environment::Environment;
 use crate::record::{Failure, PLUGIN_VERSION};
 use crate::store_path::OutputKey;
@@ -25,74 +27,11 @@ impl Database {
     /// If the database can't be read or written.
     pub fn insert(&mut self, failure: &Failure) -> Result<(), DatabaseError> {
         let failed = self.failed();
-        let insert = |transaction: &Transaction<'_>| {
-            let outputs = text_array(failure.outputs.iter().map(|output| output.key.as_str()));
-            let earlier: Vec<i64> = transaction
-                .prepare_cached("SELECT DISTINCT failure FROM output WHERE path IN rarray(?1)")?
-                .query_map([&outputs], |row| row.get("failure"))?
-                .collect::<Result<_, _>>()?;
-            // The statements about earlier records cost more than all others, and most failures have no earlier record.
-            let has_earlier = !earlier.is_empty();
-            let earlier: Array = Rc::new(earlier.into_iter().map(types::Value::Integer).collect());
-            let (first, attempts): (Option<Milliseconds>, u32) = transaction
-                .prepare_cached(
-                    "SELECT min(first_failure) AS first, coalesce(sum(attempts), 0) AS attempts
-                     FROM failure WHERE id IN rarray(?1)",
-                )?
-                .query_row([&earlier], |row| Ok((row.get("first")?, row.get("attempts")?)))?;
-            if has_earlier {
-                transaction.prepare_cached("DELETE FROM output WHERE failure IN rarray(?1)")?.execute([&earlier])?;
-            }
-            let deciding_line = failure.deciding_line.as_ref().map(serde_json::to_string).transpose();
-            let deciding_line = deciding_line.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
-            let time = Milliseconds(failure.time);
-            let values: &[Value<'_>] = &[
-                (":drv_path", &failure.derivation),
-                (":name", &failure.name),
-                (":class", &failure.class),
-                (":exit_code", &failure.exit_code),
-                (":last_failure", &time),
-                (":attempts", &(attempts + 1)),
-                (":duration_ms", &failure.duration_ms),
-                (":store_dir", &failure.store_dir),
-                (":system", &failure.system),
-                (":message", &failure.message),
-                (":log", &failure.log),
-                (":first_failure", &first.unwrap_or(time)),
-                (":host", &failure.host),
-                (":nix_version", &failure.nix_version),
-                (":plugin_version", &PLUGIN_VERSION),
-                (":evidence", &deciding_line),
-                (":used", &time),
-            ];
-            let id = columns::insert(transaction, "failure", &[SUMMARY, DETAILS, BOOKKEEPING], values)?;
-            for output in &failure.outputs {
-                let values: &[Value<'_>] = &[(":failure", &id), (":name", &output.name), (":path", &output.key)];
-                columns::insert(transaction, "output", &[OUTPUT], values)?;
-            }
-            if has_earlier {
-                // Everybody can make up a fetch that fails and has the outputs of one that works.
-                let same = "UPDATE attempt SET failure = ?1 WHERE failure IN (SELECT id FROM failure
-                                WHERE id IN rarray(?2) AND (?3 != 'fetch' OR drv_path = ?4))";
-                transaction.prepare_cached(same)?.execute(params![id, earlier, failure.class, failure.derivation])?;
-                transaction.prepare_cached("DELETE FROM failure WHERE id IN rarray(?1)")?.execute([&earlier])?;
-            }
-            let failed = FailedAttempt {
-                class: failure.class,
-                exit_code: failure.exit_code,
-                environment: failure.environment.clone(),
-                doubtful: failure.doubtful,
-            };
-            add_attempt(transaction, id, &Attempt { asked: failure.asked, time: failure.time, failure: Some(failed) })?;
-            // Another program may have left attempts behind that this new record inherits. Then its next attempt drops the
-            // oldest.
-            if has_earlier { drop_oldest_attempts(transaction, id) } else { Ok(()) }
-        };
-        self.writes += 1;
         for output in &failure.outputs {
             self.remembered.unknown.remove(&output.key);
         }
-        self.in_transaction(insert).map_err(failed)
+        self.writes += 1;
+        self.in_transaction(|transaction| put(transaction, failure, None)).map_err(failed)
     }
 
     /// Notes that `outputs` were built, so that their earlier failures do not stand any more. Returns how many failures
@@ -134,6 +73,7 @@ impl Database {
     pub fn forget_failures(&mut self, failures: &[FailureId]) -> Result<usize, DatabaseError> {
         let failed = self.failed();
         let forget = |transaction: &Transaction<'_>| {
+            keep_out(transaction, &failures.iter().map(|id| id.0).collect::<Vec<_>>())?;
             let mut statement = transaction.prepare_cached("DELETE FROM failure WHERE id = ?1")?;
             failures.iter().map(|id| statement.execute([id])).sum()
         };
@@ -182,6 +122,12 @@ impl Database {
         Ok(failures.len() - asked.len() + count)
     }
 
+    /// Forgets all answers, because this connection is about to write.
+    pub(super) fn changed(&mut self) {
+        self.writes += 1;
+        self.remembered = Remembered::default();
+    }
+
     pub(super) fn in_transaction<T>(
         &mut self,
         work: impl FnOnce(&Transaction<'_>) -> rusqlite::Result<T>,
@@ -203,10 +149,88 @@ impl Database {
     }
 }
 
+/// Records a failure: as a new record, or as one more attempt of the record that its outputs have. `learned` tells where it was
+/// learned, and when it first failed there.
+pub(super) fn put(
+    transaction: &Transaction<'_>,
+    failure: &Failure,
+    learned: Option<(&Origin, Option<Timestamp>)>,
+) -> rusqlite::Result<()> {
+    let outputs = text_array(failure.outputs.iter().map(|output| output.key.as_str()));
+    let earlier: Vec<i64> = transaction
+        .prepare_cached("SELECT DISTINCT failure FROM output WHERE path IN rarray(?1)")?
+        .query_map([&outputs], |row| row.get("failure"))?
+        .collect::<Result<_, _>>()?;
+    // The statements about earlier records cost more than all others, and most failures have no earlier record.
+    let has_earlier = !earlier.is_empty();
+    let earlier: Array = Rc::new(earlier.into_iter().map(types::Value::Integer).collect());
+    let (first, attempts): (Option<Milliseconds>, u32) = transaction
+        .prepare_cached(
+            "SELECT min(first_failure) AS first, coalesce(sum(attempts), 0) AS attempts
+             FROM failure WHERE id IN rarray(?1)",
+        )?
+        .query_row([&earlier], |row| Ok((row.get("first")?, row.get("attempts")?)))?;
+    if has_earlier {
+        transaction.prepare_cached("DELETE FROM output WHERE failure IN rarray(?1)")?.execute([&earlier])?;
+    }
+    let deciding_line = failure.deciding_line.as_ref().map(serde_json::to_string).transpose();
+    let deciding_line = deciding_line.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
+    let time = Milliseconds(failure.time);
+    let first_elsewhere = learned.and_then(|(_, first)| first).map(Milliseconds);
+    let first_failure = first.or(first_elsewhere).unwrap_or(time);
+    // A failure that happened elsewhere long ago is used from this moment on.
+    let used = if learned.is_some() { Milliseconds(Timestamp::now()) } else { time };
+    let values: &[Value<'_>] = &[
+        (":drv_path", &failure.derivation),
+        (":name", &failure.name),
+        (":class", &failure.class),
+        (":exit_code", &failure.exit_code),
+        (":last_failure", &time),
+        (":attempts", &attempts.saturating_add(learned.map_or(1, |(origin, _)| origin.attempts))),
+        (":duration_ms", &failure.duration_ms),
+        (":store_dir", &failure.store_dir),
+        (":system", &failure.system),
+        (":message", &failure.message),
+        (":log", &failure.log),
+        (":first_failure", &first_failure),
+        (":host", &failure.host),
+        (":nix_version", &failure.nix_version),
+        (":plugin_version", &PLUGIN_VERSION),
+        (":evidence", &deciding_line),
+        (":scope", &failure.scope),
+        (":used", &used),
+    ];
+    let id = columns::insert(transaction, "failure", &[SUMMARY, DETAILS, BOOKKEEPING], values)?;
+    for output in &failure.outputs {
+        let values: &[Value<'_>] = &[(":failure", &id), (":name", &output.name), (":path", &output.key)];
+        columns::insert(transaction, "output", &[OUTPUT], values)?;
+    }
+    if has_earlier {
+        // Everybody can make up a fetch that fails and has the outputs of one that works.
+        let same = "UPDATE attempt SET failure = ?1 WHERE failure IN (SELECT id FROM failure
+                        WHERE id IN rarray(?2) AND (?3 != 'fetch' OR drv_path = ?4))";
+        transaction.prepare_cached(same)?.execute(params![id, earlier, failure.class, failure.derivation])?;
+        transaction.prepare_cached("DELETE FROM failure WHERE id IN rarray(?1)")?.execute([&earlier])?;
+    }
+    let failed = FailedAttempt {
+        class: failure.class,
+        exit_code: failure.exit_code,
+        environment: failure.environment.clone(),
+        doubtful: failure.doubtful,
+        origin: learned.map(|(origin, _)| origin.clone()),
+    };
+    add_attempt(transaction, id, &Attempt { asked: failure.asked, time: failure.time, failure: Some(failed) })?;
+    // Another program may have left attempts behind that this new record inherits. Then its next attempt drops the
+    // oldest.
+    if has_earlier { drop_oldest_attempts(transaction, id) } else { Ok(()) }
+}
+
 /// Adds an attempt to a failure.
 fn add_attempt(transaction: &Transaction<'_>, failure: FailureId, attempt: &Attempt) -> rusqlite::Result<()> {
     let failed = attempt.failure.as_ref();
     let environment = failed.map(|failed| environment_id(transaction, &failed.environment)).transpose()?;
+    let origin = failed.and_then(|failed| failed.origin.as_ref()).map(serde_json::to_string).transpose();
+    let origin = origin.map_err(|error| rusqlite::Error::ToSqlConversionFailure(error.into()))?;
     let values: &[Value<'_>] = &[
         (":failure", &failure),
         (":time", &Milliseconds(attempt.time)),
@@ -215,6 +239,7 @@ fn add_attempt(transaction: &Transaction<'_>, failure: FailureId, attempt: &Atte
         (":environment", &environment),
         (":asked", &Milliseconds(attempt.asked)),
         (":doubtful", &failed.and_then(|failed| failed.doubtful).map(u64::cast_signed)),
+        (":origin", &origin),
     ];
     columns::insert(transaction, "attempt", &[ATTEMPT], values)?;
     Ok(())
