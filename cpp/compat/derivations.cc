@@ -121,6 +121,8 @@ static StringSet stringsAttribute(const Derivation & derivation, const std::stri
             for (auto & string : *value)
                 if (string.is_string())
                     strings.insert(string.get<std::string>());
+        if (value != attributes->end() && value->is_string())
+            strings = tokenizeString<StringSet>(value->get<std::string>());
     } else if (auto value = derivation.env.find(name); value != derivation.env.end())
         strings = tokenizeString<StringSet>(value->second);
     return strings;
@@ -133,7 +135,12 @@ bool substitutesAllowed(const Derivation & derivation)
 
 bool wantsNegativeCache(const Derivation & derivation)
 {
-    return booleanAttribute(derivation, "negativeCache", true);
+    return booleanAttribute(derivation, "negativeCache", true) || staysOnThisMachine(derivation);
+}
+
+bool staysOnThisMachine(const Derivation & derivation)
+{
+    return stringsAttribute(derivation, "negativeCache").count("local");
 }
 
 bool usesRecursiveNix(const Derivation & derivation)

@@ -57,6 +57,9 @@ bool substitutesAllowed(const nix::Derivation & derivation);
 /* Whether a derivation has not opted out of the plugin (`negativeCache = false`, in structured attributes as well). */
 bool wantsNegativeCache(const nix::Derivation & derivation);
 
+/* Whether failures of a derivation are not published (`negativeCache = "local"`). */
+bool staysOnThisMachine(const nix::Derivation & derivation);
+
 /* Whether the builder of a derivation may use Nix itself. */
 bool usesRecursiveNix(const nix::Derivation & derivation);
 
