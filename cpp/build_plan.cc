@@ -1,4 +1,5 @@
 #include "build_plan.hh"
+#include "caches.hh"
 #include "last_answer.hh"
 #include "output_keys.hh"
 
@@ -139,15 +140,37 @@ core::PlanList BuildPlan::list(core::List which)
     return list;
 }
 
+/* A plain derivation, read without Nix, whose reader takes much longer; nothing if that can't be done. */
+static std::optional<core::PlannedDerivation> scanPlain(Store & store, const StorePath & path)
+{
+    auto text = compat::textOf(store, path);
+    if (!text)
+        return std::nullopt;
+    auto read = core::plain_derivation({reinterpret_cast<const uint8_t *>(text->data()), text->size()});
+    if (!read.is_plain)
+        return std::nullopt;
+    return core::PlannedDerivation{
+        .path = store.printStorePath(path),
+        .outputs = std::move(read.outputs),
+        .is_resolved = false,
+        .system = std::move(read.system),
+        .may_be_learned = true,
+    };
+}
+
+const Derivation & BuildPlan::read(size_t index) const
+{
+    auto found = derivations.find(index);
+    if (found == derivations.end())
+        found = derivations.emplace(index, store.readDerivation(path(index))).first;
+    return found->second;
+}
+
 core::PlannedDerivation BuildPlan::derivation(size_t index)
 {
-    auto & derivation = derivations.insert_or_assign(index, store.readDerivation(path(index))).first->second;
-    core::PlannedDerivation planned{.path = store.printStorePath(path(index))};
-    if (compat::wantsNegativeCache(derivation)) {
-        planned.outputs = outputKeys(store, derivation);
-        planned.is_resolved = !compat::typeOf(derivation).hasKnownOutputPaths();
-    }
-    return planned;
+    if (auto plain = scanPlain(store, path(index)))
+        return *plain;
+    return planned(store, path(index), read(index));
 }
 
 rust::Vec<size_t> BuildPlan::mentioned_by(size_t index) const
@@ -168,7 +191,7 @@ bool BuildPlan::needs(size_t user, size_t index) const
 
 bool BuildPlan::can_be_had(size_t index) const
 {
-    auto & derivation = derivations.at(index);
+    auto & derivation = read(index);
     auto outputs = outputKeys(store, derivation);
     return std::any_of(outputs.begin(), outputs.end(), [&](auto & output) { return canBeHad(store, derivation, output); });
 }

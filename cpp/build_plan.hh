@@ -30,8 +30,11 @@ private:
     const std::optional<nix::StorePathSet> lastAnswer;
     /* The list, in the order of paths. */
     std::vector<nix::StorePath> paths;
-    std::map<size_t, nix::Derivation> derivations;
+    /* Those that Nix has read. */
+    mutable std::map<size_t, nix::Derivation> derivations;
     mutable std::map<size_t, Inputs> inputsByIndex;
+
+    const nix::Derivation & read(size_t index) const;
 
 public:
     /* `requests` must live for as long as the core decides. */

@@ -3,6 +3,7 @@
    of compat/ have conditionals on a version, of a few lines each; the newest Nix comes first. Where versions differ in more,
    there is a file for each: the name of its folder tells the versions that it is for (build.rs). */
 
+#include "compat/binary_caches.hh"
 #include "compat/build.hh"
 #include "compat/build_events.hh"
 #include "compat/builder_with_next.hh"

@@ -41,6 +41,7 @@ core::EndedBuild endedBuild(Store & store, const StorePath & path, const Derivat
         .opted_out = !compat::wantsNegativeCache(derivation),
         .without_sandbox = false,
         .no_chroot = compat::refusesSandbox(derivation),
+        .stays_here = compat::staysOnThisMachine(derivation),
     };
 }
 

@@ -1,4 +1,5 @@
 #include "request.hh"
+#include "caches.hh"
 #include "guard.hh"
 #include "output_keys.hh"
 
@@ -25,8 +26,9 @@ compat::Refusal refusal(const Store & store, const StorePath & path, const core:
 DecidedRequest decide(Store & store, const core::Policy & policy, const std::vector<DerivedPath> & requests)
 {
     auto plan = std::make_shared<BuildPlan>(store, requests);
+    Caches caches(store, policy);
     DecidedRequest decided;
-    decided.decision = fromCore([&] { return core::decide(policy, *plan, compat::keepGoing()); });
+    decided.decision = fromCore([&] { return core::decide(policy, *plan, caches, compat::keepGoing()); });
     decided.asked = decided.decision.asked || plan->wasAnswered();
     sayTheRest(decided.decision, [&](auto & failure) { return store.printStorePath(plan->path(failure.index)); });
     if (decided.refusesAny())
@@ -40,12 +42,16 @@ std::optional<compat::Refusal> decide(
     const StorePath & path,
     const BasicDerivation & basic)
 {
-    if (!fromCore([&] { return core::has_database(policy); }))
+    Caches caches(store, policy);
+    if (!caches.may_be_asked() && !fromCore([&] { return core::has_database(policy); }))
         return std::nullopt;
     auto derivation = compat::fullDerivation(basic);
     if (!compat::wantsNegativeCache(derivation))
         return std::nullopt;
-    auto keys = outputKeys(store, derivation);
+    auto asked = planned(store, path, derivation);
+    auto & keys = asked.outputs;
+    if (caches.may_be_asked() && !areBuilt(store, keys))
+        fromCore([&] { return core::learn(policy, asked, caches); });
     auto isKnown = [&](auto & output) {
         return fromCore([&] { return core::is_known_failure(policy, std::string(output.key)); });
     };

@@ -1,4 +1,6 @@
 #include "stores.hh"
+#include "build_plan.hh"
+#include "caches.hh"
 #include "guard.hh"
 #include "late_refusal.hh"
 #include "local_builder.hh"
@@ -10,6 +12,18 @@ namespace negative_cache {
 
 using namespace nix;
 
+/* Asks binary caches about the derivation with this hash part and all that would be built for it, if the store has it. */
+static void fetch(nix::LocalStore & store, const core::Policy & policy, const std::string & hashPart)
+{
+    auto path = store.queryPathFromHashPart(hashPart);
+    if (!path || !path->isDerivation())
+        return;
+    std::vector<DerivedPath> requests{compat::requestFor(*path)};
+    BuildPlan plan(store, requests);
+    Caches caches(store, policy);
+    fromCore([&] { return core::learn_all(policy, plan, caches); });
+}
+
 bool negative_cache::LocalStore::isValidPath(nix::LocalStore & store, const StorePath & path, bool valid)
 {
     if (valid || !settings().isOn())
@@ -17,7 +31,12 @@ bool negative_cache::LocalStore::isValidPath(nix::LocalStore & store, const Stor
     auto text = path.to_string();
     if (rust::Str name(text.data(), text.size()); core::is_message(name)) {
         bool isYes = false;
-        guarded([&] { isYes = core::hear(*policyFor(store), store.storeDir, std::string(text)); });
+        guarded([&] {
+            auto policy = policyFor(store);
+            if (auto hashPart = core::derivation_to_fetch(name); !hashPart.empty())
+                fetch(store, *policy, std::string(hashPart));
+            isYes = core::hear(*policy, store.storeDir, std::string(text));
+        });
         return isYes;
     }
     if (auto lateRefusal = LateRefusal::current())

@@ -15,7 +15,9 @@ use nix_negative_cache_core::judgement;
 use nix_negative_cache_core::record::Output;
 use nix_negative_cache_core::request::{self, Failures, Listed};
 use nix_negative_cache_core::settings;
+use nix_negative_cache_core::store_url;
 
+use crate::caches::NixsCaches;
 use crate::guard::{Failure, caught, guarded};
 use crate::lookup::{self, Lookup};
 use crate::policy::Policy;
@@ -24,7 +26,7 @@ use crate::running_build::RunningBuild;
 
 pub use crate::ending::Ending;
 use ffi::*;
-pub use ffi::{Circumstances, EndedBuild, KnownFailure};
+pub use ffi::{CacheAnswers, CacheQuestion, Caches, Circumstances, EndedBuild, FoundPath, KnownFailure};
 
 /// The types and functions that both sides see.
 #[cxx::bridge(namespace = "negative_cache::core")]
@@ -124,6 +126,34 @@ mod ffi {
         path: String,
         outputs: Vec<OutputKey>,
         is_resolved: bool,
+        system: String,
+        may_be_learned: bool,
+    }
+
+    /// A question to a binary cache; see `Question` in `core/src/elsewhere.rs`.
+    struct CacheQuestion {
+        cache: usize,
+        path: String,
+    }
+
+    /// A path that a binary cache has; see `FoundPath` in `core/src/elsewhere.rs`.
+    struct FoundPath {
+        question: usize,
+        keys: Vec<String>,
+        nar_size: u64,
+        references: Vec<String>,
+    }
+
+    /// The NAR of a path of a binary cache, if it came and is what the cache says.
+    struct Nar {
+        is_there: bool,
+        bytes: Vec<u8>,
+    }
+
+    /// What binary caches have answered.
+    struct CacheAnswers {
+        nars: Vec<Nar>,
+        paths: Vec<FoundPath>,
     }
 
     /// The outputs that a derivation needs of another one; see `InputDerivation` in the core.
@@ -138,6 +168,15 @@ mod ffi {
         /// Whether the text has the usual form. If not, Nix has to read it.
         is_known: bool,
         inputs: Vec<InputDerivation>,
+    }
+
+    /// What binary caches are asked about a derivation; see `PlainDerivation` in the core.
+    #[derive(Default)]
+    struct PlainDerivation {
+        /// Whether it is one. If not, Nix has to read it.
+        is_plain: bool,
+        outputs: Vec<OutputKey>,
+        system: String,
     }
 
     /// A known failure, and the text about it that follows the derivation's path in quotes.
@@ -190,6 +229,8 @@ mod ffi {
         without_sandbox: bool,
         /// Whether the derivation has `__noChroot`.
         no_chroot: bool,
+        /// Whether the derivation has `negativeCache = "local"`, so that its failure is not published.
+        stays_here: bool,
     }
 
     /// How the end of a build was recorded.
@@ -249,10 +290,31 @@ mod ffi {
         /// Removes a few records if there are too many, or if they are too old.
         fn tidy(policy: &Policy) -> Result<()>;
 
-        /// Decides about a request.
-        fn decide(policy: &Policy, plan: Pin<&mut BuildPlan>, keep_going: bool) -> Result<Decision>;
+        /// The public keys of those who are believed about failures elsewhere.
+        fn trusted_public_keys(self: &Policy) -> Vec<String>;
+        /// The URL of a store without secrets, which others may see.
+        fn shown_url(url: &str) -> String;
+        /// The binary caches that are asked for failures; empty for those of Nix.
+        fn failure_caches(self: &Policy) -> Vec<String>;
+        /// How long they may take to answer, in milliseconds.
+        fn cache_timeout(self: &Policy) -> u64;
+
+        /// Decides about a request. Caches may be asked for failures.
+        fn decide(
+            policy: &Policy,
+            plan: Pin<&mut BuildPlan>,
+            caches: Pin<&mut Caches>,
+            keep_going: bool,
+        ) -> Result<Decision>;
+        /// Asks caches whether a derivation has failed elsewhere. Returns whether a failure became known.
+        fn learn(policy: &Policy, derivation: &PlannedDerivation, caches: Pin<&mut Caches>) -> Result<bool>;
+        /// Asks caches about all that a request would build, also if they were asked lately. Returns whether a failure became
+        /// known.
+        fn learn_all(policy: &Policy, plan: Pin<&mut BuildPlan>, caches: Pin<&mut Caches>) -> Result<bool>;
         /// Reads which outputs of others the derivation with this text needs.
         fn input_derivations(text: &[u8]) -> InputDerivations;
+        /// Reads what caches are asked about the derivation with this text.
+        fn plain_derivation(text: &[u8]) -> PlainDerivation;
         /// Decides about the derivation at `path`, which has outputs with these keys and is about to be built.
         fn decide_derivation(policy: &Policy, path: &CxxString, keys: &Vec<String>) -> Result<Decision>;
         /// Whether there is a database that can be asked. This costs less than to make the key of an output.
@@ -271,6 +333,8 @@ mod ffi {
 
         /// Whether the last part of a store path is a message of a client; see `core/src/channel.rs`.
         fn is_message(base_name: &str) -> bool;
+        /// The hash part of the derivation that a message wants caches to be asked about; empty if it wants something else.
+        fn derivation_to_fetch(base_name: &str) -> String;
         /// Does what the message of a client says. Returns whether the path is to be reported as valid, which answers a
         /// greeting, and a question with yes.
         fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> Result<bool>;
@@ -284,6 +348,7 @@ mod ffi {
         include!("entry.hh");
         include!("guard.hh");
         include!("build_plan.hh");
+        include!("caches.hh");
 
         /// Registers the plugin with Nix; never throws.
         fn enter();
@@ -298,6 +363,17 @@ mod ffi {
         fn needs(self: &BuildPlan, user: usize, index: usize) -> Result<bool>;
         fn can_be_had(self: &BuildPlan, index: usize) -> Result<bool>;
         fn must_be_built(self: &BuildPlan, index: usize, outputs: &Vec<OutputKey>) -> Result<bool>;
+
+        /// Binary caches that are asked for failures; see `Caches` in `core/src/elsewhere.rs`.
+        type Caches;
+
+        fn store_dir(self: &Caches) -> String;
+        fn may_be_asked(self: &Caches) -> bool;
+        fn all_answered(self: &Caches) -> bool;
+        fn urls(self: &Caches) -> Vec<String>;
+        fn query(self: Pin<&mut Caches>, questions: &Vec<CacheQuestion>) -> Result<Vec<FoundPath>>;
+        fn read(self: Pin<&mut Caches>, nars: &Vec<usize>, questions: &Vec<CacheQuestion>) -> Result<CacheAnswers>;
+        fn note(self: &Caches, cache: usize, path: &str, text: &str);
     }
 }
 
@@ -317,6 +393,14 @@ impl From<&OutputKey> for Output {
 impl From<&Output> for OutputKey {
     fn from(output: &Output) -> OutputKey {
         OutputKey { name: output.name.clone(), key: output.key.to_string() }
+    }
+}
+
+impl From<PlannedDerivation> for request::PlannedDerivation {
+    fn from(planned: PlannedDerivation) -> request::PlannedDerivation {
+        let PlannedDerivation { path, outputs, is_resolved, system, may_be_learned } = planned;
+        let outputs = outputs.iter().map(Output::from).collect();
+        request::PlannedDerivation { path, outputs, is_resolved, system, may_be_learned }
     }
 }
 
@@ -341,8 +425,7 @@ impl request::Plan for NixsPlan<'_> {
     }
 
     fn derivation(&mut self, index: usize) -> Result<request::PlannedDerivation, Failure> {
-        let PlannedDerivation { path, outputs, is_resolved } = self.0.as_mut().derivation(index)?;
-        Ok(request::PlannedDerivation { path, outputs: outputs.iter().map(Output::from).collect(), is_resolved })
+        Ok(self.0.as_mut().derivation(index)?.into())
     }
 
     fn mentioned_by(&self, index: usize) -> Result<Vec<usize>, Failure> {
@@ -378,6 +461,18 @@ fn input_derivations(text: &[u8]) -> InputDerivations {
             InputDerivations { is_known: true, inputs: owned.collect() }
         }
         None => InputDerivations::default(),
+    }
+}
+
+fn plain_derivation(text: &[u8]) -> PlainDerivation {
+    let read = caught(|| Ok(nix_negative_cache_core::plain_derivation::plain_derivation(text)));
+    match read.ok().flatten() {
+        Some(plain) => {
+            let key = |(name, path): (&str, &str)| OutputKey { name: name.to_owned(), key: path.to_owned() };
+            let outputs = plain.outputs.into_iter().map(key).collect();
+            PlainDerivation { is_plain: true, outputs, system: plain.system.to_owned() }
+        }
+        None => PlainDerivation::default(),
     }
 }
 
@@ -443,9 +538,14 @@ fn tidy(policy: &Policy) -> Result<(), Failure> {
     guarded(|| recording::tidy(policy))
 }
 
-fn decide(policy: &Policy, plan: Pin<&mut BuildPlan>, keep_going: bool) -> Result<Decision, Failure> {
+fn decide(
+    policy: &Policy,
+    plan: Pin<&mut BuildPlan>,
+    caches: Pin<&mut Caches>,
+    keep_going: bool,
+) -> Result<Decision, Failure> {
     guarded(|| {
-        let mut lookup = Lookup::new(policy);
+        let mut lookup = Lookup::new(policy, Some(NixsCaches::new(caches)));
         let decided = request::decide(&mut NixsPlan(plan), &mut lookup, policy.settings()?, keep_going)?;
         let in_words = lookup.in_words(&decided.decision)?;
         let dependents = match decided.decision {
@@ -465,12 +565,41 @@ fn decide(policy: &Policy, plan: Pin<&mut BuildPlan>, keep_going: bool) -> Resul
 #[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
 fn decide_derivation(policy: &Policy, path: &CxxString, keys: &Vec<String>) -> Result<Decision, Failure> {
     guarded(|| {
-        let mut lookup = Lookup::new(policy);
+        let mut lookup = Lookup::new(policy, None);
         let outputs = keys.iter().map(|key| Output { name: String::new(), key: key.as_str().into() }).collect();
         let path = path.to_string_lossy().into_owned();
-        lookup.find_by_output(&[(0, request::PlannedDerivation { path, outputs, is_resolved: false })])?;
+        let (is_resolved, may_be_learned) = (false, false);
+        let derivation =
+            request::PlannedDerivation { path, outputs, is_resolved, system: String::new(), may_be_learned };
+        lookup.find_by_output(&[(0, derivation)])?;
         let decision = request::decide_single(&lookup, policy.settings()?);
         Ok(lookup.in_words(&decision)?.into())
+    })
+}
+
+fn learn(policy: &Policy, derivation: &PlannedDerivation, caches: Pin<&mut Caches>) -> Result<bool, Failure> {
+    guarded(|| {
+        let mut caches = NixsCaches::new(caches);
+        if !caches.may_be_asked(policy)? {
+            return Ok(false);
+        }
+        let outputs = derivation.outputs.iter().map(Output::from).collect();
+        let planned = request::PlannedDerivation {
+            path: derivation.path.clone(),
+            outputs,
+            is_resolved: derivation.is_resolved,
+            system: derivation.system.clone(),
+            may_be_learned: derivation.may_be_learned,
+        };
+        caches.learn(policy, &[planned])
+    })
+}
+
+fn learn_all(policy: &Policy, plan: Pin<&mut BuildPlan>, caches: Pin<&mut Caches>) -> Result<bool, Failure> {
+    guarded(|| {
+        let caches = NixsCaches::new(caches).asked_anew();
+        let mut lookup = Lookup::new(policy, Some(caches));
+        Ok(lookup.asks_caches()? && request::learn(&mut NixsPlan(plan), &mut lookup)?)
     })
 }
 
@@ -501,6 +630,17 @@ fn known_failure(policy: &Policy, paths: &Vec<String>, told: bool) -> Result<Str
 
 fn is_message(base_name: &str) -> bool {
     guarded(|| Ok(Message::parse(base_name).is_some())).unwrap_or(false)
+}
+
+fn shown_url(url: &str) -> String {
+    caught(|| Ok(store_url::shown(url))).unwrap_or_default()
+}
+
+fn derivation_to_fetch(base_name: &str) -> String {
+    match caught(|| Ok(Message::parse(base_name))) {
+        Ok(Some(Message::Fetch(hash_part))) => hash_part,
+        _ => String::new(),
+    }
 }
 
 fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> Result<bool, Failure> {

@@ -1,6 +1,7 @@
 //! The plugin that Nix loads. C++ talks to Nix, and the core decides. This crate connects the two.
 
 mod bridge;
+mod caches;
 mod client;
 mod connections;
 mod ending;

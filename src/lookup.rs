@@ -6,11 +6,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use nix_negative_cache_core::belief::{Belief, believe};
+use nix_negative_cache_core::belief::{Belief, Doubt, believe};
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
 use nix_negative_cache_core::decision::Decision;
+use nix_negative_cache_core::elsewhere::Learned;
 use nix_negative_cache_core::environment::Comparison;
+use nix_negative_cache_core::failure_object::{main_output, period};
 use nix_negative_cache_core::record::{Believed, FailureRecord, Output};
 use nix_negative_cache_core::refusal::{self, Wording};
 use nix_negative_cache_core::request::{Failures, PlannedDerivation};
@@ -18,6 +20,7 @@ use nix_negative_cache_core::store_path::OutputKey;
 use serde::Serialize;
 
 use crate::bridge::KnownFailure;
+use crate::caches::NixsCaches;
 use crate::connections::{self, consulting, with_own};
 use crate::guard::Failure;
 use crate::policy::Policy;
@@ -35,6 +38,14 @@ impl BelievedFailure {
     fn believed(&self) -> Believed<'_> {
         self.record.believed(self.attempt)
     }
+
+    /// By what it is known if it came from a binary cache.
+    fn learned(&self) -> Option<Learned> {
+        let believed = self.believed();
+        let main = main_output(&self.record.outputs, |output| &output.name)?;
+        let signer_key = believed.origin?.key.clone();
+        Some(Learned { key: main.key.clone(), period: period(believed.time), signer_key })
+    }
 }
 
 /// The known failures of the derivations of one request.
@@ -47,6 +58,8 @@ pub struct Lookup<'a> {
     found: BTreeMap<usize, BelievedFailure>,
     /// Derivations that failed before, but whose failure does not stand in the way.
     doubted: Vec<KnownFailure>,
+    /// The binary caches that may know more, if they may be asked.
+    caches: Option<NixsCaches<'a>>,
 }
 
 /// A record as this process sees it. A client of a daemon does not see what only the daemon knows.
@@ -94,10 +107,10 @@ pub fn is_known_failure(policy: &Policy, key: &str) -> Result<bool, Failure> {
 
 impl<'a> Lookup<'a> {
     /// A lookup that has found nothing yet.
-    pub fn new(policy: &'a Policy) -> Lookup<'a> {
+    pub fn new(policy: &'a Policy, caches: Option<NixsCaches<'a>>) -> Lookup<'a> {
         static CAME_BEFORE: AtomicBool = AtomicBool::new(false);
         let is_first = !CAME_BEFORE.swap(true, Ordering::Relaxed);
-        Lookup { policy, now: Timestamp::now(), is_first, found: BTreeMap::new(), doubted: Vec::new() }
+        Lookup { policy, now: Timestamp::now(), is_first, found: BTreeMap::new(), doubted: Vec::new(), caches }
     }
 
     /// What to say of the failures at `indexes`.
@@ -247,6 +260,39 @@ impl Failures for Lookup<'_> {
         Ok(())
     }
 
+    fn asks_caches(&self) -> Result<bool, Failure> {
+        self.caches.as_ref().map_or(Ok(false), |caches| caches.may_be_asked(self.policy))
+    }
+
+    fn caches_may_know(&mut self, base_names: &[String]) -> Result<bool, Failure> {
+        match &mut self.caches {
+            Some(caches) => caches.may_know(self.policy, base_names),
+            None => Ok(false),
+        }
+    }
+
+    fn caches_know_nothing(&mut self, base_names: &[String]) -> Result<(), Failure> {
+        self.caches.as_ref().map_or(Ok(()), |caches| caches.know_nothing(self.policy, base_names))
+    }
+
+    fn learn(&mut self, derivations: &[PlannedDerivation]) -> Result<bool, Failure> {
+        let Some(caches) = &mut self.caches else { return Ok(false) };
+        caches.learn(self.policy, derivations)
+    }
+
+    fn were_withdrawn(&mut self, indexes: &[usize]) -> Result<bool, Failure> {
+        let own = self.policy.database.as_deref();
+        let found = indexes.iter().filter_map(|index| self.found.get(index));
+        let learned: Vec<Learned> = found
+            .filter(|failure| Some(failure.database.as_path()) == own)
+            .filter_map(BelievedFailure::learned)
+            .collect();
+        match &mut self.caches {
+            Some(caches) if !learned.is_empty() => caches.forget_withdrawn(self.policy, &learned),
+            _ => Ok(false),
+        }
+    }
+
     fn found(&self) -> BTreeSet<usize> {
         self.found.keys().copied().collect()
     }
@@ -286,6 +332,23 @@ pub fn is_known(policy: &Policy, store_dir: &str, hash_part: &str) -> Result<boo
     let (here, now) = (Comparison::with(policy.environment()), Timestamp::now());
     let belief = |record: &FailureRecord| Ok(believe(&record.summary.history, &here, policy.settings()?, now));
     any_record(policy, store_dir, hash_part, belief)
+}
+
+/// Whether the path with this hash part is known to fail by what a binary cache says.
+///
+/// # Errors
+///
+/// Those of the databases and settings.
+pub fn is_known_elsewhere(policy: &Policy, store_dir: &str, hash_part: &str) -> Result<bool, Failure> {
+    let (here, now) = (Comparison::with(policy.environment()), Timestamp::now());
+    any_record(policy, store_dir, hash_part, |record| {
+        let belief = believe(&record.summary.history, &here, policy.settings()?, now);
+        let is_learned = match &belief {
+            Belief::Fails { attempt, .. } => record.believed(*attempt).origin.is_some(),
+            _ => false,
+        };
+        Ok(if is_learned { belief } else { Belief::Open(Doubt::Succeeded) })
+    })
 }
 
 /// Whether the derivation with this hash part would be refused to the user, if it had to be built.
@@ -354,6 +417,17 @@ pub struct FailureAttributes {
     believed_until: Option<i64>,
     host: Option<String>,
     nix_version: Option<String>,
+    /// Of a failure that was learned from a binary cache.
+    origin: Option<Origin>,
+}
+
+/// Where a failure was learned, for expressions.
+#[derive(Debug, Serialize)]
+struct Origin {
+    /// The URL of the binary cache.
+    cache: String,
+    /// The name of the key that has signed the failure.
+    key: String,
 }
 
 impl FailureAttributes {
@@ -374,8 +448,11 @@ impl FailureAttributes {
 fn attributes(record: FailureRecord, attempt: usize, until: Option<Timestamp>) -> FailureAttributes {
     let believed = record.believed(attempt);
     let (reason, class, exit_code) = (believed.reason.clone(), believed.class.to_string(), believed.exit_code);
+    let origin = believed.origin.map(|origin| Origin { cache: origin.cache.clone(), key: origin.signer().to_owned() });
+    let is_from_here = record.origin().is_none();
     FailureAttributes {
-        out_path: Some(main_output(&record)),
+        origin,
+        out_path: main_output(&record.outputs, |output| &output.name).map(|output| output.key.to_string()),
         reason,
         drv_path: Some(record.summary.derivation.to_string()),
         class: Some(class),
@@ -387,13 +464,7 @@ fn attributes(record: FailureRecord, attempt: usize, until: Option<Timestamp>) -
         name: Some(record.summary.name),
         system: Some(record.system),
         log: Some(record.log),
-        host: Some(record.host),
+        host: is_from_here.then_some(record.host),
         nix_version: Some(record.nix_version),
     }
-}
-
-/// The path that a derivation stands for if it is used as a string.
-fn main_output(record: &FailureRecord) -> String {
-    let out = record.outputs.iter().find(|output| output.name == "out").or(record.outputs.first());
-    out.map(|output| output.key.to_string()).unwrap_or_default()
 }

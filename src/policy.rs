@@ -194,6 +194,22 @@ impl Policy {
         self.settings.as_ref().is_ok_and(|settings| settings.warn)
     }
 
+    /// The public keys of those who are believed about failures elsewhere. None if the settings can't be read.
+    pub fn trusted_public_keys(&self) -> Vec<String> {
+        self.settings.as_ref().map(|settings| settings.trusted_public_keys.clone()).unwrap_or_default()
+    }
+
+    /// The binary caches that are asked for failures. None stands for those of Nix.
+    pub fn failure_caches(&self) -> Vec<String> {
+        self.settings.as_ref().map(|settings| settings.substituters.clone()).unwrap_or_default()
+    }
+
+    /// How long they may take to answer, in milliseconds.
+    pub fn cache_timeout(&self) -> u64 {
+        let timeout = self.settings.as_ref().map(|settings| settings.timeout).unwrap_or_default();
+        u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
+    }
+
     /// The plugin's settings as they are configured. They decide what other users get to see.
     ///
     /// # Errors

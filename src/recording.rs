@@ -5,6 +5,7 @@ use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::judgement::{self, Judgement, Reason, Suspicion};
 use nix_negative_cache_core::log::tail::{beginning, printable};
+use nix_negative_cache_core::portable::Scope;
 use nix_negative_cache_core::record::{self, Failure as RecordedFailure};
 use nix_negative_cache_core::store_path::{DerivationPath, OutputKey};
 
@@ -115,6 +116,11 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
                 duration_ms: i64::try_from(running.duration().as_millis()).unwrap_or(i64::MAX),
                 host: if build.machine.is_empty() { here() } else { printable(build.machine.as_bytes()) },
                 nix_version: if build.machine.is_empty() { policy.nix_version.clone() } else { "unknown".to_owned() },
+                scope: match policy.sandboxed(build) {
+                    _ if build.stays_here => Scope::Local,
+                    Some(true) => Scope::Sandbox,
+                    _ => Scope::Unknown,
+                },
             };
             let has_database = with_own(policy, true, |database| match database {
                 Some(database) => database.insert(&failure).map(|()| true),
@@ -150,9 +156,11 @@ pub fn tidy(policy: &Policy) -> Result<(), Failure> {
 /// Those of the database and settings.
 pub fn hear(policy: &Policy, store_dir: &str, message: Message) -> Result<bool, Failure> {
     match message {
-        Message::Hello | Message::Answers => return Ok(true),
+        Message::Hello | Message::Answers | Message::Fetches => return Ok(true),
+        Message::Fetch(hash_part) => return lookup::is_known_elsewhere(policy, store_dir, &hash_part),
         Message::IsKnown(hash_part) => return lookup::is_known(policy, store_dir, &hash_part),
         Message::IsRefused(hash_part) => return lookup::is_refused(policy, store_dir, &hash_part),
+        // A plugin that calls both invalid asks nobody on demand.
         Message::Setting(name, value) => client::says(name, value),
         Message::Retry(hash_part) => with_own(policy, false, |database| {
             let Some(database) = database else { return Ok(()) };

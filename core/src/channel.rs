@@ -18,6 +18,8 @@ const ANSWERS: &str = "answers";
 const KNOWN: &str = "known";
 const REFUSED: &str = "refused";
 const HELLO: &str = "hello";
+const FETCHES: &str = "fetches";
+const FETCH: &str = "fetch";
 
 /// A message of a client.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +36,12 @@ pub enum Message {
     /// Asks whether the derivation with this hash part would be refused to this user, if it had to be built. A derivation is
     /// not refused, for example, if the user has asked for one more attempt.
     IsRefused(String),
+    /// Asks whether the plugin has its binary caches asked on demand. A plugin that calls this path invalid knows no
+    /// [`Message::Fetch`].
+    Fetches,
+    /// Has the plugin ask its binary caches whether the derivation with this hash part failed elsewhere, or something that would be
+    /// built for it, and asks whether the derivation itself is known to have failed there and believed. What the caches say is told in lines at `-v`.
+    Fetch(String),
     /// Gives a lenient setting this value for as long as the connection lasts.
     Setting(&'static str, String),
 }
@@ -54,6 +62,11 @@ impl Message {
         Some(Message::IsRefused(hash_part(path)?.to_owned()))
     }
 
+    /// Has caches asked about a derivation; `None` if `path` is no store path.
+    pub fn fetch(path: &str) -> Option<Message> {
+        Some(Message::Fetch(hash_part(path)?.to_owned()))
+    }
+
     /// The base name of the path that the client asks for.
     pub fn to_base_name(&self) -> String {
         match self {
@@ -62,6 +75,8 @@ impl Message {
             Message::Retry(hash_part) => format!("{hash_part}-{PREFIX}{RETRY}"),
             Message::IsKnown(hash_part) => format!("{hash_part}-{PREFIX}{KNOWN}"),
             Message::IsRefused(hash_part) => format!("{hash_part}-{PREFIX}{REFUSED}"),
+            Message::Fetches => format!("{NO_HASH}-{PREFIX}{FETCHES}"),
+            Message::Fetch(hash_part) => format!("{hash_part}-{PREFIX}{FETCH}"),
             Message::Setting(name, value) => format!("{NO_HASH}-{PREFIX}{name}={value}"),
         }
     }
@@ -75,6 +90,7 @@ impl Message {
                 RETRY => Message::Retry,
                 KNOWN => Message::IsKnown,
                 REFUSED => Message::IsRefused,
+                FETCH => Message::Fetch,
                 _ => return None,
             };
             return is_hash_part(hash_part).then(|| about(hash_part.to_owned()));
@@ -82,6 +98,7 @@ impl Message {
         match message.split_once('=') {
             None if message == HELLO => Some(Message::Hello),
             None if message == ANSWERS => Some(Message::Answers),
+            None if message == FETCHES => Some(Message::Fetches),
             None => None,
             Some((setting, value)) => {
                 let SettingInfo { name, .. } = SettingInfo::named(setting).filter(|setting| setting.lenient)?;
@@ -108,9 +125,11 @@ mod tests {
         let path = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
         let retry = Message::retry(path).unwrap();
         assert_eq!(retry.to_base_name(), "7r40h4gj6rsaw6xnsq7vj128dpiawa94-nix-negative-cache-retry");
-        let questions = [Message::is_known(path).unwrap(), Message::is_refused(path).unwrap()];
+        let questions =
+            [Message::is_known, Message::is_refused, Message::fetch].map(|question| question(path).unwrap());
         let setting = Message::Setting("negative-cache-retry", "true".to_owned());
-        for message in questions.into_iter().chain([Message::Hello, Message::Answers, retry, setting]) {
+        for message in questions.into_iter().chain([Message::Hello, Message::Answers, Message::Fetches, retry, setting])
+        {
             assert_eq!(Message::parse(&message.to_base_name()), Some(message));
         }
         assert_eq!(Message::retry("/nix/store/short-x"), None);

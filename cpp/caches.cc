@@ -1,0 +1,237 @@
+#include "caches.hh"
+#include "output_keys.hh"
+
+#include "nix-negative-cache-plugin/src/bridge.rs.h"
+
+#include <algorithm>
+#include <mutex>
+
+namespace negative_cache {
+
+using namespace nix;
+
+/* Failure objects are small. A cache may compress them badly. */
+static constexpr compat::SizeLimits limits{.compressed = 64 * 1024, .unpacked = 64 * 1024};
+
+namespace {
+
+/* The caches that this process has opened, by URL, and why others can't be used. A process keeps them, because their
+   connections can be used again. */
+struct OpenCaches
+{
+    std::mutex mutex;
+    std::map<std::string, std::shared_ptr<compat::BinaryCache>> open;
+    std::map<std::string, std::string> problems;
+
+    std::shared_ptr<compat::BinaryCache> at(const std::string & url)
+    {
+        std::lock_guard lock(mutex);
+        if (problems.count(url))
+            return nullptr;
+        auto & cache = open[url];
+        if (!cache) {
+            std::string problem;
+            cache = compat::openBinaryCache(url, problem);
+            if (!cache)
+                problems.emplace(url, problem);
+        }
+        return cache;
+    }
+
+    /* Returns whether this is the first problem with the cache. */
+    bool fails(const std::string & url, const std::string & problem)
+    {
+        std::lock_guard lock(mutex);
+        return problems.emplace(url, problem).second;
+    }
+};
+
+} // namespace
+
+/* Never destroyed: a download may still come to its end while the process does. */
+static OpenCaches & openCaches()
+{
+    static auto caches = new OpenCaches;
+    return *caches;
+}
+
+/* The binary caches that Nix takes outputs from. */
+static std::vector<std::string> substituters()
+{
+    for (auto setting : compat::settingsNamed([](const std::string & name) { return name == "substituters"; }))
+        return tokenizeString<std::vector<std::string>>(compat::valueOf(*setting));
+    return {};
+}
+
+/* A URL as others may see it. */
+static std::string shown(const std::string & url)
+{
+    return std::string(core::shown_url(rust::String::lossy(url)));
+}
+
+Caches::Caches(Store & store, const core::Policy & policy)
+    : store(store)
+    , policy(policy)
+{
+    if (!compat::useSubstitutes())
+        return;
+    for (auto & key : policy.trusted_public_keys()) {
+        keyTexts.emplace_back(key);
+        keys.push_back(compat::publicKeys({keyTexts.back()}));
+    }
+    if (keys.empty())
+        return;
+    for (auto & url : policy.failure_caches())
+        cacheUrls.emplace_back(url);
+    if (cacheUrls.empty())
+        cacheUrls = substituters();
+}
+
+rust::String Caches::store_dir() const
+{
+    return store.storeDir;
+}
+
+bool Caches::may_be_asked() const
+{
+    return !cacheUrls.empty();
+}
+
+bool Caches::all_answered() const
+{
+    return !failed;
+}
+
+rust::Vec<rust::String> Caches::urls() const
+{
+    rust::Vec<rust::String> urls;
+    for (auto & url : cacheUrls)
+        urls.push_back(rust::String::lossy(url));
+    return urls;
+}
+
+/* Until when a step of asking may take: half of the time that is left. A cache that says nothing to the first question then
+   leaves time to ask the others. */
+compat::Deadline Caches::untilWhen()
+{
+    auto now = std::chrono::steady_clock::now();
+    if (!deadline)
+        deadline = now + std::chrono::milliseconds(policy.cache_timeout());
+    return now + std::max(*deadline - now, compat::Deadline::duration::zero()) / 2;
+}
+
+void Caches::fails(size_t cache, const std::string & problem)
+{
+    failed = true;
+    auto & url = cacheUrls.at(cache);
+    if (openCaches().fails(url, problem))
+        printTalkative("negative cache: '%s' is not asked for failures any more: %s", shown(url), compat::plain(problem));
+}
+
+rust::Vec<rust::String> Caches::signers(const ValidPathInfo & info)
+{
+    rust::Vec<rust::String> signers;
+    for (size_t i = 0; i < keys.size(); ++i)
+        if (!compat::signersOf(store, info, keys[i]).empty())
+            signers.push_back(rust::String::lossy(keyTexts[i]));
+    return signers;
+}
+
+compat::CacheAnswers Caches::ask(
+    const rust::Vec<core::CacheQuestion> & questions,
+    const std::vector<compat::NarQuestion> & nars)
+{
+    std::vector<compat::CacheQuestion> asked;
+    /* Questions to caches that can't be used are left out. */
+    std::vector<size_t> indexes;
+    for (size_t i = 0; i < questions.size(); ++i)
+        if (auto cache = openCaches().at(cacheUrls.at(questions[i].cache))) {
+            asked.push_back({cache, store.parseStorePath(std::string(questions[i].path))});
+            indexes.push_back(i);
+        } else
+            failed = true;
+    auto some = compat::askCaches(asked, nars, limits, untilWhen());
+    compat::CacheAnswers all{.paths = std::vector<compat::CacheAnswer>(questions.size()), .nars = std::move(some.nars)};
+    for (size_t i = 0; i < indexes.size(); ++i) {
+        auto & answer = all.paths[indexes[i]] = some.paths[i];
+        if (answer.kind == compat::CacheAnswer::Kind::Failed)
+            fails(questions[indexes[i]].cache, answer.problem);
+    }
+    return all;
+}
+
+rust::Vec<core::FoundPath> Caches::foundPaths(const std::vector<compat::CacheAnswer> & answers)
+{
+    rust::Vec<core::FoundPath> paths;
+    for (size_t i = 0; i < answers.size(); ++i) {
+        if (answers[i].kind != compat::CacheAnswer::Kind::Present)
+            continue;
+        auto & info = *answers[i].path->info;
+        core::FoundPath path{.question = i, .keys = signers(info), .nar_size = info.narSize, .references = {}};
+        for (auto & reference : info.references)
+            path.references.push_back(store.printStorePath(reference));
+        paths.push_back(std::move(path));
+    }
+    return paths;
+}
+
+rust::Vec<core::FoundPath> Caches::query(const rust::Vec<core::CacheQuestion> & questions)
+{
+    auto answers = ask(questions, {});
+    found.assign(questions.size(), {});
+    for (size_t i = 0; i < questions.size(); ++i)
+        if (answers.paths[i].kind == compat::CacheAnswer::Kind::Present)
+            found[i] = {openCaches().at(cacheUrls.at(questions[i].cache)), answers.paths[i].path};
+    return foundPaths(answers.paths);
+}
+
+core::CacheAnswers Caches::read(const rust::Vec<size_t> & nars, const rust::Vec<core::CacheQuestion> & questions)
+{
+    std::vector<compat::NarQuestion> asked;
+    for (auto index : nars)
+        asked.push_back(found.at(index));
+    auto answers = ask(questions, asked);
+    core::CacheAnswers all{.nars = {}, .paths = foundPaths(answers.paths)};
+    for (size_t i = 0; i < asked.size(); ++i) {
+        auto & answer = answers.nars[i];
+        core::Nar nar{.is_there = bool(answer.nar), .bytes = {}};
+        if (answer.nar) {
+            nar.bytes.reserve(answer.nar->size());
+            std::copy(answer.nar->begin(), answer.nar->end(), std::back_inserter(nar.bytes));
+        } else
+            printTalkative(
+                "negative cache: '%s' of '%s' is not read: %s",
+                store.printStorePath(asked[i].path->info->path),
+                shown(asked[i].cache->url),
+                compat::plain(answer.problem));
+        all.nars.push_back(std::move(nar));
+    }
+    return all;
+}
+
+void Caches::note(size_t cache, rust::Str path, rust::Str text) const
+{
+    printTalkative(
+        "negative cache: '%s' of '%s' %s",
+        std::string(path),
+        shown(cacheUrls.at(cache)),
+        compat::plain(std::string(text)));
+}
+
+core::PlannedDerivation planned(Store & store, const StorePath & path, const Derivation & derivation)
+{
+    core::PlannedDerivation planned{
+        .path = store.printStorePath(path),
+        .outputs = {},
+        .is_resolved = false,
+        .system = rust::String::lossy(derivation.platform),
+        .may_be_learned = !compat::typeOf(derivation).isFixed() && compat::substitutesAllowed(derivation),
+    };
+    if (compat::wantsNegativeCache(derivation)) {
+        planned.outputs = outputKeys(store, derivation);
+        planned.is_resolved = !compat::typeOf(derivation).hasKnownOutputPaths();
+    }
+    return planned;
+}
+
+} // namespace negative_cache

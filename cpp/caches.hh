@@ -1,0 +1,58 @@
+#pragma once
+/* The binary caches of a request, which the core asks for failures. */
+
+#include "compat.hh"
+#include "rust/cxx.h"
+
+namespace negative_cache {
+
+namespace core {
+struct CacheAnswers;
+struct CacheQuestion;
+struct FoundPath;
+struct PlannedDerivation;
+struct Policy;
+} // namespace core
+
+/* Binary caches, with one deadline for all that is asked. Nothing is opened before the first question. A cache that fails is not
+   asked again by this process. */
+class Caches
+{
+    nix::Store & store;
+    const core::Policy & policy;
+    std::vector<std::string> cacheUrls;
+    std::vector<nix::PublicKeys> keys;
+    std::vector<std::string> keyTexts;
+    std::optional<compat::Deadline> deadline;
+    /* What was found last, by the indexes of the questions of `query`. */
+    std::vector<compat::NarQuestion> found;
+    bool failed = false;
+
+    compat::Deadline untilWhen();
+    void fails(size_t cache, const std::string & problem);
+    rust::Vec<rust::String> signers(const nix::ValidPathInfo & info);
+    compat::CacheAnswers ask(
+        const rust::Vec<core::CacheQuestion> & questions,
+        const std::vector<compat::NarQuestion> & nars);
+    rust::Vec<core::FoundPath> foundPaths(const std::vector<compat::CacheAnswer> & answers);
+
+public:
+    Caches(nix::Store & store, const core::Policy & policy);
+
+    /* ---- What the core asks; see `Caches` in core/src/elsewhere.rs ---- */
+
+    rust::String store_dir() const;
+    /* Whether there are caches, and nobody forbids to substitute (`substitute = false`). */
+    bool may_be_asked() const;
+    /* Whether each cache that was asked has answered. */
+    bool all_answered() const;
+    rust::Vec<rust::String> urls() const;
+    rust::Vec<core::FoundPath> query(const rust::Vec<core::CacheQuestion> & questions);
+    core::CacheAnswers read(const rust::Vec<size_t> & nars, const rust::Vec<core::CacheQuestion> & questions);
+    void note(size_t cache, rust::Str path, rust::Str text) const;
+};
+
+/* What the core wants to know of a derivation before it asks caches about it. */
+core::PlannedDerivation planned(nix::Store & store, const nix::StorePath & path, const nix::Derivation & derivation);
+
+} // namespace negative_cache

@@ -1,0 +1,208 @@
+//! Learns failures from binary caches: between the core, which knows what to ask, Nix, which asks, and the database.
+
+use std::collections::HashSet;
+use std::pin::Pin;
+
+use jiff::Timestamp;
+use nix_negative_cache_core::elsewhere::{self, Asking, FoundPath, Learned, Nar, Question, Wanted, question_number};
+use nix_negative_cache_core::failure_object::main_output;
+use nix_negative_cache_core::record::Output;
+use nix_negative_cache_core::request::PlannedDerivation;
+use nix_negative_cache_core::store_url;
+
+use crate::bridge::{self, CacheAnswers, CacheQuestion, Caches};
+use crate::connections::with_own;
+use crate::guard::Failure;
+use crate::policy::Policy;
+
+/// The binary caches of a request, which C++ asks.
+pub struct NixsCaches<'a> {
+    caches: Pin<&'a mut Caches>,
+    store_dir: String,
+    /// The indexes of those that carry failures, once they were asked.
+    carriers: Option<Vec<usize>>,
+    /// Whether they are asked even if nothing came of the same question lately.
+    anew: bool,
+}
+
+impl elsewhere::Caches for NixsCaches<'_> {
+    type Error = Failure;
+
+    /// Without secrets: other users see them as the origins of failures.
+    fn urls(&self) -> Vec<String> {
+        self.caches.urls().iter().map(|url| store_url::shown(url)).collect()
+    }
+
+    fn query(&mut self, questions: &[Question]) -> Result<Vec<FoundPath>, Failure> {
+        Ok(self
+            .caches
+            .as_mut()
+            .query(&questions.iter().map(CacheQuestion::from).collect())?
+            .into_iter()
+            .map(FoundPath::from)
+            .collect())
+    }
+
+    fn read(&mut self, nars: &[usize], questions: &[Question]) -> Result<(Vec<Nar>, Vec<FoundPath>), Failure> {
+        let questions = questions.iter().map(CacheQuestion::from).collect();
+        let CacheAnswers { nars, paths } = self.caches.as_mut().read(&nars.to_vec(), &questions)?;
+        let nars = nars.into_iter().map(|nar| nar.is_there.then_some(nar.bytes)).collect();
+        Ok((nars, paths.into_iter().map(FoundPath::from).collect()))
+    }
+
+    fn note(&mut self, cache: usize, path: &str, text: &str) {
+        self.caches.note(cache, path, text);
+    }
+}
+
+impl From<&Question> for CacheQuestion {
+    fn from(question: &Question) -> CacheQuestion {
+        CacheQuestion { cache: question.cache, path: question.path.clone() }
+    }
+}
+
+impl From<bridge::FoundPath> for FoundPath {
+    fn from(found: bridge::FoundPath) -> FoundPath {
+        let bridge::FoundPath { question, keys, nar_size, references } = found;
+        FoundPath { question, keys, nar_size, references }
+    }
+}
+
+impl<'a> NixsCaches<'a> {
+    /// The caches of a request to the store with this directory.
+    pub fn new(caches: Pin<&'a mut Caches>) -> NixsCaches<'a> {
+        let store_dir = caches.store_dir();
+        NixsCaches { caches, store_dir, carriers: None, anew: false }
+    }
+
+    /// The same, asked even if nothing came of the same question lately.
+    pub fn asked_anew(self) -> NixsCaches<'a> {
+        NixsCaches { anew: true, ..self }
+    }
+
+    /// Whether there is any cache that may be asked, and anybody who is believed.
+    ///
+    /// # Errors
+    ///
+    /// Those of the settings.
+    pub fn may_be_asked(&self, policy: &Policy) -> Result<bool, Failure> {
+        let settings = policy.settings()?;
+        // If a daemon decides, it asks as well.
+        Ok(settings.consults()
+            && !settings.trusted_public_keys.is_empty()
+            && !policy.daemon_decides()
+            && self.caches.may_be_asked())
+    }
+
+    /// The indexes of the caches that carry failures, which are asked for their marker once in a request.
+    fn carriers(&mut self, asking: &Asking<'_>) -> Result<Vec<usize>, Failure> {
+        if let Some(carriers) = &self.carriers {
+            return Ok(carriers.clone());
+        }
+        let carriers = asking.carriers(self)?;
+        self.carriers = Some(carriers.clone());
+        Ok(carriers)
+    }
+
+    /// Whether nothing came of a question about these things lately.
+    fn was_asked(&self, policy: &Policy, about: &[String], now: Timestamp) -> Result<bool, Failure> {
+        let question = question_number(about, &policy.settings()?.trusted_public_keys, &self.caches.urls(), now);
+        Ok(with_own(policy, false, |database| match database {
+            Some(database) => database.was_asked(question, now),
+            None => Ok(false),
+        })?)
+    }
+
+    /// Whether any cache carries failures, and none of them was asked lately about the derivations whose paths have these last
+    /// parts.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database and settings, and if the user interrupts it.
+    pub fn may_know(&mut self, policy: &Policy, base_names: &[String]) -> Result<bool, Failure> {
+        let (keys, now) = (&policy.settings()?.trusted_public_keys, Timestamp::now());
+        Ok((self.anew || !self.was_asked(policy, base_names, now)?)
+            && !self.carriers(&Asking { store_dir: &self.store_dir.clone(), keys, now })?.is_empty())
+    }
+
+    /// Remembers for a while that no cache knows anything about these things, such as derivations, if all caches have answered.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database and settings.
+    pub fn know_nothing(&self, policy: &Policy, about: &[String]) -> Result<(), Failure> {
+        if !self.caches.all_answered() {
+            return Ok(());
+        }
+        let (keys, now) = (&policy.settings()?.trusted_public_keys, Timestamp::now());
+        let question = question_number(about, keys, &self.caches.urls(), now);
+        Ok(with_own(policy, true, |database| {
+            database.into_iter().for_each(|database| database.note_asked(question, now));
+            Ok(())
+        })?)
+    }
+
+    /// Asks about derivations, and records what failed elsewhere. Returns whether anything was recorded.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database and settings, and if the user interrupts it.
+    pub fn learn(&mut self, policy: &Policy, derivations: &[PlannedDerivation]) -> Result<bool, Failure> {
+        let wanted: Vec<Wanted> = derivations
+            .iter()
+            .filter(|derivation| derivation.may_be_learned)
+            .filter_map(|derivation| {
+                let main: &Output = main_output(&derivation.outputs, |output| &output.name)?;
+                Some(Wanted { key: main.key.clone(), system: derivation.system.clone() })
+            })
+            .collect();
+        if wanted.is_empty() {
+            return Ok(false);
+        }
+        let kept_out = with_own(policy, false, |database| match database {
+            Some(database) => database.kept_out(wanted.iter().map(|wanted| &wanted.key)),
+            None => Ok(HashSet::new()),
+        })?;
+        let keys = &policy.settings()?.trusted_public_keys;
+        let asking = Asking { store_dir: &self.store_dir.clone(), keys, now: Timestamp::now() };
+        let carriers = self.carriers(&asking)?;
+        let (learned, withdrawn) = asking.failures(self, &carriers, &wanted, &kept_out)?;
+        if learned.is_empty() && withdrawn.is_empty() {
+            return Ok(false);
+        }
+        Ok(with_own(policy, true, |database| match database {
+            Some(database) => {
+                if !withdrawn.is_empty() {
+                    database.keep_out(&withdrawn)?;
+                }
+                database.learn(&learned).map(|count| count > 0)
+            }
+            None => Ok(false),
+        })?)
+    }
+
+    /// Asks whether failures were withdrawn, at most once in an hour, and forgets those that were. Returns whether any was.
+    ///
+    /// # Errors
+    ///
+    /// Those of the database and settings, and if the user interrupts it.
+    pub fn forget_withdrawn(&mut self, policy: &Policy, learned: &[Learned]) -> Result<bool, Failure> {
+        let about: Vec<String> = learned.iter().map(|learned| format!("{} {}", learned.key, learned.period)).collect();
+        if self.was_asked(policy, &about, Timestamp::now())? {
+            return Ok(false);
+        }
+        let keys = &policy.settings()?.trusted_public_keys;
+        let asking = Asking { store_dir: &self.store_dir.clone(), keys, now: Timestamp::now() };
+        let carriers = self.carriers(&asking)?;
+        let withdrawn = asking.withdrawn(self, &carriers, learned)?;
+        if withdrawn.is_empty() {
+            self.know_nothing(policy, &about)?;
+            return Ok(false);
+        }
+        with_own(policy, false, |database| match database {
+            Some(database) => database.withdraw(&withdrawn),
+            None => Ok(()),
+        })?;
+        Ok(true)
+    }
+}
