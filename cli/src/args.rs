@@ -8,6 +8,7 @@ use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use clap_complete::Shell;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use nix_negative_cache_core::database::location::{default_path, personal_path};
+use nix_negative_cache_core::failure_object::is_signer;
 use nix_negative_cache_core::settings;
 use nix_negative_cache_core::store_path::is_in_names;
 use regex::Regex;
@@ -88,7 +89,7 @@ impl DatabaseArguments {
 }
 
 /// Settings that are otherwise those of the Nix in PATH.
-#[derive(Debug, Args)]
+#[derive(Debug, Default, Args)]
 pub struct SettingsArguments {
     /// How long a failure is believed, such as 12h or 7d; 0s is for ever [default: 'negative-cache-ttl']
     #[arg(long, value_name = "SPAN", value_parser = lifetime)]
@@ -134,6 +135,16 @@ pub enum Command {
     Judge(JudgeArguments),
     /// Tell which known failures stand in the way of derivations, without building
     Check(CheckArguments),
+    /// Publish failures in a binary cache, so that others need not build what fails here
+    ///
+    /// Takes what says something about the derivation and nothing about this machine, and is not in that cache yet: see --dry-run.
+    /// Others believe it if they have the public key in their setting 'negative-cache-trusted-public-keys'. 'nix copy' does the
+    /// upload. What was published and has succeeded here since is withdrawn.
+    Publish(PublishArguments),
+    /// Ask binary caches whether derivations are known to fail elsewhere, without building
+    ///
+    /// The Nix that builds asks them, and what they said is printed. Exit status: 0 if all are known to fail elsewhere, 3 if not.
+    Fetch(FetchArguments),
     /// Check Nix, the plugin, its settings and the databases, and say what to do about what is wrong
     ///
     /// Exit status: 0 if nothing is wrong, 1 if a problem is left.
@@ -252,6 +263,10 @@ pub struct CheckArguments {
     #[arg(long)]
     pub closure: bool,
 
+    /// Ask no binary caches what is known to fail elsewhere
+    #[arg(long)]
+    pub offline: bool,
+
     /// Print JSON
     #[arg(long)]
     pub json: bool,
@@ -276,6 +291,60 @@ pub struct ShowArguments {
 
 #[derive(Debug, Args)]
 pub struct RetryArguments {
+    /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
+    #[arg(required = true, value_name = "PATH", value_parser = store_path)]
+    pub paths: Vec<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct PublishArguments {
+    /// Only the failures of these derivations or outputs; DRV^OUTPUT stands for DRV
+    #[arg(value_name = "PATH", value_parser = store_path, conflicts_with_all = ["name", "since"])]
+    pub paths: Vec<String>,
+
+    /// The binary cache, as 'nix copy --to' takes it, such as file:///srv/cache or s3://cache?region=eu-west-1
+    #[arg(long, value_name = "URL")]
+    pub to: String,
+
+    /// The file with the secret key, as 'nix-store --generate-binary-cache-key' makes it
+    #[arg(long, value_name = "FILE")]
+    pub key_file: Option<PathBuf>,
+
+    /// The name of the key of a cache that signs by itself, such as attic; nothing is signed here
+    #[arg(long, value_name = "NAME", value_parser = signer, conflicts_with = "key_file")]
+    pub signer: Option<String>,
+
+    /// Only derivations whose name matches this regular expression
+    #[arg(long, value_name = "REGEX")]
+    pub name: Option<Regex>,
+
+    /// Only failures of this span of time until now, such as 90m, 12h or 7d
+    #[arg(long, value_name = "SPAN")]
+    pub since: Option<Span>,
+
+    /// Leave out the last lines of logs
+    #[arg(long)]
+    pub no_log: bool,
+
+    /// Print what would be published, to the byte, and what stays here and why; nothing is written or sent
+    #[arg(long)]
+    pub dry_run: bool,
+
+    /// Print JSON, with --dry-run
+    #[arg(long, requires = "dry_run")]
+    pub json: bool,
+}
+
+fn signer(name: &str) -> Result<String, String> {
+    if is_signer(name) {
+        Ok(name.to_owned())
+    } else {
+        Err("not the name of a key, such as ci-1: what stands before the colon in its file".to_owned())
+    }
+}
+
+#[derive(Debug, Args)]
+pub struct FetchArguments {
     /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
     #[arg(required = true, value_name = "PATH", value_parser = store_path)]
     pub paths: Vec<String>,

@@ -155,6 +155,31 @@ impl Databases {
         Ok(records)
     }
 
+    /// The databases that this user may write to.
+    pub fn writable(&mut self) -> impl Iterator<Item = &mut Database> {
+        self.open.iter_mut().filter(|database| !database.is_readonly())
+    }
+
+    /// A database that this user may only read: one that has a record of this path, if one is given.
+    ///
+    /// # Errors
+    ///
+    /// If a database can't be read.
+    pub fn readonly_with(&self, path: Option<&str>) -> Result<Option<&Path>, DatabaseError> {
+        for database in self.open.iter().filter(|database| database.is_readonly()) {
+            let has_it = path.map_or(Ok(true), |path| Ok(!database.find([path])?.is_empty()))?;
+            if has_it {
+                return Ok(Some(database.path()));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Records of a database as this user sees them.
+    pub fn seen(database: &Database, records: Vec<FailureRecord>) -> Vec<SeenRecord> {
+        records.into_iter().map(|record| known(record, database, |record| &mut record.summary)).collect()
+    }
+
     /// Forgets what was found. Returns how many that were, and the databases that this user may not change.
     ///
     /// # Errors

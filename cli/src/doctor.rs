@@ -16,7 +16,7 @@ use std::iter;
 use database::check_database;
 use facts::Facts;
 use installation::{
-    check_daemon, check_nix, check_plugin, check_plugin_files, check_restart, check_settings, check_store,
+    check_caches, check_daemon, check_nix, check_plugin, check_plugin_files, check_restart, check_settings, check_store,
 };
 use repair::Repair;
 
@@ -142,8 +142,16 @@ pub fn run(arguments: &DatabaseArguments, fix: bool, out: &mut impl Write) -> io
 
 /// All that the checks find.
 fn examine(facts: &Facts) -> Vec<Finding> {
-    let checks =
-        [check_nix, check_plugin, check_plugin_files, check_settings, check_store, check_daemon, check_restart];
+    let checks = [
+        check_nix,
+        check_plugin,
+        check_plugin_files,
+        check_settings,
+        check_caches,
+        check_store,
+        check_daemon,
+        check_restart,
+    ];
     let mut findings: Vec<Finding> = checks.into_iter().flat_map(|check| check(facts)).collect();
     for database in &facts.databases {
         findings.extend(check_database(facts, database));

@@ -5,6 +5,7 @@
 mod args;
 mod databases;
 mod doctor;
+mod fetch;
 /// What the loader finds, found in the same way. The loader itself can't be linked: it acts when it is loaded.
 #[path = "../../loader/src/installation.rs"]
 mod installation;
@@ -12,6 +13,7 @@ mod judge;
 mod links;
 mod nix;
 mod output;
+mod publish;
 mod shim;
 mod streams;
 mod wrapping;
@@ -145,6 +147,8 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Judge(judge) => judge_log(judge, out),
         Command::Check(check) => check_derivations(arguments, check, out),
         Command::Retry(retry) => retry_failures(arguments, retry, out),
+        Command::Publish(publish) => publish::publish(arguments, publish, out),
+        Command::Fetch(fetch) => fetch::fetch(arguments, fetch, out),
         Command::Doctor(doctor) => {
             if doctor::run(&arguments.database, doctor.fix, out)? {
                 Ok(())
@@ -394,6 +398,14 @@ fn check_derivations(arguments: &Arguments, check: &CheckArguments, out: &mut im
     let mut needed = nix::would_build(&check.derivations)?;
     if !check.closure {
         needed.retain(|path| check.derivations.contains(path));
+    }
+    if !check.offline && context.settings.enabled && !context.settings.trusted_public_keys.is_empty() {
+        // What would be built for these is asked about as well.
+        let wanted: Vec<&str> = check.derivations.iter().map(String::as_str).collect();
+        // It is a question of what is known, and what is known here stands.
+        if let Err(error) = nix::fetch(&wanted) {
+            say_with_name(&format!("binary caches were not asked: {}", error.to_user()));
+        }
     }
     let Obstacles { known, told } = obstacles(&databases, &needed, &context)?;
     if !context.settings.enabled && known.is_empty() && told.is_empty() {

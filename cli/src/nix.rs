@@ -4,11 +4,14 @@
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
+use std::io::{self, Read};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::thread;
+use std::time::{Duration, Instant};
 
+use anstream::adapter::strip_str;
 use jiff::Timestamp;
 use nix_negative_cache_core::belief::{Attempt, Belief};
 use nix_negative_cache_core::channel::Message;
@@ -28,6 +31,10 @@ use crate::streams::say;
 pub struct NixError(String);
 
 impl NixError {
+    fn not_run(program: &str, error: &io::Error) -> NixError {
+        NixError(format!("cannot run '{program}': {error}; is Nix in PATH?"))
+    }
+
     /// Whether Nix does not know a path.
     pub fn is_unknown_path(&self) -> bool {
         let said = &self.0;
@@ -70,10 +77,7 @@ pub fn run(
     program: &str,
     arguments: impl IntoIterator<Item = impl AsRef<OsStr>>,
 ) -> Result<(String, String), NixError> {
-    let output = Command::new(program)
-        .args(arguments)
-        .output()
-        .map_err(|error| NixError(format!("cannot run '{program}': {error}; is Nix in PATH?")))?;
+    let output = Command::new(program).args(arguments).output().map_err(|error| NixError::not_run(program, &error))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let (out, error) = (text(&output.stdout), text(&output.stderr));
     if output.status.success() {
@@ -165,6 +169,11 @@ impl BeliefContext {
         }
     }
 
+    /// Whether the Nix in PATH has loaded the plugin.
+    pub fn loads_plugin(&self) -> bool {
+        self.environments.is_some()
+    }
+
     /// What a record says of a new attempt.
     pub fn belief<R: AsRef<FailureSummary>>(
         &self,
@@ -213,7 +222,7 @@ fn asked(state_dir: &Path) -> Result<BeliefContext, NixError> {
     })
 }
 
-/// A setting that only a Nix with the plugin knows.
+/// A setting that only a Nix with the plugin knows. It switches the plugin on.
 pub const ENABLE: &str = "negative-cache";
 
 /// Runs the program `nix` with some of its options before the command.
@@ -282,6 +291,52 @@ pub fn store(options: &[&str]) -> Result<Store, NixError> {
     Ok(Store { url: line("Store URL:").unwrap_or_default(), version: line("Version:") })
 }
 
+/// Asks a store that may be far away whether it has a path, and waits no longer than `limit`. What Nix remembers of its
+/// last answers does not count.
+///
+/// # Errors
+///
+/// If the store can't be reached in time.
+pub fn has_path(url: &str, path: &str, limit: Duration) -> Result<bool, NixError> {
+    let fresh = ["narinfo-cache-negative-ttl", "narinfo-cache-positive-ttl"];
+    let fresh = fresh.into_iter().flat_map(|name| ["--option", name, "0"]);
+    let arguments = ["path-info", "--store", url, path];
+    let once = ["--option", "download-attempts", "1", "--option", "substituters", ""];
+    let failed = |error: io::Error| NixError::not_run("nix", &error);
+    let mut process = Command::new("nix")
+        .args(["--extra-experimental-features", "nix-command"])
+        .args(arguments)
+        .args(once)
+        .args(fresh)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(failed)?;
+    let end = Instant::now() + limit;
+    let status = loop {
+        if let Some(status) = process.try_wait().map_err(failed)? {
+            break status;
+        }
+        if Instant::now() >= end {
+            let _ = process.kill();
+            let _ = process.wait();
+            return Err(NixError(format!("it did not answer within {} seconds", limit.as_secs())));
+        }
+        thread::sleep(Duration::from_millis(10));
+    };
+    let mut said = String::new();
+    if let Some(mut stream) = process.stderr.take() {
+        // What a process says that has ended is in the pipe, unless something that it started still writes.
+        let _ = stream.read_to_string(&mut said);
+    }
+    match NixError(said) {
+        _ if status.success() => Ok(true),
+        error if error.is_unknown_path() => Ok(false),
+        error => Err(error),
+    }
+}
+
 /// Asks where `options` lead whether a path is valid. With the path of a message, that is how a plugin there hears it, see
 /// [`nix_negative_cache_core::channel`]; it calls valid the greeting, and what it answers with yes.
 ///
@@ -293,6 +348,27 @@ pub fn is_valid(options: &[&str], path: &str) -> Result<bool, NixError> {
         Err(error) if error.0.contains("is not valid") => Ok(false),
         other => other.map(|_| true),
     }
+}
+
+/// Runs `nix` with the terminal of this process, so that people see what it does. With the plugin, if it is loaded, switched
+/// off.
+///
+/// # Errors
+///
+/// Why it can't be run, or how it failed.
+pub fn run_in_sight<'a>(loads_plugin: bool, arguments: impl IntoIterator<Item = &'a str>) -> Result<(), NixError> {
+    // Without the plugin, Nix would complain of the setting.
+    let off: &[&str] = if loads_plugin { &["--option", ENABLE, "false"] } else { &[] };
+    let status = Command::new("nix")
+        .args(off)
+        .args(["--extra-experimental-features", "nix-command"])
+        .args(arguments)
+        .stdin(Stdio::inherit())
+        // What this process prints may be read by a program.
+        .stdout(io::stderr())
+        .status()
+        .map_err(|error| NixError::not_run("nix", &error))?;
+    if status.success() { Ok(()) } else { Err(NixError(format!("'nix' failed ({status}); its own message is above"))) }
 }
 
 /// How many paths of messages a command line gets.
@@ -309,12 +385,8 @@ pub type Question = fn(&str) -> Option<Message>;
 ///
 /// If Nix can't be run or fails.
 pub fn ask<'a>(derivations: &[&'a str], question: Question) -> Result<Option<BTreeSet<&'a str>>, NixError> {
-    let mut folders: BTreeMap<&str, Vec<&'a str>> = BTreeMap::new();
-    for derivation in derivations {
-        folders.entry(derivation.rsplit_once('/').map_or("", |(folder, _)| folder)).or_default().push(derivation);
-    }
     let mut answers = None;
-    for (folder, derivations) in folders {
+    for (folder, derivations) in by_folder(derivations) {
         for some in derivations.chunks(MESSAGES_AT_ONCE) {
             match ask_some(folder, some, question) {
                 Ok(Some(yes)) => answers.get_or_insert_with(BTreeSet::new).extend(yes),
@@ -329,17 +401,87 @@ pub fn ask<'a>(derivations: &[&'a str], question: Question) -> Result<Option<BTr
 }
 
 fn ask_some<'a>(folder: &str, derivations: &[&'a str], question: Question) -> Result<Option<Vec<&'a str>>, NixError> {
+    Ok(answers(&[], folder, derivations, Message::Answers, question)?.map(|(yes, _)| yes))
+}
+
+/// Puts a question about derivations of a folder, after a greeting. Returns those for which the answer is yes, and what Nix
+/// said meanwhile; nothing if the greeting is not answered.
+fn answers<'a>(
+    options: &[&str],
+    folder: &str,
+    derivations: &[&'a str],
+    greeting: Message,
+    question: Question,
+) -> Result<Option<(Vec<&'a str>, String)>, NixError> {
     let path = |message: Message| format!("{folder}/{}", message.to_base_name());
     let asked: Vec<(&str, String)> =
         derivations.iter().filter_map(|derivation| Some((*derivation, path(question(derivation)?)))).collect();
-    let greeting = path(Message::Answers);
-    let arguments = ["--check-validity", "--print-invalid", &greeting];
-    let (out, _) = run("nix-store", arguments.into_iter().chain(asked.iter().map(|(_, path)| path.as_str())))?;
+    let greeting = path(greeting);
+    let arguments = options.iter().copied().chain(["--check-validity", "--print-invalid", &greeting]);
+    let (out, said) = run("nix-store", arguments.chain(asked.iter().map(|(_, path)| path.as_str())))?;
     let no: BTreeSet<&str> = out.lines().map(str::trim).collect();
     if no.contains(greeting.as_str()) {
         return Ok(None);
     }
-    Ok(Some(asked.iter().filter(|(_, path)| !no.contains(path.as_str())).map(|(derivation, _)| *derivation).collect()))
+    let yes = asked.iter().filter(|(_, path)| !no.contains(path.as_str())).map(|(derivation, _)| *derivation).collect();
+    Ok(Some((yes, said)))
+}
+
+/// What binary caches said of derivations, as the Nix that builds has asked them.
+#[derive(Debug, Default)]
+pub struct Fetched<'a> {
+    /// The derivations that are known to fail elsewhere, and believed to.
+    pub known: BTreeSet<&'a str>,
+    /// What the plugin said of the caches, in lines.
+    pub said: Vec<String>,
+}
+
+/// Has the Nix that would build derivations ask its binary caches about them. `None` if it has no plugin that does, or if the
+/// plugin is off.
+///
+/// # Errors
+///
+/// If Nix can't be run or fails.
+pub fn fetch<'a>(derivations: &[&'a str]) -> Result<Option<Fetched<'a>>, NixError> {
+    let mut fetched = Fetched::default();
+    for (folder, derivations) in by_folder(derivations) {
+        for some in derivations.chunks(MESSAGES_AT_ONCE) {
+            // What is remembered not to be there may be there now.
+            let options = ["-v", "--option", "narinfo-cache-negative-ttl", "0"];
+            match answers(&options, folder, some, Message::Fetches, Message::fetch) {
+                Ok(Some((known, said))) => {
+                    fetched.known.extend(known);
+                    fetched.said.extend(said_by_plugin(&said));
+                }
+                Ok(None) => return Ok(None),
+                // It is a record of another store directory.
+                Err(error) if error.0.contains("is not in the Nix store") => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(Some(fetched))
+}
+
+/// The lines that begin with the plugin's name, without it and without colours.
+fn said_by_plugin(said: &str) -> Vec<String> {
+    let lines = said.lines().map(|line| strip_str(line).to_string());
+    lines.filter_map(|line| Some(line.trim().strip_prefix("negative cache: ")?.to_owned())).collect()
+}
+
+/// Derivations by the folders that they are in.
+fn by_folder<'a>(derivations: &[&'a str]) -> BTreeMap<&'a str, Vec<&'a str>> {
+    let mut folders: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for derivation in derivations {
+        folders.entry(derivation.rsplit_once('/').map_or("", |(folder, _)| folder)).or_default().push(derivation);
+    }
+    folders
+}
+
+/// The derivation that made an output that Nix has.
+pub fn deriver(path: &str) -> Option<String> {
+    let (out, _) = run("nix-store", ["--query", "--deriver", path]).ok()?;
+    Some(out.trim().to_owned()).filter(|path| path.ends_with(".drv"))
 }
 
 /// What `nix-store` says of its folders, such as "State directory".
@@ -458,6 +600,14 @@ mod tests {
         assert!(socket("Connection refused").starts_with("nix-daemon does not answer at '/socket'"));
         assert!(socket("Permission denied").starts_with("this user has no right to write to '/socket', the socket"));
         assert_eq!(told("a 'x' of another kind"), "'nix-store' failed: warning: x\nerror: a 'x' of another kind");
+    }
+
+    #[test]
+    fn what_the_plugin_says_is_told_from_the_rest() {
+        let said = "warning: x\n\u{1b}[35;1mnegative cache:\u{1b}[0m 'https://cache' was asked for 4 failures and has 1\n\
+                    negative cache: it is not believed\nchecking\n";
+        let lines = ["'https://cache' was asked for 4 failures and has 1", "it is not believed"];
+        assert_eq!(said_by_plugin(said), lines);
     }
 
     #[test]

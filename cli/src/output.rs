@@ -7,7 +7,7 @@ use std::{env, fs, iter};
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use nix_negative_cache_core::belief::Belief;
+use nix_negative_cache_core::belief::{Belief, Origin};
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::explanation::{believed_until, explain, lifts};
 use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
@@ -36,6 +36,8 @@ pub struct Judged<R = FailureRecord> {
 struct Json<'a> {
     #[serde(flatten)]
     record: &'a FailureRecord,
+    /// The binary cache that the last failure was learned from; nothing if it happened here.
+    origin: Option<JsonOrigin<'a>>,
     /// Whether the last failure is a doubtful one.
     doubtful: bool,
     /// Whether the failure is believed.
@@ -46,6 +48,17 @@ struct Json<'a> {
     doubt: Option<String>,
     /// What would have it built again.
     lifted_by: Vec<String>,
+}
+
+/// Where a failure was learned, for programs.
+#[derive(Debug, Serialize)]
+struct JsonOrigin<'a> {
+    /// The URL of the binary cache.
+    cache: &'a str,
+    /// The name of the key that has signed it.
+    key: &'a str,
+    /// How many times in a row it had failed there.
+    attempts: u32,
 }
 
 impl<R: AsRef<FailureSummary>> Judged<R> {
@@ -91,9 +104,30 @@ impl Judged {
         self.record.summary.derivation.as_str()
     }
 
+    /// When and why it failed, and until when that is believed.
+    pub fn in_a_line(&self, now: Timestamp) -> String {
+        let Judged { record, belief, .. } = self;
+        let until = believed_until(belief, &zone());
+        let (ago, reason) = (ago(record.summary.last_failure, now), record.summary.reason());
+        let elsewhere = match record.origin() {
+            Some(origin) => format!(" elsewhere ({reason}; {}, key {})", origin.cache, origin.signer()),
+            None => format!(" ({reason})"),
+        };
+        format!("failed {ago}{elsewhere}; believed until: {until}")
+    }
+
+    /// Whether it was learned from a binary cache.
+    pub fn is_from_elsewhere(&self) -> bool {
+        self.record.origin().is_some()
+    }
+
     fn json(&self, settings: &Settings) -> Json<'_> {
         Json {
             record: &self.record,
+            origin: self.record.origin().map(|origin| {
+                let Origin { cache, attempts, .. } = origin;
+                JsonOrigin { cache, key: origin.signer(), attempts: *attempts }
+            }),
             doubtful: self.record.summary.is_doubtful(),
             believed: self.is_believed(),
             believed_until: match self.belief {
@@ -244,7 +278,10 @@ pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io
         for lift in judged.lifts(settings) {
             line("Lifted by", &lift)?;
         }
-        line("Host", &record.host)?;
+        match record.origin() {
+            Some(origin) => line("Binary cache", &format!("{}, key {}", origin.cache, origin.signer()))?,
+            None => line("Host", &record.host)?,
+        }
         line("Versions", &format!("Nix {}, plugin {}", record.nix_version, record.plugin_version))?;
         line("Message", &record.message.replace('\n', "\n                "))?;
         writeln!(out, "Last log lines:")?;
@@ -298,10 +335,8 @@ pub fn explanation(
 /// If it can't be written.
 pub fn obstacles(known: &[Judged], told: &[String], out: &mut impl Write) -> io::Result<()> {
     let now = Timestamp::now();
-    for Judged { record, belief, .. } in known {
-        let until = believed_until(belief, &zone());
-        let (ago, reason) = (ago(record.summary.last_failure, now), record.summary.reason());
-        writeln!(out, "{} failed {ago} ({reason}); believed until: {until}", record.summary.derivation)?;
+    for judged in known {
+        writeln!(out, "{} {}", judged.derivation(), judged.in_a_line(now))?;
     }
     for path in told {
         writeln!(out, "{path} would be refused by the daemon that builds; why is not known here")?;
@@ -319,6 +354,7 @@ mod tests {
     use nix_negative_cache_core::class::Class;
     use nix_negative_cache_core::deciding_line::DecidingLine;
     use nix_negative_cache_core::environment::Environment;
+    use nix_negative_cache_core::portable::Scope;
 
     use super::*;
 
@@ -329,6 +365,7 @@ mod tests {
             exit_code: Some(1),
             environment: Environment::default(),
             doubtful: Some(7),
+            origin: None,
         };
         let record = FailureRecord {
             summary: FailureSummary {
@@ -358,6 +395,7 @@ mod tests {
             host: "host".to_owned(),
             nix_version: "2.8.0".to_owned(),
             plugin_version: "0".to_owned(),
+            scope: Scope::default(),
         };
         let doubt = Doubt::TooFew { failures: 1, needed: 2, flaky: false, doubtful: true };
         Judged { record, belief: Belief::Open(doubt), may_forget: true, refused: None }
@@ -388,6 +426,25 @@ mod tests {
     }
 
     #[test]
+    fn it_is_said_where_a_failure_was_learned() {
+        let mut judged = doubtful();
+        let failure = judged.record.summary.history[0].failure.as_mut().unwrap();
+        let (cache, key) = ("https://cache".to_owned(), "ci-1:AAAA".to_owned());
+        (failure.doubtful, failure.origin) = (None, Some(Origin { cache, key, attempts: 3 }));
+        let line = judged.in_a_line(Timestamp::UNIX_EPOCH);
+        assert!(line.contains(" elsewhere (builder failed with exit code 1; https://cache, key ci-1); "), "{line}");
+        let records = [judged];
+        let text = printed(|out| json(&records, &[], &Settings::default(), out));
+        let read: serde_json::Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(read[0]["origin"], serde_json::json!({ "cache": "https://cache", "key": "ci-1", "attempts": 3 }));
+        let shown = printed(|out| full(&records, &Settings::default(), out));
+        assert!(shown.contains("Binary cache:   https://cache, key ci-1\n") && !shown.contains("Host:"), "{shown}");
+        let [Judged { record, belief, may_forget, refused }] = records;
+        let list = printed(|out| table(&[Judged { record: record.summary, belief, may_forget, refused }], out));
+        assert!(list.contains("builder (1), elsewhere"), "{list}");
+    }
+
+    #[test]
     fn json_says_that_a_failure_is_doubtful() {
         let text = printed(|out| json(&[doubtful()], &[], &Settings::default(), out));
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
@@ -395,5 +452,6 @@ mod tests {
         assert_eq!(read[0]["history"][0]["failure"]["doubtful"], true);
         assert_eq!(read[0]["evidence"]["against"], "a test expects it");
         assert_eq!(read[0]["believed"], false);
+        assert_eq!((&read[0]["origin"], &read[0]["scope"]), (&serde_json::Value::Null, &"unknown".into()));
     }
 }

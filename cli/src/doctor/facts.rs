@@ -4,12 +4,16 @@ use std::env;
 use std::fs::{self, Metadata};
 use std::io;
 use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
 
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::database::DatabaseError;
 use nix_negative_cache_core::database::condition::{Condition, examine};
 use nix_negative_cache_core::database::location::{self, Audience, default_path, personal_path};
+use nix_negative_cache_core::failure_object::marker;
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::settings::{SettingError, Settings};
 use nix_version::Flavour;
@@ -32,6 +36,16 @@ pub struct Facts {
     /// Its process, if it is on this machine and can be told.
     pub daemon_process: Option<DaemonProcess>,
     pub databases: Vec<DatabaseFacts>,
+    /// The binary caches that are asked for failures, if somebody's key is trusted.
+    pub caches: Vec<CacheFacts>,
+}
+
+/// A binary cache.
+#[derive(Debug)]
+pub struct CacheFacts {
+    pub url: String,
+    /// Whether it has the marker of those that carry failures.
+    pub has_marker: Result<bool, NixError>,
 }
 
 /// The Nix in PATH.
@@ -102,9 +116,9 @@ impl Facts {
     pub fn gather(arguments: &DatabaseArguments) -> Facts {
         let assumed_state = arguments.store_state();
         let nix = Nix::gather(&assumed_state);
-        let greeting = nix::folder("Store directory", &WITHOUT_PLUGINS)
-            .map(|folder| format!("{folder}/{}", Message::Hello.to_base_name()))
-            .unwrap_or_default();
+        let store_dir = nix::folder("Store directory", &WITHOUT_PLUGINS);
+        let greeting =
+            store_dir.as_ref().map(|folder| format!("{folder}/{}", Message::Hello.to_base_name())).unwrap_or_default();
         let store = StoreFacts::gather(&[], &greeting);
         let url = store.store.as_ref().ok().map(|store| store.url.as_str());
         let socket = socket(nix.state.0.as_deref().unwrap_or(&assumed_state), url);
@@ -118,7 +132,9 @@ impl Facts {
         let databases = places(arguments, &nix);
         let databases = databases.into_iter();
         let databases = databases.map(|(role, path, audience)| DatabaseFacts::gather(role, path, audience, user));
-        Facts { user, nix, store, daemon, daemon_process, databases: databases.collect() }
+        let databases = databases.collect();
+        let caches = store_dir.map(|folder| caches(&nix, &marker(&folder))).unwrap_or_default();
+        Facts { user, nix, store, daemon, daemon_process, databases, caches }
     }
 
     /// Whether the plugin is on in a daemon that builds for this user.
@@ -249,6 +265,27 @@ impl StoreFacts {
             Err(error) => error.to_string().contains("cannot connect to socket"),
         }
     }
+}
+
+/// How long a binary cache has to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Asks all binary caches at once that would be asked for failures.
+fn caches(nix: &Nix, marker: &str) -> Vec<CacheFacts> {
+    let Some(Ok(settings)) = nix.settings() else { return Vec::new() };
+    if !settings.enabled || settings.trusted_public_keys.is_empty() {
+        return Vec::new();
+    }
+    let mut urls = settings.substituters;
+    if urls.is_empty() {
+        let substituters = nix.setting("substituters").unwrap_or_default();
+        urls = substituters.split_whitespace().map(str::to_owned).collect();
+    }
+    let ask = |url: String| CacheFacts { has_marker: nix::has_path(&url, marker, PATIENCE), url };
+    thread::scope(|scope| {
+        let asked: Vec<_> = urls.into_iter().map(|url| scope.spawn(move || ask(url))).collect();
+        asked.into_iter().map(|asked| asked.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()
+    })
 }
 
 /// The databases to look at, and who should be able to read each.

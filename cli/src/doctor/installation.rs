@@ -7,7 +7,7 @@ use std::path::Path;
 use nix_negative_cache_core::time_text::moment;
 use nix_version::Flavour;
 
-use super::facts::{Facts, PluginFile, Role, StoreFacts, unknown_settings};
+use super::facts::{CacheFacts, Facts, PluginFile, Role, StoreFacts, unknown_settings};
 use super::repair::Repair;
 use super::{Finding, user_name};
 use crate::nix::NixError;
@@ -143,6 +143,31 @@ fn check_plugin_file(facts: &Facts, path: &Path) -> Vec<Finding> {
         findings.push(finding.repaired_by(repair(mode & !0o022 | 0o044), may && by_its_mode, advice));
     }
     findings
+}
+
+/// Whether the binary caches that are asked for failures carry any. Keys that are none keep the plugin from starting, which
+/// [`check_settings`] finds.
+pub fn check_caches(facts: &Facts) -> Vec<Finding> {
+    let Some(Ok(settings)) = facts.nix.settings() else { return Vec::new() };
+    if !settings.enabled || settings.trusted_public_keys.is_empty() {
+        return Vec::new();
+    }
+    if facts.caches.is_empty() {
+        let note =
+            Finding::note("Keys of others are trusted, but there is no binary cache that could be asked for failures");
+        return vec![note.advice("Name one in 'negative-cache-substituters' or 'substituters'.")];
+    }
+    let finding = |cache: &CacheFacts| {
+        let url = &cache.url;
+        match &cache.has_marker {
+            Ok(true) => Finding::ok(format!("The binary cache '{url}' carries failures")),
+            Ok(false) => Finding::note(format!("The binary cache '{url}' carries no failures"))
+                .advice("It does once somebody has published one there:  nix-negative-cache publish"),
+            Err(error) => Finding::note(format!("The binary cache '{url}' can't be asked for failures"))
+                .advice(format!("It says: {}", said(error))),
+        }
+    };
+    facts.caches.iter().map(finding).collect()
 }
 
 /// Whether the settings are such that the plugin does something.
