@@ -446,7 +446,7 @@ fn help_and_completions() {
     }
 }
 
-const COMMANDS: [&str; 16] = [
+const COMMANDS: [&str; 18] = [
     "",
     "list",
     "show",
@@ -455,6 +455,8 @@ const COMMANDS: [&str; 16] = [
     "explain",
     "judge",
     "check",
+    "publish",
+    "fetch",
     "doctor",
     "path",
     "run",
@@ -464,6 +466,20 @@ const COMMANDS: [&str; 16] = [
     "man",
     "completions",
 ];
+
+#[test]
+fn no_cache_is_asked_unless_a_key_is_trusted() {
+    if left_out() {
+        return;
+    }
+    let nix = with_failures();
+    let drv = drv(&nix, "one-1.0");
+    let ran = nix.run(&format!("$COMPANION fetch {drv}")).exits(1);
+    ran.says("no binary cache is asked, as nobody's key is trusted; put the public key of who publishes failures");
+    for offline in ["", "--offline"] {
+        nix.run(&format!("$COMPANION check {offline} {drv}")).exits(4).does_not_say("binary cache");
+    }
+}
 
 #[test]
 fn whatever_prints_survives_a_closed_pipe_and_a_full_device() {

@@ -237,7 +237,7 @@ fn a_newer_schema_is_left_alone() {
     let nix = with_expressions();
     nix.run("nix-build -A bad").exits(100);
     nix.run(&format!("sqlite3 {DATABASE} 'pragma user_version = 99'")).exits(0);
-    builds_as_stock(&nix, "has version 99 of its schema, this program knows 5; upgrade nix-negative-cache");
+    builds_as_stock(&nix, "has version 99 of its schema, this program knows 6; upgrade nix-negative-cache");
     nix.run(&format!("sqlite3 {DATABASE} 'pragma user_version'")).prints("99");
 }
 

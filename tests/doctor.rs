@@ -4,6 +4,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::Path;
 
+use nix_negative_cache_tests::caches::{Key, Silent, refused_url};
 use nix_negative_cache_tests::{
     DIRECT, Ran, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists, left_out,
 };
@@ -65,6 +66,36 @@ fn mode_and_owner(path: &Path) -> (u32, u32) {
 }
 
 const SQLITE: &str = "sqlite3 negative-cache/failures.sqlite";
+
+#[test]
+fn caches_that_are_asked_for_failures_are_looked_at() {
+    if left_out() {
+        return;
+    }
+    let nix = Scratch::new().config("sandbox = true\nsandbox-paths = /bin/sh=/bin/bash-static");
+    nix.expression(
+        r#"derivation {
+             name = "bad"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo bad; exit 1" ];
+           }"#,
+    );
+    nix.run("nix-build").exits(100);
+    has_not(is_well(&nix), "binary cache");
+    let key = Key::new(&nix, "ci-1").public;
+    let nix = nix.config(&format!("negative-cache-trusted-public-keys = {key}"));
+    has(is_well(&nix), "note     Keys of others are trusted, but there is no binary cache that could be asked");
+    let url = |name: &str| format!("file://{}", nix.path(name).display());
+    let (full, empty, silent) = (url("full"), url("empty"), Silent::start());
+    nix.run(&format!("$COMPANION publish --to {full} --key-file ci-1.sec")).exits(0);
+    fs::create_dir(nix.path("empty")).expect("a folder of the test");
+    let caches = format!("{full} {empty} {} {}", silent.url(), refused_url());
+    let nix = nix.config(&format!("negative-cache-substituters = {caches}"));
+    let ran = has(is_well(&nix), &format!("ok       The binary cache '{full}' carries failures"));
+    let ran = has(ran, &format!("note     The binary cache '{empty}' carries no failures"));
+    let ran = has(ran, &format!("note     The binary cache '{}' can't be asked for failures", silent.url()));
+    let ran = has(ran, "It says: it did not answer within 5 seconds");
+    let ran = has(ran, &format!("note     The binary cache '{}' can't be asked for failures", refused_url()));
+    has(ran, "It says: unable to download '");
+}
 
 #[test]
 fn what_was_just_installed_is_well() {
@@ -199,7 +230,8 @@ fn schemas() {
                  create index attempt_failure on attempt (failure); \
                  drop index failure_name; create index failure_stands on failure (id) where stands; \
                  drop index output_failure; create index output_failure on output (failure); \
-                 drop index failure_used; alter table failure drop column used; alter table failure drop column evidence; drop table retry; \
+                 drop index failure_used; alter table failure drop column used; alter table failure drop column evidence; \
+                 alter table failure drop column scope; drop table retry; drop table kept_out; drop table asked; drop table published; \
                  create index failure_last_failure on failure (last_failure); pragma user_version = 2";
     is_repaired(&nix, &format!("{SQLITE} '{older}'"), "was written by an older version, or is empty");
     assert_eq!(nix.recorded(), ["bad"]);
@@ -557,9 +589,7 @@ fn a_database_that_is_locked() {
         ))
     };
     let exclusive = "pragma locking_mode = exclusive; begin exclusive;";
-    for (how, says) in
-        [("begin immediate;", "Earlier records are still used."), (exclusive, "nothing is refused")]
-    {
+    for (how, says) in [("begin immediate;", "Earlier records are still used."), (exclusive, "nothing is refused")] {
         let ran = has(locked(how, "timeout 30 $COMPANION doctor").exits(1), "for at least 5 seconds\n");
         let locker = ran.stdout.rsplit(' ').next().unwrap_or_default().trim().to_owned();
         let what = format!("' has been locked by process {locker} for at least 5 seconds\n");

@@ -262,7 +262,7 @@ fn each_setting_of_the_manual_is_an_option_with_its_default() {
     ));
     let printed = |value: &Value| match value {
         Value::String(text) => text.clone(),
-        Value::Array(numbers) => numbers.iter().map(Value::to_string).collect::<Vec<_>>().join(" "),
+        Value::Array(words) => words.iter().map(Value::to_string).collect::<Vec<_>>().join(" "),
         other => other.to_string(),
     };
     let settings: BTreeMap<String, String> =
@@ -285,12 +285,54 @@ fn a_module_that_is_not_enabled_sets_nothing() {
     let config = "{ nix.negativeCache = { settings.ttl = 60; shim.enable = true; }; }";
     let set = "{ settings = config.nix.settings; inherit (config) warnings;
                  packages = config.environment.systemPackages or config.home.packages;
-                 rules = config.systemd.tmpfiles.rules or [ ]; }";
+                 rules = config.systemd.tmpfiles.rules or [ ];
+                 units = config.systemd.services or { } // config.systemd.timers or { }; }";
     for kind in ["nixos", "home"] {
+        // There is no option for publishing in home-manager.
+        let publish = if kind == "nixos" { "nix.negativeCache.publish.enable = true;" } else { "" };
+        let config = config.replacen('{', &format!("{{ {publish}"), 1);
         assert_eq!(
-            system(&nix, kind, config, set),
-            json!({"settings": {}, "warnings": [], "packages": [], "rules": []})
+            system(&nix, kind, &config, set),
+            json!({"settings": {}, "warnings": [], "packages": [], "rules": [], "units": {}})
         );
+    }
+}
+
+#[test]
+fn a_timer_publishes_failures() {
+    let nix = checkout();
+    let config = |publish: &str| {
+        format!("{{ nix.negativeCache = {{ enable = true; publish = {{ enable = true; {publish} }}; }}; }}")
+    };
+    let here = "to = \"file:///srv/cache?a=b&c=it's\"; keyFile = \"/etc/nix/ci 1.sec\";";
+    let service = "config.systemd.services.nix-negative-cache-publish";
+    let program = "script = builtins.replaceStrings [ \"${config.nix.negativeCache.package}\" ] [ \"\" ]";
+    let command = |config: &str| {
+        let script = system(&nix, "nixos", config, &format!("{{ {program} {service}.script; }}.script"));
+        let command = script.as_str().unwrap().strip_prefix("exec /bin/nix-negative-cache ").unwrap().to_owned();
+        nix.run(&format!("printf '<%s>' {command}")).exits(0).stdout
+    };
+    let to = "<publish><--to><file:///srv/cache?a=b&c=it's><--key-file></etc/nix/ci 1.sec>";
+    assert_eq!(command(&config(here)), to);
+    assert_eq!(
+        command(&config("to = \"https://attic\"; extraArguments = [ \"--signer\" \"main\" ];")),
+        "<publish><--to><https://attic><--signer><main>"
+    );
+    let elsewhere = config(here).replacen("enable", "settings.database = \"/srv/f.sqlite\"; enable", 1);
+    assert_eq!(command(&elsewhere), format!("<--database></srv/f.sqlite>{to}"));
+    let path = system(&nix, "nixos", &config(here), &format!("map (package: package.name) {service}.path"));
+    assert_eq!(path, json!(["nix-2.31.5", "openssh"]));
+    let timer = |config: &str| {
+        system(&nix, "nixos", config, "config.systemd.timers.nix-negative-cache-publish.timerConfig.OnCalendar")
+    };
+    assert_eq!(timer(&config(here)), "hourly");
+    assert_eq!(timer(&config(&format!("{here} interval = \"*:0/10\";"))), "*:0/10");
+    // There is nothing to publish without a plugin, and nothing without the option.
+    for config in [
+        "{ nix.negativeCache = { enable = true; publish.to = \"file:///srv/cache\"; }; }".to_owned(),
+        config(here).replacen("{ ", "{ nix.package = pkgs.nixVersions.nix_2_30; ", 1),
+    ] {
+        assert_eq!(system(&nix, "nixos", &config, "config.systemd.services // config.systemd.timers"), json!({}));
     }
 }
 
@@ -299,7 +341,7 @@ fn a_module_sets_what_was_asked_for_and_no_more() {
     let nix = checkout();
     let config = "{ nix.negativeCache = { enable = true; settings = {
                       retry = true; action = \"warn\"; database = \"/srv/failures.sqlite\"; ttl = 0;
-                      transient-exit-codes = [ 75 99 ]; }; }; }";
+                      transient-exit-codes = [ 75 99 ]; substituters = [ \"https://one\" \"https://two\" ]; }; }; }";
     let newer = "{ nix.package = pkgs.nixVersions.nix_2_34; nix.negativeCache.enable = true; }";
     let settings = system(&nix, "home", newer, "checked.nix.settings");
     assert_eq!(keys(&settings), BTreeSet::from(["negative-cache", "plugin-files"]));
@@ -322,6 +364,7 @@ fn a_module_sets_what_was_asked_for_and_no_more() {
                 "negative-cache-database": "/srv/failures.sqlite",
                 "negative-cache-ttl": 0,
                 "negative-cache-transient-exit-codes": [75, 99],
+                "negative-cache-substituters": ["https://one", "https://two"],
             }),
             "{kind}"
         );
@@ -404,7 +447,16 @@ fn wrong_values_are_refused() {
         ("settings.fixed-output", "[ ]"),
         ("settings.transient-exit-codes", "75"),
         ("settings.transient-exit-codes", "[ 256 ]"),
+        ("settings.trusted-public-keys", "\"ci-1:b2Zw\""),
+        ("settings.trusted-public-keys", "[ \"ci-1:b2Zw\" ]"),
+        ("settings.substituters", "[ \"https://one https://two\" ]"),
+        ("settings.timeout", "\"5s\""),
         ("enable", "\"true\""),
+        ("publish.enable", "1"),
+        ("publish.to", "[ ]"),
+        ("publish.keyFile", "./ci-1.sec"),
+        ("publish.interval", "3600"),
+        ("publish.extraArguments", "\"--no-log\""),
         ("shim.enable", "1"),
         ("package", "\"/usr\""),
     ] {
@@ -438,10 +490,14 @@ fn nix_conf(settings: &Value) -> String {
 #[test]
 fn nix_takes_what_the_modules_set() {
     let nix = checkout();
-    let config = "{ nix.negativeCache = { enable = true; settings = {
-                      retry = true; action = \"warn\"; database = \"/srv/failures.sqlite\"; ttl = 60; max-ttl = 120;
-                      min-failures = 2; transient-exit-codes = [ 75 99 ]; timeouts = true; fixed-output = true;
-                      max-records = 7; }; }; }";
+    let keys_of_others = format!("[ \"ci-1:{0}=\" \"ci-2:{0}=\" ]", "a".repeat(43));
+    let config = format!(
+        "{{ nix.negativeCache = {{ enable = true; settings = {{
+            retry = true; action = \"warn\"; database = \"/srv/failures.sqlite\"; ttl = 60; max-ttl = 120;
+            min-failures = 2; transient-exit-codes = [ 75 99 ]; timeouts = true; fixed-output = true;
+            max-records = 7; trusted-public-keys = {keys_of_others};
+            substituters = [ \"https://one\" \"file:///two\" ]; timeout = 3; }}; }}; }}"
+    );
     let show = if nix.nix_is_at_least(2, 20) { "nix config show" } else { "nix show-config" };
     let home_of = if nix.nix_is_at_least(2, 33) { "2_34" } else { "2_31" };
     for (kind, plugin_files) in

@@ -21,6 +21,9 @@ fn settings_are_shown_with_their_documentation() {
         ("negative-cache-timeouts", false.into()),
         ("negative-cache-fixed-output", false.into()),
         ("negative-cache-max-records", 100_000.into()),
+        ("negative-cache-trusted-public-keys", "".into()),
+        ("negative-cache-substituters", "".into()),
+        ("negative-cache-timeout", 5.into()),
     ] {
         assert_eq!(shown[name]["value"], value, "{name}");
         assert_eq!(shown[name]["defaultValue"], value, "{name}");
@@ -31,7 +34,7 @@ fn settings_are_shown_with_their_documentation() {
         assert!(include_str!("../docs/manual.md").contains(&row), "the manual has no '{row}'");
     }
     let ours = shown.as_object().unwrap().keys().filter(|name| name.starts_with("negative-cache")).count();
-    assert_eq!(ours, 11, "settings that this test does not know");
+    assert_eq!(ours, 14, "settings that this test does not know");
 }
 
 #[test]
@@ -49,6 +52,9 @@ fn a_bad_value_is_an_error_that_names_the_setting() {
         ("negative-cache-transient-exit-codes", "256"),
         ("negative-cache-timeouts", "sometimes"),
         ("negative-cache-fixed-output", "1.5"),
+        ("negative-cache-trusted-public-keys", "ci-1"),
+        ("negative-cache-trusted-public-keys", "ci-1:b2Zw"),
+        ("negative-cache-timeout", "5s"),
     ] {
         let nix = Scratch::without_setting();
         let message = format!("'{name}' has invalid value '{value}'");

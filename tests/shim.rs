@@ -81,6 +81,10 @@ fn every_setting_has_a_flag() {
             serde_json::Value::Number(_) => (format!("--{name} 77"), 77.into()),
             _ if name.ends_with("action") => (format!("--{name} warn"), "warn".into()),
             _ if name.ends_with("database") => (format!("--{name} /d"), "/d".into()),
+            _ if name.ends_with("keys") => {
+                let key = format!("ci-1:{}=", "A".repeat(43));
+                (format!("--{name} {key}"), key.into())
+            }
             _ => (format!("--{name} 7"), "7".into()),
         };
         let changed = with_shim(&nix, &format!("{show} {flag}")).exits(0).does_not_say("unknown setting");
@@ -89,6 +93,7 @@ fn every_setting_has_a_flag() {
     }
     with_shim(&nix, "nix-build --negative-cache-ttl").exits(1).says("flag '--negative-cache-ttl' requires 1 argument");
     with_shim(&nix, "nix-build --negative-cache-ttl 7d").exits(1).says("'negative-cache-ttl' has invalid value '7d'");
+    with_shim(&nix, "nix-build --negative-cache-trusted-public-keys ci-1").exits(1).says("'ci-1' is not a public key");
     with_shim(&nix, "nix-build --negative-cache-new").exits(1).says("unrecognised flag '--negative-cache-new'");
 }
 
@@ -393,7 +398,8 @@ fn flags_are_completed() {
     let ran = with_shim(&nix, "NIX_GET_COMPLETIONS=2 nix build --negative-cache-t").exits(0);
     assert_eq!(
         ran.stdout,
-        "normal\n--negative-cache-ttl\t\n--negative-cache-transient-exit-codes\t\n--negative-cache-timeouts\t\n"
+        "normal\n--negative-cache-ttl\t\n--negative-cache-transient-exit-codes\t\n--negative-cache-timeouts\t\n\
+         --negative-cache-trusted-public-keys\t\n--negative-cache-timeout\t\n"
     );
     let plain = nix.run("NIX_GET_COMPLETIONS=3 nix build -f ./de").stdout;
     let ran =

@@ -84,6 +84,7 @@ let
         "hello"
         "installShellFiles"
         "nlohmann_json"
+        "openssh"
         "pkg-config"
         "rustfmt"
         "sqlite"

@@ -35,6 +35,10 @@ let
     optionalString = condition: text: if condition then text else "";
     optionalAttrs = condition: set: if condition then set else { };
     nameValuePair = name: value: { inherit name value; };
+    escapeShellArgs = lib.concatMapStringsSep " " (
+      word: "'${builtins.replaceStrings [ "'" ] [ "'\\''" ] word}'"
+    );
+    concatMapStringsSep = separator: f: list: concatStringsSep separator (map f list);
     genAttrs = names: f: listToAttrs (map (name: lib.nameValuePair name (f name)) names);
     filterAttrs =
       keep: set: removeAttrs set (filter (name: !(keep name set.${name})) (attrNames set));

@@ -34,6 +34,9 @@ in
       etc = optional (types.attrsOf types.raw) { };
     };
     systemd.tmpfiles.rules = optional (types.listOf types.str) [ ];
+    systemd.services = optional (types.attrsOf types.raw) { };
+    systemd.timers = optional (types.attrsOf types.raw) { };
+    programs.ssh.package = optional types.package pkgs.openssh;
     users.users = optional (types.attrsOf types.raw) { };
     system.stateVersion = optional types.str "25.11";
   };

@@ -1,0 +1,327 @@
+//! Failures in binary caches: one machine sees a build fail and publishes that, others refuse the build at once.
+//!
+//! The machines of these tests share a store directory, as all machines do, and each has a state directory of its own.
+
+use nix_negative_cache_tests::caches::{Key, ON, Server};
+use nix_negative_cache_tests::{Ran, Scratch, among_users, among_users_of_a_stock_daemon};
+
+/// How a refusal of a failure from elsewhere is told from all others.
+const ELSEWHERE: &str = "elsewhere";
+
+/// Machines that trust the key `ci-1`, and a cache that they share.
+struct Machines {
+    nix: Scratch,
+    key: Key,
+    cache: Server,
+}
+
+impl Machines {
+    /// With derivations that fail and succeed in a sandbox, and a cache that is empty.
+    fn new() -> Machines {
+        let nix = Scratch::new()
+            .config("sandbox = true")
+            .config("sandbox-paths = /bin/sh=/bin/bash-static")
+            .config("connect-timeout = 5");
+        nix.expression(
+            r#"rec {
+                 drv = name: script: attrs: derivation ({
+                   inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" script ];
+                 } // attrs);
+                 library = drv "library" "echo testing; echo test 17 failed; exit 1" { };
+                 program = drv "program" "echo $library > $out" { inherit library; };
+                 other = drv "other" "echo other > $out" { };
+                 both = drv "both" "echo $other $library > $out" { inherit other library; };
+               }"#,
+        );
+        let key = Key::new(&nix, "ci-1");
+        let folder = nix.path("cache");
+        std::fs::create_dir(&folder).expect("a folder of the test");
+        // Nix would write it itself, with the first question of the first machine.
+        nix.write("cache/nix-cache-info", &format!("StoreDir: {}\n", nix.path("store").display()));
+        let cache = Server::start(&folder);
+        let machines = Machines { nix, key, cache };
+        machines.configure("laptop", "");
+        machines
+    }
+
+    /// Has a machine trust the key and use the cache, with more lines of configuration.
+    fn configure(&self, machine: &str, more: &str) {
+        let (url, key) = (self.cache.url(), &self.key.public);
+        let text = format!("substituters = {url}\nnegative-cache-trusted-public-keys = {key}\n{more}\n");
+        std::fs::create_dir_all(self.nix.path(&format!("machines/{machine}"))).expect("a folder of the test");
+        self.nix.write(&format!("machines/{machine}/conf"), &text);
+    }
+
+    fn run(&self, line: &str) -> Ran {
+        self.nix.run(&format!("{ON}\n{line}"))
+    }
+
+    /// Has the machine `ci` build something that fails, and publish it.
+    fn publish(&self, attribute: &str) {
+        self.run(&format!(
+            "on ci nix-build --no-out-link -A {attribute} && exit 1
+             on ci $COMPANION publish --to file://$(realpath ../cache) --key-file ci-1.sec"
+        ))
+        .exits(0);
+    }
+}
+
+#[test]
+fn what_failed_on_one_machine_is_refused_on_another() {
+    let machines = Machines::new();
+    machines.publish("library");
+    machines
+        .run("on laptop nix-build --no-out-link -A program")
+        .exits(100)
+        .says("is not built: it failed")
+        .says(ELSEWHERE)
+        .says("Reason: builder failed with exit code 1")
+        .says(&format!("(1 attempt; {}, key ci-1)", machines.cache.url()))
+        .says("> test 17 failed")
+        .does_not_say("building '")
+        .does_not_say("nix log")
+        .does_not_say("warning:");
+    // What was learned needs no network any more, but for a withdrawal.
+    machines.cache.clear();
+    machines.run("on laptop nix-build --no-out-link -A library").exits(100).says(ELSEWHERE).does_not_say("building '");
+    let asked = machines.cache.requests();
+    assert!(asked.iter().all(|request| !request.contains("nar/")), "{asked:?}");
+}
+
+#[test]
+fn a_cache_without_the_marker_is_asked_for_nothing_else() {
+    let machines = Machines::new();
+    let requests = |machine: &str| {
+        machines.cache.clear();
+        machines.run(&format!("on {machine} nix-build --no-out-link -A other")).exits(0);
+        let mut requests = machines.cache.requests();
+        requests.sort();
+        requests
+    };
+    machines.configure("stock", "negative-cache = false");
+    let (ours, stock) = (requests("laptop"), requests("stock"));
+    let marker: Vec<_> = ours.iter().filter(|request| !stock.contains(request)).collect();
+    assert_eq!((ours.len(), marker.len()), (stock.len() + 1, 1), "{ours:?} {stock:?}");
+    // Its absence is remembered.
+    machines.cache.clear();
+    machines.run("on laptop nix-build --no-out-link -A program").exits(100);
+    assert!(!machines.cache.requests().iter().any(|request| request == marker[0]), "{:?}", machines.cache.requests());
+}
+
+#[test]
+fn all_that_can_be_built_is_built_with_keep_going() {
+    let machines = Machines::new();
+    machines.publish("library");
+    machines
+        .run("on laptop nix-build --no-out-link -k -A both -A other")
+        .exits(100)
+        .says(ELSEWHERE)
+        .says_times("building '", 1)
+        .says("-other.drv'...");
+}
+
+#[test]
+fn import_from_derivation_is_refused() {
+    let machines = Machines::new();
+    machines.publish("library");
+    machines
+        .run("on laptop nix-instantiate --eval --read-write-mode --expr 'import (import ./default.nix).library'")
+        .exits(100)
+        .says(ELSEWHERE)
+        .does_not_say("building '");
+    // With results: the same by another way.
+    machines.run("on laptop nix build --no-link -f . program").says(ELSEWHERE).does_not_say("building '");
+}
+
+#[test]
+fn a_success_here_counts_more_than_a_failure_elsewhere() {
+    let machines = Machines::new();
+    machines.publish("library");
+    machines.run("on laptop nix-build --no-out-link -A library").exits(100).says(ELSEWHERE);
+    // A retry asks nobody and builds; the failure is one of this machine then.
+    machines.cache.clear();
+    machines
+        .run("on laptop nix-build --no-out-link -A library --option negative-cache-retry true")
+        .exits(100)
+        .says_times("building '", 1);
+    let asked = machines.cache.requests();
+    assert!(!asked.iter().any(|request| request.contains("nar/")), "{asked:?}");
+    machines
+        .run("on laptop nix-build --no-out-link -A library")
+        .exits(100)
+        .says("is not built again: it failed")
+        .does_not_say(ELSEWHERE);
+}
+
+#[test]
+fn what_was_forgotten_stays_out() {
+    let machines = Machines::new();
+    machines.publish("library");
+    machines
+        .run(
+            "library=$(on laptop nix-instantiate -A library 2>/dev/null)
+             on laptop nix-build --no-out-link -A library; on laptop $COMPANION forget $library
+             on laptop nix-build --no-out-link -A library",
+        )
+        .exits(100)
+        .says_times(ELSEWHERE, 1)
+        .says_times("building '", 1);
+}
+
+#[test]
+fn the_publisher_withdraws_what_has_succeeded() {
+    let machines = Machines::new();
+    machines.publish("library");
+    machines.run("on laptop nix-build --no-out-link -A program").exits(100).says(ELSEWHERE);
+    // As if the builder had succeeded since, which it never does.
+    let database = "../machines/ci/var/negative-cache/failures.sqlite";
+    machines
+        .run(&format!(
+            "sqlite3 {database} \"INSERT INTO attempt (failure, time) SELECT id, last_failure + 1 FROM failure; UPDATE failure SET stands = 0\"
+             on ci $COMPANION publish --to file://$(realpath ../cache) --key-file ci-1.sec"
+        ))
+        .exits(0)
+        .prints_part("1 withdrawal");
+    // The absence of a withdrawal is remembered for an hour.
+    machines.run("on laptop nix-build --no-out-link -A program").exits(100).says(ELSEWHERE);
+    machines
+        .run(
+            "sqlite3 ../machines/laptop/var/negative-cache/failures.sqlite 'DELETE FROM asked'
+             rm -r ../machines/laptop/home/.cache; on laptop nix-build --no-out-link -A program",
+        )
+        .exits(100)
+        .does_not_say(ELSEWHERE)
+        .says_times("building '", 1);
+}
+
+#[test]
+fn others_are_warned_or_ask_nobody() {
+    let machines = Machines::new();
+    machines.publish("library");
+    let lines = [
+        ("--option substitute false", 0),
+        ("--dry-run", 0),
+        ("--option negative-cache false", 0),
+        ("--option negative-cache-action warn", 1),
+    ];
+    for (option, times) in lines {
+        machines.configure("other", "");
+        let ran = machines.run(&format!(
+            "rm -rf ../machines/other/var ../machines/other/home; on other nix-build --no-out-link -A library {option}"
+        ));
+        assert_eq!(ran.stderr.matches("is built although it failed").count(), times, "{ran}");
+        ran.does_not_say("is not built");
+    }
+    machines.nix.expression(
+        r#"{ library = derivation {
+             name = "library"; system = builtins.currentSystem; builder = "/bin/sh"; allowSubstitutes = false;
+             args = [ "-c" "echo testing; exit 1" ]; }; }"#,
+    );
+    machines.publish("library");
+    machines.run("on laptop nix-build --no-out-link -A library").exits(100).says_times("building '", 1);
+}
+
+#[test]
+fn only_portable_failures_are_believed_where_there_is_a_sandbox() {
+    let machines = Machines::new();
+    machines.publish("library");
+    machines.configure("open", "sandbox = false");
+    machines
+        .run("on open nix-build --no-out-link -v -A library")
+        .exits(100)
+        .says("here is none")
+        .says_times("building '", 1);
+    // Published outside a sandbox, nothing travels.
+    machines.nix.expression(
+        r#"{ local = derivation {
+             name = "local"; system = builtins.currentSystem; builder = "/bin/sh"; negativeCache = "local";
+             args = [ "-c" "exit 1" ]; }; }"#,
+    );
+    machines
+        .run(
+            "on ci nix-build --no-out-link -A local; on ci nix-build --no-out-link -A local
+             on ci $COMPANION publish --to file://$(realpath ../cache) --key-file ci-1.sec --dry-run",
+        )
+        .exits(0)
+        .says("is not built again")
+        .prints_part("negativeCache = \"local\"");
+}
+
+#[test]
+fn expressions_and_programs_say_where_a_failure_is_from() {
+    let machines = Machines::new();
+    machines.publish("library");
+    machines.run("on laptop nix-build --no-out-link -A library").exits(100);
+    machines
+        .run(
+            "on laptop nix-instantiate --eval --json --strict \
+                 --expr '(builtins.knownFailure (import ./default.nix).library).origin.key'
+             on laptop $COMPANION list; on laptop $COMPANION show --json $(on laptop nix-instantiate -A library 2>/dev/null)
+             on laptop $COMPANION explain $(on laptop nix-instantiate -A library 2>/dev/null)",
+        )
+        .exits(0)
+        .prints_part("\"ci-1\"")
+        .prints_part(&machines.cache.url())
+        .prints_part("\"origin\"")
+        .prints_part("key ci-1");
+}
+
+/// Lines of configuration with which a client, or a daemon, asks the cache.
+fn asking(machines: &Machines) -> String {
+    let (url, key) = (machines.cache.url(), &machines.key.public);
+    format!("sandbox = true\nnegative-cache-substituters = {url}\nnegative-cache-trusted-public-keys = {key}")
+}
+
+#[test]
+fn a_daemon_asks_for_its_clients() {
+    for client in ["$WITHOUT", "$WITH"] {
+        let mut machines = Machines::new();
+        machines.publish("library");
+        machines.nix = std::mem::take(&mut machines.nix).config(&asking(&machines));
+        // What a client wants to be asked, and whom it believes, does not matter to the daemon.
+        let other = "negative-cache-trusted-public-keys =";
+        among_users(
+            &machines.nix,
+            &format!(
+                "export NIX_CONFIG={client}$'\\n''{other}'; as games nix-build -A program; as news nix-build -A library"
+            ),
+        )
+        .exits(1)
+        .says_times(ELSEWHERE, 2)
+        .does_not_say("building '");
+    }
+}
+
+#[test]
+fn a_client_of_a_stock_daemon_asks_for_itself() {
+    let machines = Machines::new();
+    machines.publish("library");
+    let asking = asking(&machines);
+    among_users_of_a_stock_daemon(
+        &machines.nix,
+        &format!(
+            "export NIX_CONFIG=$WITH$'\\n''{asking}'; as games nix-build -A program; as games nix-build -k -A both -A other
+             export NIX_CONFIG=$WITH; as news nix-build -A other"
+        ),
+    )
+    .exits(0)
+    .says_times("is not built: it failed", 2)
+    .says_times("building '", 1);
+}
+
+#[test]
+fn a_daemon_takes_no_keys_from_clients() {
+    let machines = Machines::new();
+    machines.publish("library");
+    let asking = asking(&machines);
+    // Root is a trusted user.
+    among_users(
+        &machines.nix,
+        &format!(
+            "export NIX_CONFIG=$WITH$'\\n''{asking}'; NIX_REMOTE=daemon nix-build --no-out-link -A library
+             as games nix-build -A program"
+        ),
+    )
+    .exits(1)
+    .does_not_say(ELSEWHERE);
+}
