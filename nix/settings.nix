@@ -67,4 +67,28 @@ in
     default = 100000;
     description = "How many failures the database keeps.";
   };
+  trusted-public-keys = {
+    # The name of the key, and 32 bytes in base 64, as the plugin checks them.
+    type = types.listOf (types.strMatching "[!-9;-~]{1,100}:[A-Za-z0-9+/]{43}=");
+    default = [ ];
+    description = ''
+      The public keys of those who are believed when they publish in a binary cache that a build failed. If there is none, no
+      cache is asked. These keys are apart from {option}`trusted-public-keys`.
+    '';
+  };
+  substituters = {
+    type = types.listOf (types.strMatching "[^[:space:]]+");
+    default = [ ];
+    description = ''
+      The binary caches that are asked whether a build is known to fail. If there is none here, those of
+      {option}`substituters`.
+    '';
+  };
+  timeout = {
+    type = seconds;
+    default = 5;
+    description = ''
+      For how many seconds a request waits at most until binary caches have said what is known to fail.
+    '';
+  };
 }
