@@ -3,15 +3,19 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
+use nix_negative_cache_core::failure_object::FailureObject;
 use nix_negative_cache_core::record::FailureRecord;
+use nix_negative_cache_tests::caches::{Nginx, Silent, refused_url};
 
+use crate::caches::{Cache, FORGET, with_settings};
 use crate::daemon::Daemon;
 use crate::installation::{Installation, Plugin};
 use crate::pairs::{Effort, Estimate, Pair, Samples, measure};
-use crate::records::{database, failure, template, write_paths};
+use crate::records::{self, database, failure, template, template_with, write_paths};
 use crate::table::{Row, Target};
-use crate::{Result, RunArguments, sides};
+use crate::{Result, RunArguments, caches, sides};
 
 const MILLISECONDS: f64 = 1e3;
 
@@ -25,10 +29,13 @@ pub fn all(arguments: &RunArguments) -> Result<Vec<Row>> {
     logs(&mut bench)?;
     requests(&mut bench)?;
     many_dependents(&mut bench)?;
+    requests_with_caches(&mut bench)?;
+    dead_caches(&mut bench)?;
     connection(&mut bench)?;
     consult(&mut bench)?;
     record(&mut bench)?;
     companion(&mut bench)?;
+    publish(&mut bench)?;
     bisect(&mut bench)?;
     if bench.rows.is_empty() {
         return Err("there is no such benchmark".into());
@@ -112,7 +119,7 @@ impl Bench<'_> {
 /// Why targets are missed where they are, by the beginnings of the names of benchmarks; the first one that fits is taken.
 /// Numbers of instructions are those of the process on Nix 2.8, counted by callgrind. docs/benchmarks.md has them by
 /// component.
-pub const REASONS: [(&str, &str); 19] = [
+pub const REASONS: [(&str, &str); 21] = [
     (
         "load",
         "1.4 of 64 M instructions, 1.1 M of them the dynamic linker's, which binds virtual functions of Nix's stores",
@@ -141,6 +148,8 @@ pub const REASONS: [(&str, &str); 19] = [
     ("refusal over", "on a Nix without optimisation 0.74 M instructions, 0.2 M of them for the plugin"),
     ("deep refusal, chain", "Nix's message for each derivation of the chain, which a dry run does not print"),
     ("refusal, 200", "Nix's messages for 200 failures and their 200 dependents, which a dry run does not print"),
+    ("failure elsewhere", "four questions one after the other; the rest is loading, opening connections and recording"),
+    ("dead cache, silent", "the deadline, and what it takes to load and to open a connection"),
     ("deep refusal", "1 % more instructions than a dry run; more is the machine"),
     ("refusal,", "as many questions to the daemon as a dry run; more is the machine"),
     ("companion", "Nix is started, twice at once, to ask it for its settings and its version"),
@@ -515,6 +524,160 @@ fn many_dependents(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
+/// How much later a cache answers that is far away.
+const DISTANCE: Duration = Duration::from_millis(20);
+
+/// Requests for derivations that are all to be built, with a cache that has none of the outputs.
+fn requests_with_caches(bench: &mut Bench<'_>) -> Result<()> {
+    let without_keys = ["cache, no keys", "cache, no keys, requests"];
+    let unmarked = ["cache without the marker, requests", "cache without the marker, requests in the next hour"];
+    let distant = ["cache 20 ms away, cold", "cache over HTTP/2, 20 ms away, cold", "cache 20 ms away, warm"];
+    let elsewhere = "failure elsewhere, 20 ms away";
+    let names = [&without_keys[..], &unmarked, &distant, &[elsewhere]].concat();
+    if !bench.wants(&names) {
+        return Ok(());
+    }
+    let size = bench.size(1000);
+    // Whoever tries the first builder hears that it is no use, and nothing is recorded.
+    let gives_up = format!("(closure {{ size = {size}; tag = \"-gives-up\"; leaf = \"exit 75\"; }}).top");
+    let (installation, derivations) = settled(bench.arguments, "caches", &[&gives_up, "failing \"-elsewhere\""])?;
+    let cache = Cache::start(&installation)?;
+    let (substituters, trusted) = (cache.substituters(), cache.trusted());
+    let (on, off) = (installation.with(Plugin::On, &[])?, installation.with(Plugin::Absent, &[])?);
+    let realise = |with: String| format!("{with} nix-store --realise {}", derivations[0]);
+    let ours = realise(with_settings(&on, &[&substituters, &trusted]));
+    let no_keys = realise(with_settings(&on, &[&substituters]));
+    let stock = realise(with_settings(&off, &[&substituters]));
+    let both_fail = |ours: &str, theirs: &str| Pair { statuses: [100, 100], ..pair(ours.into(), theirs.into()) };
+    let cold = |ours: &str, theirs: &str| Pair { prepare: Some(FORGET.to_owned()), ..both_fail(ours, theirs) };
+    let requests = |line: &str| cache.requests(&installation, line, 100);
+    let cold_requests = |line: &str| requests(&format!("{FORGET}; {line}"));
+
+    if bench.wants(&without_keys[..1]) {
+        bench.compare(without_keys[0], &installation, &cold(&no_keys, &stock), STOCK, Target::Ratio(1.0))?;
+    }
+    if bench.wants(&without_keys[1..]) {
+        bench.push(requests_row(without_keys[1], &cold_requests(&no_keys)?, &cold_requests(&stock)?, 0)?);
+    }
+    if bench.wants(&unmarked) {
+        let asked = cold_requests(&stock)?;
+        bench.push(requests_row(unmarked[0], &cold_requests(&ours)?, &asked, 1)?);
+        // Nix asks nothing again either.
+        bench.push(requests_row(unmarked[1], &requests(&ours)?, &[], 0)?);
+    }
+
+    cache.carry_failures();
+    cache.server.delayed(DISTANCE);
+    let questions = |bench: &mut Bench<'_>, name: &str, ours: &str, stock: &str, most: f64| -> Result<()> {
+        let asking = bench.measure(&installation, &cold(stock, &realise(off.clone())))?.difference()?.median;
+        let samples = bench.measure(&installation, &cold(ours, stock))?;
+        let questions = samples.difference()?;
+        bench.push(Row {
+            benchmark: name.to_owned(),
+            unit: "ms",
+            measured: questions.median * MILLISECONDS,
+            compared: Some(asking * MILLISECONDS),
+            with: "stock Nix's questions",
+            rounds: samples.ours.len(),
+            result: questions.scaled(1.0 / asking),
+            target: Target::Ratio(most),
+        });
+        Ok(())
+    };
+    if bench.wants(&distant[..1]) {
+        questions(bench, distant[0], &ours, &stock, 2.3)?;
+    }
+    if bench.wants(&distant[1..2]) {
+        let nginx = Nginx::start(cache.folder(), true);
+        let address = nginx.url().trim_start_matches("https://").parse()?;
+        let substituters = format!("substituters = https://{}", caches::delaying(address, DISTANCE)?);
+        let certificate = format!("NIX_SSL_CERT_FILE={}", nginx.certificate());
+        let [ours, stock] = [(&on, &[&*substituters, &trusted][..]), (&off, &[&*substituters])]
+            .map(|(with, settings)| realise(format!("{} {certificate}", with_settings(with, settings))));
+        questions(bench, distant[1], &ours, &stock, 1.5)?;
+    }
+    if bench.wants(&distant[2..]) {
+        cold_requests(&ours)?;
+        let samples = bench.measure(&installation, &both_fail(&ours, &stock))?;
+        bench.add(distant[2], &samples, STOCK, samples.ratio()?, Target::Ratio(1.02))?;
+        let asked = requests(&ours)?;
+        if !asked.is_empty() {
+            return Err(format!("{}: the cache was asked again: {asked:?}", distant[2]).into());
+        }
+    }
+    if bench.wants(&[elsewhere]) {
+        let derivation = &derivations[1];
+        let template = template(&installation)?;
+        cache.publish(&records::record(&template, derivation, &installation.output_of(derivation)?))?;
+        let refusing = with_settings(&on, &[&substituters, &trusted, "sandbox = true"]);
+        let stock = with_settings(&off, &[&substituters]);
+        let pair = Pair {
+            prepare: Some(FORGET.to_owned()),
+            ..refused(
+                format!("{refusing} nix-store --realise {derivation}"),
+                format!("{stock} nix-store --realise --dry-run {derivation}"),
+            )
+        };
+        let samples = bench.measure(&installation, &pair)?;
+        let result = samples.difference()?.scaled(1.0 / DISTANCE.as_secs_f64());
+        bench.push(Row {
+            benchmark: elsewhere.to_owned(),
+            unit: "round trips",
+            measured: result.median,
+            compared: None,
+            with: DRY_RUN,
+            rounds: samples.ours.len(),
+            result,
+            // Four, and what it takes to open connections, to record and to refuse.
+            target: Target::AtMost(4.5),
+        });
+    }
+    Ok(())
+}
+
+/// Compares what a server was asked. More requests than are allowed end the run: they are the same each time.
+fn requests_row(name: &str, ours: &[String], theirs: &[String], more: usize) -> Result<Row> {
+    if ours.len() > theirs.len() + more {
+        let others: Vec<_> = ours.iter().filter(|request| !theirs.contains(request)).take(5).collect();
+        return Err(format!("{name}: {} in place of {}, such as {others:?}", ours.len(), theirs.len()).into());
+    }
+    let [ours, theirs] = [ours, theirs].map(|requests| requests.len() as f64);
+    Ok(Row {
+        benchmark: name.to_owned(),
+        unit: "requests",
+        measured: ours,
+        compared: Some(theirs),
+        with: STOCK,
+        rounds: 1,
+        result: Estimate::once(ours - theirs),
+        target: Target::More(more as f64),
+    })
+}
+
+/// Caches for failures that do not answer.
+fn dead_caches(bench: &mut Bench<'_>) -> Result<()> {
+    const DEADLINE: u32 = 2;
+    let silent = Silent::start();
+    let caches = [("dead cache, connection refused", refused_url()), ("dead cache, silent", silent.url())];
+    for (name, url) in caches {
+        if !bench.wants(&[name]) {
+            continue;
+        }
+        let (installation, derivations) = settled(bench.arguments, "caches", &["drv \"gives-up\" \"exit 75\" [ ]"])?;
+        let trusted = Cache::start(&installation)?.trusted();
+        let dead = format!("negative-cache-substituters = {url}");
+        let deadline = format!("negative-cache-timeout = {DEADLINE}");
+        let on = with_settings(&installation.with(Plugin::On, &[])?, &[&trusted, &dead, &deadline]);
+        let off = installation.with(Plugin::Absent, &[])?;
+        let realise = |with: &str| format!("{with} nix-store --realise {}", derivations[0]);
+        let pair = Pair { prepare: Some(FORGET.to_owned()), statuses: [100, 100], ..pair(realise(&on), realise(&off)) };
+        let samples = bench.measure(&installation, &pair)?;
+        let milliseconds = samples.difference()?.scaled(MILLISECONDS);
+        bench.add(name, &samples, STOCK, milliseconds, Target::More(f64::from(DEADLINE) * MILLISECONDS))?;
+    }
+    Ok(())
+}
+
 /// Compares the peak memory of two commands.
 fn peak(bench: &mut Bench<'_>, name: &str, installation: &Installation, ours: &str, theirs: &str) -> Result<()> {
     let mebibytes = |line: &str| -> Result<f64> {
@@ -742,6 +905,68 @@ fn companion(bench: &mut Bench<'_>) -> Result<()> {
             let pair = pair(ours(with, &format!("show {output}")), theirs(&sql));
             bench.compare(name, &installation, &pair, "sqlite3", Target::Ratio(1.5))?;
         }
+    }
+    Ok(())
+}
+
+/// What a sandbox needs in which a failure can be published.
+const SANDBOX: [&str; 2] = ["sandbox = true", "sandbox-paths = /bin/sh=/bin/bash-static"];
+
+/// Publishing failures, compared with copying as many store paths of their size.
+fn publish(bench: &mut Bench<'_>) -> Result<()> {
+    let name = "publish 10,000 failures";
+    if !bench.wants(&[name]) {
+        return Ok(());
+    }
+    let size = bench.size(10_000);
+    let (installation, _) = settled(bench.arguments, "publish", &["failing \"\""])?;
+    let template = template_with(&installation, &SANDBOX)?;
+    let failures: Vec<_> = (1..=size)
+        .map(|number| {
+            // The alphabet of hashes in store paths has no E.
+            let hash = format!("{:016x}", u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)).replace('e', "z");
+            let output = format!("{}/{hash}{hash}-package-{number}-1.0", template.store_dir);
+            failure(&template, &format!("{output}.drv"), &output)
+        })
+        .collect();
+    let (kept, used, destination) = (
+        installation.path("kept-failures.sqlite"),
+        installation.path("failures.sqlite"),
+        installation.path("published"),
+    );
+    database(&kept, &failures, 0)?;
+
+    let (on, off) = (installation.with(Plugin::On, &SANDBOX)?, installation.with(Plugin::Absent, &[])?);
+    let key = caches::key(&installation)?;
+    let object = records::record(&template, "x.drv", &failures[0].outputs[0].key.to_string());
+    let length = FailureObject::of(&object, true).to_bytes()?.len();
+    let paths = format!(
+        "let padding = builtins.concatStringsSep \"\" (builtins.genList (n: \"x\") {length}); \
+         small = n: builtins.toFile \"build-failure\" \"${{toString n}} ${{padding}}\"; \
+         in builtins.toFile \"all\" (builtins.concatStringsSep \" \" (builtins.genList small {size}))"
+    );
+    let all = installation
+        .output(&format!("{off} nix-instantiate --eval --read-write-mode --expr {}", shell_words::quote(&paths)))?;
+    let all = all.trim_matches('"');
+    // What was published where is in the database.
+    let prepare = format!(
+        "/bin/sh -c {}",
+        shell_words::quote(&format!(
+            "rm -rf {destination} {used}* home/.cache/nix && cp {kept} {used}",
+            destination = destination.display(),
+            used = used.display(),
+            kept = kept.display()
+        ))
+    );
+    let (companion, destination) = (bench.arguments.companion.display(), destination.display());
+    let (used, key) = (used.display(), key.secret.display());
+    let ours = format!("{on} {companion} publish --database {used} --to file://{destination} --key-file {key}");
+    let theirs = format!("{off} nix copy --to file://{destination}?secret-key={key} {all}");
+    let pair = Pair { prepare: Some(prepare), ..pair(ours, theirs) };
+    bench.compare(name, &installation, &pair, "nix copy", Target::Ratio(1.5))?;
+    let published = fs::read_dir(installation.path("published"))?.count();
+    if published < failures.len() {
+        return Err(format!("{name}: {published} files are there after {} failures", failures.len()).into());
     }
     Ok(())
 }

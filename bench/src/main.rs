@@ -1,6 +1,7 @@
 //! `./dev bench` measures what the plugin costs and saves, each time side by side with something to compare it with.
 
 mod benchmarks;
+mod caches;
 mod daemon;
 mod installation;
 mod pairs;

@@ -10,6 +10,7 @@ use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::Database;
 use nix_negative_cache_core::database::location::Audience;
 use nix_negative_cache_core::environment::Environment;
+use nix_negative_cache_core::portable::Scope;
 use nix_negative_cache_core::record::{Failure, FailureRecord, FailureSummary, Output};
 use rusqlite::{Connection, params};
 
@@ -25,9 +26,15 @@ pub fn remove(database: &Path) {
 
 /// A failure that this Nix recorded on this machine, so that copies of it are believed.
 pub fn template(installation: &Installation) -> Result<FailureRecord> {
+    template_with(installation, &[])
+}
+
+/// The same with more settings.
+pub fn template_with(installation: &Installation, settings: &[&str]) -> Result<FailureRecord> {
     let database = installation.path("template.sqlite");
     remove(&database);
-    let on = installation.with(Plugin::On, &[&format!("negative-cache-database = {}", database.display())])?;
+    let setting = format!("negative-cache-database = {}", database.display());
+    let on = installation.with(Plugin::On, &[&[&*setting], settings].concat())?;
     let derivation = installation.instantiate("failing \"-template\"")?;
     installation.output(&format!("! {on} nix-store --realise {derivation} 2>/dev/null"))?;
     let records = Database::open(&database)?.ok_or("the template was not recorded")?.records()?;
@@ -44,6 +51,7 @@ pub fn made_up() -> FailureRecord {
         exit_code: Some(1),
         environment: Environment::new(&BTreeMap::new(), factors),
         doubtful: None,
+        origin: None,
     };
     FailureRecord {
         summary: FailureSummary {
@@ -67,6 +75,7 @@ pub fn made_up() -> FailureRecord {
         host: "host".to_owned(),
         nix_version: "2.8.0".to_owned(),
         plugin_version: "0".to_owned(),
+        scope: Scope::default(),
     }
 }
 
@@ -97,7 +106,19 @@ pub fn failure(template: &FailureRecord, derivation: &str, output: &str) -> Fail
         duration_ms: template.summary.duration_ms,
         host: template.host.clone(),
         nix_version: template.nix_version.clone(),
+        scope: template.scope,
     }
+}
+
+/// A record like `template`, but of another derivation with one output.
+pub fn record(template: &FailureRecord, derivation: &str, output: &str) -> FailureRecord {
+    let summary = FailureSummary {
+        derivation: derivation.into(),
+        name: name_of(derivation).to_owned(),
+        ..template.summary.clone()
+    };
+    let outputs = vec![Output { name: "out".to_owned(), key: output.into() }];
+    FailureRecord { summary, outputs, ..template.clone() }
 }
 
 /// Makes a database with `failures` and `others` more, about which no benchmark asks.
