@@ -9,6 +9,7 @@ use nix_negative_cache_core::belief::{Attempt, Belief, FailedAttempt};
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::environment::Environment;
 use nix_negative_cache_core::explanation::explain;
+use nix_negative_cache_core::portable::Scope;
 use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
 use nix_negative_cache_core::refusal::{Retry, Wording, refusal, warning};
 use nix_negative_cache_core::settings::Settings;
@@ -24,6 +25,7 @@ fuzz_target!(|data: &[u8]| {
         exit_code: Some(1),
         environment: Environment::default(),
         doubtful: Some(1),
+        origin: None,
     };
     let record = FailureRecord {
         summary: FailureSummary {
@@ -47,6 +49,7 @@ fuzz_target!(|data: &[u8]| {
         host: "host".to_owned(),
         nix_version: "2.8.0".to_owned(),
         plugin_version: "0".to_owned(),
+        scope: Scope::default(),
     };
     let believed = record.believed(0);
     let wording = Wording {
