@@ -1,4 +1,5 @@
 #include "caches.hh"
+#include "guard.hh"
 #include "output_keys.hh"
 
 #include "nix-negative-cache-plugin/src/bridge.rs.h"
@@ -211,11 +212,14 @@ core::CacheAnswers Caches::read(const rust::Vec<size_t> & nars, const rust::Vec<
 
 void Caches::note(size_t cache, rust::Str path, rust::Str text) const
 {
-    printTalkative(
-        "negative cache: '%s' of '%s' %s",
-        std::string(path),
-        shown(cacheUrls.at(cache)),
-        compat::plain(std::string(text)));
+    /* To say something can fail: the client of a daemon may be gone. */
+    guardedNoexcept([&] {
+        printTalkative(
+            "negative cache: '%s' of '%s' %s",
+            std::string(path),
+            shown(cacheUrls.at(cache)),
+            compat::plain(std::string(text)));
+    });
 }
 
 core::PlannedDerivation planned(Store & store, const StorePath & path, const Derivation & derivation)

@@ -3,7 +3,7 @@
 //! The machines of these tests share a store directory, as all machines do, and each has a state directory of its own.
 
 use nix_negative_cache_tests::caches::{Key, ON, Server};
-use nix_negative_cache_tests::{Ran, Scratch, among_users, among_users_of_a_stock_daemon};
+use nix_negative_cache_tests::{MACHINES, Ran, Scratch, among_users, among_users_of_a_stock_daemon};
 
 /// How a refusal of a failure from elsewhere is told from all others.
 const ELSEWHERE: &str = "elsewhere";
@@ -324,4 +324,57 @@ fn a_daemon_takes_no_keys_from_clients() {
     )
     .exits(1)
     .does_not_say(ELSEWHERE);
+}
+
+/// Stores that are no binary caches are asked in a process of their own.
+#[test]
+fn stores_that_block_are_asked_as_well() {
+    let machines = Machines::new();
+    let key = &machines.key.public;
+    let nix = &machines.nix;
+    machines
+        .run(&format!(
+            "{MACHINES}
+             machine there 'trusted-public-keys = {key}'; there=$(realpath ../there)
+             url=\"ssh-ng://localhost?remote-program=$there/serve&remote-store=local?root=$there\"
+             on ci nix-build --no-out-link -A library && exit 1
+             on ci $COMPANION publish --to \"$url\" --key-file ci-1.sec && echo \"$url\" > ../url"
+        ))
+        .exits(0);
+    let url = std::fs::read_to_string(nix.path("url")).expect("a file of the test");
+    machines.configure("laptop", &format!("substituters =\nnegative-cache-substituters = {url}"));
+    machines
+        .run(&format!("{MACHINES}\non laptop nix-build --no-out-link -A program"))
+        .exits(100)
+        .says(ELSEWHERE)
+        .does_not_say("building '")
+        .does_not_say("warning:");
+    // One that says nothing is left alone at the deadline.
+    nix.script("silent", "sleep 60");
+    machines.configure(
+        "other",
+        "substituters =\nnegative-cache-timeout = 2\nnegative-cache-substituters = ssh-ng://localhost?remote-program=/proc/self/cwd/silent",
+    );
+    machines
+        .run("on other nix-build --no-out-link -A library")
+        .exits(100)
+        .says_times("building '", 1)
+        .does_not_say("warning:");
+}
+
+/// A machine that builds for others is asked for single derivations (`buildDerivation`).
+#[test]
+fn a_machine_that_builds_for_others_asks_for_itself() {
+    let machines = Machines::new();
+    machines.publish("library");
+    let conf = format!("negative-cache = true\nplugin-files = $PLUGIN\nsandbox = true\n{}", asking(&machines));
+    machines.configure("other", "negative-cache = false");
+    machines
+        .run(&format!(
+            "{MACHINES}
+             machine there \"{conf}\"
+             on other nix-build --no-out-link -j0 --builders \"$(builders there)\" -A library"
+        ))
+        .says("is not built: it failed");
+    machines.run("find ../there -name '*library.drv*' -path '*log*'").exits(0).prints("");
 }

@@ -1,5 +1,6 @@
 //! A client and a daemon of different versions of Nix. `./dev test --all` runs this for each pair.
 
+use nix_negative_cache_tests::caches::{Key, ON};
 use nix_negative_cache_tests::{
     MACHINES, REFUSED, Ran, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists,
 };
@@ -181,4 +182,33 @@ fn a_daemon_without_a_plugin_and_a_client_with_one() {
     assert_eq!((nix.runs("bad"), nix.runs("good")), (2, 1));
     let said = std::fs::read_to_string(nix.path("daemon-log")).unwrap();
     assert_eq!(said.matches(DOES_NOTHING).count(), 1, "{said}");
+}
+
+#[test]
+fn what_one_version_publishes_another_one_refuses() {
+    let nix = Scratch::new().config("sandbox = true").config("sandbox-paths = /bin/sh=/bin/bash-static");
+    nix.expression(
+        r#"{ library = derivation { name = "library"; system = builtins.currentSystem; builder = "/bin/sh";
+             args = [ "-c" "echo test 17 failed; exit 1" ]; }; }"#,
+    );
+    let key = Key::new(&nix, "ci-1").public;
+    let trusts = format!(
+        "substituters =\nnegative-cache-substituters = file://{}\nnegative-cache-trusted-public-keys = {key}\n",
+        nix.path("cache").display()
+    );
+    for (publisher, reader) in [("", "env PATH=$NNC_OTHER_NIX_BIN:$PATH"), ("env PATH=$NNC_OTHER_NIX_BIN:$PATH", "")] {
+        std::fs::create_dir_all(nix.path("machines/laptop")).expect("a folder of the test");
+        nix.write("machines/laptop/conf", &trusts);
+        nix.run(&commands(&format!(
+            "{ON}
+             on ci {publisher} nix-build --no-out-link -A library
+             on ci {publisher} $COMPANION publish --to file://$(realpath -m ../cache) --key-file ci-1.sec
+             on laptop {reader} nix-build --no-out-link -A library; echo $?; rm -r ../machines ../cache"
+        )))
+        .exits(0)
+        .prints_part("published 1 failure")
+        .prints_part("\n100\n")
+        .says("is not built: it failed")
+        .says_times("building '", 1);
+    }
 }
