@@ -70,6 +70,11 @@ static std::string shown(const std::string & url)
     return std::string(core::shown_url(rust::String::lossy(url)));
 }
 
+static void sayNotRead(const std::string & path, const std::string & url, const std::string & problem)
+{
+    printTalkative("negative cache: '%s' of '%s' is not read: %s", path, shown(url), compat::plain(problem));
+}
+
 Caches::Caches(Store & store, const core::Policy & policy)
     : store(store)
     , policy(policy)
@@ -155,8 +160,11 @@ compat::CacheAnswers Caches::ask(
     compat::CacheAnswers all{.paths = std::vector<compat::CacheAnswer>(questions.size()), .nars = std::move(some.nars)};
     for (size_t i = 0; i < indexes.size(); ++i) {
         auto & answer = all.paths[indexes[i]] = some.paths[i];
+        auto & question = questions[indexes[i]];
         if (answer.kind == compat::CacheAnswer::Kind::Failed)
-            fails(questions[indexes[i]].cache, answer.problem);
+            fails(question.cache, answer.problem);
+        else if (!answer.problem.empty())
+            sayNotRead(std::string(question.path), cacheUrls.at(question.cache), answer.problem);
     }
     return all;
 }
@@ -200,11 +208,7 @@ core::CacheAnswers Caches::read(const rust::Vec<size_t> & nars, const rust::Vec<
             nar.bytes.reserve(answer.nar->size());
             std::copy(answer.nar->begin(), answer.nar->end(), std::back_inserter(nar.bytes));
         } else
-            printTalkative(
-                "negative cache: '%s' of '%s' is not read: %s",
-                store.printStorePath(asked[i].path->info->path),
-                shown(asked[i].cache->url),
-                compat::plain(answer.problem));
+            sayNotRead(store.printStorePath(asked[i].path->info->path), asked[i].cache->url, answer.problem);
         all.nars.push_back(std::move(nar));
     }
     return all;

@@ -265,6 +265,8 @@ fn what_the_believed_key_has_not_signed() {
     let replayed = published.at(&other_path, &published.object).signature(key);
     let period = published.last_failure() / PERIOD;
     let no_signature = "has no signature by the key that it is named after";
+    // Newer versions of Nix read signatures with the narinfo.
+    let no_base64 = if nix.nix_is_at_least(2, 34) { "is not read: invalid" } else { no_signature };
     published.none_is_believed(vec![
         ("unsigned", no_signature, genuine.clone()),
         ("unsigned, claims to be content-addressed", no_signature, {
@@ -277,9 +279,13 @@ fn what_the_believed_key_has_not_signed() {
         ("the same name, another secret", no_signature, genuine.clone().signed_by(&same_name)),
         ("a signature of another path", no_signature, genuine.clone().line("Sig", &replayed)),
         ("another path in the narinfo", "", genuine.clone().line("StorePath", &other_path).signed_by(key)),
-        ("a signature that is none", no_signature, genuine.clone().line("Sig", "ci-1:%%%")),
+        ("a signature that is none", no_base64, genuine.clone().line("Sig", "ci-1:%%%")),
         ("a signature without a key", "", genuine.clone().line("Sig", "nonsense")),
-        ("an empty signature", no_signature, genuine.clone().line("Sig", "ci-1:")),
+        (
+            "an empty signature",
+            if nix.nix_is_at_least(2, 34) { "" } else { no_signature },
+            genuine.clone().line("Sig", "ci-1:"),
+        ),
         ("references added after it was signed", no_signature, {
             let signature = genuine.signature(key);
             genuine.clone().references(&[&published.marker_path, &other_path]).line("Sig", &signature)

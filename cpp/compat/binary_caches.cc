@@ -150,6 +150,14 @@ static CacheAnswer presentIf(const StorePath & asked, std::shared_ptr<const NarI
     return info->path == asked ? present(std::move(info)) : absent();
 }
 
+/* A path of which the cache says something that can't be read. The cache may have others. */
+static CacheAnswer unreadable(const std::exception & error)
+{
+    auto answer = absent();
+    answer.problem = problemOf(error);
+    return answer;
+}
+
 /* Why what a narinfo has as URL is not asked for. Nix would also follow absolute URLs, even such of local files. */
 static std::optional<std::string> problemOfUrl(const std::string & url)
 {
@@ -257,7 +265,13 @@ static CacheAnswer askFolder(const FileCache & cache, const StorePath & path)
     parseCacheInfo(*info);
     auto file = narInfoFile(path);
     auto text = readBounded(cache.folder + "/" + file, infoLimit);
-    return text ? presentIf(path, std::make_shared<NarInfo>(parser(), *text, file)) : absent();
+    if (!text)
+        return absent();
+    try {
+        return presentIf(path, std::make_shared<NarInfo>(parser(), *text, file));
+    } catch (std::exception & error) {
+        return unreadable(error);
+    }
 }
 
 static NarAnswer readFromFolder(const FileCache & cache, const NarInfo & info, const SizeLimits & limits)
@@ -375,7 +389,7 @@ class HttpQuestions
             try {
                 info = std::make_shared<NarInfo>(parser(), file.data, narInfoFile(path));
             } catch (std::exception & error) {
-                answers[question] = failed(problemOf(error));
+                answers[question] = unreadable(error);
                 return;
             }
         remember(path, info);
@@ -532,7 +546,7 @@ static CacheAnswer answerOf(const StorePath & path, const StoreProcess::Answer &
         try {
             return presentIf(path, std::make_shared<NarInfo>(parser(), answer.text, narInfoFile(path)));
         } catch (std::exception & error) {
-            return failed(problemOf(error));
+            return unreadable(error);
         }
     case StoreProcess::Answer::Kind::Problem:
         return failed(answer.text);

@@ -37,7 +37,7 @@ struct CacheAnswer
     enum struct Kind { Absent, Present, Failed } kind = Kind::Failed;
     /* If it is Present. */
     std::shared_ptr<const CachedPath> path;
-    /* If the cache Failed to answer, why. */
+    /* If the cache Failed to answer, why. If it is Absent because what the cache says can't be read, why. */
     std::string problem;
 };
 
