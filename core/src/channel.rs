@@ -3,8 +3,8 @@
 //! The daemon takes settings from trusted users only, and complains about others'. But everybody may ask it whether a
 //! store path is valid (`IsValidPath` in worker-protocol.hh). So a client asks for a path that no store has and whose name
 //! is the message. To a daemon without the plugin it is a path like any other, which is not valid. A message changes nothing
-//! outside the failure database, and can only make the plugin less strict with the client that sends it. To a question, the
-//! answer yes is that the path is valid.
+//! outside the failure database. It can make the plugin less strict with the client that sends it, or have it learn what those
+//! have published whom the daemon trusts. To a question, the answer yes is that the path is valid.
 
 use crate::settings::{SettingInfo, Settings};
 use crate::store_path::{hash_part, is_hash_part};
