@@ -121,7 +121,7 @@ mod ffi {
     }
 
     /// A derivation of a plan; see `PlannedDerivation` in the core.
-    #[derive(Default)]
+    #[derive(Clone, Default)]
     struct PlannedDerivation {
         path: String,
         outputs: Vec<OutputKey>,
@@ -583,15 +583,7 @@ fn learn(policy: &Policy, derivation: &PlannedDerivation, caches: Pin<&mut Cache
         if !caches.may_be_asked(policy)? {
             return Ok(false);
         }
-        let outputs = derivation.outputs.iter().map(Output::from).collect();
-        let planned = request::PlannedDerivation {
-            path: derivation.path.clone(),
-            outputs,
-            is_resolved: derivation.is_resolved,
-            system: derivation.system.clone(),
-            may_be_learned: derivation.may_be_learned,
-        };
-        caches.learn(policy, &[planned])
+        caches.learn(policy, &[derivation.clone().into()])
     })
 }
 

@@ -4,7 +4,9 @@ use std::collections::HashSet;
 use std::pin::Pin;
 
 use jiff::Timestamp;
-use nix_negative_cache_core::elsewhere::{self, Asking, FoundPath, Learned, Nar, Question, Wanted, question_number};
+use nix_negative_cache_core::elsewhere::{
+    self, Asking, Caches as _, FoundPath, Learned, Nar, Question, Wanted, question_number,
+};
 use nix_negative_cache_core::failure_object::main_output;
 use nix_negative_cache_core::record::Output;
 use nix_negative_cache_core::request::PlannedDerivation;
@@ -16,8 +18,11 @@ use crate::guard::Failure;
 use crate::policy::Policy;
 
 /// The binary caches of a request, which C++ asks.
+struct Asked<'a>(Pin<&'a mut Caches>);
+
+/// The binary caches of a request, and what was found out about them.
 pub struct NixsCaches<'a> {
-    caches: Pin<&'a mut Caches>,
+    caches: Asked<'a>,
     store_dir: String,
     /// The indexes of those that carry failures, once they were asked.
     carriers: Option<Vec<usize>>,
@@ -25,33 +30,28 @@ pub struct NixsCaches<'a> {
     anew: bool,
 }
 
-impl elsewhere::Caches for NixsCaches<'_> {
+impl elsewhere::Caches for Asked<'_> {
     type Error = Failure;
 
     /// Without secrets: other users see them as the origins of failures.
     fn urls(&self) -> Vec<String> {
-        self.caches.urls().iter().map(|url| store_url::shown(url)).collect()
+        self.0.urls().iter().map(|url| store_url::shown(url)).collect()
     }
 
     fn query(&mut self, questions: &[Question]) -> Result<Vec<FoundPath>, Failure> {
-        Ok(self
-            .caches
-            .as_mut()
-            .query(&questions.iter().map(CacheQuestion::from).collect())?
-            .into_iter()
-            .map(FoundPath::from)
-            .collect())
+        let questions = questions.iter().map(CacheQuestion::from).collect();
+        Ok(self.0.as_mut().query(&questions)?.into_iter().map(FoundPath::from).collect())
     }
 
     fn read(&mut self, nars: &[usize], questions: &[Question]) -> Result<(Vec<Nar>, Vec<FoundPath>), Failure> {
         let questions = questions.iter().map(CacheQuestion::from).collect();
-        let CacheAnswers { nars, paths } = self.caches.as_mut().read(&nars.to_vec(), &questions)?;
+        let CacheAnswers { nars, paths } = self.0.as_mut().read(&nars.to_vec(), &questions)?;
         let nars = nars.into_iter().map(|nar| nar.is_there.then_some(nar.bytes)).collect();
         Ok((nars, paths.into_iter().map(FoundPath::from).collect()))
     }
 
     fn note(&mut self, cache: usize, path: &str, text: &str) {
-        self.caches.note(cache, path, text);
+        self.0.note(cache, path, text);
     }
 }
 
@@ -72,7 +72,7 @@ impl<'a> NixsCaches<'a> {
     /// The caches of a request to the store with this directory.
     pub fn new(caches: Pin<&'a mut Caches>) -> NixsCaches<'a> {
         let store_dir = caches.store_dir();
-        NixsCaches { caches, store_dir, carriers: None, anew: false }
+        NixsCaches { caches: Asked(caches), store_dir, carriers: None, anew: false }
     }
 
     /// The same, asked even if nothing came of the same question lately.
@@ -91,22 +91,29 @@ impl<'a> NixsCaches<'a> {
         Ok(settings.consults()
             && !settings.trusted_public_keys.is_empty()
             && !policy.daemon_decides()
-            && self.caches.may_be_asked())
+            && self.caches.0.may_be_asked())
     }
 
-    /// The indexes of the caches that carry failures, which are asked for their marker once in a request.
-    fn carriers(&mut self, asking: &Asking<'_>) -> Result<Vec<usize>, Failure> {
-        if let Some(carriers) = &self.carriers {
-            return Ok(carriers.clone());
+    /// What asking needs to know, the caches to ask, and the indexes of those that carry failures, which are asked for their
+    /// marker once in a request.
+    fn asking<'b>(&'b mut self, policy: &'b Policy) -> Result<(Asking<'b>, &'b mut Asked<'a>, &'b [usize]), Failure> {
+        let keys = &policy.settings()?.trusted_public_keys;
+        let asking = Asking { store_dir: &self.store_dir, keys, now: Timestamp::now() };
+        if self.carriers.is_none() {
+            self.carriers = Some(asking.carriers(&mut self.caches)?);
         }
-        let carriers = asking.carriers(self)?;
-        self.carriers = Some(carriers.clone());
-        Ok(carriers)
+        Ok((asking, &mut self.caches, self.carriers.as_deref().unwrap_or_default()))
+    }
+
+    /// The number of a question about these things.
+    fn question(&self, policy: &Policy, about: &[String], now: Timestamp) -> Result<u64, Failure> {
+        Ok(question_number(about, &policy.settings()?.trusted_public_keys, &self.caches.urls(), now))
     }
 
     /// Whether nothing came of a question about these things lately.
-    fn was_asked(&self, policy: &Policy, about: &[String], now: Timestamp) -> Result<bool, Failure> {
-        let question = question_number(about, &policy.settings()?.trusted_public_keys, &self.caches.urls(), now);
+    fn was_asked(&self, policy: &Policy, about: &[String]) -> Result<bool, Failure> {
+        let now = Timestamp::now();
+        let question = self.question(policy, about, now)?;
         Ok(with_own(policy, false, |database| match database {
             Some(database) => database.was_asked(question, now),
             None => Ok(false),
@@ -120,9 +127,11 @@ impl<'a> NixsCaches<'a> {
     ///
     /// Those of the database and settings, and if the user interrupts it.
     pub fn may_know(&mut self, policy: &Policy, base_names: &[String]) -> Result<bool, Failure> {
-        let (keys, now) = (&policy.settings()?.trusted_public_keys, Timestamp::now());
-        Ok((self.anew || !self.was_asked(policy, base_names, now)?)
-            && !self.carriers(&Asking { store_dir: &self.store_dir.clone(), keys, now })?.is_empty())
+        if !self.anew && self.was_asked(policy, base_names)? {
+            return Ok(false);
+        }
+        let (_, _, carriers) = self.asking(policy)?;
+        Ok(!carriers.is_empty())
     }
 
     /// Remembers for a while that no cache knows anything about these things, such as derivations, if all caches have answered.
@@ -131,11 +140,11 @@ impl<'a> NixsCaches<'a> {
     ///
     /// Those of the database and settings.
     pub fn know_nothing(&self, policy: &Policy, about: &[String]) -> Result<(), Failure> {
-        if !self.caches.all_answered() {
+        if !self.caches.0.all_answered() {
             return Ok(());
         }
-        let (keys, now) = (&policy.settings()?.trusted_public_keys, Timestamp::now());
-        let question = question_number(about, keys, &self.caches.urls(), now);
+        let now = Timestamp::now();
+        let question = self.question(policy, about, now)?;
         Ok(with_own(policy, true, |database| {
             database.into_iter().for_each(|database| database.note_asked(question, now));
             Ok(())
@@ -163,10 +172,8 @@ impl<'a> NixsCaches<'a> {
             Some(database) => database.kept_out(wanted.iter().map(|wanted| &wanted.key)),
             None => Ok(HashSet::new()),
         })?;
-        let keys = &policy.settings()?.trusted_public_keys;
-        let asking = Asking { store_dir: &self.store_dir.clone(), keys, now: Timestamp::now() };
-        let carriers = self.carriers(&asking)?;
-        let (learned, withdrawn) = asking.failures(self, &carriers, &wanted, &kept_out)?;
+        let (asking, caches, carriers) = self.asking(policy)?;
+        let (learned, withdrawn) = asking.failures(caches, carriers, &wanted, &kept_out)?;
         if learned.is_empty() && withdrawn.is_empty() {
             return Ok(false);
         }
@@ -188,13 +195,11 @@ impl<'a> NixsCaches<'a> {
     /// Those of the database and settings, and if the user interrupts it.
     pub fn forget_withdrawn(&mut self, policy: &Policy, learned: &[Learned]) -> Result<bool, Failure> {
         let about: Vec<String> = learned.iter().map(|learned| format!("{} {}", learned.key, learned.period)).collect();
-        if self.was_asked(policy, &about, Timestamp::now())? {
+        if self.was_asked(policy, &about)? {
             return Ok(false);
         }
-        let keys = &policy.settings()?.trusted_public_keys;
-        let asking = Asking { store_dir: &self.store_dir.clone(), keys, now: Timestamp::now() };
-        let carriers = self.carriers(&asking)?;
-        let withdrawn = asking.withdrawn(self, &carriers, learned)?;
+        let (asking, caches, carriers) = self.asking(policy)?;
+        let withdrawn = asking.withdrawn(caches, carriers, learned)?;
         if withdrawn.is_empty() {
             self.know_nothing(policy, &about)?;
             return Ok(false);

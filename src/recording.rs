@@ -160,7 +160,6 @@ pub fn hear(policy: &Policy, store_dir: &str, message: Message) -> Result<bool, 
         Message::Fetch(hash_part) => return lookup::is_known_elsewhere(policy, store_dir, &hash_part),
         Message::IsKnown(hash_part) => return lookup::is_known(policy, store_dir, &hash_part),
         Message::IsRefused(hash_part) => return lookup::is_refused(policy, store_dir, &hash_part),
-        // A plugin that calls both invalid asks nobody on demand.
         Message::Setting(name, value) => client::says(name, value),
         Message::Retry(hash_part) => with_own(policy, false, |database| {
             let Some(database) = database else { return Ok(()) };

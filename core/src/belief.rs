@@ -66,7 +66,7 @@ pub struct Origin {
 impl Origin {
     /// The name of the key.
     pub fn signer(&self) -> &str {
-        self.key.split(':').next().unwrap_or_default()
+        failure_object::signer_of(&self.key)
     }
 }
 
@@ -173,14 +173,13 @@ pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now
 
 /// What the newest failure says that came from a binary cache since the last success. `None` if there is no such failure.
 fn believe_learned(attempts: &[Attempt], here: &Comparison, settings: &Settings, now: Timestamp) -> Option<Belief> {
-    let in_a_row = attempts.iter().map_while(|attempt| Some((attempt, attempt.failure.as_ref()?))).enumerate();
-    let mut learned = in_a_row
-        .filter_map(|(index, (attempt, failure))| Some((index, attempt, failure.class, failure.origin.as_ref()?)));
-    let beliefs = learned.by_ref().map(|(index, attempt, class, origin)| {
-        let flaky = is_flaky(attempts);
-        let needed = settings.min_failures.max(if flaky { 2 } else { 1 });
-        let lifetime = SignedDuration::from_secs(failure_object::PERIOD);
-        let lifetime = settings.lifetime(0).map_or(lifetime, |wanted| wanted.min(lifetime));
+    let flaky = is_flaky(attempts);
+    let needed = settings.min_failures.max(if flaky { 2 } else { 1 });
+    let longest = SignedDuration::from_secs(failure_object::PERIOD);
+    let lifetime = settings.lifetime(0).map_or(longest, |wanted| wanted.min(longest));
+    let learned = in_a_row(attempts)
+        .filter_map(|(index, attempt, failure)| Some((index, attempt, failure.class, failure.origin.as_ref()?)));
+    let beliefs = learned.map(|(index, attempt, class, origin)| {
         let until = attempt.time.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
         if !settings.trusts(&origin.key) {
             Belief::Open(Doubt::Untrusted(origin.signer().to_owned()))
@@ -208,8 +207,14 @@ fn believe_learned(attempts: &[Attempt], here: &Comparison, settings: &Settings,
     newest
 }
 
+/// The failures since the last success, newest first, with their indexes.
+fn in_a_row(attempts: &[Attempt]) -> impl Iterator<Item = (usize, &Attempt, &FailedAttempt)> {
+    let failures = attempts.iter().map_while(|attempt| Some((attempt, attempt.failure.as_ref()?)));
+    failures.enumerate().map(|(index, (attempt, failure))| (index, attempt, failure))
+}
+
 /// The latest time that a failure can have that happened by `now`.
-fn latest(now: Timestamp) -> Timestamp {
+pub(crate) fn latest(now: Timestamp) -> Timestamp {
     now.saturating_add(SignedDuration::from_secs(CLOCK_TOLERANCE)).unwrap_or(Timestamp::MAX)
 }
 
@@ -255,10 +260,9 @@ fn counting<'a>(
     settings: &Settings,
     now: Timestamp,
 ) -> Result<Vec<Counting<'a>>, Option<Doubt>> {
-    let in_a_row = attempts.iter().map_while(|attempt| Some((attempt, attempt.failure.as_ref()?)));
     let mut counting = Vec::new();
     let mut doubt = None;
-    for (index, (attempt, failure)) in in_a_row.enumerate() {
+    for (index, attempt, failure) in in_a_row(attempts) {
         if failure.origin.is_some() {
             continue;
         }

@@ -39,8 +39,9 @@ pub enum Message {
     /// Asks whether the plugin has its binary caches asked on demand. A plugin that calls this path invalid knows no
     /// [`Message::Fetch`].
     Fetches,
-    /// Has the plugin ask its binary caches whether the derivation with this hash part failed elsewhere, or something that would be
-    /// built for it, and asks whether the derivation itself is known to have failed there and believed. What the caches say is told in lines at `-v`.
+    /// Has the plugin ask its binary caches whether the derivation with this hash part failed elsewhere, or something that
+    /// would be built for it, and asks whether the derivation itself is known to have failed there and believed. What the
+    /// caches say is told in lines at `-v`.
     Fetch(String),
     /// Gives a lenient setting this value for as long as the connection lasts.
     Setting(&'static str, String),

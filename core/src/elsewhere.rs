@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, HashSet};
 use jiff::Timestamp;
 
 use crate::belief::Origin;
-use crate::failure_object::{Address, FailureObject, Kind, MAX_NAR, ObjectError, content_of, marker, period};
+use crate::failure_object::{
+    Address, FailureObject, Kind, MAX_NAR, ObjectError, content_of, marker, period, signer_of,
+};
 use crate::stable_hash::stable_hash;
 use crate::store_path::OutputKey;
 
@@ -78,8 +80,6 @@ pub struct LearnedFailure {
     pub object: FailureObject,
     /// From where.
     pub origin: Origin,
-    /// Its period.
-    pub period: i64,
 }
 
 /// A failure that came from elsewhere and stands in the way.
@@ -117,10 +117,6 @@ pub fn question_number(about: &[String], keys: &[String], caches: &[String], now
     let lists = [about, keys, caches].map(|list| list.iter().map(String::as_str));
     // No text of these is empty, so an empty one tells where a list ends.
     stable_hash(lists.into_iter().flat_map(|list| list.chain([""])).chain([period.as_str()]))
-}
-
-fn signer(key: &str) -> &str {
-    key.split(':').next().unwrap_or_default()
 }
 
 impl Asking<'_> {
@@ -171,7 +167,7 @@ impl Asking<'_> {
                 continue;
             }
             for key in self.keys {
-                let address = Address { kind: Kind::Failure, key: &wanted.key, period, signer: signer(key) };
+                let address = Address { kind: Kind::Failure, key: &wanted.key, period, signer: signer_of(key) };
                 let path = address.path(self.store_dir);
                 for &cache in carriers {
                     questions.push(Question { cache, path: path.clone() });
@@ -214,7 +210,7 @@ impl Asking<'_> {
                         key: (*key).clone(),
                         attempts: object.attempts,
                     };
-                    let learned = LearnedFailure { object, origin, period: address.period };
+                    let learned = LearnedFailure { object, origin };
                     let is_newer = |known: &LearnedFailure| known.object.last_failure < learned.object.last_failure;
                     if newest.get(&wanted.key).is_none_or(is_newer) {
                         newest.insert(wanted.key.clone(), learned);
@@ -250,7 +246,7 @@ impl Asking<'_> {
         let mut withdrawals = Withdrawals { questions: Vec::new(), asked: Vec::new() };
         for learned in learned {
             let Learned { key, period, signer_key } = learned;
-            let address = Address { kind: Kind::Withdrawal, key, period: *period, signer: signer(signer_key) };
+            let address = Address { kind: Kind::Withdrawal, key, period: *period, signer: signer_of(signer_key) };
             let path = address.path(self.store_dir);
             for &cache in carriers {
                 withdrawals.questions.push(Question { cache, path: path.clone() });
@@ -392,7 +388,8 @@ mod tests {
         let mut memory = Memory::with_marker();
         memory.publish(Kind::Failure, TRUSTED, &failure());
         let learned = ask(&mut memory, &[TRUSTED.to_owned()], &HashSet::new());
-        assert_eq!((learned.len(), learned[0].origin.key.as_str(), learned[0].period), (1, TRUSTED, 1));
+        let time = Timestamp::from_second(learned[0].object.last_failure).unwrap();
+        assert_eq!((learned.len(), learned[0].origin.key.as_str(), period(time)), (1, TRUSTED, 1));
         // What was forgotten stays out.
         assert!(ask(&mut memory, &[TRUSTED.to_owned()], &HashSet::from([(KEY.into(), 1)])).is_empty());
     }

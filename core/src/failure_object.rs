@@ -7,14 +7,14 @@
 
 use std::collections::BTreeMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use crate::belief::CLOCK_TOLERANCE;
+use crate::belief::latest;
 use crate::class::Class;
 use crate::log::tail::{MAX_BYTES, MAX_LINES, printable};
 use crate::record::FailureRecord;
-use crate::store_path::{OutputKey, hash_part, is_in_names, is_store_path, make_store_path, text_path};
+use crate::store_path::{OutputKey, is_in_names, is_store_path, make_store_path, text_path};
 
 /// The version of the format.
 const VERSION: u32 = 1;
@@ -89,6 +89,11 @@ pub fn end_of_period(period: i64) -> Timestamp {
 /// The output, of all that a derivation has, after which its failure object is named.
 pub fn main_output<O>(outputs: &[O], name: impl Fn(&O) -> &str) -> Option<&O> {
     outputs.iter().find(|output| name(output) == "out").or_else(|| outputs.iter().min_by(|a, b| name(a).cmp(name(b))))
+}
+
+/// The name of a key, of which the text is `NAME:BASE64`.
+pub fn signer_of(key: &str) -> &str {
+    key.split(':').next().unwrap_or_default()
 }
 
 /// Whether this can be the name of a key: it is part of paths, and shown to people.
@@ -252,8 +257,7 @@ impl FailureObject {
         }
         let last_failure = time(object.last_failure).ok_or_else(|| malformed("a time in it is none"))?;
         let first_failure = time(object.first_failure).ok_or_else(|| malformed("a time in it is none"))?;
-        let latest = now.saturating_add(SignedDuration::from_secs(CLOCK_TOLERANCE)).unwrap_or(Timestamp::MAX);
-        if last_failure > latest || first_failure > last_failure {
+        if last_failure > latest(now) || first_failure > last_failure {
             return Err(ObjectError::Future);
         }
         if period(last_failure) != address.period {
@@ -336,11 +340,6 @@ pub fn content_of(nar_bytes: &[u8]) -> Result<&[u8], ObjectError> {
         .and_then(|length| nar_bytes.get(start..start.checked_add(length)?))
         .ok_or(ObjectError::NoFile)?;
     if nar(content) == nar_bytes { Ok(content) } else { Err(ObjectError::NoFile) }
-}
-
-/// Whether a store path that was asked for in a message or a list is an object, by its name.
-pub fn is_object(path: &str) -> bool {
-    hash_part(path).is_some() && (path.ends_with("-build-failure") || path.ends_with("-build-failure-withdrawn"))
 }
 
 #[cfg(test)]
