@@ -909,7 +909,7 @@ fn companion(bench: &mut Bench<'_>) -> Result<()> {
     Ok(())
 }
 
-/// What a sandbox needs in which a failure can be published.
+/// The settings of a sandbox in which a failure can be published.
 const SANDBOX: [&str; 2] = ["sandbox = true", "sandbox-paths = /bin/sh=/bin/bash-static"];
 
 /// Publishing failures, compared with copying as many store paths of their size.
@@ -948,7 +948,7 @@ fn publish(bench: &mut Bench<'_>) -> Result<()> {
     let all = installation
         .output(&format!("{off} nix-instantiate --eval --read-write-mode --expr {}", shell_words::quote(&paths)))?;
     let all = all.trim_matches('"');
-    // What was published where is in the database.
+    // The database remembers which failures were published at which destination.
     let prepare = format!(
         "/bin/sh -c {}",
         shell_words::quote(&format!(

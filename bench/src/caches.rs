@@ -25,7 +25,7 @@ pub struct Cache {
     store: PathBuf,
     /// The server, which answers at once unless it is told otherwise.
     pub server: Server,
-    /// What signs failures.
+    /// The key that signs failures.
     pub key: Key,
 }
 
@@ -80,7 +80,7 @@ impl Cache {
         format!("negative-cache-trusted-public-keys = {}", self.key.public)
     }
 
-    /// What the server is asked by a command that ends with this status, in alphabetical order.
+    /// The requests that a command sends to the server, in alphabetical order. The command ends with this status.
     pub fn requests(&self, installation: &Installation, command: &str, status: i32) -> Result<Vec<String>> {
         self.server.clear();
         installation.output(&format!("{command}; [ $? = {status} ]"))?;
@@ -133,7 +133,7 @@ fn pass_on(client: TcpStream, server: SocketAddr, delay: Duration) -> io::Result
         let _ = io::copy(&mut questions, &mut questions_to);
         let _ = questions_to.shutdown(Shutdown::Write);
     });
-    // What comes meanwhile is read, so that all of it is late by the same time.
+    // One thread reads and another one writes, so that each answer is late by the same time.
     let (sender, receiver) = mpsc::channel::<(Instant, Vec<u8>)>();
     let (mut answers, mut answers_to) = (server, client);
     thread::spawn(move || {

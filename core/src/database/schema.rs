@@ -121,7 +121,7 @@ pub(super) const MIGRATIONS: &[&str] = &[
         question INTEGER PRIMARY KEY, -- a hash
         time     INTEGER NOT NULL     -- milliseconds since 1970
     ) STRICT;
-    -- What was published where.
+    -- Which failures were published at which destination.
     CREATE TABLE published (
         destination TEXT    NOT NULL,
         path        TEXT    NOT NULL, -- as in output
