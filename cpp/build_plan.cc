@@ -1,6 +1,5 @@
 #include "build_plan.hh"
 #include "caches.hh"
-#include "last_answer.hh"
 #include "output_keys.hh"
 
 #include "nix-negative-cache-plugin/src/bridge.rs.h"
@@ -15,7 +14,7 @@ BuildPlan::BuildPlan(Store & store, const std::vector<DerivedPath> & requests)
     : store(store)
     , requests(requests)
     , remembering(dynamic_cast<Remembering *>(&store))
-    , lastAnswer(remembering ? remembering->lastAnswer.take(store, requests) : std::nullopt)
+    , lastAnswer(remembering ? remembering->lastAnswer.take(store, requests) : LastAnswer::Found{})
 {
 }
 
@@ -92,8 +91,8 @@ static bool hasOutputs(Store & store, const DerivedPath & request)
 
 bool BuildPlan::nothing_to_build(bool may_look) const
 {
-    if (lastAnswer)
-        return lastAnswer->empty();
+    if (lastAnswer.willBuild)
+        return lastAnswer.willBuild->empty();
     return may_look && requests.size() <= aFew
         && std::all_of(requests.begin(), requests.end(), [&](auto & request) { return hasOutputs(store, request); });
 }
@@ -105,24 +104,35 @@ core::PlanList BuildPlan::list(core::List which)
     for (auto & request : requests)
         if (auto path = compat::requestedDerivation(request))
             requested.insert(*path);
-        else if (which == core::List::Requested)
+        else if (which == core::List::Requested || which == core::List::Unbuilt)
             list.is_known = false;
 
     derivations.clear();
     inputsByIndex.clear();
+    outputsByIndex.clear();
     paths.clear();
+    isUnbuilt = which == core::List::Unbuilt;
+    isCertain = true;
     auto fill = [&](const StorePathSet & from) { paths.assign(from.begin(), from.end()); };
     switch (which) {
     case core::List::LastAnswer:
-        if (lastAnswer)
-            fill(*lastAnswer);
-        list.is_known = bool(lastAnswer);
+        if (lastAnswer.willBuild)
+            fill(*lastAnswer.willBuild);
+        list.is_known = bool(lastAnswer.willBuild);
         break;
     case core::List::Requested:
         fill(requested);
         break;
+    case core::List::Unbuilt:
+        if (auto unbuilt = lastAnswer.unbuilt ? lastAnswer.unbuilt
+                : list.is_known               ? compat::unbuiltDerivations(store, requested)
+                                              : std::nullopt)
+            paths = std::move(*unbuilt);
+        else
+            list.is_known = false;
+        break;
     default:
-        fill(compat::queryMissing(store, requests).willBuild);
+        fill(whatIsMissing(store, requests).willBuild);
         /* The store has remembered this answer too (`answeredMissing`). It is taken out again: no later request must
            take it for an answer about its own time. */
         if (remembering)
@@ -184,9 +194,99 @@ rust::Vec<size_t> BuildPlan::mentioned_by(size_t index) const
     return listed;
 }
 
+const BuildPlan::Outputs & BuildPlan::outputs(size_t index) const
+{
+    auto found = outputsByIndex.find(index);
+    if (found != outputsByIndex.end())
+        return found->second;
+    std::map<std::string, StorePath> outputs;
+    if (auto plain = scanPlain(store, path(index))) {
+        for (auto & output : plain->outputs)
+            outputs.emplace(std::string(output.name), store.parseStorePath(std::string(output.key)));
+    } else {
+        auto & derivation = read(index);
+        if (!compat::typeOf(derivation).hasKnownOutputPaths())
+            return outputsByIndex.emplace(index, std::nullopt).first->second;
+        for (auto & [name, output] : compat::outputsAndOptPaths(derivation, store))
+            outputs.emplace(name, *output.second);
+    }
+    return outputsByIndex.emplace(index, std::move(outputs)).first->second;
+}
+
+bool BuildPlan::canBeSubstituted(const StorePath & output) const
+{
+    auto found = substitutable.find(output);
+    if (found != substitutable.end())
+        return found->second;
+    SubstitutablePathInfos infos;
+    store.querySubstitutablePathInfos({{output, std::nullopt}}, infos);
+    return substitutable.emplace(output, !infos.empty()).first->second;
+}
+
+/* More questions to substituters than this are left to Nix, which asks many at once. */
+static constexpr size_t mostSubstitutable = 64;
+
+/* This is what `Store::queryMissing` decides about each derivation (misc.cc). */
+std::optional<bool> BuildPlan::isToBeBuilt(size_t index, const DerivedPath & request) const
+{
+    if (!isUnbuilt)
+        return true;
+    auto & outputs = this->outputs(index);
+    if (!outputs)
+        return std::nullopt;
+    StorePaths missing;
+    for (auto & [name, output] : *outputs)
+        if (compat::requests(request, name) && !store.isValidPath(output))
+            missing.push_back(output);
+    if (missing.empty())
+        return false;
+    if (!compat::useSubstitutes())
+        return true;
+    if (substitutable.size() >= mostSubstitutable)
+        return std::nullopt;
+    return !std::all_of(missing.begin(), missing.end(), [&](auto & output) { return canBeSubstituted(output); })
+        || !compat::substitutesAllowed(read(index));
+}
+
+std::optional<StorePaths> BuildPlan::unbuilt() const
+{
+    return isUnbuilt ? std::optional(paths) : std::nullopt;
+}
+
 bool BuildPlan::needs(size_t user, size_t index) const
 {
-    return inputs(user).count(index);
+    auto & inputs = this->inputs(user);
+    auto input = inputs.find(index);
+    if (input == inputs.end())
+        return false;
+    auto isToBeBuilt = this->isToBeBuilt(index, input->second);
+    isCertain &= isToBeBuilt.has_value();
+    return isToBeBuilt.value_or(false);
+}
+
+bool BuildPlan::is_wanted(size_t index) const
+{
+    return std::any_of(requests.begin(), requests.end(), [&](auto & request) {
+        if (compat::requestedDerivation(request) != path(index))
+            return false;
+        auto isToBeBuilt = this->isToBeBuilt(index, request);
+        isCertain &= isToBeBuilt.has_value();
+        return isToBeBuilt.value_or(false);
+    });
+}
+
+bool BuildPlan::is_sure() const
+{
+    return isCertain;
+}
+
+bool BuildPlan::has_any(const rust::Vec<rust::String> & derivations) const
+{
+    StorePaths paths;
+    for (auto & derivation : derivations)
+        if (auto path = store.maybeParseStorePath(std::string(derivation)))
+            paths.push_back(*path);
+    return compat::hasAny(store, paths);
 }
 
 bool BuildPlan::can_be_had(size_t index) const

@@ -3,10 +3,9 @@
 
 #include "compat.hh"
 #include "rust/cxx.h"
+#include "what_is_missing.hh"
 
 namespace negative_cache {
-
-struct Remembering;
 
 namespace core {
 enum class List : uint8_t;
@@ -27,14 +26,25 @@ private:
     nix::Store & store;
     const std::vector<nix::DerivedPath> & requests;
     Remembering * const remembering;
-    const std::optional<nix::StorePathSet> lastAnswer;
+    const LastAnswer::Found lastAnswer;
     /* The list, in the order of paths. */
     std::vector<nix::StorePath> paths;
+    bool isUnbuilt = false;
     /* Those that Nix has read. */
     mutable std::map<size_t, nix::Derivation> derivations;
     mutable std::map<size_t, Inputs> inputsByIndex;
+    /* The outputs of derivations, as far as their paths are known before they are built. */
+    using Outputs = std::optional<std::map<std::string, nix::StorePath>>;
+    mutable std::map<size_t, Outputs> outputsByIndex;
+    /* Whether outputs that are missing can be substituted. */
+    mutable std::map<nix::StorePath, bool> substitutable;
+    mutable bool isCertain = true;
 
     const nix::Derivation & read(size_t index) const;
+
+    const Outputs & outputs(size_t index) const;
+
+    bool canBeSubstituted(const nix::StorePath & output) const;
 
 public:
     /* `requests` must live for as long as the core decides. */
@@ -43,7 +53,7 @@ public:
     /* Whether Nix answered the same requests a moment ago. */
     bool wasAnswered() const
     {
-        return bool(lastAnswer);
+        return lastAnswer.wasAsked;
     }
 
     const nix::StorePath & path(size_t index) const
@@ -56,6 +66,13 @@ public:
     /* What the derivation at an index needs. It is read from the store once. */
     const Inputs & inputs(size_t index) const;
 
+    /* All that is not built, if that is the list. */
+    std::optional<nix::StorePaths> unbuilt() const;
+
+    /* Whether the derivation at an index must be built for a request or a dependent. Nothing if only Nix can tell. In lists
+       of what Nix would build, all of it must be. */
+    std::optional<bool> isToBeBuilt(size_t index, const nix::DerivedPath & request) const;
+
     /* ---- What the core asks; see `Plan` in core/src/request.rs ---- */
 
     core::PlanList list(core::List which);
@@ -63,6 +80,9 @@ public:
     core::PlannedDerivation derivation(size_t index);
     rust::Vec<size_t> mentioned_by(size_t index) const;
     bool needs(size_t user, size_t index) const;
+    bool is_wanted(size_t index) const;
+    bool is_sure() const;
+    bool has_any(const rust::Vec<rust::String> & derivations) const;
     bool can_be_had(size_t index) const;
     bool must_be_built(size_t index, const rust::Vec<core::OutputKey> & outputs) const;
 };

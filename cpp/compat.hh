@@ -17,3 +17,4 @@
 #include "compat/results.hh"
 #include "compat/settings.hh"
 #include "compat/store.hh"
+#include "compat/store_database.hh"

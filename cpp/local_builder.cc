@@ -1,21 +1,22 @@
 #include "local_builder.hh"
 #include "guard.hh"
-#include "last_answer.hh"
 #include "policy.hh"
 #include "refused_goals.hh"
 #include "request.hh"
 #include "settings.hh"
+#include "what_is_missing.hh"
 
 namespace negative_cache {
 
 using namespace nix;
 
 /* Runs goals. `Worker::run` calls `queryMissing` only for its effect on the caches of path information. If Nix was
-   `asked` just now, that had the same effect, so the call is left out. */
-static void run(WatchedWorker & watched, const Goals & goals, bool asked)
+   `asked` just now, that had the same effect, so the question is left out. */
+template<typename RunsGoals>
+static void run(RunsGoals & worker, const Goals & goals, bool asked)
 {
-    UnansweredWorker unanswered(asked);
-    watched.run(goals);
+    AskedBy by(asked ? Asker::NeedlessWorker : Asker::Worker);
+    worker.run(goals);
 }
 
 /* The goals of requests: Nix's own goals, or failing goals for requests that are refused. Without keep-going, a refusal
@@ -36,7 +37,7 @@ static std::vector<compat::Requested> makeGoals(
             /* The refusal will end the run. So a request that needs no build is finished first, and all others never
                start. */
             goal = compat::makeGoal(worker, request, mode);
-            worker.run(Goals{goal});
+            run(worker, Goals{goal}, false);
         }
         requested.push_back({request, goal});
     }

@@ -1,4 +1,5 @@
 #include "output_keys.hh"
+#include "what_is_missing.hh"
 
 namespace negative_cache {
 
@@ -75,7 +76,7 @@ bool canBeHad(Store & store, const Derivation & derivation, const core::OutputKe
         if (infos.empty())
             return false;
         /* The references of the output must be valid or substitutable as well. */
-        auto missing = compat::queryMissing(store, {DerivedPath::Opaque{*path}});
+        auto missing = whatIsMissing(store, {DerivedPath::Opaque{*path}});
         return missing.unknown.empty();
     }
     return isValid(store, output) || (substitutes && canBeSubstituted(compat::parseRealisation(store, key)));

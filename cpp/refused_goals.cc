@@ -25,12 +25,12 @@ RefusedGoals::RefusedGoals(Worker & worker, const DecidedRequest & decided)
     for (auto index : decision.dependents) {
         auto & goal = goals.at(plan.path(index));
         /* The core has asked whether each dependent needs something, so this reads nothing and can't fail. */
-        for (auto & [input, request] : plan.inputs(index))
+        for (auto & [input, _] : plan.inputs(index))
             if (auto other = goals.find(plan.path(input)); other != goals.end())
                 compat::addWaitee(goal, other->second);
-            else if (compat::keepGoing())
-                alsoWanted.push_back({goal, request});
     }
+    for (auto & wanted : decided.alsoWanted())
+        alsoWanted.push_back({goals.at(plan.path(wanted.dependent)), wanted.request});
 }
 
 void RefusedGoals::wake()

@@ -14,9 +14,7 @@ class RefusedGoals
     std::vector<nix::GoalPtr> known;
 
 public:
-    /* A request for a dependency of a dependent, which is to be built and not refused. Nothing can use it in this run, but with
-       keep-going the user asked to build as much as possible. Dependencies that could be substituted are left out: they
-       would only be of use for a build that does not happen. */
+    /* See `DecidedRequest::AlsoWanted`. */
     struct AlsoWanted
     {
         nix::GoalPtr dependent;

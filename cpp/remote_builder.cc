@@ -1,11 +1,11 @@
 #include "remote_builder.hh"
 #include "daemon_observer.hh"
 #include "guard.hh"
-#include "last_answer.hh"
 #include "policy.hh"
 #include "refused_goals.hh"
 #include "request.hh"
 #include "settings.hh"
+#include "what_is_missing.hh"
 
 namespace negative_cache {
 
@@ -51,7 +51,7 @@ static auto learningFrom(DaemonObserver & observer, Ask && ask)
 /* Runs goals that do nothing but fail. */
 static void run(Worker & worker, const Goals & goals)
 {
-    UnansweredWorker unanswered;
+    AskedBy by(Asker::NeedlessWorker);
     worker.run(goals);
 }
 

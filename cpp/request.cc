@@ -2,6 +2,7 @@
 #include "caches.hh"
 #include "guard.hh"
 #include "output_keys.hh"
+#include "what_is_missing.hh"
 
 #include <algorithm>
 
@@ -21,6 +22,65 @@ static void sayTheRest(const core::Decision & decision, const std::function<std:
 compat::Refusal refusal(const Store & store, const StorePath & path, const core::KnownFailure & failure)
 {
     return {compat::notBuilt(store.printStorePath(path), std::string(failure.text)), failure.ending};
+}
+
+std::set<size_t> DecidedRequest::refused() const
+{
+    std::set<size_t> indexes(decision.dependents.begin(), decision.dependents.end());
+    for (auto & failure : decision.refused)
+        indexes.insert(failure.index);
+    return indexes;
+}
+
+std::vector<DecidedRequest::AlsoWanted> DecidedRequest::alsoWanted() const
+{
+    std::vector<AlsoWanted> wanted;
+    if (!compat::keepGoing())
+        return wanted;
+    auto refused = this->refused();
+    for (auto index : decision.dependents)
+        /* The core has asked whether each dependent needs something, so this reads nothing and can't fail. */
+        for (auto & [input, request] : plan->inputs(index))
+            if (!refused.count(input) && plan->isToBeBuilt(input, request).value_or(true))
+                wanted.push_back({index, request});
+    return wanted;
+}
+
+std::vector<DerivedPath> notRefused(const DecidedRequest & decided, const std::vector<DerivedPath> & requests)
+{
+    auto refused = decided.refused();
+    std::vector<DerivedPath> others;
+    for (auto & request : requests) {
+        auto path = compat::requestedDerivation(request);
+        auto index = path ? decided.plan->index(*path) : std::nullopt;
+        if (!index || !refused.count(*index))
+            others.push_back(request);
+    }
+    for (auto & wanted : decided.alsoWanted())
+        others.push_back(wanted.request);
+    return others;
+}
+
+DecidedRequest refuseAtOnce(Store & store, const core::Policy & policy, const std::vector<DerivedPath> & requests)
+{
+    DecidedRequest decided;
+    if (!compat::tellsResults(store))
+        return decided;
+    auto plan = std::make_shared<BuildPlan>(store, requests);
+    Caches caches(store, policy);
+    decided.decision = fromCore([&] { return core::refuse_at_once(policy, *plan, caches, compat::keepGoing()); });
+    if (decided.refusesAny())
+        decided.plan = std::move(plan);
+    return decided;
+}
+
+std::vector<std::string> foresee(Store & store, const core::Policy & policy, const std::vector<DerivedPath> & requests)
+{
+    BuildPlan plan(store, requests);
+    std::vector<std::string> lines;
+    for (auto & failure : fromCore([&] { return core::foresee(policy, plan); }))
+        lines.push_back(fmt("'%s' %s", store.printStorePath(plan.path(failure.index)), std::string(failure.text)));
+    return lines;
 }
 
 DecidedRequest decide(Store & store, const core::Policy & policy, const std::vector<DerivedPath> & requests)
@@ -77,7 +137,7 @@ std::optional<compat::Refusal> refusalOf(
 
 bool isThere(Store & store, const DerivedPath & request)
 {
-    auto missing = compat::queryMissing(store, {request});
+    auto missing = whatIsMissing(store, {request});
     return missing.willBuild.empty() && missing.willSubstitute.empty() && missing.unknown.empty();
 }
 

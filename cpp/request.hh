@@ -23,10 +23,42 @@ struct DecidedRequest
     {
         return !decision.refused.empty();
     }
+
+    /* The refused derivations, by index. */
+    std::set<size_t> refused() const;
+
+    /* A request for a dependency of a dependent, which is to be built and not refused. Nothing can use it in this run, but with
+       keep-going the user asked to build as much as possible. Dependencies that could be substituted are left out: they
+       would only be of use for a build that does not happen. */
+    struct AlsoWanted
+    {
+        /* The index of the dependent. */
+        size_t dependent;
+        nix::DerivedPath request;
+    };
+
+    std::vector<AlsoWanted> alsoWanted() const;
 };
 
 /* Decides about `requests`, before anything is built or substituted. */
 DecidedRequest decide(nix::Store & store, const core::Policy & policy, const std::vector<nix::DerivedPath> & requests);
+
+/* Decides about requests before Nix is asked what it would build for them. If nothing is refused, nothing is decided. */
+DecidedRequest refuseAtOnce(
+    nix::Store & store,
+    const core::Policy & policy,
+    const std::vector<nix::DerivedPath> & requests);
+
+/* What is still built and substituted, with keep-going, if some of `requests` are refused: the others, and those
+   dependencies of refused derivations that are not refused. */
+std::vector<nix::DerivedPath> notRefused(const DecidedRequest & decided, const std::vector<nix::DerivedPath> & requests);
+
+/* What to say of the known failures that would stand in the way of `requests`. Nix must have answered what it would build for
+   them. */
+std::vector<std::string> foresee(
+    nix::Store & store,
+    const core::Policy & policy,
+    const std::vector<nix::DerivedPath> & requests);
 
 /* The refusal of a derivation that is built without its dependencies (`buildDerivation`), if the derivation is known to
    fail. */

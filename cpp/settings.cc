@@ -1,8 +1,6 @@
 #include "settings.hh"
 
 #include <algorithm>
-#include <fstream>
-#include <iterator>
 
 namespace negative_cache {
 
@@ -98,87 +96,14 @@ struct LastValues : nix::Config
 
 } // namespace
 
-/* The arguments of this process; none if the system does not tell. */
-static std::vector<std::string> commandLine()
-{
-    std::ifstream file("/proc/self/cmdline", std::ios::binary);
-    std::string all{std::istreambuf_iterator<char>(file), {}};
-    std::vector<std::string> arguments;
-    for (size_t start = 0; start < all.size();) {
-        auto end = std::min(all.find('\0', start), all.size());
-        arguments.push_back(all.substr(start, end - start));
-        start = end + 1;
-    }
-    return arguments;
-}
-
 /* Applies each `--option NAME VALUE` of Nix's own command line. */
 static void applyCommandLine(nix::Config & config, const std::vector<std::string> & arguments)
 {
-    if (arguments.empty())
-        return;
-    /* After `nix shell --command` and the like, all that follows is the command line of another program. */
-    bool commandTakesRest = nix::baseNameOf(arguments[0]) == "nix";
-    for (size_t i = 1; i < arguments.size(); ++i) {
-        auto & argument = arguments[i];
-        if (argument == "--" || (commandTakesRest && (argument == "-c" || argument == "--command")))
-            return;
-        if (argument == "--option" && i + 2 < arguments.size()) {
+    for (size_t i = 1; i + 2 < arguments.size(); ++i)
+        if (arguments[i] == "--option") {
             config.set(arguments[i + 1], arguments[i + 2]);
             i += 2;
         }
-    }
-}
-
-/* Whether this process is the build hook, which Nix starts to build on other machines. The hook does not know the
-   command line of the Nix that started it. That Nix decides. */
-static bool isBuildHook(const std::vector<std::string> & arguments)
-{
-    return (arguments.size() > 0 && nix::baseNameOf(arguments[0]) == "build-remote")
-        || (arguments.size() > 1 && arguments[1] == "__build-remote");
-}
-
-/* Whether an option of `nix` that comes before the command is followed by a value. Most such options are settings of Nix.
-   A switch such as `--keep-going` has no value. */
-static bool takesValue(const std::string & option)
-{
-    if (option == "--log-format" || option == "-j")
-        return true;
-    if (!nix::hasPrefix(option, "--"))
-        return false;
-    /* `--extra-NAME VALUE` adds to the setting `NAME`. */
-    auto isMeant = [name = option.substr(2)](const std::string & setting) {
-        return setting == name || "extra-" + setting == name;
-    };
-    for (auto setting : compat::settingsNamed(isMeant)) {
-        auto value = compat::valueOf(*setting);
-        return value != "true" && value != "false" && setting->name != "sandbox";
-    }
-    return false;
-}
-
-/* The command on a command line of `nix`, such as `build`; empty if there is none. */
-static std::string commandOfNix(const std::vector<std::string> & arguments)
-{
-    for (size_t i = 1; i < arguments.size(); ++i) {
-        auto & argument = arguments[i];
-        if (!nix::hasPrefix(argument, "-"))
-            return argument;
-        if (argument == "--option")
-            i += 2;
-        else if (takesValue(argument))
-            i += 1;
-    }
-    return "";
-}
-
-static bool serves(const std::vector<std::string> & arguments)
-{
-    auto program = arguments.empty() ? "" : std::string(nix::baseNameOf(arguments[0]));
-    if (program == "nix")
-        return commandOfNix(arguments) == "daemon";
-    return program == "nix-daemon"
-        || (program == "nix-store" && std::count(arguments.begin(), arguments.end(), "--serve") > 0);
 }
 
 static bool serving = false;
@@ -186,6 +111,13 @@ static bool serving = false;
 bool servesClients()
 {
     return serving;
+}
+
+static thread_local NextStep next = NextStep::Unknown;
+
+NextStep nextStep()
+{
+    return next;
 }
 
 static bool off = false;
@@ -202,14 +134,14 @@ bool registerSettings()
 
     LastValues last(*registered);
     auto arguments = commandLine();
-    /* This is read here and not later, because nix-daemon writes over its arguments for each client. */
-    serving = serves(arguments);
+    serving = isServer(arguments);
+    next = nextStep(arguments);
     bool mentioned = false;
     for (auto & [name, _] : last.names)
         mentioned |= pending.count(name) || std::count(arguments.begin(), arguments.end(), name);
     if (mentioned) {
         compat::applyConfiguration(last);
-        applyCommandLine(last, arguments);
+        applyCommandLine(last, withoutOtherPrograms(arguments));
         /* Some values can't be found again, such as those in the first lines of a script. They stay as they are. */
         for (auto & [name, value] : pending)
             if (last.names.count(name))

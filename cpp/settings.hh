@@ -1,6 +1,7 @@
 #pragma once
 /* The plugin's settings, and their precedence. Rust decides what they mean. */
 
+#include "command_line.hh"
 #include "compat.hh"
 
 #include <deque>
@@ -54,5 +55,9 @@ bool isSwitchedOff();
 
 /* Whether this process serves clients, as nix-daemon does. */
 bool servesClients();
+
+/* What this process does after it has asked a store what a request would build. It is only known of the thread that runs the
+   command: others may serve a builder that uses Nix itself. */
+NextStep nextStep();
 
 } // namespace negative_cache

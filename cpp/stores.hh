@@ -2,7 +2,7 @@
 /* The stores that Nix opens instead of its own. */
 
 #include "compat.hh"
-#include "last_answer.hh"
+#include "what_is_missing.hh"
 
 #include <atomic>
 #include <functional>

@@ -104,6 +104,8 @@ mod ffi {
         LastAnswer,
         /// The requested derivations.
         Requested,
+        /// The derivations that may have to be built, as Nix's database tells.
+        Unbuilt,
         /// The derivations of which Nix says that it would build them. Nix is asked for this list.
         All,
     }
@@ -306,6 +308,15 @@ mod ffi {
             caches: Pin<&mut Caches>,
             keep_going: bool,
         ) -> Result<Decision>;
+        /// Refuses a request before Nix is asked what it would build, if that is possible. Otherwise the decision is empty.
+        fn refuse_at_once(
+            policy: &Policy,
+            plan: Pin<&mut BuildPlan>,
+            caches: Pin<&mut Caches>,
+            keep_going: bool,
+        ) -> Result<Decision>;
+        /// What a dry run says of what would be refused, after Nix has answered what it would build.
+        fn foresee(policy: &Policy, plan: Pin<&mut BuildPlan>) -> Result<Vec<KnownFailure>>;
         /// Asks caches whether a derivation has failed elsewhere. Returns whether a failure became known.
         fn learn(policy: &Policy, derivation: &PlannedDerivation, caches: Pin<&mut Caches>) -> Result<bool>;
         /// Asks caches about all that a request would build, also if they were asked lately. Returns whether a failure became
@@ -361,6 +372,9 @@ mod ffi {
         fn derivation(self: Pin<&mut BuildPlan>, index: usize) -> Result<PlannedDerivation>;
         fn mentioned_by(self: &BuildPlan, index: usize) -> Result<Vec<usize>>;
         fn needs(self: &BuildPlan, user: usize, index: usize) -> Result<bool>;
+        fn is_wanted(self: &BuildPlan, index: usize) -> Result<bool>;
+        fn is_sure(self: &BuildPlan) -> bool;
+        fn has_any(self: &BuildPlan, derivations: &Vec<String>) -> Result<bool>;
         fn can_be_had(self: &BuildPlan, index: usize) -> Result<bool>;
         fn must_be_built(self: &BuildPlan, index: usize, outputs: &Vec<OutputKey>) -> Result<bool>;
 
@@ -418,6 +432,7 @@ impl request::Plan for NixsPlan<'_> {
         let which = match which {
             request::List::LastAnswer => List::LastAnswer,
             request::List::Requested => List::Requested,
+            request::List::Unbuilt => List::Unbuilt,
             request::List::All => List::All,
         };
         let PlanList { is_known, store_dir, base_names, requested } = self.0.as_mut().list(which)?;
@@ -434,6 +449,18 @@ impl request::Plan for NixsPlan<'_> {
 
     fn needs(&self, user: usize, index: usize) -> Result<bool, Failure> {
         Ok(self.0.needs(user, index)?)
+    }
+
+    fn is_wanted(&self, index: usize) -> Result<bool, Failure> {
+        Ok(self.0.is_wanted(index)?)
+    }
+
+    fn is_sure(&self) -> bool {
+        self.0.is_sure()
+    }
+
+    fn has_any(&self, derivations: &[String]) -> Result<bool, Failure> {
+        Ok(self.0.has_any(&derivations.to_vec())?)
     }
 
     fn can_be_had(&self, index: usize) -> Result<bool, Failure> {
@@ -547,18 +574,44 @@ fn decide(
     guarded(|| {
         let mut lookup = Lookup::new(policy, Some(NixsCaches::new(caches)));
         let decided = request::decide(&mut NixsPlan(plan), &mut lookup, policy.settings()?, keep_going)?;
-        let in_words = lookup.in_words(&decided.decision)?;
-        let dependents = match decided.decision {
-            decision::Decision::Refuse { dependents, .. } => dependents,
-            decision::Decision::Build | decision::Decision::Warn(_) => Vec::new(),
-        };
-        Ok(Decision {
-            dependents,
-            refuses_all: decided.refuses_all,
-            asked: decided.asked,
-            warned_keys: decided.warned_keys,
-            ..in_words.into()
-        })
+        in_words(lookup, decided)
+    })
+}
+
+fn refuse_at_once(
+    policy: &Policy,
+    plan: Pin<&mut BuildPlan>,
+    caches: Pin<&mut Caches>,
+    keep_going: bool,
+) -> Result<Decision, Failure> {
+    guarded(|| {
+        let mut lookup = Lookup::new(policy, Some(NixsCaches::new(caches)));
+        let refused = request::refuse_at_once(&mut NixsPlan(plan), &mut lookup, policy.settings()?, keep_going)?;
+        refused.map_or_else(|| Ok(Decision::default()), |refused| in_words(lookup, refused))
+    })
+}
+
+fn foresee(policy: &Policy, plan: Pin<&mut BuildPlan>) -> Result<Vec<KnownFailure>, Failure> {
+    guarded(|| {
+        let mut lookup = Lookup::new(policy, None);
+        let decision = request::foresee(&mut NixsPlan(plan), &mut lookup, policy.settings()?)?;
+        lookup.foreseen(&decision)
+    })
+}
+
+/// A decision, and what to say of it.
+fn in_words(lookup: Lookup<'_>, decided: request::RequestDecision) -> Result<Decision, Failure> {
+    let in_words = lookup.in_words(&decided.decision)?;
+    let dependents = match decided.decision {
+        decision::Decision::Refuse { dependents, .. } => dependents,
+        decision::Decision::Build | decision::Decision::Warn(_) => Vec::new(),
+    };
+    Ok(Decision {
+        dependents,
+        refuses_all: decided.refuses_all,
+        asked: decided.asked,
+        warned_keys: decided.warned_keys,
+        ..in_words.into()
     })
 }
 

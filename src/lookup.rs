@@ -142,6 +142,19 @@ impl<'a> Lookup<'a> {
         Ok(words)
     }
 
+    /// What a dry run says of the known failures of a decision to warn.
+    ///
+    /// # Errors
+    ///
+    /// Those of the settings.
+    pub fn foreseen(&self, decision: &Decision) -> Result<Vec<KnownFailure>, Failure> {
+        let text = if self.policy.settings()?.warn { refusal::foreseen_warning } else { refusal::foreseen };
+        Ok(match decision {
+            Decision::Warn(warned) => self.say(warned, text),
+            Decision::Build | Decision::Refuse { .. } => Vec::new(),
+        })
+    }
+
     fn note_use(&self, indexes: &[usize]) -> Result<(), DatabaseError> {
         let own = |failure: &&BelievedFailure| Some(failure.database.as_path()) == self.policy.database.as_deref();
         let used: Vec<FailureId> =
@@ -177,6 +190,19 @@ impl Failures for Lookup<'_> {
 
     fn include(&self, key: &str) -> Result<bool, Failure> {
         is_known_failure(self.policy, key)
+    }
+
+    fn derivations(&self, most: usize) -> Result<Option<Vec<String>>, Failure> {
+        let mut all = Vec::new();
+        for path in self.policy.consulted() {
+            match consulting(self.policy, path, |database| database.derivations(most).map(Some))? {
+                Some(Some(derivations)) => all.extend(derivations),
+                Some(None) => return Ok(None),
+                // There is no such database.
+                None => {}
+            }
+        }
+        Ok((all.len() <= most).then_some(all))
     }
 
     fn start_over(&mut self) {
@@ -295,6 +321,10 @@ impl Failures for Lookup<'_> {
 
     fn found(&self) -> BTreeSet<usize> {
         self.found.keys().copied().collect()
+    }
+
+    fn doubts(&self) -> bool {
+        !self.doubted.is_empty()
     }
 }
 

@@ -32,6 +32,9 @@ pub enum List {
     LastAnswer,
     /// The requested derivations.
     Requested,
+    /// The derivations that may have to be built, as Nix's database tells. Nix is not asked. All that Nix would build is in this
+    /// list, and some that it would not build.
+    Unbuilt,
     /// The derivations that Nix would build. Nix is asked for them.
     All,
 }
@@ -95,12 +98,29 @@ pub trait Plan {
     ///
     /// Those of Nix.
     fn mentioned_by(&self, index: usize) -> Result<Vec<usize>, Self::Error>;
-    /// Whether the derivation at `user` needs an output of the one at `index`.
+    /// Whether the derivation at `user` needs an output of the one at `index`. In the list [`List::Unbuilt`] this output must also
+    /// be one that is neither valid nor can be substituted.
     ///
     /// # Errors
     ///
     /// Those of Nix, for example if the derivation at `user` can't be read.
     fn needs(&self, user: usize, index: usize) -> Result<bool, Self::Error>;
+    /// Whether an output that is requested of the derivation at `index` is neither valid nor can be substituted. Of the requested
+    /// derivations in [`List::Unbuilt`] this is not known before.
+    ///
+    /// # Errors
+    ///
+    /// Those of Nix.
+    fn is_wanted(&self, index: usize) -> Result<bool, Self::Error>;
+    /// Whether [`Plan::needs`] and [`Plan::is_wanted`] were sure of all their answers since the list was made. If not, only Nix can
+    /// tell what it would build.
+    fn is_sure(&self) -> bool;
+    /// Whether the store has any of `derivations`.
+    ///
+    /// # Errors
+    ///
+    /// Those of Nix.
+    fn has_any(&self, derivations: &[String]) -> Result<bool, Self::Error>;
     /// Whether any output of a derivation that was read is valid or can be substituted.
     ///
     /// # Errors
@@ -139,6 +159,12 @@ pub trait Failures {
     ///
     /// Those of the databases.
     fn include(&self, key: &str) -> Result<bool, Self::Error>;
+    /// The derivations that are known to fail; none if there are more than `most`.
+    ///
+    /// # Errors
+    ///
+    /// Those of the databases.
+    fn derivations(&self, most: usize) -> Result<Option<Vec<String>>, Self::Error>;
     /// Forgets what was found, because the plan is about to list other derivations.
     fn start_over(&mut self);
     /// Finds those of `derivations` that are known to fail by their own paths, and returns their indexes and outputs.
@@ -193,6 +219,8 @@ pub trait Failures {
     fn were_withdrawn(&mut self, indexes: &[usize]) -> Result<bool, Self::Error>;
     /// The indexes of all that was found since [`Failures::start_over`].
     fn found(&self) -> BTreeSet<usize>;
+    /// Whether a failure was found since [`Failures::start_over`] that does not stand in the way.
+    fn doubts(&self) -> bool;
 }
 
 /// What is done about a request.
@@ -250,6 +278,59 @@ pub fn decide<E>(
     }
 }
 
+/// Refuses a request before Nix is asked what it would build, if the databases and a look at few derivations are enough for that.
+/// `None` if they are not: this says nothing about the request.
+///
+/// # Errors
+///
+/// Those of the plan and of the failures.
+pub fn refuse_at_once<E>(
+    plan: &mut impl Plan<Error = E>,
+    failures: &mut impl Failures<Error = E>,
+    settings: &Settings,
+    keep_going: bool,
+) -> Result<Option<RequestDecision>, E> {
+    /// To ask whether the store has these takes less time than to list what is not built.
+    const FEW: usize = 5000;
+    if settings.warn || !failures.are_any()? {
+        return Ok(None);
+    }
+    let decided = match decide_by_requests(plan, failures, settings, keep_going)? {
+        Some(decided) => Some(decided),
+        // Most requests have nothing to do with any failure.
+        None => match failures.derivations(FEW)? {
+            Some(known) if !plan.has_any(&known)? => None,
+            _ => decide_by_unbuilt(plan, failures, settings, keep_going)?,
+        },
+    };
+    match decided {
+        Some(RequestDecision { decision: Decision::Refuse { known, .. }, .. })
+            if failures.were_withdrawn(&known)? =>
+        {
+            Ok(None)
+        }
+        decided => Ok(decided.filter(|decided| matches!(decided.decision, Decision::Refuse { .. }))),
+    }
+}
+
+/// What of Nix's last answer is known to fail and would stand in the way of the request.
+///
+/// # Errors
+///
+/// Those of the plan and of the failures.
+pub fn foresee<E>(
+    plan: &mut impl Plan<Error = E>,
+    failures: &mut impl Failures<Error = E>,
+    settings: &Settings,
+) -> Result<Decision, E> {
+    if !failures.are_any()? {
+        return Ok(Decision::Build);
+    }
+    let Some(listed) = plan.list(List::LastAnswer)? else { return Ok(Decision::Build) };
+    let settings = Settings { warn: true, ..settings.clone() };
+    Ok(decide_by_plan(plan, &listed, failures, &settings, false)?.decision)
+}
+
 /// Asks binary caches about the derivations that Nix would build: first about the requested ones, which may settle all. Returns
 /// whether a failure became known.
 ///
@@ -290,12 +371,7 @@ fn decide_by_records<E>(
     if !failures.are_any()? {
         return Ok(RequestDecision { asked: false, ..RequestDecision::of(Decision::Build) });
     }
-    // If the requests themselves are known to fail, it does not matter what else would be built, and Nix need not be asked,
-    // which takes long.
-    if !settings.warn
-        && let Some(requested) = plan.list(List::Requested)?
-        && let Some(decision) = decide_by_requests(plan, &requested, failures, settings, keep_going)?
-    {
+    if let Some(decision) = decide_by_requests(plan, failures, settings, keep_going)? {
         return Ok(decision);
     }
     // What Nix said a moment ago may have become wrong: others build and upload.
@@ -304,19 +380,26 @@ fn decide_by_records<E>(
         if !any_can_be_had(plan, &decision.decision)? {
             return Ok(decision);
         }
+    } else if let Some(decision) = decide_by_unbuilt(plan, failures, settings, keep_going)? {
+        return Ok(decision);
     }
     let listed = plan.list(List::All)?.unwrap_or_default();
     decide_by_plan(plan, &listed, failures, settings, keep_going)
 }
 
-/// Decides by the paths of the requested derivations alone, if that is enough.
+/// Decides by the paths of the requested derivations alone, if that is enough: if the requests themselves are known to fail, it
+/// does not matter what else would be built, and Nix need not be asked, which takes long.
 fn decide_by_requests<E>(
-    plan: &impl Plan<Error = E>,
-    requested: &Listed,
+    plan: &mut impl Plan<Error = E>,
     failures: &mut impl Failures<Error = E>,
     settings: &Settings,
     keep_going: bool,
 ) -> Result<Option<RequestDecision>, E> {
+    // A warning names all that is known to fail.
+    if settings.warn {
+        return Ok(None);
+    }
+    let Some(requested) = plan.list(List::Requested)? else { return Ok(None) };
     failures.start_over();
     let derivations = requested.paths();
     let found = failures.find_by_derivation(&derivations)?;
@@ -334,7 +417,25 @@ fn decide_by_requests<E>(
     Ok(Some(RequestDecision { refuses_all, ..RequestDecision::of(decision) }))
 }
 
-/// Decides by all that Nix would build, which the plan has listed.
+/// Decides by what is not built, of which Nix would build a part, without asking Nix for that part. `None` if only Nix can tell.
+fn decide_by_unbuilt<E>(
+    plan: &mut impl Plan<Error = E>,
+    failures: &mut impl Failures<Error = E>,
+    settings: &Settings,
+    keep_going: bool,
+) -> Result<Option<RequestDecision>, E> {
+    let Some(listed) = plan.list(List::Unbuilt)? else { return Ok(None) };
+    let decided = decide_by_plan(plan, &listed, failures, settings, keep_going)?;
+    let refuses = matches!(decided.decision, Decision::Refuse { .. });
+    // Doubted failures may be ones of derivations that Nix would not build, of which there is nothing to say.
+    if !plan.is_sure() || (failures.doubts() && !refuses) {
+        return Ok(None);
+    }
+    // Where the first failure ends the request, Nix need not know what else it would build.
+    Ok(Some(RequestDecision { asked: refuses && !keep_going, ..decided }))
+}
+
+/// Decides by all that Nix would build, which the plan has listed, or by a list that has all that in it.
 fn decide_by_plan<E>(
     plan: &mut impl Plan<Error = E>,
     listed: &Listed,
@@ -348,16 +449,30 @@ fn decide_by_plan<E>(
     look_at(plan, failures, requested.iter().copied().collect(), &mut keys)?;
     // Where the requests themselves are refused, nothing else matters.
     let enough = if keep_going || settings.warn { requested.len() } else { requested.len().min(1) };
-    if failures.found().len() < enough {
+    let found = failures.found().into_iter().collect();
+    if wanted(plan, found)?.len() < enough {
         let candidates = failures.candidates(&listed.names())?;
         look_at(plan, failures, candidates.into_iter().collect(), &mut keys)?;
     }
-    let decision = decide_with(plan, settings, keep_going, &requested, &failures.found())?;
+    let found = failures.found();
+    let requested = if found.is_empty() { requested } else { wanted(plan, requested)? };
+    let decision = decide_with(plan, settings, keep_going, &requested, &found)?;
     let mut decision = RequestDecision::of(decision);
     if let Decision::Warn(warned) = &decision.decision {
         decision.warned_keys = warned.iter().filter_map(|index| keys.remove(index)).flatten().collect();
     }
     Ok(decision)
+}
+
+/// Those of the requested derivations of which an output must be built.
+fn wanted<E>(plan: &impl Plan<Error = E>, requested: HashSet<usize>) -> Result<HashSet<usize>, E> {
+    let mut wanted = HashSet::new();
+    for index in requested {
+        if plan.is_wanted(index)? {
+            wanted.insert(index);
+        }
+    }
+    Ok(wanted)
 }
 
 fn decide_with<E>(
@@ -440,7 +555,7 @@ fn any_can_be_had<E>(plan: &impl Plan<Error = E>, decision: &Decision) -> Result
 
 #[cfg(test)]
 mod tests {
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
 
     use super::*;
 
@@ -459,17 +574,34 @@ mod tests {
     struct MadeUpPlan {
         all: Vec<MadeUp>,
         was_asked: bool,
+        /// Whether what is not built is known without asking Nix.
+        has_database: bool,
+        is_unbuilt: bool,
+        is_unsure: Cell<bool>,
         listed: Vec<MadeUp>,
         questions: RefCell<Vec<&'static str>>,
     }
 
     impl MadeUpPlan {
         fn new(all: &[MadeUp]) -> MadeUpPlan {
-            MadeUpPlan { all: all.to_vec(), was_asked: false, listed: Vec::new(), questions: RefCell::default() }
+            MadeUpPlan {
+                all: all.to_vec(),
+                was_asked: false,
+                has_database: false,
+                is_unbuilt: false,
+                is_unsure: Cell::new(false),
+                listed: Vec::new(),
+                questions: RefCell::default(),
+            }
         }
 
         fn ask(&self, question: &'static str) {
             self.questions.borrow_mut().push(question);
+        }
+
+        /// Whether the output is missing, as far as the list does not tell that.
+        fn is_missing(&self, index: usize) -> bool {
+            !self.is_unbuilt || !self.listed[index].substitutable
         }
     }
 
@@ -482,9 +614,11 @@ mod tests {
 
         fn list(&mut self, which: List) -> Result<Option<Listed>, &'static str> {
             self.listed = self.all.clone();
+            self.is_unbuilt = which == List::Unbuilt;
             match which {
                 List::LastAnswer if !self.was_asked => return Ok(None),
-                List::LastAnswer => {}
+                List::Unbuilt if !self.has_database => return Ok(None),
+                List::LastAnswer | List::Unbuilt => {}
                 List::Requested => self.listed.retain(|derivation| derivation.requested),
                 List::All => self.ask("all"),
             }
@@ -509,7 +643,19 @@ mod tests {
         }
 
         fn needs(&self, user: usize, index: usize) -> Result<bool, &'static str> {
-            Ok(self.listed[index].users.contains(&self.listed[user].name))
+            Ok(self.listed[index].users.contains(&self.listed[user].name) && self.is_missing(index))
+        }
+
+        fn is_wanted(&self, index: usize) -> Result<bool, &'static str> {
+            Ok(self.is_missing(index))
+        }
+
+        fn is_sure(&self) -> bool {
+            !self.is_unsure.get()
+        }
+
+        fn has_any(&self, derivations: &[String]) -> Result<bool, &'static str> {
+            Ok(self.all.iter().any(|made_up| derivations.contains(&format!("/s/0-{}.drv", made_up.name))))
         }
 
         fn can_be_had(&self, index: usize) -> Result<bool, &'static str> {
@@ -555,8 +701,16 @@ mod tests {
             Ok(names.any(|name| key == format!("/s/1-{name}")))
         }
 
+        fn derivations(&self, _: usize) -> Result<Option<Vec<String>>, &'static str> {
+            Ok(Some(self.by_derivation.iter().map(|name| format!("/s/0-{name}.drv")).collect()))
+        }
+
         fn start_over(&mut self) {
             self.found.clear();
+        }
+
+        fn doubts(&self) -> bool {
+            false
         }
 
         fn find_by_derivation(&mut self, derivations: &[String]) -> Result<Vec<(usize, Vec<Output>)>, &'static str> {
@@ -685,6 +839,72 @@ mod tests {
         let decision = decided(&mut plan, by_output(&["bottom"]), false);
         assert_eq!(decision.decision, Decision::Build);
         assert!(plan.questions.borrow().is_empty());
+    }
+
+    fn with_database(all: &[MadeUp]) -> MadeUpPlan {
+        MadeUpPlan { has_database: true, ..MadeUpPlan::new(all) }
+    }
+
+    #[test]
+    fn what_is_not_built_tells_which_known_failures_are_needed() {
+        let mut plan = with_database(&[BOTTOM, MIDDLE, OTHER, TOP]);
+        let decision = decided(&mut plan, by_output(&["bottom"]), false);
+        assert_eq!(decision, RequestDecision::of(Decision::Refuse { known: vec![0], dependents: vec![1, 3] }));
+        assert_eq!(*plan.questions.borrow(), ["top", "bottom"]);
+
+        // What can be substituted is not built, and what only it needs is not built either.
+        for substitutable in [BOTTOM.name, MIDDLE.name, TOP.name] {
+            let all = [BOTTOM, MIDDLE, OTHER, TOP]
+                .map(|made_up| MadeUp { substitutable: made_up.name == substitutable, ..made_up });
+            let mut plan = with_database(&all);
+            let decision = decided(&mut plan, by_output(&["bottom"]), false);
+            assert_eq!(decision, RequestDecision { asked: false, ..RequestDecision::of(Decision::Build) });
+            assert!(!plan.questions.borrow().contains(&"all"));
+        }
+    }
+
+    #[test]
+    fn a_request_that_is_known_to_fail_and_can_be_substituted_hides_no_other_failure() {
+        let second = MadeUp { name: "second", ..TOP };
+        let mut plan = with_database(&[BOTTOM, MIDDLE, second, MadeUp { substitutable: true, ..TOP }]);
+        let decision = decided(&mut plan, by_output(&["top", "second"]), false);
+        assert_eq!(decision.decision, Decision::Refuse { known: vec![2], dependents: vec![] });
+        let above = MadeUp { users: &["second"], ..BOTTOM };
+        let mut plan = with_database(&[above, second, MadeUp { substitutable: true, ..TOP }]);
+        let decision = decided(&mut plan, by_output(&["top", "bottom"]), false);
+        assert_eq!(decision.decision, Decision::Refuse { known: vec![0], dependents: vec![1] });
+    }
+
+    #[test]
+    fn nix_is_asked_where_the_plan_is_not_sure() {
+        let mut plan = with_database(&[BOTTOM, MIDDLE, TOP]);
+        plan.is_unsure.set(true);
+        let decision = decided(&mut plan, by_output(&["bottom"]), false);
+        assert!(matches!(decision.decision, Decision::Refuse { .. }));
+        assert!(plan.questions.borrow().contains(&"all"));
+        let mut failures = by_output(&["bottom"]);
+        let refused = refuse_at_once(&mut plan, &mut failures, &Settings::default(), false);
+        assert_eq!(refused, Ok(None));
+    }
+
+    #[test]
+    fn refusing_at_once_asks_nix_nothing() {
+        let at_once = |plan: &mut MadeUpPlan, mut failures: MadeUpFailures, settings: &Settings| {
+            let refused = refuse_at_once(plan, &mut failures, settings, false).expect("an answer");
+            assert!(!plan.questions.borrow().contains(&"all"));
+            refused.map(|refused| refused.decision)
+        };
+        let (normal, warn) = (Settings::default(), Settings { warn: true, ..Settings::default() });
+        let mut plan = with_database(&[BOTTOM, MIDDLE, OTHER, TOP]);
+        let refused = Some(Decision::Refuse { known: vec![0], dependents: vec![1, 3] });
+        assert_eq!(at_once(&mut plan, by_derivation(&["bottom"]), &normal), refused);
+        assert_eq!(at_once(&mut plan, by_derivation(&["bottom"]), &warn), None);
+        assert_eq!(at_once(&mut plan, by_derivation(&["something else"]), &normal), None);
+        assert_eq!(at_once(&mut plan, MadeUpFailures::default(), &normal), None);
+        let withdrawn = MadeUpFailures { withdrawn: true, ..by_derivation(&["bottom"]) };
+        assert_eq!(at_once(&mut plan, withdrawn, &normal), None);
+        let refused = Some(Decision::Refuse { known: vec![0], dependents: vec![] });
+        assert_eq!(at_once(&mut MadeUpPlan::new(&[TOP]), by_derivation(&["top"]), &normal), refused);
     }
 
     #[test]

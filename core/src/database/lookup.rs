@@ -134,6 +134,21 @@ impl Database {
         Ok(records)
     }
 
+    /// The derivations that are known to fail; none if there are more than `most`.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read.
+    pub fn derivations(&mut self, most: usize) -> Result<Option<Vec<String>>, DatabaseError> {
+        let query = || {
+            let mut statement = self.connection.prepare_cached("SELECT drv_path FROM failure WHERE stands LIMIT ?1")?;
+            let rows = statement.query_map([most.saturating_add(1)], |row| row.get(0))?;
+            rows.collect::<Result<Vec<String>, _>>()
+        };
+        let derivations = query().map_err(self.failed())?;
+        Ok((derivations.len() <= most).then_some(derivations))
+    }
+
     /// The failures of `paths`, each the path of a derivation or the key of an output.
     ///
     /// # Errors

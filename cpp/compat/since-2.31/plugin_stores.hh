@@ -17,12 +17,12 @@ using RealisationCallback = nix::Callback<std::shared_ptr<const nix::UnkeyedReal
 using RealisationCallback = nix::Callback<std::shared_ptr<const nix::Realisation>>;
 #endif
 
-/* `queryMissing` of a store. `behaviour` may leave the question out, and is told the answer. */
+/* `queryMissing` of a store. `behaviour` may have Nix answer for other requests. If it does not, it is told the answer. */
 #define NEGATIVE_CACHE_QUERY_MISSING(Nixs, behaviour)                                    \
   nix::MissingPaths queryMissing(const std::vector<nix::DerivedPath> & targets) override \
   {                                                                                      \
-    if (behaviour::leavesOutMissing())                                                   \
-      return {};                                                                         \
+    if (auto asked = behaviour::askedInstead(*this, targets))                            \
+      return asked->empty() ? nix::MissingPaths{} : Nixs::queryMissing(*asked);          \
     auto missing = Nixs::queryMissing(targets);                                          \
     behaviour::answeredMissing(*this, targets, missing.willBuild, missing.unknown);      \
     return missing;                                                                      \

@@ -21,21 +21,24 @@ struct DaemonStoreParameters
 
 using RealisationCallback = nix::Callback<std::shared_ptr<const nix::Realisation>>;
 
-/* `queryMissing` of a store. `behaviour` may leave the question out, and is told the answer. */
-#define NEGATIVE_CACHE_QUERY_MISSING(Nixs, behaviour)                                       \
-  void queryMissing(                                                                        \
-      const std::vector<nix::DerivedPath> & targets,                                        \
-      nix::StorePathSet & willBuild,                                                        \
-      nix::StorePathSet & willSubstitute,                                                   \
-      nix::StorePathSet & unknown,                                                          \
-      uint64_t & downloadSize,                                                              \
-      uint64_t & narSize) override                                                          \
-  {                                                                                         \
-    downloadSize = narSize = 0;                                                             \
-    if (behaviour::leavesOutMissing())                                                      \
-      return;                                                                               \
-    Nixs::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize); \
-    behaviour::answeredMissing(*this, targets, willBuild, unknown);                         \
+/* `queryMissing` of a store. `behaviour` may have Nix answer for other requests. If it does not, it is told the answer. */
+#define NEGATIVE_CACHE_QUERY_MISSING(Nixs, behaviour)                                          \
+  void queryMissing(                                                                           \
+      const std::vector<nix::DerivedPath> & targets,                                           \
+      nix::StorePathSet & willBuild,                                                           \
+      nix::StorePathSet & willSubstitute,                                                      \
+      nix::StorePathSet & unknown,                                                             \
+      uint64_t & downloadSize,                                                                 \
+      uint64_t & narSize) override                                                             \
+  {                                                                                            \
+    downloadSize = narSize = 0;                                                                \
+    if (auto asked = behaviour::askedInstead(*this, targets)) {                                \
+      if (!asked->empty())                                                                     \
+        Nixs::queryMissing(*asked, willBuild, willSubstitute, unknown, downloadSize, narSize); \
+      return;                                                                                  \
+    }                                                                                          \
+    Nixs::queryMissing(targets, willBuild, willSubstitute, unknown, downloadSize, narSize);    \
+    behaviour::answeredMissing(*this, targets, willBuild, unknown);                            \
   }
 
 template<typename Behaviour>

@@ -1,0 +1,86 @@
+#pragma once
+/* The question what a store would build (`queryMissing`): who asks it, and what the answer is remembered for. */
+
+#include "compat.hh"
+
+#include <chrono>
+#include <mutex>
+
+namespace negative_cache {
+
+enum class Asker {
+    /* A command of Nix, or a client. */
+    Nix,
+    /* The plugin, which wants to know everything. */
+    Plugin,
+    /* A worker. When it starts to run, it asks and throws the answer away (`Worker::run`). */
+    Worker,
+    /* A worker of which the question can be left out, because somebody else has just asked the same. */
+    NeedlessWorker,
+};
+
+/* While an object of this class lives, the question of this thread is asked by `asker`. */
+class AskedBy
+{
+    const Asker before;
+
+public:
+    explicit AskedBy(Asker asker);
+    ~AskedBy();
+    AskedBy(const AskedBy &) = delete;
+};
+
+/* The plugin's own question. */
+compat::MissingPaths whatIsMissing(nix::Store & store, const std::vector<nix::DerivedPath> & requests);
+
+/* What a store has found out for a question of Nix, for the request that follows the question. To find it out again can take
+   seconds for a closure of thousands. */
+class LastAnswer
+{
+public:
+    /* What was found out. */
+    struct Found
+    {
+        /* The derivations that Nix would build, if Nix has given the whole answer. */
+        std::optional<nix::StorePathSet> willBuild;
+        /* The derivations that are not built, if the plugin has listed them. */
+        std::optional<nix::StorePaths> unbuilt;
+        /* Whether the question was asked at all. */
+        bool wasAsked = false;
+    };
+
+private:
+    std::mutex mutex;
+    nix::StringSet requests;
+    Found found;
+    std::chrono::steady_clock::time_point time;
+
+public:
+    void remember(nix::Store & store, const std::vector<nix::DerivedPath> & requests, Found found);
+
+    void forget();
+
+    /* What was found, if the same requests were asked about a moment ago. It is returned once. */
+    Found take(nix::Store & store, const std::vector<nix::DerivedPath> & requests);
+};
+
+/* A store that answers the question. */
+struct Remembering
+{
+    LastAnswer lastAnswer;
+
+    /* The requests that Nix answers for. Nothing if that is all of them, and the answer is told to `answeredMissing`. It is
+       fewer of them if some are refused: none without keep-going, because the first refusal ends the request. This is the
+       truth only if the request follows, so it is done only for commands of which that is known. */
+    std::optional<std::vector<nix::DerivedPath>> askedInstead(
+        nix::Store & store,
+        const std::vector<nix::DerivedPath> & requests);
+
+    void answeredMissing(
+        nix::Store & store,
+        const std::vector<nix::DerivedPath> & requests,
+        const nix::StorePathSet & willBuild,
+        const nix::StorePathSet & unknown);
+};
+
+} // namespace negative_cache
