@@ -266,9 +266,13 @@ fn nothing_to_do(bench: &mut Bench<'_>) -> Result<()> {
 
 /// The argument with which this Nix's new commands build all outputs of a derivation.
 fn all_outputs(installation: &Installation, derivation: &str) -> Result<String> {
-    let version = installation.output("nix --version")?;
-    let old = version.contains(" 2.8.");
+    let old = is_version(installation, "2.8")?;
     Ok(if old { derivation.to_owned() } else { format!("{derivation}^*") })
+}
+
+/// Whether this Nix is of the release series `version`.
+fn is_version(installation: &Installation, version: &str) -> Result<bool> {
+    Ok(installation.output("nix --version")?.contains(&format!(" {version}.")))
 }
 
 fn builds(bench: &mut Bench<'_>) -> Result<()> {
@@ -416,13 +420,15 @@ fn peaks_beside_a_daemon(
 fn requests(bench: &mut Bench<'_>) -> Result<()> {
     let first = "large request, first of 10,000 builders starts";
     let refusals = |size: u32| format!("refusal, closure of {}", thousands(size));
-    let deep = "deep refusal, closure of 10,000";
+    let distant = ["refusal, closure of 10,000, cache 20 ms away", "refusal, closure of 10,000, cache, requests"];
+    let deep = |others: u32| format!("deep refusal, closure of 10,000, {} records", thousands(others));
     let memory = "memory, 10,000 derivations and 1 M records";
     let through = WAYS.iter().flat_map(|(way, ..)| [format!("refusal, {way}"), format!("deep refusal, {way}")]);
     let sizes = [1, 1000, 10_000];
     let mut names: Vec<String> = sizes.iter().map(|size| refusals(*size)).collect();
     names.extend(through);
-    names.extend([first, deep, memory].map(str::to_owned));
+    names.extend([deep(1000), deep(100_000)]);
+    names.extend([first, memory, distant[0], distant[1]].map(str::to_owned));
     if !bench.wants(&names.iter().map(String::as_str).collect::<Vec<_>>()) {
         return Ok(());
     }
@@ -448,25 +454,47 @@ fn requests(bench: &mut Bench<'_>) -> Result<()> {
     let dry_run = |derivation: &str| format!("{stock} nix-store --realise --dry-run {derivation}");
 
     if bench.wants(&[first]) {
-        let on = installation.with(Plugin::On, &[])?;
+        // One failure is of a derivation in the store that this request does not need.
+        let on = installation.with(Plugin::On, &[&known(&derivations[4], 1000, "first.sqlite")?])?;
         let gives_up = pair(realise(&on, &derivations[0]), realise(&stock, &derivations[0]));
         let pair = Pair { statuses: [100, 100], ..gives_up };
-        bench.compare(first, &installation, &pair, STOCK, Target::Ratio(1.0))?;
+        // Up to 2.34 Nix asks twice what is missing, of which the plugin leaves out one.
+        let most = if is_version(&installation, "2.35")? { 1.0 } else { 0.95 };
+        bench.compare(first, &installation, &pair, STOCK, Target::Ratio(most))?;
     }
-    for (size, derivation) in sizes.into_iter().zip(&derivations[1..4]) {
+    for ((size, most), derivation) in sizes.into_iter().zip([1.02, 0.35, 0.05]).zip(&derivations[1..4]) {
         let name = refusals(size);
         if bench.wants(&[&name]) {
             let setting = known(derivation, 1000, &format!("known-{size}.sqlite"))?;
             let on = installation.with(Plugin::On, &[&setting])?;
             let pair = refused(realise(&on, derivation), dry_run(derivation));
-            bench.compare(name, &installation, &pair, DRY_RUN, Target::Ratio(1.02))?;
+            bench.compare(name, &installation, &pair, DRY_RUN, Target::Ratio(most))?;
         }
     }
     let (top, bottom) = (&derivations[3], &derivations[4]);
-    if bench.wants(&[deep]) {
-        let on = installation.with(Plugin::On, &[&known(bottom, 1000, "deep.sqlite")?])?;
-        let pair = refused(realise(&on, top), dry_run(top));
-        bench.compare(deep, &installation, &pair, DRY_RUN, Target::Ratio(1.02))?;
+    if bench.wants(&distant) {
+        let cache = Cache::start(&installation)?;
+        cache.server.delayed(DISTANCE);
+        let substituters = cache.substituters();
+        let on = installation.with(Plugin::On, &[&known(top, 1000, "distant.sqlite")?])?;
+        let ours = realise(&with_settings(&on, &[&substituters]), top);
+        if bench.wants(&distant[..1]) {
+            let theirs = format!("{} nix-store --realise --dry-run {top}", with_settings(&stock, &[&substituters]));
+            let pair = Pair { prepare: Some(FORGET.to_owned()), ..refused(ours.clone(), theirs) };
+            bench.compare(distant[0], &installation, &pair, DRY_RUN, Target::Ratio(0.02))?;
+        }
+        if bench.wants(&distant[1..]) {
+            let asked = cache.requests(&installation, &format!("{FORGET}; {ours}"), 100)?;
+            bench.push(requests_row(distant[1], &asked, &[], 3)?);
+        }
+    }
+    for (others, most) in [(1000, 0.25), (100_000, 0.4)] {
+        let name = deep(others);
+        if bench.wants(&[&name]) {
+            let on = installation.with(Plugin::On, &[&known(bottom, bench.size(others), "deep.sqlite")?])?;
+            let pair = refused(realise(&on, top), dry_run(top));
+            bench.compare(name, &installation, &pair, DRY_RUN, Target::Ratio(most))?;
+        }
     }
     for (kind, derivation) in [("refusal", top), ("deep refusal", bottom)] {
         for (way, daemon, client) in WAYS {
@@ -973,11 +1001,24 @@ fn publish(bench: &mut Bench<'_>) -> Result<()> {
 
 /// 64 commits. In 60 of them a dependency of the test does not build, so git skips them one after the other.
 fn bisect(bench: &mut Bench<'_>) -> Result<()> {
-    let name = "git bisect, 64 commits";
-    if !bench.wants(&[name]) {
-        return Ok(());
+    let closure = format!("(closure {{ size = {}; }}).top", bench.size(2000));
+    for (name, inputs, faster) in
+        [("git bisect, 64 commits", "", 5.0), ("git bisect, 64 commits, closure of 2,000", &*closure, 8.0)]
+    {
+        if bench.wants(&[name]) {
+            bisect_with(bench, name, inputs, faster)?;
+        }
     }
+    Ok(())
+}
+
+/// The same where all commits need the derivations `inputs`, which are there.
+fn bisect_with(bench: &mut Bench<'_>, name: &str, inputs: &str, faster: f64) -> Result<()> {
     let (installation, _) = settled(bench.arguments, "bisect", &["failing \"\""])?;
+    if !inputs.is_empty() {
+        let build = format!("nix-build --no-out-link --expr 'with import ./closure.nix; {inputs}' 2>/dev/null");
+        installation.output(&format!("{} {build}", installation.with(Plugin::Absent, &[])?))?;
+    }
     let commits = if bench.arguments.short { 6 } else { 64 };
     let repository = installation.path("repository");
     let script = installation.path("step");
@@ -989,9 +1030,10 @@ fn bisect(bench: &mut Bench<'_>) -> Result<()> {
     // passes.
     let expression = r#"with import ./closure.nix; rec {
         state = builtins.readFile ./state;
-        dependencies = drv "dependencies" "/bin/sleep 1; [ ${state} != broken ] && ${ok}" [ ];
+        dependencies = drv "dependencies" "/bin/sleep 1; [ ${state} != broken ] && ${ok}" [ @ ];
         test = drv "test" "/bin/sleep 1; [ ${state} -le 2 ] && ${ok}" [ dependencies ];
-    }"#;
+    }"#
+    .replace('@', inputs);
     fs::write(installation.path("default.nix"), expression)?;
     let history = format!(
         "chmod +x {script}; rm -rf {repository}; mkdir {repository}; cd {repository}; git init --quiet; \
@@ -1021,7 +1063,7 @@ fn bisect(bench: &mut Bench<'_>) -> Result<()> {
         measure(&pair, Effort { seconds: 0.0, least: 1, most: 1 }, |command| installation.environment(command))?;
     let ratio = samples.ratio()?;
     let result = Estimate::once(1.0 / ratio.median);
-    bench.add(name, &samples, STOCK, result, Target::Faster(5.0))
+    bench.add(name, &samples, STOCK, result, Target::Faster(faster))
 }
 
 fn thousands(number: u32) -> String {

@@ -112,23 +112,23 @@ pub fn refusal(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -
 
 /// Continues `'…'`: the warning of `negative-cache-action = warn`.
 pub fn warning(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -> String {
-    format!("is built although it {}", failed(believed, now, wording))
+    format!("is built although it failed {}", when_and_why(believed, now, wording))
 }
 
 /// Continues `'…'`: the warning of a dry run about what would be refused.
 pub fn foreseen(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -> String {
-    format!("would not be built: it {}", failed(believed, now, wording))
+    format!("would not be built: it failed {}", when_and_why(believed, now, wording))
 }
 
 /// Continues `'…'`: the warning of a dry run about what would be built with `negative-cache-action = warn`.
 pub fn foreseen_warning(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -> String {
-    format!("would be built although it {}", failed(believed, now, wording))
+    format!("would be built although it failed {}", when_and_why(believed, now, wording))
 }
 
-/// Continues `it …`: when and why it failed, in one line.
-fn failed(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -> String {
+/// Continues `it failed …`, in one line.
+fn when_and_why(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -> String {
     format!(
-        "failed {}{} ({}); for its log, run  {}",
+        "{}{} ({}); for its log, run  {}",
         ago(believed.time, now),
         if believed.origin.is_some() { " elsewhere" } else { "" },
         believed.reason,
