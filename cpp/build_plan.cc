@@ -97,15 +97,23 @@ bool BuildPlan::nothing_to_build(bool may_look) const
         && std::all_of(requests.begin(), requests.end(), [&](auto & request) { return hasOutputs(store, request); });
 }
 
-core::PlanList BuildPlan::list(core::List which)
+StorePathSet BuildPlan::requestedDerivations() const
 {
-    core::PlanList list{.is_known = true, .store_dir = store.storeDir};
     StorePathSet requested;
     for (auto & request : requests)
         if (auto path = compat::requestedDerivation(request))
             requested.insert(*path);
-        else if (which == core::List::Requested || which == core::List::Unbuilt)
-            list.is_known = false;
+    return requested;
+}
+
+core::PlanList BuildPlan::list(core::List which)
+{
+    core::PlanList list{.is_known = true, .store_dir = store.storeDir};
+    auto requested = requestedDerivations();
+    if (which == core::List::Requested || which == core::List::Unbuilt)
+        list.is_known = std::all_of(requests.begin(), requests.end(), [](auto & request) {
+            return compat::requestedDerivation(request).has_value();
+        });
 
     derivations.clear();
     inputsByIndex.clear();
@@ -240,7 +248,7 @@ std::optional<bool> BuildPlan::isToBeBuilt(size_t index, const DerivedPath & req
             missing.push_back(output);
     if (missing.empty())
         return false;
-    if (!compat::useSubstitutes())
+    if (!compat::useSubstitutes() || getDefaultSubstituters().empty())
         return true;
     if (substitutable.size() >= mostSubstitutable)
         return std::nullopt;
@@ -280,13 +288,13 @@ bool BuildPlan::is_sure() const
     return isCertain;
 }
 
-bool BuildPlan::has_any(const rust::Vec<rust::String> & derivations) const
+bool BuildPlan::may_need(const rust::Vec<rust::String> & derivations) const
 {
     StorePaths paths;
     for (auto & derivation : derivations)
         if (auto path = store.maybeParseStorePath(std::string(derivation)))
             paths.push_back(*path);
-    return compat::hasAny(store, paths);
+    return compat::mayNeed(store, requestedDerivations(), paths);
 }
 
 bool BuildPlan::can_be_had(size_t index) const

@@ -42,6 +42,8 @@ private:
 
     const nix::Derivation & read(size_t index) const;
 
+    nix::StorePathSet requestedDerivations() const;
+
     const Outputs & outputs(size_t index) const;
 
     bool canBeSubstituted(const nix::StorePath & output) const;
@@ -82,7 +84,7 @@ public:
     bool needs(size_t user, size_t index) const;
     bool is_wanted(size_t index) const;
     bool is_sure() const;
-    bool has_any(const rust::Vec<rust::String> & derivations) const;
+    bool may_need(const rust::Vec<rust::String> & derivations) const;
     bool can_be_had(size_t index) const;
     bool must_be_built(size_t index, const rust::Vec<core::OutputKey> & outputs) const;
 };

@@ -374,7 +374,7 @@ mod ffi {
         fn needs(self: &BuildPlan, user: usize, index: usize) -> Result<bool>;
         fn is_wanted(self: &BuildPlan, index: usize) -> Result<bool>;
         fn is_sure(self: &BuildPlan) -> bool;
-        fn has_any(self: &BuildPlan, derivations: &Vec<String>) -> Result<bool>;
+        fn may_need(self: &BuildPlan, derivations: &Vec<String>) -> Result<bool>;
         fn can_be_had(self: &BuildPlan, index: usize) -> Result<bool>;
         fn must_be_built(self: &BuildPlan, index: usize, outputs: &Vec<OutputKey>) -> Result<bool>;
 
@@ -459,8 +459,8 @@ impl request::Plan for NixsPlan<'_> {
         self.0.is_sure()
     }
 
-    fn has_any(&self, derivations: &[String]) -> Result<bool, Failure> {
-        Ok(self.0.has_any(&derivations.to_vec())?)
+    fn may_need(&self, derivations: &[String]) -> Result<bool, Failure> {
+        Ok(self.0.may_need(&derivations.to_vec())?)
     }
 
     fn can_be_had(&self, index: usize) -> Result<bool, Failure> {

@@ -296,15 +296,18 @@ fn random_closures() {
             let flag = if keep_going { "-k" } else { "" };
             let outcomes = ["", "--ignore-unknown"].map(|whole| {
                 nix.run("rm -rf ../store ../var ../runs && cp -a ../kept/. ..").exits(0);
-                let line = format!(
+                let ran = nix.run(&format!(
                     ". ../derivations; nix-store --realise {whole} {flag} --substituters file://$PWD/../cache \
                      --option require-sigs false {}",
                     requested.join(" ")
-                );
-                Outcome::of(&nix, &nix.run(&line), keep_going)
+                ));
+                // Nix 2.8 itself may end so, if it builds a derivation that has a valid output.
+                let is_broken = ran.stderr.contains("requires non-existent output");
+                (!is_broken).then(|| Outcome::of(&nix, &ran, keep_going))
             });
-            refusals += usize::from(!outcomes[0].refused.is_empty());
-            assert_eq!(outcomes[0], outcomes[1], "round {round}, {flag} {requested:?}: {}", all.join("\n"));
+            let [Some(at_once), Some(by_whole_answer)] = &outcomes else { continue };
+            refusals += usize::from(!at_once.refused.is_empty());
+            assert_eq!(at_once, by_whole_answer, "round {round}, {flag} {requested:?}: {}", all.join("\n"));
         }
     }
     assert!(refusals >= rounds, "only {refusals} refusals: the graphs say too little");

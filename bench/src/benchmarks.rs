@@ -455,7 +455,7 @@ fn requests(bench: &mut Bench<'_>) -> Result<()> {
 
     if bench.wants(&[first]) {
         // One failure is of a derivation in the store that this request does not need.
-        let on = installation.with(Plugin::On, &[&known(&derivations[4], 1000, "first.sqlite")?])?;
+        let on = installation.with(Plugin::On, &[&known(&derivations[1], 1000, "first.sqlite")?])?;
         let gives_up = pair(realise(&on, &derivations[0]), realise(&stock, &derivations[0]));
         let pair = Pair { statuses: [100, 100], ..gives_up };
         // Up to 2.34 Nix asks twice what is missing, of which the plugin leaves out one.

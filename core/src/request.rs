@@ -115,12 +115,12 @@ pub trait Plan {
     /// Whether [`Plan::needs`] and [`Plan::is_wanted`] were sure of all their answers since the list was made. If not, only Nix can
     /// tell what it would build.
     fn is_sure(&self) -> bool;
-    /// Whether the store has any of `derivations`.
+    /// Whether any requested derivation may need any of `derivations`, directly or not. False if that is certain.
     ///
     /// # Errors
     ///
     /// Those of Nix.
-    fn has_any(&self, derivations: &[String]) -> Result<bool, Self::Error>;
+    fn may_need(&self, derivations: &[String]) -> Result<bool, Self::Error>;
     /// Whether any output of a derivation that was read is valid or can be substituted.
     ///
     /// # Errors
@@ -290,7 +290,7 @@ pub fn refuse_at_once<E>(
     settings: &Settings,
     keep_going: bool,
 ) -> Result<Option<RequestDecision>, E> {
-    /// To ask whether the store has these takes less time than to list what is not built.
+    /// To ask whether these are needed takes less time than to list what is not built.
     const FEW: usize = 5000;
     if settings.warn || !failures.are_any()? {
         return Ok(None);
@@ -299,7 +299,7 @@ pub fn refuse_at_once<E>(
         Some(decided) => Some(decided),
         // Most requests have nothing to do with any failure.
         None => match failures.derivations(FEW)? {
-            Some(known) if !plan.has_any(&known)? => None,
+            Some(known) if !plan.may_need(&known)? => None,
             _ => decide_by_unbuilt(plan, failures, settings, keep_going)?,
         },
     };
@@ -654,7 +654,7 @@ mod tests {
             !self.is_unsure.get()
         }
 
-        fn has_any(&self, derivations: &[String]) -> Result<bool, &'static str> {
+        fn may_need(&self, derivations: &[String]) -> Result<bool, &'static str> {
             Ok(self.all.iter().any(|made_up| derivations.contains(&format!("/s/0-{}.drv", made_up.name))))
         }
 

@@ -47,22 +47,20 @@ static bool query(Store & store, const std::string & sql, const Paths & paths, R
     }
 }
 
-/* A derivation whose outputs are not in the table is one whose output paths follow from the content. */
-static const std::string unbuiltQuery = R"(
-    WITH RECURSIVE unbuilt(id) AS (
+/* A derivation is followed further if it has an output that is not valid. Those of which no output is in the table have
+   outputs whose paths follow from the content. */
+static constexpr auto unbuiltQuery = R"(
+    WITH RECURSIVE reached(id) AS (
         SELECT id FROM ValidPaths WHERE path IN (SELECT value FROM json_each(?))
         UNION
-        SELECT Refs.reference FROM unbuilt JOIN Refs ON Refs.referrer = unbuilt.id
+        SELECT Refs.reference FROM reached JOIN Refs ON Refs.referrer = reached.id
         WHERE EXISTS (
             SELECT 1 FROM DerivationOutputs AS output
-            WHERE output.drv = Refs.reference AND NOT EXISTS (SELECT 1 FROM ValidPaths WHERE path = output.path)
-        ) OR (
-            NOT EXISTS (SELECT 1 FROM DerivationOutputs WHERE drv = Refs.reference)
-            AND (SELECT path FROM ValidPaths WHERE id = Refs.reference) LIKE '%.drv'
-        )
+            WHERE output.drv = reached.id AND NOT EXISTS (SELECT 1 FROM ValidPaths WHERE path = output.path)
+        ) OR NOT EXISTS (SELECT 1 FROM DerivationOutputs WHERE drv = reached.id)
     )
-    SELECT path, EXISTS (SELECT 1 FROM DerivationOutputs WHERE drv = unbuilt.id)
-    FROM unbuilt JOIN ValidPaths USING (id) ORDER BY path
+    SELECT path, EXISTS (SELECT 1 FROM DerivationOutputs WHERE drv = reached.id)
+    FROM reached JOIN ValidPaths USING (id) WHERE path LIKE '%.drv' ORDER BY path
 )";
 
 std::optional<StorePaths> unbuiltDerivations(Store & store, const StorePathSet & requested)
@@ -76,18 +74,27 @@ std::optional<StorePaths> unbuiltDerivations(Store & store, const StorePathSet &
     return asked && areOutputsKnown ? std::optional(std::move(unbuilt)) : std::nullopt;
 }
 
-bool hasAny(Store & store, const StorePaths & paths)
+/* More paths than the limit are as much to look at as what is not built. */
+static constexpr size_t mostAbove = 1000;
+static constexpr auto aboveQuery = R"(
+    WITH RECURSIVE above(id) AS (
+        SELECT ValidPaths.id FROM json_each(?) JOIN ValidPaths ON ValidPaths.path = json_each.value
+        UNION
+        SELECT Refs.referrer FROM above JOIN Refs ON Refs.reference = above.id
+        LIMIT 1000
+    )
+    SELECT path FROM above JOIN ValidPaths USING (id)
+)";
+
+bool mayNeed(Store & store, const StorePathSet & requested, const StorePaths & derivations)
 {
-    bool any = false;
-    bool asked = query(
-        store,
-        "SELECT 1 FROM json_each(?) JOIN ValidPaths ON ValidPaths.path = json_each.value LIMIT 1",
-        paths,
-        [&](auto &) {
-            any = true;
-            return false;
-        });
-    return any || !asked;
+    size_t count = 0;
+    bool isRequested = false;
+    bool asked = query(store, aboveQuery, derivations, [&](auto & row) {
+        isRequested = requested.count(store.parseStorePath(row.getStr(0)));
+        return !isRequested && ++count < mostAbove;
+    });
+    return isRequested || !asked || count == mostAbove;
 }
 
 } // namespace negative_cache::compat

@@ -6,13 +6,13 @@
 
 namespace negative_cache::compat {
 
-/* The derivations that may have to be built for `requested`, in the order of paths: all of `requested`, and of what these need,
-   each derivation that has an output which is not valid, until derivations are reached that are built. It is more than Nix
-   would build: outputs that nobody wants count, and nobody is asked for substitutes. Nothing if the store has no database, or
-   if a path of an output is not in it because it follows from the content. */
+/* The derivations that may have to be built for `requested`, in the order of paths: all of `requested`, and what these need,
+   down to the first derivations of which all outputs are valid. It is more than Nix would build: outputs that nobody wants
+   count, and nobody is asked for substitutes. Nothing if the store has no database, or if a path of an output is not in it
+   because it follows from the content. */
 std::optional<nix::StorePaths> unbuiltDerivations(nix::Store & store, const nix::StorePathSet & requested);
 
-/* Whether the store has any of these paths. True if it has no database that tells. */
-bool hasAny(nix::Store & store, const nix::StorePaths & paths);
+/* Whether any of `requested` may need any of `derivations`, directly or not. False if that is certain. */
+bool mayNeed(nix::Store & store, const nix::StorePathSet & requested, const nix::StorePaths & derivations);
 
 } // namespace negative_cache::compat
