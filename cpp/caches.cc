@@ -75,9 +75,13 @@ static void sayNotRead(const std::string & path, const std::string & url, const 
     printTalkative("negative cache: '%s' of '%s' is not read: %s", path, shown(url), compat::plain(problem));
 }
 
+Caches::Caches(Store & store)
+    : store(store)
+{
+}
+
 Caches::Caches(Store & store, const core::Policy & policy)
     : store(store)
-    , policy(policy)
 {
     if (!compat::useSubstitutes())
         return;
@@ -91,6 +95,7 @@ Caches::Caches(Store & store, const core::Policy & policy)
         cacheUrls.emplace_back(url);
     if (cacheUrls.empty())
         cacheUrls = substituters();
+    timeout = left = std::chrono::milliseconds(policy.cache_timeout());
 }
 
 rust::String Caches::store_dir() const
@@ -116,16 +121,6 @@ rust::Vec<rust::String> Caches::urls() const
     return urls;
 }
 
-/* Until when a step of asking may take: half of the time that is left. A cache that says nothing to the first question then
-   leaves time to ask the others. */
-compat::Deadline Caches::untilWhen()
-{
-    auto now = std::chrono::steady_clock::now();
-    if (!deadline)
-        deadline = now + std::chrono::milliseconds(policy.cache_timeout());
-    return now + std::max(*deadline - now, compat::Deadline::duration::zero()) / 2;
-}
-
 void Caches::fails(size_t cache, const std::string & problem)
 {
     failed = true;
@@ -147,6 +142,17 @@ compat::CacheAnswers Caches::ask(
     const rust::Vec<core::CacheQuestion> & questions,
     const std::vector<compat::NarQuestion> & nars)
 {
+    compat::CacheAnswers all{
+        .paths = std::vector<compat::CacheAnswer>(questions.size()),
+        .nars = std::vector<compat::NarAnswer>(nars.size()),
+    };
+    /* A cache that is given hardly any time to answer would count as one that fails. */
+    if (left < timeout / 16) {
+        failed = true;
+        for (auto & answer : all.nars)
+            answer.problem = "no time is left to ask";
+        return all;
+    }
     std::vector<compat::CacheQuestion> asked;
     /* Questions to caches that can't be used are left out. */
     std::vector<size_t> indexes;
@@ -156,8 +162,12 @@ compat::CacheAnswers Caches::ask(
             indexes.push_back(i);
         } else
             failed = true;
-    auto some = compat::askCaches(asked, nars, limits, untilWhen());
-    compat::CacheAnswers all{.paths = std::vector<compat::CacheAnswer>(questions.size()), .nars = std::move(some.nars)};
+    auto start = std::chrono::steady_clock::now();
+    /* A step takes at most half of the time that is left. A cache that says nothing to the first question then leaves time to
+       ask the others. */
+    auto some = compat::askCaches(asked, nars, limits, start + left / 2);
+    left -= std::min(left, std::chrono::steady_clock::now() - start);
+    all.nars = std::move(some.nars);
     for (size_t i = 0; i < indexes.size(); ++i) {
         auto & answer = all.paths[indexes[i]] = some.paths[i];
         auto & question = questions[indexes[i]];

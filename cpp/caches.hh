@@ -14,21 +14,24 @@ struct PlannedDerivation;
 struct Policy;
 } // namespace core
 
-/* Binary caches, with one deadline for all that is asked. Nothing is opened before the first question. A cache that fails is not
-   asked again by this process. */
+/* Binary caches. Nothing is opened before the first question. All questions together take at most as long as the setting
+   `negative-cache-timeout` says, and what happens between them does not count. A cache that fails is not asked again by this
+   process. */
 class Caches
 {
+    using Duration = compat::Deadline::duration;
+
     nix::Store & store;
-    const core::Policy & policy;
     std::vector<std::string> cacheUrls;
     std::vector<nix::PublicKeys> keys;
     std::vector<std::string> keyTexts;
-    std::optional<compat::Deadline> deadline;
+    /* How long all questions may take, and how much of that is left. */
+    Duration timeout{};
+    Duration left{};
     /* What was found last, by the indexes of the questions of `query`. */
     std::vector<compat::NarQuestion> found;
     bool failed = false;
 
-    compat::Deadline untilWhen();
     void fails(size_t cache, const std::string & problem);
     rust::Vec<rust::String> signers(const nix::ValidPathInfo & info);
     compat::CacheAnswers ask(
@@ -37,6 +40,8 @@ class Caches
     rust::Vec<core::FoundPath> foundPaths(const std::vector<compat::CacheAnswer> & answers);
 
 public:
+    /* No caches: nothing is asked. */
+    explicit Caches(nix::Store & store);
     Caches(nix::Store & store, const core::Policy & policy);
 
     /* ---- What the core asks; see `Caches` in core/src/elsewhere.rs ---- */

@@ -61,13 +61,26 @@ std::shared_ptr<compat::BuildingGoal> LateRefusal::goalOf(const std::string & ke
     return nullptr;
 }
 
-std::optional<compat::Refusal> LateRefusal::refusalOfKnown(const StorePath & path, const rust::Vec<rust::String> & keys)
+std::optional<compat::Refusal>
+LateRefusal::refusalOfKnown(const StorePath & path, const core::PlannedDerivation & derivation)
 {
-    auto refusal = refusalOf(store, policy, path, keys);
-    bool saidBefore = std::any_of(keys.begin(), keys.end(), [&](auto & key) { return said.count(std::string(key)); });
+    /* Caches are asked later: this can be in a function of Nix that may not throw, which an interrupt does. */
+    Caches none(store);
+    auto refusal = refusalOf(store, policy, path, derivation, none);
+    auto & outputs = derivation.outputs;
+    bool saidBefore =
+        std::any_of(outputs.begin(), outputs.end(), [&](auto & output) { return said.count(std::string(output.key)); });
     if (refusal && saidBefore)
         refusal->error = compat::notBuilt(store.printStorePath(path), "is not built again: it failed in this run");
     return refusal;
+}
+
+/* Whether the failure that refuses a derivation came from a binary cache and was withdrawn since. */
+bool LateRefusal::wasWithdrawn(const StorePath & path, const core::PlannedDerivation & derivation)
+{
+    if (!caches)
+        caches.emplace(store, policy);
+    return caches->may_be_asked() && !refusalOf(store, policy, path, derivation, *caches);
 }
 
 void LateRefusal::look(const std::function<std::string()> & keyOf)
@@ -84,24 +97,22 @@ void LateRefusal::look(const std::function<std::string()> & keyOf)
     if (!goal || !compat::canBeKeptFromOtherMachines(*goal))
         return;
     /* Nix asks for each output, so the goal may already have a plan. */
-    auto planned = plans.find(goal);
-    if (planned != plans.end() && planned->second.kept)
+    auto earlier = plans.find(goal);
+    if (earlier != plans.end() && earlier->second.kept)
         return;
-    auto derivation = *compat::derivationOf(*goal);
-    if (!compat::wantsNegativeCache(derivation))
-        return;
-    auto outputs = outputKeys(store, derivation);
+    auto path = compat::pathOf(*goal);
+    auto derivation = planned(store, path, *compat::derivationOf(*goal));
+    auto & outputs = derivation.outputs;
     /* If nobody wants the outputs that are missing, the goal ends without a build. */
     if (std::none_of(outputs.begin(), outputs.end(), [&](auto & output) {
             return compat::wants(*goal, std::string(output.name)) && !isValid(store, output);
         }))
         return;
-    auto keys = plainKeys(outputs);
-    auto refusal = refusalOfKnown(compat::pathOf(*goal), keys);
-    alreadySaid(keys);
+    auto refusal = refusalOfKnown(path, derivation);
+    alreadySaid(plainKeys(outputs));
     if (!refusal)
         return;
-    auto & plan = plans.insert_or_assign(goal, Plan{*refusal, keys, nullptr, nullptr}).first->second;
+    auto & plan = plans.insert_or_assign(goal, Plan{*refusal, std::move(derivation), nullptr, nullptr}).first->second;
     plan.kept = compat::keepFromOtherMachines(*goal);
     /* The goal can't be made to fail here, because it is running. */
     plan.errand = compat::makeErrand(worker, *goal, [this, &plan, goal = WeakGoal(goal)] { carryOut(plan, goal); });
@@ -111,11 +122,17 @@ void LateRefusal::look(const std::function<std::string()> & keyOf)
 void LateRefusal::carryOut(Plan & plan, const WeakGoal & weak)
 {
     plan.kept.reset();
-    if (auto goal = weak.lock(); goal && compat::isAboutToBuild(*goal))
+    bool isRefused = false;
+    guarded([&] {
+        auto goal = weak.lock();
+        if (!goal || !compat::isAboutToBuild(*goal) || wasWithdrawn(compat::pathOf(*goal), plan.derivation))
+            return;
         compat::refuse(*goal, plan.refusal);
-    else
-        for (auto & key : plan.keys)
-            said.erase(std::string(key));
+        isRefused = true;
+    });
+    if (!isRefused)
+        for (auto & output : plan.derivation.outputs)
+            said.erase(std::string(output.key));
 }
 
 void LateRefusal::outputIsMissing(Store & asked, const std::function<std::string()> & keyOf)

@@ -7,6 +7,7 @@
    whether they are valid (`tryToBuild` of the goal), through virtual functions. After that, the goal waits for one more
    turn before it starts the builder. At that point the plugin can make the goal fail as if its builder had failed. */
 
+#include "caches.hh"
 #include "compat.hh"
 
 #include "nix-negative-cache-plugin/src/bridge.rs.h"
@@ -22,6 +23,9 @@ class LateRefusal
     nix::Goals requested;
     /* The keys of the outputs that the user was already told about in this run. */
     nix::StringSet said;
+    /* The binary caches, once one was asked. All late refusals of a run share the time that they may take to answer: what
+       asks them keeps the other goals waiting. */
+    std::optional<Caches> caches;
     bool isLooking = false;
 
     using WeakGoal = std::weak_ptr<compat::BuildingGoal>;
@@ -30,7 +34,7 @@ class LateRefusal
     struct Plan
     {
         compat::Refusal refusal;
-        rust::Vec<rust::String> keys;
+        core::PlannedDerivation derivation;
         /* Null once the goal was made to fail, or once that turned out to be impossible. It is impossible if the goal
            has released its locks, which can happen since 2.31. Such a goal gets new locks later. */
         std::unique_ptr<compat::KeptFromOtherMachines> kept;
@@ -40,7 +44,10 @@ class LateRefusal
     std::map<WeakGoal, Plan, std::owner_less<WeakGoal>> plans;
 
     std::shared_ptr<compat::BuildingGoal> goalOf(const std::string & key);
-    std::optional<compat::Refusal> refusalOfKnown(const nix::StorePath & path, const rust::Vec<rust::String> & keys);
+    std::optional<compat::Refusal> refusalOfKnown(
+        const nix::StorePath & path,
+        const core::PlannedDerivation & derivation);
+    bool wasWithdrawn(const nix::StorePath & path, const core::PlannedDerivation & derivation);
     void look(const std::function<std::string()> & keyOf);
     void carryOut(Plan & plan, const WeakGoal & goal);
 

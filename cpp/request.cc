@@ -1,5 +1,4 @@
 #include "request.hh"
-#include "caches.hh"
 #include "guard.hh"
 #include "output_keys.hh"
 #include "what_is_missing.hh"
@@ -118,18 +117,18 @@ std::optional<compat::Refusal> decide(
     if (std::none_of(keys.begin(), keys.end(), isKnown)
         || std::all_of(keys.begin(), keys.end(), [&](auto & key) { return canBeHad(store, derivation, key); }))
         return std::nullopt;
-    return refusalOf(store, policy, path, plainKeys(keys));
+    return refusalOf(store, policy, path, asked, caches);
 }
 
 std::optional<compat::Refusal> refusalOf(
     Store & store,
     const core::Policy & policy,
     const StorePath & path,
-    const rust::Vec<rust::String> & keys)
+    const core::PlannedDerivation & derivation,
+    Caches & caches)
 {
-    auto printed = store.printStorePath(path);
-    auto decision = fromCore([&] { return core::decide_derivation(policy, printed, keys); });
-    sayTheRest(decision, [&](auto &) { return printed; });
+    auto decision = fromCore([&] { return core::decide_derivation(policy, derivation, caches); });
+    sayTheRest(decision, [&](auto &) { return store.printStorePath(path); });
     if (decision.refused.empty())
         return std::nullopt;
     return refusal(store, path, decision.refused[0]);

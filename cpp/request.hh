@@ -3,6 +3,7 @@
 
 #include "build_observer.hh"
 #include "build_plan.hh"
+#include "caches.hh"
 #include "compat.hh"
 #include "late_refusal.hh"
 
@@ -68,13 +69,14 @@ std::optional<compat::Refusal> decide(
     const nix::StorePath & path,
     const nix::BasicDerivation & derivation);
 
-/* The refusal of a derivation that is about to be built. It is refused if a failure is recorded for one of `keys` (see
-   `outputKeys`) and is believed. */
+/* The refusal of a derivation that is about to be built. It is refused if a failure is recorded for one of its outputs and
+   is believed. If that came from a binary cache, `caches` are asked whether it was withdrawn. */
 std::optional<compat::Refusal> refusalOf(
     nix::Store & store,
     const core::Policy & policy,
     const nix::StorePath & path,
-    const rust::Vec<rust::String> & keys);
+    const core::PlannedDerivation & derivation,
+    Caches & caches);
 
 compat::Refusal refusal(const nix::Store & store, const nix::StorePath & path, const core::KnownFailure & failure);
 

@@ -317,7 +317,8 @@ mod ffi {
         ) -> Result<Decision>;
         /// What a dry run says of what would be refused, after Nix has answered what it would build.
         fn foresee(policy: &Policy, plan: Pin<&mut BuildPlan>) -> Result<Vec<KnownFailure>>;
-        /// Asks caches whether a derivation has failed elsewhere. Returns whether a failure became known.
+        /// Asks caches whether a derivation has failed elsewhere, unless enough is known of it. Returns whether a failure became
+        /// known.
         fn learn(policy: &Policy, derivation: &PlannedDerivation, caches: Pin<&mut Caches>) -> Result<bool>;
         /// Asks caches about all that a request would build, also if they were asked lately. Returns whether a failure became
         /// known.
@@ -326,8 +327,12 @@ mod ffi {
         fn input_derivations(text: &[u8]) -> InputDerivations;
         /// Reads what caches are asked about the derivation with this text.
         fn plain_derivation(text: &[u8]) -> PlainDerivation;
-        /// Decides about the derivation at `path`, which has outputs with these keys and is about to be built.
-        fn decide_derivation(policy: &Policy, path: &CxxString, keys: &Vec<String>) -> Result<Decision>;
+        /// Decides about a derivation that is about to be built. Caches may be asked whether what they have told was withdrawn.
+        fn decide_derivation(
+            policy: &Policy,
+            derivation: &PlannedDerivation,
+            caches: Pin<&mut Caches>,
+        ) -> Result<Decision>;
         /// Whether there is a database that can be asked. This costs less than to make the key of an output.
         fn has_database(policy: &Policy) -> Result<bool>;
         /// Whether the output with this key failed when it was last built.
@@ -615,28 +620,22 @@ fn in_words(lookup: Lookup<'_>, decided: request::RequestDecision) -> Result<Dec
     })
 }
 
-#[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
-fn decide_derivation(policy: &Policy, path: &CxxString, keys: &Vec<String>) -> Result<Decision, Failure> {
+fn decide_derivation(
+    policy: &Policy,
+    derivation: &PlannedDerivation,
+    caches: Pin<&mut Caches>,
+) -> Result<Decision, Failure> {
     guarded(|| {
-        let mut lookup = Lookup::new(policy, None);
-        let outputs = keys.iter().map(|key| Output { name: String::new(), key: key.as_str().into() }).collect();
-        let path = path.to_string_lossy().into_owned();
-        let (is_resolved, may_be_learned) = (false, false);
-        let derivation =
-            request::PlannedDerivation { path, outputs, is_resolved, system: String::new(), may_be_learned };
-        lookup.find_by_output(&[(0, derivation)])?;
-        let decision = request::decide_single(&lookup, policy.settings()?);
+        let mut lookup = Lookup::new(policy, Some(NixsCaches::new(caches)));
+        let decision = request::decide_single(&mut lookup, &derivation.clone().into(), policy.settings()?)?;
         Ok(lookup.in_words(&decision)?.into())
     })
 }
 
 fn learn(policy: &Policy, derivation: &PlannedDerivation, caches: Pin<&mut Caches>) -> Result<bool, Failure> {
     guarded(|| {
-        let mut caches = NixsCaches::new(caches);
-        if !caches.may_be_asked(policy)? {
-            return Ok(false);
-        }
-        caches.learn(policy, &[derivation.clone().into()])
+        let mut lookup = Lookup::new(policy, Some(NixsCaches::new(caches)));
+        request::learn_single(&mut lookup, &derivation.clone().into(), policy.settings()?)
     })
 }
 

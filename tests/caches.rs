@@ -2,7 +2,7 @@
 //!
 //! The machines of these tests share a store directory, as all machines do, and each has a state directory of its own.
 
-use nix_negative_cache_tests::caches::{Key, ON, Server};
+use nix_negative_cache_tests::caches::{Entry, Key, ON, Server};
 use nix_negative_cache_tests::{MACHINES, Ran, Scratch, among_users, among_users_of_a_stock_daemon};
 
 /// How a refusal of a failure from elsewhere is told from all others.
@@ -64,7 +64,25 @@ impl Machines {
         ))
         .exits(0);
     }
+
+    /// Has the machine `ci` withdraw what it has published, as if the builder had succeeded since, which it never does.
+    fn withdraw(&self) {
+        let database = "../machines/ci/var/negative-cache/failures.sqlite";
+        self.run(&format!(
+            "sqlite3 {database} \"INSERT INTO attempt (failure, time) SELECT id, last_failure + 1 FROM failure; UPDATE failure SET stands = 0\"
+             on ci $COMPANION publish --to file://$(realpath ../cache) --key-file ci-1.sec"
+        ))
+        .exits(0)
+        .prints_part("1 withdrawal");
+    }
 }
+
+/// Has everybody forget the answers of caches, as an hour does: all databases, and Nix itself.
+const AN_HOUR_LATER: &str =
+    "find .. -name failures.sqlite -exec sqlite3 {} 'DELETE FROM asked' \\;; rm -rf ../machines/*/home/.cache;";
+
+/// Has only Nix itself forget them.
+const WITHOUT_NIXS_MEMORY: &str = "rm -rf ../machines/*/home/.cache;";
 
 #[test]
 fn what_failed_on_one_machine_is_refused_on_another() {
@@ -173,22 +191,11 @@ fn the_publisher_withdraws_what_has_succeeded() {
     let machines = Machines::new();
     machines.publish("library");
     machines.run("on laptop nix-build --no-out-link -A program").exits(100).says(ELSEWHERE);
-    // As if the builder had succeeded since, which it never does.
-    let database = "../machines/ci/var/negative-cache/failures.sqlite";
-    machines
-        .run(&format!(
-            "sqlite3 {database} \"INSERT INTO attempt (failure, time) SELECT id, last_failure + 1 FROM failure; UPDATE failure SET stands = 0\"
-             on ci $COMPANION publish --to file://$(realpath ../cache) --key-file ci-1.sec"
-        ))
-        .exits(0)
-        .prints_part("1 withdrawal");
+    machines.withdraw();
     // The absence of a withdrawal is remembered for an hour.
     machines.run("on laptop nix-build --no-out-link -A program").exits(100).says(ELSEWHERE);
     machines
-        .run(
-            "sqlite3 ../machines/laptop/var/negative-cache/failures.sqlite 'DELETE FROM asked'
-             rm -r ../machines/laptop/home/.cache; on laptop nix-build --no-out-link -A program",
-        )
+        .run(&format!("{AN_HOUR_LATER} on laptop nix-build --no-out-link -A program"))
         .exits(100)
         .does_not_say(ELSEWHERE)
         .says_times("building '", 1);
@@ -377,4 +384,73 @@ fn a_machine_that_builds_for_others_asks_for_itself() {
         ))
         .says("is not built: it failed");
     machines.run("find ../there -name '*library.drv*' -path '*log*'").exits(0).prints("");
+}
+
+#[test]
+fn a_machine_that_builds_for_others_asks_once_an_hour() {
+    let machines = Machines::new();
+    machines.nix.expression(
+        r#"let drv = name: script: derivation {
+             inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" script ]; };
+           in { library = drv "library" "exit 1"; passing = drv "passing" "exit 75"; }"#,
+    );
+    machines.publish("library");
+    let conf = format!("negative-cache = true\nplugin-files = $PLUGIN\nsandbox = true\n{}", asking(&machines));
+    machines.configure("other", "substituters =\nnegative-cache = false");
+    let build = |before: &str, attribute: &str| {
+        machines.cache.clear();
+        let ran = machines.run(&format!(
+            "{before}{MACHINES}
+             machine there \"{conf}\"
+             on other nix-build --no-out-link -j0 --builders \"$(builders there)\" -A {attribute}"
+        ));
+        (ran, machines.cache.requests())
+    };
+    // Nothing is known of this one. Its failure is not recorded, so that it is built each time.
+    let (ran, asked) = build("", "passing");
+    assert!(asked.iter().filter(|request| request.contains(".narinfo")).count() > 1, "{asked:?} {ran}");
+    let (ran, asked) = build(WITHOUT_NIXS_MEMORY, "passing");
+    assert_eq!(asked, [""; 0], "{}", ran.says("building '"));
+    let (ran, asked) = build(AN_HOUR_LATER, "passing");
+    assert!(!asked.is_empty(), "{ran}");
+
+    // A failure from a cache refuses as long as it was not withdrawn.
+    build("", "library").0.says("is not built: it failed");
+    machines.withdraw();
+    let (ran, asked) = build(WITHOUT_NIXS_MEMORY, "library");
+    assert_eq!(asked, [""; 0], "{}", ran.says("is not built: it failed"));
+    let (ran, asked) = build(AN_HOUR_LATER, "library");
+    assert!(!asked.is_empty(), "{ran}");
+    ran.does_not_say("is not built: it failed").says("building '");
+}
+
+/// A substitute that was promised does not come, so that a failure stands in the way after the decision about the request.
+#[test]
+fn a_late_refusal_asks_for_withdrawals_once_an_hour() {
+    let machines = Machines::new();
+    machines.publish("library");
+    machines.configure("laptop", &format!("trusted-public-keys = {}\nfallback = true", machines.key.public));
+    machines.run("on laptop nix-build --no-out-link -A library").exits(100).says(ELSEWHERE);
+    let output = machines.run("on laptop nix-store -q --outputs $(on laptop nix-instantiate -A library 2> /dev/null)");
+    let promised = Entry::new(output.exits(0).stdout.trim(), "library").signed_by(&machines.key);
+    let cache = machines.nix.path("cache");
+    promised.publish(&cache);
+    std::fs::remove_file(cache.join(promised.file_name())).expect("a file of the test");
+
+    let build = |before: &str| {
+        machines.cache.clear();
+        let ran = machines.run(&format!("{before} on laptop nix-build --no-out-link -A library"));
+        let promised = promised.narinfo_name();
+        let hash_part = promised.trim_end_matches(".narinfo");
+        let mut asked = machines.cache.requests();
+        asked.retain(|request| !request.contains(hash_part) && !request.contains("nix-cache-info"));
+        (ran, asked)
+    };
+    let (ran, asked) = build(AN_HOUR_LATER);
+    assert_eq!(asked.len(), 2, "the marker and the withdrawal: {asked:?} {ran}");
+    ran.exits(100).says(ELSEWHERE).does_not_say("building '");
+    let (ran, asked) = build(WITHOUT_NIXS_MEMORY);
+    assert_eq!(asked, [""; 0], "{}", ran.exits(100).says(ELSEWHERE).does_not_say("building '"));
+    machines.withdraw();
+    build(AN_HOUR_LATER).0.exits(100).does_not_say(ELSEWHERE).says_times("building '", 1);
 }

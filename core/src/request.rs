@@ -486,14 +486,55 @@ fn decide_with<E>(
     decision::decide(settings, keep_going, requested, known, mentioned_by, |user, index| plan.needs(user, index))
 }
 
-/// Decides about a single derivation that is about to be built, if it was looked up with the index 0.
-pub fn decide_single<E>(failures: &impl Failures<Error = E>, settings: &Settings) -> Decision {
-    // Nothing else needs it: it is the request.
-    let mentioned_by = |_| Ok::<_, std::convert::Infallible>(Vec::new());
-    match decision::decide(settings, false, &HashSet::from([0]), &failures.found(), mentioned_by, |_, _| Ok(false)) {
-        Ok(decision) => decision,
-        Err(never) => match never {},
+/// Decides about a single derivation that is about to be built.
+///
+/// # Errors
+///
+/// Those of `failures`.
+pub fn decide_single<E>(
+    failures: &mut impl Failures<Error = E>,
+    derivation: &PlannedDerivation,
+    settings: &Settings,
+) -> Result<Decision, E> {
+    let asks_caches = failures.asks_caches()?;
+    loop {
+        failures.start_over();
+        failures.find_by_output(&[(0, derivation.clone())])?;
+        // Nothing else needs it: it is the request.
+        let mentioned_by = |_| Ok(Vec::new());
+        let requested = HashSet::from([0]);
+        let decision =
+            decision::decide(settings, false, &requested, &failures.found(), mentioned_by, |_, _| Ok(false))?;
+        match &decision {
+            Decision::Refuse { known, .. } if asks_caches && failures.were_withdrawn(known)? => {}
+            Decision::Refuse { .. } | Decision::Build | Decision::Warn(_) => return Ok(decision),
+        }
     }
+}
+
+/// Asks binary caches about a single derivation, unless enough is known of it already. Returns whether a failure became known.
+///
+/// # Errors
+///
+/// Those of `failures`.
+pub fn learn_single<E>(
+    failures: &mut impl Failures<Error = E>,
+    derivation: &PlannedDerivation,
+    settings: &Settings,
+) -> Result<bool, E> {
+    if !failures.asks_caches()? || decide_single(failures, derivation, settings)? != Decision::Build {
+        return Ok(false);
+    }
+    // The question is about the outputs, whatever the derivation is called.
+    let about = plain_keys(&derivation.outputs);
+    if !failures.caches_may_know(&about)? {
+        return Ok(false);
+    }
+    let learned = failures.learn(std::slice::from_ref(derivation))?;
+    if !learned {
+        failures.caches_know_nothing(&about)?;
+    }
+    Ok(learned)
 }
 
 /// Looks up what is known of the derivations at `indexes` that were not looked at before. `keys` has the keys of the outputs
@@ -969,12 +1010,37 @@ mod tests {
         assert_eq!(error, Err("cannot be read"));
     }
 
+    fn single() -> PlannedDerivation {
+        let outputs = vec![Output { name: "out".to_owned(), key: "/s/1-x".into() }];
+        let (path, system) = ("/s/0-x.drv".to_owned(), "x86_64-linux".to_owned());
+        PlannedDerivation { path, outputs, is_resolved: false, system, may_be_learned: true }
+    }
+
     #[test]
     fn a_single_derivation_is_its_own_request() {
-        let mut failures = by_output(&["x"]);
-        assert_eq!(decide_single(&failures, &Settings::default()), Decision::Build);
-        failures.found.insert(0);
+        let settings = Settings::default();
+        assert_eq!(decide_single(&mut by_output(&["y"]), &single(), &settings), Ok(Decision::Build));
         let refused = Decision::Refuse { known: vec![0], dependents: vec![] };
-        assert_eq!(decide_single(&failures, &Settings::default()), refused);
+        assert_eq!(decide_single(&mut by_output(&["x"]), &single(), &settings), Ok(refused));
+        let mut withdrawn = MadeUpFailures { by_output: vec!["x"], withdrawn: true, ..elsewhere(&["z"]) };
+        assert_eq!(decide_single(&mut withdrawn, &single(), &settings), Ok(Decision::Build));
+    }
+
+    #[test]
+    fn caches_are_asked_about_a_single_derivation_once_and_only_if_nothing_is_known() {
+        let settings = Settings::default();
+        let mut failures = elsewhere(&["y"]);
+        assert_eq!(learn_single(&mut failures, &single(), &settings), Ok(false));
+        assert_eq!(learn_single(&mut failures, &single(), &settings), Ok(false));
+        assert_eq!(failures.asked, ["/s/0-x.drv"]);
+
+        let mut failures = elsewhere(&["x"]);
+        assert_eq!(learn_single(&mut failures, &single(), &settings), Ok(true));
+        assert_eq!(learn_single(&mut failures, &single(), &settings), Ok(false));
+        assert_eq!(failures.asked.len(), 1);
+
+        let mut failures = MadeUpFailures { by_output: vec!["x"], ..elsewhere(&["x"]) };
+        assert_eq!(learn_single(&mut failures, &single(), &settings), Ok(false));
+        assert!(failures.asked.is_empty());
     }
 }
