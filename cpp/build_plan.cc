@@ -1,5 +1,4 @@
 #include "build_plan.hh"
-#include "caches.hh"
 #include "output_keys.hh"
 
 #include "nix-negative-cache-plugin/src/bridge.rs.h"
@@ -156,6 +155,22 @@ core::PlanList BuildPlan::list(core::List which)
         if (auto place = index(path))
             list.requested.push_back(*place);
     return list;
+}
+
+core::PlannedDerivation planned(Store & store, const StorePath & path, const Derivation & derivation)
+{
+    core::PlannedDerivation planned{
+        .path = store.printStorePath(path),
+        .outputs = {},
+        .is_resolved = false,
+        .system = rust::String::lossy(derivation.platform),
+        .may_be_learned = !compat::typeOf(derivation).isFixed() && compat::substitutesAllowed(derivation),
+    };
+    if (compat::wantsNegativeCache(derivation)) {
+        planned.outputs = outputKeys(store, derivation);
+        planned.is_resolved = !compat::typeOf(derivation).hasKnownOutputPaths();
+    }
+    return planned;
 }
 
 /* A plain derivation, read without Nix, whose reader takes much longer; nothing if that can't be done. */

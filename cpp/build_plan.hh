@@ -14,6 +14,9 @@ struct PlannedDerivation;
 struct PlanList;
 } // namespace core
 
+/* What the core wants to know of a derivation. */
+core::PlannedDerivation planned(nix::Store & store, const nix::StorePath & path, const nix::Derivation & derivation);
+
 /* The derivations that a request would build. An index is a position in the list that was made last. A request can have
    thousands of derivations, of which few have anything to do with a failure, so only those few are read. */
 class BuildPlan

@@ -1,6 +1,5 @@
 #include "caches.hh"
 #include "guard.hh"
-#include "output_keys.hh"
 
 #include "nix-negative-cache-plugin/src/bridge.rs.h"
 
@@ -234,22 +233,6 @@ void Caches::note(size_t cache, rust::Str path, rust::Str text) const
             shown(cacheUrls.at(cache)),
             compat::plain(std::string(text)));
     });
-}
-
-core::PlannedDerivation planned(Store & store, const StorePath & path, const Derivation & derivation)
-{
-    core::PlannedDerivation planned{
-        .path = store.printStorePath(path),
-        .outputs = {},
-        .is_resolved = false,
-        .system = rust::String::lossy(derivation.platform),
-        .may_be_learned = !compat::typeOf(derivation).isFixed() && compat::substitutesAllowed(derivation),
-    };
-    if (compat::wantsNegativeCache(derivation)) {
-        planned.outputs = outputKeys(store, derivation);
-        planned.is_resolved = !compat::typeOf(derivation).hasKnownOutputPaths();
-    }
-    return planned;
 }
 
 } // namespace negative_cache

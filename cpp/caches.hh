@@ -10,7 +10,6 @@ namespace core {
 struct CacheAnswers;
 struct CacheQuestion;
 struct FoundPath;
-struct PlannedDerivation;
 struct Policy;
 } // namespace core
 
@@ -56,8 +55,5 @@ public:
     core::CacheAnswers read(const rust::Vec<size_t> & nars, const rust::Vec<core::CacheQuestion> & questions);
     void note(size_t cache, rust::Str path, rust::Str text) const;
 };
-
-/* What the core wants to know of a derivation before it asks caches about it. */
-core::PlannedDerivation planned(nix::Store & store, const nix::StorePath & path, const nix::Derivation & derivation);
 
 } // namespace negative_cache

@@ -1,4 +1,5 @@
 #include "late_refusal.hh"
+#include "build_plan.hh"
 #include "guard.hh"
 #include "output_keys.hh"
 #include "request.hh"
