@@ -112,6 +112,19 @@ static bool booleanAttribute(const Derivation & derivation, const std::string & 
     return value == derivation.env.end() ? otherwise : value->second == "1";
 }
 
+/* An attribute that is a text. */
+static std::optional<std::string> stringAttribute(const Derivation & derivation, const std::string & name)
+{
+    if (auto attributes = structuredAttributes(derivation)) {
+        auto value = attributes->find(name);
+        if (value == attributes->end() || !value->is_string())
+            return std::nullopt;
+        return value->get<std::string>();
+    }
+    auto value = derivation.env.find(name);
+    return value == derivation.env.end() ? std::nullopt : std::optional(value->second);
+}
+
 static StringSet stringsAttribute(const Derivation & derivation, const std::string & name)
 {
     StringSet strings;
@@ -121,8 +134,6 @@ static StringSet stringsAttribute(const Derivation & derivation, const std::stri
             for (auto & string : *value)
                 if (string.is_string())
                     strings.insert(string.get<std::string>());
-        if (value != attributes->end() && value->is_string())
-            strings = tokenizeString<StringSet>(value->get<std::string>());
     } else if (auto value = derivation.env.find(name); value != derivation.env.end())
         strings = tokenizeString<StringSet>(value->second);
     return strings;
@@ -140,7 +151,7 @@ bool wantsNegativeCache(const Derivation & derivation)
 
 bool staysOnThisMachine(const Derivation & derivation)
 {
-    return stringsAttribute(derivation, "negativeCache").count("local");
+    return stringAttribute(derivation, "negativeCache") == "local";
 }
 
 bool usesRecursiveNix(const Derivation & derivation)
