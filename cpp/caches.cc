@@ -84,17 +84,18 @@ Caches::Caches(Store & store, const core::Policy & policy)
 {
     if (!compat::useSubstitutes())
         return;
-    for (auto & key : policy.trusted_public_keys()) {
+    auto settings = policy.cache_settings();
+    for (auto & key : settings.trusted_public_keys) {
         keyTexts.emplace_back(key);
         keys.push_back(compat::publicKeys({keyTexts.back()}));
     }
     if (keys.empty())
         return;
-    for (auto & url : policy.failure_caches())
+    for (auto & url : settings.urls)
         cacheUrls.emplace_back(url);
     if (cacheUrls.empty())
         cacheUrls = substituters();
-    timeout = left = std::chrono::milliseconds(policy.cache_timeout());
+    timeout = left = std::chrono::milliseconds(settings.timeout_ms);
 }
 
 rust::String Caches::store_dir() const

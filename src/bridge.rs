@@ -26,7 +26,7 @@ use crate::running_build::RunningBuild;
 
 pub use crate::ending::Ending;
 use ffi::*;
-pub use ffi::{CacheAnswers, CacheQuestion, Caches, Circumstances, EndedBuild, FoundPath, KnownFailure};
+pub use ffi::{CacheAnswers, CacheQuestion, CacheSettings, Caches, Circumstances, EndedBuild, FoundPath, KnownFailure};
 
 /// The types and functions that both sides see.
 #[cxx::bridge(namespace = "negative_cache::core")]
@@ -130,6 +130,17 @@ mod ffi {
         is_resolved: bool,
         system: String,
         may_be_learned: bool,
+    }
+
+    /// What the settings say of binary caches that are asked for failures.
+    #[derive(Default)]
+    struct CacheSettings {
+        /// The public keys of those who are believed.
+        trusted_public_keys: Vec<String>,
+        /// The URLs of the caches; empty for those that Nix uses.
+        urls: Vec<String>,
+        /// How long they may take to answer, all together.
+        timeout_ms: u64,
     }
 
     /// A question to a binary cache; see `Question` in `core/src/elsewhere.rs`.
@@ -292,14 +303,10 @@ mod ffi {
         /// Removes a few records if there are too many, or if they are too old.
         fn tidy(policy: &Policy) -> Result<()>;
 
-        /// The public keys of those who are believed about failures elsewhere.
-        fn trusted_public_keys(self: &Policy) -> Vec<String>;
+        /// What the settings say of binary caches. None is asked if the settings can't be read.
+        fn cache_settings(self: &Policy) -> CacheSettings;
         /// The URL of a store without secrets, which others may see.
         fn shown_url(url: &str) -> String;
-        /// The binary caches that are asked for failures; empty for those of Nix.
-        fn failure_caches(self: &Policy) -> Vec<String>;
-        /// How long they may take to answer, in milliseconds.
-        fn cache_timeout(self: &Policy) -> u64;
 
         /// Decides about a request. Caches may be asked for failures.
         fn decide(

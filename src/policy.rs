@@ -15,7 +15,7 @@ use nix_negative_cache_core::machine;
 use nix_negative_cache_core::refusal;
 use nix_negative_cache_core::settings::{self, SettingError, Settings};
 
-use crate::bridge::{Circumstances, EndedBuild};
+use crate::bridge::{CacheSettings, Circumstances, EndedBuild};
 use crate::client;
 use crate::guard::Failure;
 
@@ -194,20 +194,14 @@ impl Policy {
         self.settings.as_ref().is_ok_and(|settings| settings.warn)
     }
 
-    /// The public keys of those who are believed about failures elsewhere. None if the settings can't be read.
-    pub fn trusted_public_keys(&self) -> Vec<String> {
-        self.settings.as_ref().map(|settings| settings.trusted_public_keys.clone()).unwrap_or_default()
-    }
-
-    /// The binary caches that are asked for failures. None stands for those of Nix.
-    pub fn failure_caches(&self) -> Vec<String> {
-        self.settings.as_ref().map(|settings| settings.substituters.clone()).unwrap_or_default()
-    }
-
-    /// How long they may take to answer, in milliseconds.
-    pub fn cache_timeout(&self) -> u64 {
-        let timeout = self.settings.as_ref().map(|settings| settings.timeout).unwrap_or_default();
-        u64::try_from(timeout.as_millis()).unwrap_or(u64::MAX)
+    /// What the settings say of binary caches. None is asked if the settings can't be read.
+    pub fn cache_settings(&self) -> CacheSettings {
+        let of = |settings: &Settings| CacheSettings {
+            trusted_public_keys: settings.trusted_public_keys.clone(),
+            urls: settings.substituters.clone(),
+            timeout_ms: u64::try_from(settings.timeout.as_millis()).unwrap_or(u64::MAX),
+        };
+        self.settings.as_ref().map(of).unwrap_or_default()
     }
 
     /// The plugin's settings as they are configured. They decide what other users get to see.
