@@ -178,12 +178,7 @@ impl<'a> NixsCaches<'a> {
             return Ok(false);
         }
         Ok(with_own(policy, true, |database| match database {
-            Some(database) => {
-                if !withdrawn.is_empty() {
-                    database.keep_out(&withdrawn)?;
-                }
-                database.learn(&learned).map(|count| count > 0)
-            }
+            Some(database) => database.learn(&learned, &withdrawn).map(|count| count > 0),
             None => Ok(false),
         })?)
     }

@@ -62,15 +62,21 @@ impl LearnedFailure {
 }
 
 impl Database {
-    /// Records failures that were learned from binary caches. An attempt that was made here is newer evidence than a failure
-    /// that happened elsewhere before it, which is left out then. Returns how many were recorded.
+    /// Records failures that were learned from binary caches, and keeps out those that were `withdrawn` before they were
+    /// learned. An attempt that was made here is newer evidence than a failure that happened elsewhere before it, which is left
+    /// out then. Returns how many were recorded.
     ///
     /// # Errors
     ///
     /// If the database can't be read or written.
-    pub fn learn(&mut self, failures: &[LearnedFailure]) -> Result<usize, DatabaseError> {
+    pub fn learn<'a>(
+        &mut self,
+        failures: &[LearnedFailure],
+        withdrawn: impl IntoIterator<Item = &'a Learned>,
+    ) -> Result<usize, DatabaseError> {
         let failed = self.failed();
         let learn = |transaction: &Transaction<'_>| {
+            withdrawn.into_iter().try_for_each(|learned| keep_one_out(transaction, learned))?;
             let mut learned = 0;
             for failure in failures {
                 let Some(recorded) = failure.as_recorded() else { continue };
@@ -90,19 +96,6 @@ impl Database {
         };
         self.changed();
         self.in_transaction(learn).map_err(failed)
-    }
-
-    /// Keeps failures out that were withdrawn before they were learned.
-    ///
-    /// # Errors
-    ///
-    /// If the database can't be written.
-    pub fn keep_out<'a>(&mut self, withdrawn: impl IntoIterator<Item = &'a Learned>) -> Result<(), DatabaseError> {
-        let failed = self.failed();
-        let keep_out = |transaction: &Transaction<'_>| {
-            withdrawn.into_iter().try_for_each(|learned| keep_one_out(transaction, learned))
-        };
-        self.in_transaction(keep_out).map_err(failed)
     }
 
     /// Forgets failures that were withdrawn, and keeps them out. All that is known of their outputs goes: what was known
