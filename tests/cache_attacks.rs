@@ -34,15 +34,9 @@ struct Published {
 
 impl Published {
     fn new() -> Published {
-        let nix = Scratch::new()
-            .config("sandbox = true")
-            .config("sandbox-paths = /bin/sh=/bin/bash-static")
-            .config("connect-timeout = 5");
+        let nix = Scratch::in_sandbox().config("connect-timeout = 5");
         nix.expression(
             r#"rec {
-                 drv = name: script: attrs: derivation ({
-                   inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" script ];
-                 } // attrs);
                  library = drv "library" "echo test 17 failed; exit 1" { };
                  silent = drv "silent" "exit 1" { };
                  nothing = drv "nothing" "exit 0" { };

@@ -18,15 +18,9 @@ struct Machines {
 impl Machines {
     /// With derivations that fail and succeed in a sandbox, and a cache that is empty.
     fn new() -> Machines {
-        let nix = Scratch::new()
-            .config("sandbox = true")
-            .config("sandbox-paths = /bin/sh=/bin/bash-static")
-            .config("connect-timeout = 5");
+        let nix = Scratch::in_sandbox().config("connect-timeout = 5");
         nix.expression(
             r#"rec {
-                 drv = name: script: attrs: derivation ({
-                   inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" script ];
-                 } // attrs);
                  library = drv "library" "echo testing; echo test 17 failed; exit 1" { };
                  program = drv "program" "echo $library > $out" { inherit library; };
                  other = drv "other" "echo other > $out" { };
@@ -219,11 +213,7 @@ fn others_are_warned_or_ask_nobody() {
         assert_eq!(ran.stderr.matches("is built although it failed").count(), times, "{ran}");
         ran.does_not_say("is not built");
     }
-    machines.nix.expression(
-        r#"{ library = derivation {
-             name = "library"; system = builtins.currentSystem; builder = "/bin/sh"; allowSubstitutes = false;
-             args = [ "-c" "echo testing; exit 1" ]; }; }"#,
-    );
+    machines.nix.expression(r#"{ library = drv "library" "echo testing; exit 1" { allowSubstitutes = false; }; }"#);
     machines.publish("library");
     machines.run("on laptop nix-build --no-out-link -A library").exits(100).says_times("building '", 1);
 }
@@ -239,11 +229,7 @@ fn only_portable_failures_are_believed_where_there_is_a_sandbox() {
         .says("here is none")
         .says_times("building '", 1);
     // Published outside a sandbox, nothing travels.
-    machines.nix.expression(
-        r#"{ local = derivation {
-             name = "local"; system = builtins.currentSystem; builder = "/bin/sh"; negativeCache = "local";
-             args = [ "-c" "exit 1" ]; }; }"#,
-    );
+    machines.nix.expression(r#"{ local = drv "local" "exit 1" { negativeCache = "local"; }; }"#);
     machines
         .run(
             "on ci nix-build --no-out-link -A local; on ci nix-build --no-out-link -A local
@@ -389,11 +375,7 @@ fn a_machine_that_builds_for_others_asks_for_itself() {
 #[test]
 fn a_machine_that_builds_for_others_asks_once_an_hour() {
     let machines = Machines::new();
-    machines.nix.expression(
-        r#"let drv = name: script: derivation {
-             inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" script ]; };
-           in { library = drv "library" "exit 1"; passing = drv "passing" "exit 75"; }"#,
-    );
+    machines.nix.expression(r#"{ library = drv "library" "exit 1" { }; passing = drv "passing" "exit 75" { }; }"#);
     machines.publish("library");
     let conf = format!("negative-cache = true\nplugin-files = $PLUGIN\nsandbox = true\n{}", asking(&machines));
     machines.configure("other", "substituters =\nnegative-cache = false");

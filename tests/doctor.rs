@@ -72,12 +72,8 @@ fn caches_that_are_asked_for_failures_are_looked_at() {
     if left_out() {
         return;
     }
-    let nix = Scratch::new().config("sandbox = true\nsandbox-paths = /bin/sh=/bin/bash-static");
-    nix.expression(
-        r#"derivation {
-             name = "bad"; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" "echo bad; exit 1" ];
-           }"#,
-    );
+    let nix = Scratch::in_sandbox();
+    nix.expression(r#"drv "bad" "echo bad; exit 1" { }"#);
     nix.run("nix-build").exits(100);
     has_not(is_well(&nix), "binary cache");
     let key = Key::new(&nix, "ci-1").public;

@@ -7,14 +7,10 @@ use nix_negative_cache_tests::caches::{Key, Nginx};
 use nix_negative_cache_tests::{MACHINES, Ran, Scratch, exists, left_out};
 use serde_json::Value;
 
-/// An installation whose builders see nothing of the machine but a shell, so that others can rely on their failures. The file
-/// `@WORKS@` is not among what they see.
+/// An installation with failures that can be published. The file `@WORKS@` is not among what their builders see.
 fn in_sandbox() -> Scratch {
-    let nix = Scratch::new().config("sandbox = true\nsandbox-paths = /bin/sh=/bin/bash-static");
+    let nix = Scratch::in_sandbox();
     let expression = r#"rec {
-        drv = name: script: attrs: derivation ({
-          inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" script ];
-        } // attrs);
         one = drv "one" "echo one is broken; [ -e @WORKS@ ] || exit 3; echo one > $out" { };
         two = drv "two" "echo two is broken; exit 4" { };
         local = drv "local" "exit 5" { negativeCache = "local"; };

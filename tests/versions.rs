@@ -186,11 +186,8 @@ fn a_daemon_without_a_plugin_and_a_client_with_one() {
 
 #[test]
 fn what_one_version_publishes_another_one_refuses() {
-    let nix = Scratch::new().config("sandbox = true").config("sandbox-paths = /bin/sh=/bin/bash-static");
-    nix.expression(
-        r#"{ library = derivation { name = "library"; system = builtins.currentSystem; builder = "/bin/sh";
-             args = [ "-c" "echo test 17 failed; exit 1" ]; }; }"#,
-    );
+    let nix = Scratch::in_sandbox();
+    nix.expression(r#"{ library = drv "library" "echo test 17 failed; exit 1" { }; }"#);
     let key = Key::new(&nix, "ci-1").public;
     let trusts = format!(
         "substituters =\nnegative-cache-substituters = file://{}\nnegative-cache-trusted-public-keys = {key}\n",

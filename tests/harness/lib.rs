@@ -88,6 +88,18 @@ rec {
 }
 "#;
 
+/// Derivations for sandboxes, from which nothing can be counted: `drv NAME SCRIPT ATTRIBUTES`.
+const DERIVATIONS_IN_SANDBOX: &str = r#"
+{
+  drv = name: script: attrs: derivation ({
+    inherit name;
+    system = builtins.currentSystem;
+    builder = "/bin/sh";
+    args = [ "-c" script ];
+  } // attrs);
+}
+"#;
+
 /// Whether this is a run in short: `./dev test --all` runs what says the same on every Nix in full on the first one, and sets
 /// `NNC_SHORT` for the others.
 pub fn short() -> bool {
@@ -146,6 +158,14 @@ impl Scratch {
     pub fn new() -> Scratch {
         let scratch = Scratch::without_setting();
         scratch.config("negative-cache = true")
+    }
+
+    /// The same with builders that see nothing of the machine but a shell, so that other machines can rely on their failures.
+    /// Expressions see `drv NAME SCRIPT ATTRIBUTES`.
+    pub fn in_sandbox() -> Scratch {
+        let scratch = Scratch::new().config("sandbox = true").config("sandbox-paths = /bin/sh=/bin/bash-static");
+        scratch.write("work/lib.nix", DERIVATIONS_IN_SANDBOX);
+        scratch
     }
 
     /// With the plugin loaded, and nothing said of `negative-cache`.
