@@ -44,44 +44,4 @@ const BuildResult & resultOf(const BuildingGoal & goal)
     return goal.buildResult;
 }
 
-namespace {
-
-class UnbuiltGoal : public DerivationGoal, public Unbuilt
-{
-    const StorePath derivation;
-    const std::optional<Refusal> refusal;
-    const std::string sortKey;
-
-public:
-    UnbuiltGoal(const StorePath & derivation, Worker & worker, const std::optional<Refusal> & refusal)
-        : DerivationGoal(derivation, StringSet{}, worker)
-        , derivation(derivation)
-        , refusal(refusal)
-        , sortKey(DerivationGoal::key())
-    {
-    }
-
-    /* Goals are compared by their keys whenever one of them waits, wakes or ends, and Nix makes the key each time. */
-    std::string key() override
-    {
-        return sortKey;
-    }
-
-    void work() override
-    {
-        if (refusal) {
-            count(worker, *refusal);
-            done(BuildResult::CachedFailure, {}, refusal->error);
-        } else
-            done(BuildResult::DependencyFailed, {}, dependenciesFailed(*this, derivation));
-    }
-};
-
-} // namespace
-
-GoalPtr makeUnbuiltGoal(const StorePath & derivation, Worker & worker, const std::optional<Refusal> & refusal)
-{
-    return std::make_shared<UnbuiltGoal>(derivation, worker, refusal);
-}
-
 } // namespace negative_cache::compat

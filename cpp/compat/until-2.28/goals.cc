@@ -47,4 +47,59 @@ Error dependenciesFailed(const Goal & goal, const StorePath & derivation)
                 goal.worker.store.printStorePath(derivation))));
 }
 
+namespace {
+
+class UnbuiltGoal : public DerivationGoal, public Unbuilt
+{
+    const StorePath derivation;
+    const std::optional<Refusal> refusal;
+    const std::string sortKey;
+
+public:
+    UnbuiltGoal(const StorePath & derivation, Worker & worker, const std::optional<Refusal> & refusal)
+#if NIX_AT_LEAST(2, 26)
+        : DerivationGoal(derivation, OutputsSpec::All{}, worker)
+#else
+        : DerivationGoal(derivation, StringSet{}, worker)
+#endif
+        , derivation(derivation)
+        , refusal(refusal)
+        , sortKey(DerivationGoal::key())
+    {
+    }
+
+    /* Goals are compared by their keys whenever one of them waits, wakes or ends, and Nix makes the key each time. */
+    std::string key() override
+    {
+        return sortKey;
+    }
+
+#if NIX_AT_LEAST(2, 26)
+    Co init() override
+    {
+        if (refusal) {
+            count(worker, *refusal);
+            co_return done(BuildResult::CachedFailure, {}, refusal->error);
+        }
+        co_return done(BuildResult::DependencyFailed, {}, dependenciesFailed(*this, derivation));
+    }
+#else
+    void work() override
+    {
+        if (refusal) {
+            count(worker, *refusal);
+            done(BuildResult::CachedFailure, {}, refusal->error);
+        } else
+            done(BuildResult::DependencyFailed, {}, dependenciesFailed(*this, derivation));
+    }
+#endif
+};
+
+} // namespace
+
+GoalPtr makeUnbuiltGoal(const StorePath & derivation, Worker & worker, const std::optional<Refusal> & refusal)
+{
+    return std::make_shared<UnbuiltGoal>(derivation, worker, refusal);
+}
+
 } // namespace negative_cache::compat
