@@ -387,7 +387,7 @@ fn obstacles(
     judged.retain(|judged| judged.stands_in_the_way(&context.settings));
     let is_judged = |path: &&str| judged.iter().any(|judged| judged.derivation() == *path);
     let others: Vec<&str> = derivations.iter().map(String::as_str).filter(|path| !is_judged(path)).collect();
-    let told = context.ask_builder(&others, Message::is_refused).unwrap_or_default();
+    let [told] = context.ask_builder(&others, [Message::is_refused]).unwrap_or_default();
     let told = told.into_iter().map(str::to_owned).collect();
     Ok(Obstacles { known: judged, told })
 }

@@ -1,6 +1,7 @@
 //! What only Nix knows: the settings in force, and what it would build. Nix is asked through its programs, which speak
 //! for the version, the configuration and the plugins that the user has.
 
+use std::array;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
@@ -153,13 +154,17 @@ impl BeliefContext {
         context
     }
 
-    /// For which of these derivations the Nix that builds answers with yes. `None` if it does not answer, or if other settings
-    /// than its own are tried out.
-    pub fn ask_builder<'a>(&self, derivations: &[&'a str], question: Question) -> Option<BTreeSet<&'a str>> {
+    /// For which of these derivations the Nix that builds answers each question with yes. `None` if it does not answer, or if
+    /// other settings than its own are tried out.
+    pub fn ask_builder<'a, const N: usize>(
+        &self,
+        derivations: &[&'a str],
+        questions: [Question; N],
+    ) -> Option<[BTreeSet<&'a str>; N]> {
         if self.tries_out || derivations.is_empty() {
             return None;
         }
-        match ask(derivations, question) {
+        match ask(derivations, questions) {
             Ok(answers) => answers,
             Err(error) => {
                 let why = error.to_user();
@@ -377,54 +382,61 @@ const MESSAGES_AT_ONCE: usize = 500;
 /// A question about a derivation, as a message; see [`Message::is_known`] and [`Message::is_refused`].
 pub type Question = fn(&str) -> Option<Message>;
 
-/// Asks the Nix that would build `derivations` about each of them. With a daemon, this is the daemon, whose settings,
-/// version and environment its clients do not see. Returns those for which the answer is yes. `None` if this Nix has no
-/// plugin that answers, or if the plugin is off.
+/// Asks the Nix that would build `derivations` some questions about each of them. With a daemon, this is the daemon, whose
+/// settings, version and environment its clients do not see. Returns, for each question, those for which the answer is yes.
+/// `None` if this Nix has no plugin that answers, or if the plugin is off.
 ///
 /// # Errors
 ///
 /// If Nix can't be run or fails.
-pub fn ask<'a>(derivations: &[&'a str], question: Question) -> Result<Option<BTreeSet<&'a str>>, NixError> {
-    let mut answers = None;
+pub fn ask<'a, const N: usize>(
+    derivations: &[&'a str],
+    questions: [Question; N],
+) -> Result<Option<[BTreeSet<&'a str>; N]>, NixError> {
+    let mut answers: Option<[BTreeSet<&str>; N]> = None;
+    let is_answered = put(&[], derivations, &Message::Answers, questions, |yes, _| {
+        let answers = answers.get_or_insert_with(|| array::from_fn(|_| BTreeSet::new()));
+        answers.iter_mut().zip(yes).for_each(|(all, yes)| all.extend(yes));
+    })?;
+    Ok(answers.filter(|_| is_answered))
+}
+
+/// Puts questions about derivations, after a greeting. `take` gets, for each question, the derivations for which the answer is
+/// yes, and what Nix said meanwhile. Returns whether the greeting is answered.
+fn put<'a, const N: usize>(
+    options: &[&str],
+    derivations: &[&'a str],
+    greeting: &Message,
+    questions: [Question; N],
+    mut take: impl FnMut([Vec<&'a str>; N], String),
+) -> Result<bool, NixError> {
     for (folder, derivations) in by_folder(derivations) {
-        for some in derivations.chunks(MESSAGES_AT_ONCE) {
-            match ask_some(folder, some, question) {
-                Ok(Some(yes)) => answers.get_or_insert_with(BTreeSet::new).extend(yes),
-                Ok(None) => return Ok(None),
+        let path = |message: &Message| format!("{folder}/{}", message.to_base_name());
+        let greeting = path(greeting);
+        for some in derivations.chunks(MESSAGES_AT_ONCE / N) {
+            let asked = questions.map(|question| {
+                let messages = some.iter().map(|derivation| Some((*derivation, path(&question(derivation)?))));
+                messages.flatten().collect::<Vec<_>>()
+            });
+            let messages = asked.iter().flatten().map(|(_, path)| path.as_str());
+            let arguments = options.iter().copied().chain(["--check-validity", "--print-invalid", &greeting]);
+            let (out, said) = match run("nix-store", arguments.chain(messages)) {
                 // It is a record of another store directory.
-                Err(error) if error.0.contains("is not in the Nix store") => {}
-                Err(error) => return Err(error),
+                Err(error) if error.0.contains("is not in the Nix store") => continue,
+                other => other?,
+            };
+            let no: BTreeSet<&str> = out.lines().map(str::trim).collect();
+            if no.contains(greeting.as_str()) {
+                return Ok(false);
             }
+            let is_yes = |path: &String| !no.contains(path.as_str());
+            let yes = asked.each_ref().map(|asked| {
+                asked.iter().filter(|(_, path)| is_yes(path)).map(|(derivation, _)| *derivation).collect()
+            });
+            take(yes, said);
         }
     }
-    Ok(answers)
-}
-
-fn ask_some<'a>(folder: &str, derivations: &[&'a str], question: Question) -> Result<Option<Vec<&'a str>>, NixError> {
-    Ok(answers(&[], folder, derivations, Message::Answers, question)?.map(|(yes, _)| yes))
-}
-
-/// Puts a question about derivations of a folder, after a greeting. Returns those for which the answer is yes, and what Nix
-/// said meanwhile; nothing if the greeting is not answered.
-fn answers<'a>(
-    options: &[&str],
-    folder: &str,
-    derivations: &[&'a str],
-    greeting: Message,
-    question: Question,
-) -> Result<Option<(Vec<&'a str>, String)>, NixError> {
-    let path = |message: Message| format!("{folder}/{}", message.to_base_name());
-    let asked: Vec<(&str, String)> =
-        derivations.iter().filter_map(|derivation| Some((*derivation, path(question(derivation)?)))).collect();
-    let greeting = path(greeting);
-    let arguments = options.iter().copied().chain(["--check-validity", "--print-invalid", &greeting]);
-    let (out, said) = run("nix-store", arguments.chain(asked.iter().map(|(_, path)| path.as_str())))?;
-    let no: BTreeSet<&str> = out.lines().map(str::trim).collect();
-    if no.contains(greeting.as_str()) {
-        return Ok(None);
-    }
-    let yes = asked.iter().filter(|(_, path)| !no.contains(path.as_str())).map(|(derivation, _)| *derivation).collect();
-    Ok(Some((yes, said)))
+    Ok(true)
 }
 
 /// What binary caches said of derivations, as the Nix that builds has asked them.
@@ -444,23 +456,13 @@ pub struct Fetched<'a> {
 /// If Nix can't be run or fails.
 pub fn fetch<'a>(derivations: &[&'a str]) -> Result<Option<Fetched<'a>>, NixError> {
     let mut fetched = Fetched::default();
-    for (folder, derivations) in by_folder(derivations) {
-        for some in derivations.chunks(MESSAGES_AT_ONCE) {
-            // What is remembered not to be there may be there now.
-            let options = ["-v", "--option", "narinfo-cache-negative-ttl", "0"];
-            match answers(&options, folder, some, Message::Fetches, Message::fetch) {
-                Ok(Some((known, said))) => {
-                    fetched.known.extend(known);
-                    fetched.said.extend(said_by_plugin(&said));
-                }
-                Ok(None) => return Ok(None),
-                // It is a record of another store directory.
-                Err(error) if error.0.contains("is not in the Nix store") => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-    Ok(Some(fetched))
+    // What is remembered not to be there may be there now.
+    let options = ["-v", "--option", "narinfo-cache-negative-ttl", "0"];
+    let is_answered = put(&options, derivations, &Message::Fetches, [Message::fetch], |[known], said| {
+        fetched.known.extend(known);
+        fetched.said.extend(said_by_plugin(&said));
+    })?;
+    Ok(is_answered.then_some(fetched))
 }
 
 /// The lines that begin with the plugin's name, without it and without colours.

@@ -69,20 +69,22 @@ impl<R: AsRef<FailureSummary>> Judged<R> {
         let derivation = |known: &SeenRecord<R>| known.record.as_ref().derivation.to_string();
         let derivations: Vec<String> = records.iter().filter(of_daemon).map(derivation).collect();
         let derivations: Vec<&str> = derivations.iter().map(String::as_str).collect();
-        let known = context.ask_builder(&derivations, Message::is_known);
-        let refused = known.as_ref().and_then(|_| context.ask_builder(&derivations, Message::is_refused));
+        let told = context.ask_builder(&derivations, [Message::is_known, Message::is_refused]);
         let judge = |seen: SeenRecord<R>| {
             let belief = context.belief(&seen, now);
             let derivation = seen.record.as_ref().derivation.as_str();
-            let says = |yes: &Option<BTreeSet<&str>>| {
-                yes.as_ref().filter(|_| seen.by == Builder::Daemon).map(|yes| yes.contains(derivation))
-            };
-            let (told, refused) = (says(&known), says(&refused));
+            let told = told.as_ref().filter(|_| seen.by == Builder::Daemon);
+            let told = told.map(|[known, refused]| (known.contains(derivation), refused.contains(derivation)));
             let belief = match told {
-                Some(known) => belief.told(known),
+                Some((known, _)) => belief.told(known),
                 None => belief,
             };
-            Judged { belief, refused, may_forget: seen.may_forget, record: seen.record }
+            Judged {
+                belief,
+                refused: told.map(|(_, refused)| refused),
+                may_forget: seen.may_forget,
+                record: seen.record,
+            }
         };
         records.into_iter().map(judge).collect()
     }
