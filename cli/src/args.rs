@@ -139,7 +139,7 @@ pub enum Command {
     ///
     /// Takes what says something about the derivation and nothing about this machine, and is not in that cache yet: see --dry-run.
     /// Others believe it if they have the public key in their setting 'negative-cache-trusted-public-keys'. 'nix copy' does the
-    /// upload. What was published and has succeeded here since is withdrawn.
+    /// upload. If the build of a derivation has succeeded here since its failure was published, the failure is withdrawn.
     Publish(PublishArguments),
     /// Ask binary caches whether derivations are known to fail elsewhere, without building
     ///

@@ -211,8 +211,8 @@ impl Plan {
         }
     }
 
-    /// What was published and has succeeded since is withdrawn, unless nobody believes it any more. Of what was forgotten,
-    /// nothing is known.
+    /// Withdraws published failures of derivations that have succeeded since, unless nobody believes them any more. Of failures
+    /// that were forgotten, nothing is known.
     fn add_withdrawals(
         &mut self,
         publication: Publication<'_>,
