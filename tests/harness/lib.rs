@@ -43,7 +43,8 @@ pub const TWO_USERS: &str = r#"
 
 /// What makes other machines: `machine NAME [LINE OF nix.conf]` makes one without the plugin that builds in a store of its
 /// own, below `../NAME`; called again, it changes the configuration. What is in `../NAME/before` is run in front of the
-/// machine's nix-daemon. `builders NAME` is the setting that has builds run there; `by_path NAME` leaves out the daemon.
+/// machine's nix-daemon. `builders NAME` is the setting that has builds run there; `legacy_builders NAME` is the same by the older
+/// protocol, which `nix-store --serve` speaks; `by_path NAME` leaves out the daemon.
 pub const MACHINES: &str = r#"
     machine() {
         local folder=$(realpath -m ../$1)
@@ -51,13 +52,15 @@ pub const MACHINES: &str = r#"
         printf '%s\n' 'substituters =' 'build-users-group =' "sandbox-paths = $(seen_by_builders)" "$2" > $folder/conf/nix.conf
         printf '%s\n' '#!/bin/bash' 'unset NIX_REMOTE NIX_CONFIG' \
             "export NIX_CONF_DIR=$folder/conf NIX_STATE_DIR=$folder/nix/var NIX_LOG_DIR=$folder/nix/log" \
-            "exec \$(cat $folder/before 2> /dev/null) $(type -P nix-daemon) \"\$@\"" > $folder/serve
+            "program=$(type -P nix-daemon); [ \"\$1\" != --serve ] || program=$(type -P nix-store)" \
+            "exec \$(cat $folder/before 2> /dev/null) \$program \"\$@\"" > $folder/serve
         chmod +x $folder/serve
     }
     builders() {
         local folder=$(realpath -m ../$1)
         echo "ssh-ng://localhost?remote-program=$folder/serve&remote-store=local?root=$folder $SYSTEM - 1 1"
     }
+    legacy_builders() { builders $1 | sed s/^ssh-ng:/ssh:/; }
     by_path() { echo "$(realpath -m ../$1) $SYSTEM - 1 1"; }
     seen_by_builders() { echo "/bin=/bin /usr=/usr /lib=/lib /lib64=/lib64 $(realpath ../runs)"; }
     SYSTEM=$(nix-instantiate --eval --expr builtins.currentSystem | tr -d '"')
