@@ -4,6 +4,7 @@
 #include "guard.hh"
 #include "late_refusal.hh"
 #include "local_builder.hh"
+#include "output_keys.hh"
 #include "policy.hh"
 #include "remote_builder.hh"
 #include "settings.hh"
@@ -12,13 +13,18 @@ namespace negative_cache {
 
 using namespace nix;
 
-/* Asks binary caches about the derivation with this hash part and all that would be built for it, if the store has it. */
-static void fetch(nix::LocalStore & store, const core::Policy & policy, const std::string & hashPart)
+/* The derivation that a message asks about, if the store has it. */
+static std::optional<StorePath> derivationAskedAbout(Store & store, rust::Str message)
 {
-    auto path = store.queryPathFromHashPart(hashPart);
-    if (!path || !path->isDerivation())
-        return;
-    std::vector<DerivedPath> requests{compat::requestFor(*path)};
+    std::string hashPart(core::hash_part_asked_about(message));
+    auto path = hashPart.empty() ? std::nullopt : store.queryPathFromHashPart(hashPart);
+    return path && path->isDerivation() ? path : std::nullopt;
+}
+
+/* Asks binary caches about a derivation and all that would be built for it. */
+static void fetch(nix::LocalStore & store, const core::Policy & policy, const StorePath & derivation)
+{
+    std::vector<DerivedPath> requests{compat::requestFor(derivation)};
     BuildPlan plan(store, requests);
     Caches caches(store, policy);
     fromCore([&] { return core::learn_all(policy, plan, caches); });
@@ -33,9 +39,13 @@ bool negative_cache::LocalStore::isValidPath(nix::LocalStore & store, const Stor
         bool isYes = false;
         guarded([&] {
             auto policy = policyFor(store);
-            if (auto hashPart = core::derivation_to_fetch(name); !hashPart.empty())
-                fetch(store, *policy, std::string(hashPart));
-            isYes = core::hear(*policy, store.storeDir, std::string(text));
+            rust::Vec<rust::String> outputs;
+            if (auto derivation = derivationAskedAbout(store, name)) {
+                if (core::wants_fetch(name))
+                    fetch(store, *policy, *derivation);
+                outputs = plainKeys(planned(store, *derivation, store.readDerivation(*derivation)).outputs);
+            }
+            isYes = core::hear(*policy, store.storeDir, std::string(text), outputs);
         });
         return isYes;
     }

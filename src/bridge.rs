@@ -356,11 +356,14 @@ mod ffi {
 
         /// Whether the last part of a store path is a message of a client; see `core/src/channel.rs`.
         fn is_message(base_name: &str) -> bool;
-        /// The hash part of the derivation that a message wants caches to be asked about; empty if it wants something else.
-        fn derivation_to_fetch(base_name: &str) -> String;
+        /// The hash part of the derivation that a message asks about. Empty if it asks about none, or if its sender asks about the
+        /// outputs as well.
+        fn hash_part_asked_about(base_name: &str) -> String;
+        /// Whether a message wants caches to be asked.
+        fn wants_fetch(base_name: &str) -> bool;
         /// Does what the message of a client says. Returns whether the path is to be reported as valid, which answers a
-        /// greeting, and a question with yes.
-        fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> Result<bool>;
+        /// greeting, and a question with yes. If it asks about a derivation, `outputs` are the keys of its outputs.
+        fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString, outputs: &Vec<String>) -> Result<bool>;
         /// The messages of a client to a daemon, as the last parts of the store paths to ask for. The first message is
         /// a greeting, which a daemon with the plugin answers.
         fn messages_to_daemon(policy: &Policy) -> Vec<String>;
@@ -687,17 +690,22 @@ fn shown_url(url: &str) -> String {
     caught(|| Ok(store_url::shown(url))).unwrap_or_default()
 }
 
-fn derivation_to_fetch(base_name: &str) -> String {
+fn hash_part_asked_about(base_name: &str) -> String {
     match caught(|| Ok(Message::parse(base_name))) {
-        Ok(Some(Message::Fetch(hash_part))) => hash_part,
+        Ok(Some(Message::Fetch(hash_part) | Message::IsRefused(hash_part))) => hash_part,
         _ => String::new(),
     }
 }
 
-fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString) -> Result<bool, Failure> {
+fn wants_fetch(base_name: &str) -> bool {
+    matches!(caught(|| Ok(Message::parse(base_name))), Ok(Some(Message::Fetch(_))))
+}
+
+#[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
+fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString, outputs: &Vec<String>) -> Result<bool, Failure> {
     guarded(|| {
         let Some(message) = Message::parse(&base_name.to_string_lossy()) else { return Ok(false) };
-        recording::hear(policy, &store_dir.to_string_lossy(), message)
+        recording::hear(policy, &store_dir.to_string_lossy(), message, outputs)
     })
 }
 

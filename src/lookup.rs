@@ -328,17 +328,29 @@ impl Failures for Lookup<'_> {
     }
 }
 
-/// Whether a record of the path with this hash part speaks against a new attempt, as `belief` reads it.
+/// What a message asks about: a path, of which only the hash part is told.
+pub struct Asked<'a> {
+    /// The directory of the store.
+    pub store_dir: &'a str,
+    /// The hash part.
+    pub hash_part: &'a str,
+    /// If it is that of a derivation in the store, the keys of its outputs. Another derivation with the same outputs may have
+    /// failed.
+    pub outputs: &'a [String],
+}
+
+/// Whether a record of this path speaks against a new attempt, as `belief` reads it.
 fn any_record(
     policy: &Policy,
-    store_dir: &str,
-    hash_part: &str,
+    asked: &Asked<'_>,
     belief: impl Fn(&FailureRecord) -> Result<Belief, Failure>,
 ) -> Result<bool, Failure> {
+    let Asked { store_dir, hash_part, outputs } = asked;
     let start = format!("{store_dir}/{hash_part}-");
     for path in policy.databases() {
         let records = consulting(policy, path, |database| {
-            let found = database.find_by_hash_part(store_dir, hash_part)?;
+            let mut found = database.find_by_hash_part(store_dir, hash_part)?;
+            found.extend(database.find(outputs.iter().map(String::as_str))?);
             Ok(database.records_of(&found)?.into_values().collect::<Vec<_>>())
         })?;
         for record in records {
@@ -352,26 +364,26 @@ fn any_record(
     Ok(false)
 }
 
-/// Whether the path with this hash part is known to fail. A request to retry does not count: it does not make the
+/// Whether a path is known to fail. A request to retry does not count: it does not make the
 /// derivation one that works.
 ///
 /// # Errors
 ///
 /// Those of the databases and settings.
-pub fn is_known(policy: &Policy, store_dir: &str, hash_part: &str) -> Result<bool, Failure> {
+pub fn is_known(policy: &Policy, asked: &Asked<'_>) -> Result<bool, Failure> {
     let (here, now) = (Comparison::with(policy.environment()), Timestamp::now());
     let belief = |record: &FailureRecord| Ok(believe(&record.summary.history, &here, policy.settings()?, now));
-    any_record(policy, store_dir, hash_part, belief)
+    any_record(policy, asked, belief)
 }
 
-/// Whether the path with this hash part is known to fail by what a binary cache says.
+/// Whether a path is known to fail by what a binary cache says.
 ///
 /// # Errors
 ///
 /// Those of the databases and settings.
-pub fn is_known_elsewhere(policy: &Policy, store_dir: &str, hash_part: &str) -> Result<bool, Failure> {
+pub fn is_known_elsewhere(policy: &Policy, asked: &Asked<'_>) -> Result<bool, Failure> {
     let (here, now) = (Comparison::with(policy.environment()), Timestamp::now());
-    any_record(policy, store_dir, hash_part, |record| {
+    any_record(policy, asked, |record| {
         let belief = believe(&record.summary.history, &here, policy.settings()?, now);
         let is_learned = match &belief {
             Belief::Fails { attempt, .. } => record.believed(*attempt).origin.is_some(),
@@ -381,18 +393,18 @@ pub fn is_known_elsewhere(policy: &Policy, store_dir: &str, hash_part: &str) -> 
     })
 }
 
-/// Whether the derivation with this hash part would be refused to the user, if it had to be built.
+/// Whether a derivation would be refused to the user, if it had to be built.
 ///
 /// # Errors
 ///
 /// Those of the databases and settings.
-pub fn is_refused(policy: &Policy, store_dir: &str, hash_part: &str) -> Result<bool, Failure> {
+pub fn is_refused(policy: &Policy, asked: &Asked<'_>) -> Result<bool, Failure> {
     if !policy.settings()?.consults() || policy.warns() {
         return Ok(false);
     }
     let (here, now) = (Comparison::with(policy.environment()), Timestamp::now());
     let belief = |record: &FailureRecord| Ok(record.summary.belief(policy.user, &here, policy.settings()?, now));
-    any_record(policy, store_dir, hash_part, belief)
+    any_record(policy, asked, belief)
 }
 
 /// The failure that is known by any of `paths`, if it is believed. If a daemon has `told` that it knows one, that counts,

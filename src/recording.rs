@@ -149,17 +149,19 @@ pub fn tidy(policy: &Policy) -> Result<(), Failure> {
     })?)
 }
 
-/// Does what a message of the client says; see [`nix_negative_cache_core::channel`]. Returns whether the answer is yes.
+/// Does what a message of the client says; see [`nix_negative_cache_core::channel`]. If it asks about a derivation, `outputs` are
+/// the keys of its outputs. Returns whether the answer is yes.
 ///
 /// # Errors
 ///
 /// Those of the database and settings.
-pub fn hear(policy: &Policy, store_dir: &str, message: Message) -> Result<bool, Failure> {
+pub fn hear(policy: &Policy, store_dir: &str, message: Message, outputs: &[String]) -> Result<bool, Failure> {
+    let asked = |hash_part| lookup::Asked { store_dir, hash_part, outputs };
     match message {
         Message::Hello | Message::Answers | Message::Fetches => return Ok(true),
-        Message::Fetch(hash_part) => return lookup::is_known_elsewhere(policy, store_dir, &hash_part),
-        Message::IsKnown(hash_part) => return lookup::is_known(policy, store_dir, &hash_part),
-        Message::IsRefused(hash_part) => return lookup::is_refused(policy, store_dir, &hash_part),
+        Message::Fetch(hash_part) => return lookup::is_known_elsewhere(policy, &asked(&hash_part)),
+        Message::IsKnown(hash_part) => return lookup::is_known(policy, &asked(&hash_part)),
+        Message::IsRefused(hash_part) => return lookup::is_refused(policy, &asked(&hash_part)),
         Message::Setting(name, value) => client::says(name, value),
         Message::Retry(hash_part) => with_own(policy, false, |database| {
             let Some(database) = database else { return Ok(()) };

@@ -417,3 +417,35 @@ fn as_distributions_set_it_up() {
         assert!(ran.stdout.contains("\n4\n[") && exists(&nix.database()) != stock, "{stock}: {ran}");
     }
 }
+
+/// Two derivations have the same output if they only differ in how a fetch that they need is made.
+#[test]
+fn a_failure_of_another_derivation_with_the_same_output_counts() {
+    let nix = Scratch::new();
+    nix.expression(
+        r#"let bad = src: drv "bad" "echo it is broken; exit 3" { inherit src; };
+           in { one = bad (fetch "true"); two = bad (fetch ":"); other = fail "other"; }"#,
+    );
+    let two = "two=$(nix-instantiate -A two 2> /dev/null)";
+    let check = format!("{two}; $COMPANION check --json $two; echo $?");
+    // Where this process builds.
+    nix.run("nix-build --no-out-link -A one").exits(100);
+    nix.run("nix-build --no-out-link -A two").exits(100).says(REFUSED);
+    let checked = nix.run(&check).exits(0).prints_part("\n4\n");
+    assert_eq!(checked.stdout.matches("\"drvPath\"").count(), 1, "{checked}");
+    nix.run(&format!("{two}; $COMPANION explain $two")).exits(0).prints_part("So it would be refused.");
+    // Where a daemon builds, whose database its users can see or not.
+    let ran = among_users(
+        &nix,
+        &format!(
+            "export NIX_CONFIG=$WITH; {two}; as games nix-build -A two
+             as games $COMPANION check $two; echo $?
+             chmod 700 ../var/negative-cache; as games $COMPANION check $two; echo $?
+             as games $COMPANION check $(nix-instantiate -A other 2> /dev/null); echo $?"
+        ),
+    );
+    let ran = ran.exits(0).says(REFUSED);
+    assert_eq!(ran.stdout.matches("would be refused by the daemon").count(), 1, "{ran}");
+    let statuses: Vec<&str> = ran.stdout.lines().filter(|line| line.len() == 1).collect();
+    assert_eq!((statuses, nix.runs("bad")), (vec!["4", "4", "0"], 1), "{ran}");
+}

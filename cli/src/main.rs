@@ -387,7 +387,14 @@ fn obstacles(
     judged.retain(|judged| judged.stands_in_the_way(&context.settings));
     let is_judged = |path: &&str| judged.iter().any(|judged| judged.derivation() == *path);
     let others: Vec<&str> = derivations.iter().map(String::as_str).filter(|path| !is_judged(path)).collect();
-    let [told] = context.ask_builder(&others, [Message::is_refused]).unwrap_or_default();
+    let [mut told] = context.ask_builder(&others, [Message::is_refused]).unwrap_or_default();
+    // What failed may be another derivation with the same outputs.
+    if judged.iter().any(|judged| !derivations.contains(judged.derivation())) {
+        told.retain(|path| {
+            let outputs = nix::outputs(&BTreeSet::from([(*path).to_owned()]));
+            !judged.iter().any(|judged| judged.has_any_of(&outputs))
+        });
+    }
     let told = told.into_iter().map(str::to_owned).collect();
     Ok(Obstacles { known: judged, told })
 }

@@ -106,6 +106,11 @@ impl Judged {
         self.record.summary.derivation.as_str()
     }
 
+    /// Whether it has one of these outputs.
+    pub fn has_any_of(&self, outputs: &BTreeSet<String>) -> bool {
+        self.record.outputs.iter().any(|output| outputs.contains(output.key.as_str()))
+    }
+
     /// When and why it failed, and until when that is believed.
     pub fn in_a_line(&self, now: Timestamp) -> String {
         let Judged { record, belief, .. } = self;
