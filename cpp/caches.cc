@@ -38,6 +38,13 @@ struct OpenCaches
         return cache;
     }
 
+    /* A cache that was open, even if it can't be used any more. */
+    std::shared_ptr<compat::BinaryCache> opened(const std::string & url)
+    {
+        std::lock_guard lock(mutex);
+        return open.at(url);
+    }
+
     /* Returns whether this is the first problem with the cache. */
     bool fails(const std::string & url, const std::string & problem)
     {
@@ -200,7 +207,8 @@ rust::Vec<core::FoundPath> Caches::query(const rust::Vec<core::CacheQuestion> & 
     found.assign(questions.size(), {});
     for (size_t i = 0; i < questions.size(); ++i)
         if (answers.paths[i].kind == compat::CacheAnswer::Kind::Present)
-            found[i] = {openCaches().at(cacheUrls.at(questions[i].cache)), answers.paths[i].path};
+            /* The cache may have failed to answer another question. */
+            found[i] = {openCaches().opened(cacheUrls.at(questions[i].cache)), answers.paths[i].path};
     return foundPaths(answers.paths);
 }
 

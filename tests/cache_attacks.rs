@@ -396,6 +396,22 @@ fn what_is_shown_of_an_object() {
     }
 }
 
+/// What was found counts, although the cache fails to answer another question at the same time.
+#[test]
+fn bad_answers_beside_a_failure() {
+    let published = Published::new();
+    let entry = published.genuine().signed_by(&published.key);
+    let folder = published.cache("served", std::slice::from_ref(&entry));
+    let known = [entry.narinfo_name(), published.marker.narinfo_name()].map(|name| format!("/{name}"));
+    let server = Server::start(&folder);
+    server.answering(move |asked| {
+        let fails = asked.ends_with(".narinfo") && !known.iter().any(|known| known == asked);
+        fails.then(|| Answer::new(500, ""))
+    });
+    let ran = published.build("machine", &server.url(), "").says("is not asked for failures any more");
+    published.is_believed("500", ran);
+}
+
 #[test]
 fn bad_answers_to_what_a_cache_is() {
     bad_answers_to(|_, _| "nix-cache-info".to_owned(), &["a page", "empty"]);
