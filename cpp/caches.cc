@@ -15,25 +15,27 @@ static constexpr compat::SizeLimits limits{.compressed = 64 * 1024, .unpacked = 
 
 namespace {
 
-/* The caches that this process has opened, by URL, and why others can't be used. A process keeps them, because their
-   connections can be used again. */
+/* The caches that this process has opened, by URL, and those that can't be used. A process keeps them, because their connections
+   can be used again. */
 struct OpenCaches
 {
     std::mutex mutex;
     std::map<std::string, std::shared_ptr<compat::BinaryCache>> open;
-    std::map<std::string, std::string> problems;
+    std::set<std::string> unusable;
+    /* What was said once, so that it is not said for each request. */
+    std::set<std::string> said;
 
-    std::shared_ptr<compat::BinaryCache> at(const std::string & url)
+    /* Null if the cache can't be used. If that is new, `problem` says why. */
+    std::shared_ptr<compat::BinaryCache> at(const std::string & url, std::string & problem)
     {
         std::lock_guard lock(mutex);
-        if (problems.count(url))
+        if (unusable.count(url))
             return nullptr;
         auto & cache = open[url];
         if (!cache) {
-            std::string problem;
             cache = compat::openBinaryCache(url, problem);
             if (!cache)
-                problems.emplace(url, problem);
+                unusable.insert(url);
         }
         return cache;
     }
@@ -46,10 +48,23 @@ struct OpenCaches
     }
 
     /* Returns whether this is the first problem with the cache. */
-    bool fails(const std::string & url, const std::string & problem)
+    bool fails(const std::string & url)
     {
         std::lock_guard lock(mutex);
-        return problems.emplace(url, problem).second;
+        return unusable.insert(url).second;
+    }
+
+    bool canBeUsed(const std::string & url)
+    {
+        std::lock_guard lock(mutex);
+        return !unusable.count(url);
+    }
+
+    /* Returns whether this text was not said before. */
+    bool isNew(const std::string & text)
+    {
+        std::lock_guard lock(mutex);
+        return said.insert(text).second;
     }
 };
 
@@ -74,6 +89,18 @@ static std::vector<std::string> substituters()
 static std::string shown(const std::string & url)
 {
     return std::string(core::shown_url(rust::String::lossy(url)));
+}
+
+/* What explains why caches are of no use here is said once in a process. */
+static void sayOnce(const std::string & text)
+{
+    if (openCaches().isNew(text))
+        printTalkative("negative cache: %s", compat::plain(text));
+}
+
+static void sayNotAsked(const std::string & url, const std::string & why)
+{
+    sayOnce(fmt("'%s' is not asked for failures: %s", shown(url), compat::plain(why)));
 }
 
 static void sayNotRead(const std::string & path, const std::string & url, const std::string & problem)
@@ -132,7 +159,7 @@ void Caches::fails(size_t cache, const std::string & problem)
 {
     failed = true;
     auto & url = cacheUrls.at(cache);
-    if (openCaches().fails(url, problem))
+    if (openCaches().fails(url))
         printTalkative("negative cache: '%s' is not asked for failures any more: %s", shown(url), compat::plain(problem));
 }
 
@@ -163,12 +190,18 @@ compat::CacheAnswers Caches::ask(
     std::vector<compat::CacheQuestion> asked;
     /* Questions to caches that can't be used are left out. */
     std::vector<size_t> indexes;
-    for (size_t i = 0; i < questions.size(); ++i)
-        if (auto cache = openCaches().at(cacheUrls.at(questions[i].cache))) {
+    for (size_t i = 0; i < questions.size(); ++i) {
+        auto & url = cacheUrls.at(questions[i].cache);
+        std::string problem;
+        if (auto cache = openCaches().at(url, problem)) {
             asked.push_back({cache, store.parseStorePath(std::string(questions[i].path))});
             indexes.push_back(i);
-        } else
+        } else {
             failed = true;
+            if (!problem.empty())
+                sayNotAsked(url, problem);
+        }
+    }
     auto start = std::chrono::steady_clock::now();
     /* A step takes at most half of the time that is left. A cache that says nothing to the first question then leaves time to
        ask the others. */
@@ -242,6 +275,30 @@ void Caches::note(size_t cache, rust::Str path, rust::Str text) const
             shown(cacheUrls.at(cache)),
             compat::plain(std::string(text)));
     });
+}
+
+void Caches::leave_out(size_t cache, rust::Str why) const
+{
+    guardedNoexcept([&] {
+        auto & url = cacheUrls.at(cache);
+        /* If it failed, that was said. */
+        if (openCaches().canBeUsed(url))
+            sayNotAsked(url, std::string(why));
+    });
+}
+
+void Caches::ask_nobody(rust::Str why) const
+{
+    guardedNoexcept([&] { sayOnce(fmt("no binary cache is asked for failures: %s", std::string(why))); });
+}
+
+rust::String Caches::why_not_asked() const
+{
+    if (!compat::useSubstitutes())
+        return "'substitute' is off";
+    if (cacheUrls.empty())
+        return "neither 'negative-cache-substituters' nor 'substituters' names one";
+    return "";
 }
 
 } // namespace negative_cache

@@ -48,12 +48,18 @@ public:
     rust::String store_dir() const;
     /* Whether there are caches, and nobody forbids to substitute (`substitute = false`). */
     bool may_be_asked() const;
+    /* If they may not be asked, why. */
+    rust::String why_not_asked() const;
     /* Whether each cache that was asked has answered. */
     bool all_answered() const;
     rust::Vec<rust::String> urls() const;
     rust::Vec<core::FoundPath> query(const rust::Vec<core::CacheQuestion> & questions);
     core::CacheAnswers read(const rust::Vec<size_t> & nars, const rust::Vec<core::CacheQuestion> & questions);
     void note(size_t cache, rust::Str path, rust::Str text) const;
+    /* Says once, to users who want to know much, why a cache is asked for nothing more. */
+    void leave_out(size_t cache, rust::Str why) const;
+    /* The same of all caches. */
+    void ask_nobody(rust::Str why) const;
 };
 
 } // namespace negative_cache

@@ -398,11 +398,14 @@ mod ffi {
 
         fn store_dir(self: &Caches) -> String;
         fn may_be_asked(self: &Caches) -> bool;
+        fn why_not_asked(self: &Caches) -> String;
         fn all_answered(self: &Caches) -> bool;
         fn urls(self: &Caches) -> Vec<String>;
         fn query(self: Pin<&mut Caches>, questions: &Vec<CacheQuestion>) -> Result<Vec<FoundPath>>;
         fn read(self: Pin<&mut Caches>, nars: &Vec<usize>, questions: &Vec<CacheQuestion>) -> Result<CacheAnswers>;
         fn note(self: &Caches, cache: usize, path: &str, text: &str);
+        fn leave_out(self: &Caches, cache: usize, why: &str);
+        fn ask_nobody(self: &Caches, why: &str);
     }
 }
 

@@ -53,6 +53,10 @@ impl elsewhere::Caches for Asked<'_> {
     fn note(&mut self, cache: usize, path: &str, text: &str) {
         self.0.note(cache, path, text);
     }
+
+    fn leave_out(&mut self, cache: usize, why: &str) {
+        self.0.leave_out(cache, why);
+    }
 }
 
 impl From<&Question> for CacheQuestion {
@@ -80,7 +84,8 @@ impl<'a> NixsCaches<'a> {
         NixsCaches { anew: true, ..self }
     }
 
-    /// Whether there is any cache that may be asked, and anybody who is believed.
+    /// Whether there is any cache that may be asked, and anybody who is believed. If somebody is believed and nobody may be
+    /// asked, says why to users who want to know much.
     ///
     /// # Errors
     ///
@@ -88,10 +93,21 @@ impl<'a> NixsCaches<'a> {
     pub fn may_be_asked(&self, policy: &Policy) -> Result<bool, Failure> {
         let settings = policy.settings()?;
         // If a daemon decides, it asks as well.
-        Ok(settings.consults()
-            && !settings.trusted_public_keys.is_empty()
-            && !policy.daemon_decides()
-            && self.caches.0.may_be_asked())
+        if settings.trusted_public_keys.is_empty() || policy.daemon_decides() {
+            return Ok(false);
+        }
+        let asked = settings.consults() && self.caches.0.may_be_asked();
+        if !asked {
+            let why = if settings.retry {
+                "'negative-cache-retry' is on".to_owned()
+            } else if settings.keep_failed {
+                "'keep-failed' is on".to_owned()
+            } else {
+                self.caches.0.why_not_asked()
+            };
+            self.caches.0.ask_nobody(&why);
+        }
+        Ok(asked)
     }
 
     /// What asking needs to know, the caches to ask, and the indexes of those that carry failures, which are asked for their
@@ -128,6 +144,7 @@ impl<'a> NixsCaches<'a> {
     /// Those of the database and settings, and if the user interrupts it.
     pub fn may_know(&mut self, policy: &Policy, base_names: &[String]) -> Result<bool, Failure> {
         if !self.anew && self.was_asked(policy, base_names)? {
+            self.caches.0.ask_nobody("they knew nothing of this within the last hour");
             return Ok(false);
         }
         let (_, _, carriers) = self.asking(policy)?;

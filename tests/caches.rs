@@ -24,6 +24,7 @@ impl Machines {
                  library = drv "library" "echo testing; echo test 17 failed; exit 1" { };
                  program = drv "program" "echo $library > $out" { inherit library; };
                  other = drv "other" "echo other > $out" { };
+                 later = drv "later" "exit 75" { };
                  both = drv "both" "echo $other $library > $out" { inherit other library; };
                }"#,
         );
@@ -435,4 +436,52 @@ fn a_late_refusal_asks_for_withdrawals_once_an_hour() {
     assert_eq!(asked, [""; 0], "{}", ran.exits(100).says(ELSEWHERE).does_not_say("building '"));
     machines.withdraw();
     build(AN_HOUR_LATER).0.exits(100).does_not_say(ELSEWHERE).says_times("building '", 1);
+}
+
+/// The configuration of a machine that asks these caches for failures, and none for outputs.
+fn only(urls: &str) -> String {
+    format!("substituters =\nnegative-cache-substituters = {urls}")
+}
+
+#[test]
+fn why_a_cache_is_not_asked_is_said_once() {
+    let machines = Machines::new();
+    let (empty, gone) = (machines.cache.url(), machines.nix.path("gone"));
+    let gone = format!("file://{}", gone.display());
+    let not_asked = |url: &str, why: &str| format!("negative cache: '{url}' is not asked for failures{why}");
+    let nobody = |why: &str| format!("negative cache: no binary cache is asked for failures: {why}");
+    let unknown = " any more: don't know how to open Nix store";
+    let rows = [
+        ("none", only(&empty), not_asked(&empty, ": it carries none")),
+        ("unknown", only("nonsense://cache"), not_asked("nonsense://cache", unknown)),
+        ("bad", only("https://[cache"), not_asked("https://[cache", ": ")),
+        ("gone", only(&gone), not_asked(&gone, " any more: it does not appear to be a binary cache")),
+        (
+            "other",
+            only(&format!("{empty}?store=/other")),
+            not_asked(&format!("{empty}?store=/other"), ": it is for the"),
+        ),
+        ("nobody", only(""), nobody("neither 'negative-cache-substituters' nor 'substituters' names one")),
+        ("off", "substitute = false".to_owned(), nobody("'substitute' is off")),
+        ("retry", "negative-cache-retry = true".to_owned(), nobody("'negative-cache-retry' is on")),
+    ];
+    // Two requests, one after the other.
+    let both = "nix-build --no-out-link --expr 'let all = import ./default.nix; in \
+                assert builtins.readFile all.other != \"\"; all.program'";
+    for (machine, conf, says) in rows {
+        machines.configure(machine, &conf);
+        machines.run(&format!("on {machine} {both}")).exits(100).does_not_say("is not asked").does_not_say("no binary");
+        machines
+            .run(&format!("rm -rf ../store/*-other ../machines/{machine}/{{var,home}}; on {machine} {both} -v"))
+            .exits(100)
+            .says_times(&says, 1)
+            .says_times("building '", 2);
+        machines
+            .run(&format!("on {machine} $COMPANION fetch $(on {machine} nix-instantiate -A library 2> /dev/null)"))
+            .exits(3)
+            .prints_part(says.trim_start_matches("negative cache: "));
+    }
+    machines.publish("library");
+    let later = "on laptop nix-build --no-out-link -v -A later";
+    machines.run(&format!("{later}; {later}")).exits(100).says_times(&nobody("they knew nothing of this within"), 1);
 }

@@ -20,7 +20,7 @@ use nix_negative_cache_core::environment::{Comparison, Environment};
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::record::FailureSummary;
 use nix_negative_cache_core::settings::Settings;
-use nix_version::Flavour;
+use nix_version::{Flavour, NixVersion};
 
 use crate::args::SettingsArguments;
 use crate::databases::{Builder, SeenRecord};
@@ -294,6 +294,20 @@ pub fn store(options: &[&str]) -> Result<Store, NixError> {
     let said = out + &said;
     let line = |name: &str| said.lines().find_map(|line| line.strip_prefix(name)).map(|value| value.trim().to_owned());
     Ok(Store { url: line("Store URL:").unwrap_or_default(), version: line("Version:") })
+}
+
+/// Whether the plugin for this version of Nix can ask such a store for failures.
+///
+/// # Errors
+///
+/// If it can't.
+pub fn plugin_asks(url: &str, version: &str) -> Result<(), NixError> {
+    // Nix has spoken to S3 as to other binary caches since 2.33. Until then, Nix may know the kind, and the plugin does not.
+    let is_old = NixVersion::parse(version).is_some_and(|version| !version.is_at_least(2, 33));
+    if url.starts_with("s3://") && is_old {
+        return Err(NixError("stores of this kind can't be asked".to_owned()));
+    }
+    Ok(())
 }
 
 /// Asks a store that may be far away whether it has a path, and waits no longer than `limit`. What Nix remembers of its

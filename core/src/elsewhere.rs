@@ -71,6 +71,8 @@ pub trait Caches {
     fn read(&mut self, nars: &[usize], questions: &[Question]) -> Result<(Vec<Nar>, Vec<FoundPath>), Self::Error>;
     /// Says something about a path of a cache to users who want to know much.
     fn note(&mut self, cache: usize, path: &str, text: &str);
+    /// Says to such users why a cache is asked for nothing more, unless it has failed.
+    fn leave_out(&mut self, cache: usize, why: &str);
 }
 
 /// A failure that was accepted.
@@ -135,11 +137,12 @@ impl Asking<'_> {
         let marker = marker(self.store_dir);
         let questions: Vec<Question> =
             (0..caches.urls().len()).map(|cache| Question { cache, path: marker.clone() }).collect();
-        Ok(caches
-            .query(&questions)?
-            .into_iter()
-            .filter_map(|found| Some(questions.get(found.question)?.cache))
-            .collect())
+        let found = caches.query(&questions)?.into_iter();
+        let carriers: Vec<usize> = found.filter_map(|found| Some(questions.get(found.question)?.cache)).collect();
+        for question in questions.iter().filter(|question| !carriers.contains(&question.cache)) {
+            caches.leave_out(question.cache, "it carries none");
+        }
+        Ok(carriers)
     }
 
     /// Asks the `carriers` among `caches` for the failures of `wanted`. Those in `kept_out` do not count. Returns the newest
@@ -365,6 +368,10 @@ mod tests {
         fn note(&mut self, _: usize, _: &str, text: &str) {
             self.notes.push(text.to_owned());
         }
+
+        fn leave_out(&mut self, _: usize, why: &str) {
+            self.notes.push(why.to_owned());
+        }
     }
 
     fn failure() -> Vec<u8> {
@@ -402,7 +409,7 @@ mod tests {
         memory.asked.clear();
         memory.has.remove(&marker(STORE));
         assert!(ask(&mut memory, &[TRUSTED.to_owned()], &HashSet::new()).is_empty());
-        assert_eq!(memory.asked.len(), 1);
+        assert_eq!((memory.asked.len(), memory.notes), (1, vec!["it carries none".to_owned()]));
     }
 
     #[test]

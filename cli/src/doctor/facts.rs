@@ -281,7 +281,11 @@ fn caches(nix: &Nix, marker: &str) -> Vec<CacheFacts> {
         let substituters = nix.setting("substituters").unwrap_or_default();
         urls = substituters.split_whitespace().map(str::to_owned).collect();
     }
-    let ask = |url: String| CacheFacts { has_marker: nix::has_path(&url, marker, PATIENCE), url };
+    let version = nix.version.as_ref().map_or("", |(_, version)| version.as_str());
+    let ask = |url: String| CacheFacts {
+        has_marker: nix::plugin_asks(&url, version).and_then(|()| nix::has_path(&url, marker, PATIENCE)),
+        url,
+    };
     thread::scope(|scope| {
         let asked: Vec<_> = urls.into_iter().map(|url| scope.spawn(move || ask(url))).collect();
         asked.into_iter().map(|asked| asked.join().unwrap_or_else(|panic| resume_unwind(panic))).collect()

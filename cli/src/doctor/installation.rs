@@ -167,7 +167,11 @@ pub fn check_caches(facts: &Facts) -> Vec<Finding> {
                 .advice(format!("It says: {}", said(error))),
         }
     };
-    facts.caches.iter().map(finding).collect()
+    let mut findings: Vec<Finding> = facts.caches.iter().map(finding).collect();
+    if facts.nix.setting("substitute") == Some("false") {
+        findings.push(Finding::note("'substitute' is off, so that no binary cache is asked for failures"));
+    }
+    findings
 }
 
 /// Whether the settings are such that the plugin does something.
