@@ -1,6 +1,31 @@
-# A NixOS machine with the module. After a build failed for one user, it is refused to every user, and its builder does not run
-# again.
+# NixOS machines with the module. After a build failed for one user of a machine, it is refused to every user, and its builder
+# does not run again. What failed on `ci` is published there, and `laptop` refuses it.
 { pkgs, nix }:
+let
+  # A key that is for this test only.
+  key = {
+    secret = "ci-1:IcfbX5TMGE6Sglz00CwWcBnDbnxEZFYMgtXL1pqzjz/ROyIah1spIFRDyMrDLK9asjgwpVYTIhKiPOhnGTC60A==";
+    public = "ci-1:0TsiGodbKSBUQ8jKwyyvWrI4MKVWEyISojzoZxkwutA=";
+  };
+
+  # A machine whose builders run in a sandbox, as NixOS has it.
+  inSandbox =
+    { lib, ... }:
+    {
+      imports = [ ./modules/nixos.nix ];
+      nix.package = nix;
+      nix.negativeCache.enable = true;
+      nix.settings.substituters = lib.mkForce [ ];
+      environment.etc."portable.nix".text = ''
+        derivation {
+          name = "portable";
+          system = builtins.currentSystem;
+          builder = "/bin/sh";
+          args = [ "-c" "echo it is broken everywhere; exit 3" ];
+        }
+      '';
+    };
+in
 pkgs.testers.runNixOSTest {
   name = "nix-negative-cache-${nix.version}";
 
@@ -32,7 +57,31 @@ pkgs.testers.runNixOSTest {
       systemd.tmpfiles.rules = [ "d /var/builds 0777 root root - -" ];
     };
 
+  nodes.ci = {
+    imports = [ inSandbox ];
+    nix.negativeCache.publish = {
+      enable = true;
+      to = "file:///var/lib/failures";
+      keyFile = "/etc/ci-1.sec";
+    };
+    environment.etc."ci-1.sec".text = key.secret;
+    services.nginx = {
+      enable = true;
+      virtualHosts.ci.root = "/var/lib/failures";
+    };
+    networking.firewall.allowedTCPPorts = [ 80 ];
+  };
+
+  nodes.laptop = {
+    imports = [ inSandbox ];
+    nix.negativeCache.settings = {
+      trusted-public-keys = [ key.public ];
+      substituters = [ "http://ci" ];
+    };
+  };
+
   testScript = ''
+    start_all()
     machine.wait_for_unit("multi-user.target")
 
     def runs():
@@ -73,5 +122,20 @@ pkgs.testers.runNixOSTest {
         machine.succeed("nix-negative-cache forget --all")
         machine.fail("nix-build --no-out-link /etc/fails.nix")
         assert runs() == 4
+
+    with subtest("What failed on one machine is published there"):
+        ci.wait_for_unit("nginx.service")
+        ci.wait_for_unit("nix-negative-cache-publish.timer")
+        ci.fail("nix-build --no-out-link /etc/portable.nix")
+        ci.succeed("systemctl start nix-negative-cache-publish.service")
+        ci.succeed("journalctl -u nix-negative-cache-publish | grep 'published 1 failure'")
+
+    with subtest("Another one refuses it, without building"):
+        laptop.wait_for_unit("multi-user.target")
+        status, output = laptop.execute("nix-build --no-out-link /etc/portable.nix 2>&1")
+        assert status == 100, output
+        assert "is not built: it failed" in output and "http://ci, key ci-1" in output, output
+        assert "it is broken everywhere" in output, output
+        assert "building '" not in output, output
   '';
 }

@@ -120,21 +120,37 @@ let
             buildInputs = attrs.buildInputs or [ ] ++ attrs.inputsFrom or [ ];
           }
         );
-      # This evaluates the machine's configuration. The derivation has the test's script and the machine's nix.conf.
+      # This evaluates the configurations of the machines. The derivation has the test's script, and of each machine what is in
+      # nix.conf and in /etc, and its timers. The packages, which take long, are evaluated for one of them.
       testers.runNixOSTest =
         test:
         let
-          machine = import ./nixos.nix {
-            inherit lib;
-            pkgs = self;
-            modules = [ test.nodes.machine ];
-          };
+          systemOf =
+            module:
+            (import ./nixos.nix {
+              inherit lib;
+              pkgs = self;
+              modules = [ module ];
+            }).checked;
+          machine = systemOf test.nodes.machine;
+          withoutPackages =
+            _: module:
+            let
+              system = systemOf module;
+            in
+            {
+              settings = removeAttrs system.nix.settings [ "plugin-files" ];
+              services = attrNames system.systemd.services;
+              inherit (system.systemd) timers;
+              inherit (system.environment) etc;
+            };
         in
         package {
           name = "vm-test-run-${test.name}";
           inherit (test) testScript;
-          settings = builtins.toJSON machine.config.nix.settings;
-          inherit (machine.config.environment) systemPackages;
+          settings = builtins.toJSON machine.nix.settings;
+          inherit (machine.environment) systemPackages;
+          machines = builtins.toJSON (builtins.mapAttrs withoutPackages test.nodes);
         };
 
       nix = nixOf nixVersion;

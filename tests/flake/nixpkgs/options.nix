@@ -36,6 +36,9 @@ in
     systemd.tmpfiles.rules = optional (types.listOf types.str) [ ];
     systemd.services = optional (types.attrsOf types.raw) { };
     systemd.timers = optional (types.attrsOf types.raw) { };
+    services.nginx.enable = optional types.bool false;
+    services.nginx.virtualHosts = optional (types.attrsOf types.raw) { };
+    networking.firewall.allowedTCPPorts = optional (types.listOf types.int) [ ];
     programs.ssh.package = optional types.package pkgs.openssh;
     users.users = optional (types.attrsOf types.raw) { };
     system.stateVersion = optional types.str "25.11";
