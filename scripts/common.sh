@@ -65,6 +65,18 @@ need_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 }
 
+# need_tool CRATE VERSION [OPTION…]: builds the crate's program unless that was done, and puts it in PATH. OPTIONs are for cargo.
+need_tool() {
+    local prefix=$cache/$1-$2
+    if [ ! -d "$prefix/bin" ]; then
+        say "Building $1 $2 (a minute or two, once)"
+        # Not optimised, as it has little to do: that takes a fraction of the time. In a folder of its own, which cargo removes.
+        env -u CARGO_TARGET_DIR CARGO_PROFILE_DEV_DEBUG=0 \
+            cargo install --quiet --locked --debug --version "$2" --root "$prefix" "${@:3}" "$1"
+    fi
+    PATH=$prefix/bin:$PATH
+}
+
 rust_is_new_enough() {
     local needed found
     needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' "$project/Cargo.toml")

@@ -2,8 +2,8 @@
 //!
 //! The machines of these tests share a store directory, as all machines do, and each has a state directory of its own.
 
-use nix_negative_cache_tests::caches::{Entry, Key, ON, Server};
-use nix_negative_cache_tests::{MACHINES, Ran, Scratch, among_users, among_users_of_a_stock_daemon};
+use nix_negative_cache_tests::caches::{Entry, Key, ON, S3, Server};
+use nix_negative_cache_tests::{MACHINES, Ran, Scratch, among_users, among_users_of_a_stock_daemon, say};
 
 /// How a refusal of a failure from elsewhere is told from all others.
 const ELSEWHERE: &str = "elsewhere";
@@ -481,7 +481,89 @@ fn why_a_cache_is_not_asked_is_said_once() {
             .exits(3)
             .prints_part(says.trim_start_matches("negative cache: "));
     }
+    machines.configure("quiet", &only(&format!("{empty} nonsense://cache")));
+    machines
+        .run("on quiet nix-build --no-out-link -A library")
+        .exits(100)
+        .does_not_say("is not asked")
+        .does_not_say("no binary cache");
     machines.publish("library");
     let later = "on laptop nix-build --no-out-link -v -A later";
     machines.run(&format!("{later}; {later}")).exits(100).says_times(&nobody("they knew nothing of this within"), 1);
+}
+
+/// Since 2.33, Nix asks S3 as it asks other binary caches. Signatures of the requests need a library that Nix can be built
+/// without, so the bucket is one that everybody may write to.
+#[test]
+fn failures_travel_through_s3() {
+    let machines = Machines::new();
+    let nix = &machines.nix;
+    if !S3::is_spoken_by(&nix.run("nix --version").exits(0).stdout) {
+        say("This Nix does not ask S3 as other binary caches: only what it says of s3:// is tested");
+        return without_s3(&machines);
+    }
+    let s3 = S3::start(&nix.path("buckets"), "cache");
+    let url = s3.url("cache");
+    machines
+        .run(&format!(
+            "on ci nix-build --no-out-link -A library && exit 1
+             on ci $COMPANION publish --to '{url}' --key-file ci-1.sec"
+        ))
+        .exits(0)
+        .prints_part("published 1 failure and 0 withdrawals to s3://cache?endpoint=");
+    machines.configure("laptop", &only(&url));
+    machines
+        .run(
+            "on laptop $COMPANION doctor
+             on laptop $COMPANION fetch $(on laptop nix-instantiate -A library 2> /dev/null)",
+        )
+        .exits(0)
+        .prints_part(&format!("ok       The binary cache '{url}' carries failures"))
+        .prints_part("known to fail elsewhere: it failed ");
+    machines.configure("desk", &format!("substituters = {url}"));
+    machines
+        .run("on desk nix-build --no-out-link -A program")
+        .exits(100)
+        .says("is not built: it failed")
+        .says(&format!("(1 attempt; {url}, key ci-1)"))
+        .says("> test 17 failed")
+        .does_not_say("building '")
+        .does_not_say("warning:");
+    drop(s3);
+    machines.configure("other", &only(&url));
+    machines
+        .run("on other nix-build --no-out-link -v -A library")
+        .exits(100)
+        .says(&format!("'{url}' is not asked for failures any more: unable to download"))
+        .says_times("building '", 1)
+        .does_not_say("warning:");
+}
+
+/// What users are told by a Nix that can't ask S3.
+fn without_s3(machines: &Machines) {
+    let url = "s3://cache?endpoint=127.0.0.1:1&scheme=http&region=eu-west-1";
+    machines
+        .run(&format!(
+            "on ci nix-build --no-out-link -A library && exit 1
+             on ci $COMPANION publish --to '{url}' --key-file ci-1.sec"
+        ))
+        .exits(1)
+        .says(&format!("nothing was noted as published in {url}: 'nix' failed"))
+        .says("don't know how to open Nix store ");
+    machines.configure("laptop", &only(url));
+    let why = "stores of this kind can't be asked";
+    machines
+        .run("on laptop nix-build --no-out-link -v -A program")
+        .exits(100)
+        .says_times(&format!("negative cache: '{url}' is not asked for failures: {why}"), 1)
+        .says_times("building '", 1);
+    machines
+        .run(
+            "on laptop $COMPANION doctor
+             on laptop $COMPANION fetch $(on laptop nix-instantiate -A library 2> /dev/null)",
+        )
+        .exits(3)
+        .prints_part(&format!("note     The binary cache '{url}' can't be asked for failures\n"))
+        .prints_part(&format!("It says: {why}"))
+        .prints_part(&format!("  '{url}' is not asked for failures: {why}\n"));
 }

@@ -119,10 +119,15 @@ pub fn left_out() -> bool {
     short
 }
 
-/// Says what a run in short leaves out, also from within a test that passes, whose output nobody sees otherwise.
+/// Says what a run in short leaves out.
 pub fn say_left_out(what: &str) {
+    say(&format!("Left out in short: {what}"));
+}
+
+/// Says something also from within a test that passes, whose output nobody sees otherwise.
+pub fn say(text: &str) {
     // `eprintln` is captured.
-    let _ = writeln!(std::io::stderr(), "Left out in short: {what}");
+    let _ = writeln!(std::io::stderr(), "{text}");
 }
 
 fn from_environment(name: &str) -> PathBuf {

@@ -3,7 +3,6 @@
 //! Where that package has started a service of its own, the two have nothing in common.
 
 use std::fs;
-use std::net::{Ipv4Addr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -11,6 +10,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
+use super::{end, free_port};
 use crate::temporary_folder;
 
 /// `@FOLDER@` is a folder of its own, `@SERVED@` the cache. One process, so that nothing is left when it is killed.
@@ -90,14 +90,9 @@ impl Drop for Nginx {
     }
 }
 
-fn end(process: &mut Child) {
-    let _ = process.kill();
-    let _ = process.wait();
-}
-
 /// None if it does not come up.
 fn started(folder: &Path, served: &Path, tls: bool) -> Option<(Child, u16)> {
-    let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).and_then(|listener| listener.local_addr()).ok()?.port();
+    let port = free_port()?;
     let configuration = CONFIGURATION
         .replace("@TLS@", if tls { TLS } else { "" })
         .replace("@PORT@", &port.to_string())
