@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use nix_negative_cache_core::failure_object::FailureObject;
 use nix_negative_cache_core::record::FailureRecord;
-use nix_negative_cache_tests::caches::{Nginx, Silent, refused_url};
+use nix_negative_cache_tests::caches::{Nginx, S3, Silent, refused_url};
 
 use crate::caches::{Cache, FORGET, with_settings};
 use crate::daemon::Daemon;
@@ -940,10 +940,10 @@ fn companion(bench: &mut Bench<'_>) -> Result<()> {
 /// The settings of a sandbox in which a failure can be published.
 const SANDBOX: [&str; 2] = ["sandbox = true", "sandbox-paths = /bin/sh=/bin/bash-static"];
 
-/// Publishing failures, compared with copying as many store paths of their size.
+/// Publishing failures in a folder and in S3, compared with copying as many store paths of their size there.
 fn publish(bench: &mut Bench<'_>) -> Result<()> {
-    let name = "publish 10,000 failures";
-    if !bench.wants(&[name]) {
+    let [name, to_s3] = ["publish 10,000 failures", "publish 10,000 failures to S3"];
+    if !bench.wants(&[name, to_s3]) {
         return Ok(());
     }
     let size = bench.size(10_000);
@@ -957,11 +957,7 @@ fn publish(bench: &mut Bench<'_>) -> Result<()> {
             failure(&template, &format!("{output}.drv"), &output)
         })
         .collect();
-    let (kept, used, destination) = (
-        installation.path("kept-failures.sqlite"),
-        installation.path("failures.sqlite"),
-        installation.path("published"),
-    );
+    let (kept, used) = (installation.path("kept-failures.sqlite"), installation.path("failures.sqlite"));
     database(&kept, &failures, 0)?;
 
     let (on, off) = (installation.with(Plugin::On, &SANDBOX)?, installation.with(Plugin::Absent, &[])?);
@@ -976,25 +972,37 @@ fn publish(bench: &mut Bench<'_>) -> Result<()> {
     let all = installation
         .output(&format!("{off} nix-instantiate --eval --read-write-mode --expr {}", shell_words::quote(&paths)))?;
     let all = all.trim_matches('"');
-    // The database remembers which failures were published at which destination.
-    let prepare = format!(
-        "/bin/sh -c {}",
-        shell_words::quote(&format!(
-            "rm -rf {destination} {used}* home/.cache/nix && cp {kept} {used}",
-            destination = destination.display(),
-            used = used.display(),
-            kept = kept.display()
-        ))
-    );
-    let (companion, destination) = (bench.arguments.companion.display(), destination.display());
-    let (used, key) = (used.display(), key.secret.display());
-    let ours = format!("{on} {companion} publish --database {used} --to file://{destination} --key-file {key}");
-    let theirs = format!("{off} nix copy --to file://{destination}?secret-key={key} {all}");
-    let pair = Pair { prepare: Some(prepare), ..pair(ours, theirs) };
-    bench.compare(name, &installation, &pair, "nix copy", Target::Ratio(1.5))?;
-    let published = fs::read_dir(installation.path("published"))?.count();
-    if published < failures.len() {
-        return Err(format!("{name}: {published} files are there after {} failures", failures.len()).into());
+    let wants_folder = bench.wants(&[name]);
+    let wants_s3 = bench.wants(&[to_s3]);
+    let companion = bench.arguments.companion.display();
+    let (kept, used, key) = (kept.display(), used.display(), key.secret.display());
+    let mut compare = |name: &str, url: &str, folder: &Path| -> Result<()> {
+        // The database remembers which failures were published at which destination.
+        let fresh = format!("rm -rf {0} {used}* home/.cache/nix && mkdir -p {0} && cp {kept} {used}", folder.display());
+        let prepare = Some(format!("/bin/sh -c {}", shell_words::quote(&fresh)));
+        let to = shell_words::quote(url);
+        let ours = format!("{on} {companion} publish --database {used} --to {to} --key-file {key}");
+        let signing = format!("{url}{}secret-key={key}", if url.contains('?') { '&' } else { '?' });
+        let theirs = format!("{off} nix copy --to {} {all}", shell_words::quote(&signing));
+        let pair = Pair { prepare, ..pair(ours, theirs) };
+        bench.compare(name, &installation, &pair, "nix copy", Target::Ratio(1.5))?;
+        let published = fs::read_dir(folder)?.count();
+        if published < failures.len() {
+            return Err(format!("{name}: {published} files are there after {} failures", failures.len()).into());
+        }
+        Ok(())
+    };
+    if wants_folder {
+        let folder = installation.path("published");
+        compare(name, &format!("file://{}", folder.display()), &folder)?;
+    }
+    let version = installation.output("nix --version")?;
+    if wants_s3 && !S3::is_spoken_by(&version) {
+        eprintln!("Left out: {to_s3}, as {} does not ask S3 like other binary caches", version.trim());
+    } else if wants_s3 {
+        let buckets = installation.path("buckets");
+        let server = S3::start(&buckets, "published");
+        compare(to_s3, &server.url("published"), &buckets.join("published"))?;
     }
     Ok(())
 }
