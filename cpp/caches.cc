@@ -95,12 +95,12 @@ static std::string shown(const std::string & url)
 static void sayOnce(const std::string & text)
 {
     if (openCaches().isNew(text))
-        printTalkative("negative cache: %s", compat::plain(text));
+        printTalkative("%s", compat::plain(text));
 }
 
 static void sayNotAsked(const std::string & url, const std::string & why)
 {
-    sayOnce(fmt("'%s' is not asked for failures: %s", shown(url), compat::plain(why)));
+    sayOnce(fmt("negative cache: '%s' is not asked for failures: %s", shown(url), why));
 }
 
 static void sayNotRead(const std::string & path, const std::string & url, const std::string & problem)
@@ -289,7 +289,7 @@ void Caches::leave_out(size_t cache, rust::Str why) const
 
 void Caches::ask_nobody(rust::Str why) const
 {
-    guardedNoexcept([&] { sayOnce(fmt("no binary cache is asked for failures: %s", std::string(why))); });
+    guardedNoexcept([&] { sayOnce(fmt("negative cache: no binary cache is asked for failures: %s", std::string(why))); });
 }
 
 rust::String Caches::why_not_asked() const
