@@ -269,14 +269,14 @@ pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io
         for output in &record.outputs {
             line("Output", &format!("{} ({})", output.key, output.name))?;
         }
-        line("System", &record.system)?;
+        line("System", &record.summary.system)?;
         line("Reason", &format!("{}, after {}", record.summary.reason(), span(record.summary.duration_ms)))?;
         line("Class", &record.summary.class_in_lists())?;
         if let Some(deciding) = &record.deciding_line {
             line("Decided by", &deciding.text())?;
         }
         line("Attempts", &record.summary.attempts.to_string())?;
-        line("First failure", &when(record.first_failure))?;
+        line("First failure", &when(record.summary.first_failure))?;
         line("Last failure", &when(record.summary.last_failure))?;
         line("Believed until", &believed_until(belief, &zone()))?;
         if let Some(doubt) = judged.doubt() {
@@ -378,8 +378,10 @@ mod tests {
             summary: FailureSummary {
                 derivation: "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv".into(),
                 name: "x".to_owned(),
+                system: "x86_64-linux".to_owned(),
                 class: Class::Builder,
                 exit_code: Some(1),
+                first_failure: time,
                 last_failure: time,
                 attempts: 1,
                 history: vec![Attempt { asked: time, time, failure: Some(failure) }],
@@ -388,7 +390,6 @@ mod tests {
             },
             outputs: Vec::new(),
             store_dir: "/nix/store".to_owned(),
-            system: "x86_64-linux".to_owned(),
             message: String::new(),
             log: String::new(),
             deciding_line: Some(DecidingLine {
@@ -398,7 +399,6 @@ mod tests {
                 of: 180,
                 against: Some("a test expects it".to_owned()),
             }),
-            first_failure: time,
             host: "host".to_owned(),
             nix_version: "2.8.0".to_owned(),
             plugin_version: "0".to_owned(),

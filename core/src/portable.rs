@@ -91,7 +91,7 @@ pub fn portable(record: &FailureRecord, belief: &Belief) -> Result<(), Bar> {
         (record.scope == Scope::Local, Bar::Local),
         (record.scope != Scope::Sandbox || environment.factor(NAMESPACES) == Some("false"), Bar::NoSandbox),
         (!sees_only_a_shell(environment, &record.store_dir), Bar::SandboxPaths),
-        (is_special(environment, &record.system), Bar::Special),
+        (is_special(environment, &record.summary.system), Bar::Special),
     ];
     match bars.into_iter().find(|(applies, _)| *applies) {
         Some((_, bar)) => Err(bar),

@@ -75,10 +75,15 @@ pub struct FailureSummary {
     pub derivation: DerivationPath,
     /// The derivation's name.
     pub name: String,
+    /// The system it was built for.
+    pub system: String,
     /// What kind of failure the last one was.
     pub class: Class,
     /// The builder's exit code, if it exited.
     pub exit_code: Option<i32>,
+    /// When these outputs first failed; in JSON, seconds since 1970.
+    #[serde(serialize_with = "as_seconds")]
+    pub first_failure: Timestamp,
     /// When it last failed; in JSON, seconds since 1970.
     #[serde(serialize_with = "as_seconds")]
     pub last_failure: Timestamp,
@@ -103,8 +108,6 @@ pub struct FailureRecord {
     pub outputs: Vec<Output>,
     /// The directory that the paths are in.
     pub store_dir: String,
-    /// The system it was built for.
-    pub system: String,
     /// What Nix said of the failure.
     pub message: String,
     /// The last lines of the log.
@@ -112,9 +115,6 @@ pub struct FailureRecord {
     /// The line of the log that decided what the last failure is, if one did.
     #[serde(rename = "evidence")]
     pub deciding_line: Option<DecidingLine>,
-    /// When these outputs first failed; in JSON, seconds since 1970.
-    #[serde(serialize_with = "as_seconds")]
-    pub first_failure: Timestamp,
     /// The machine of the last attempt.
     pub host: String,
     /// The Nix of the last attempt.
@@ -281,8 +281,10 @@ pub(crate) mod tests {
             summary: FailureSummary {
                 derivation: "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv".into(),
                 name: "x".to_owned(),
+                system: "x86_64-linux".to_owned(),
                 class: Class::Builder,
                 exit_code: Some(1),
+                first_failure: time,
                 last_failure: time,
                 attempts: 1,
                 history: vec![Attempt {
@@ -301,11 +303,9 @@ pub(crate) mod tests {
             },
             outputs: vec![],
             store_dir: "/nix/store".to_owned(),
-            system: "x86_64-linux".to_owned(),
             message: String::new(),
             log: "executing 'y': No such file or directory\n".to_owned(),
             deciding_line: None,
-            first_failure: time,
             host: "h".to_owned(),
             nix_version: "2.8.0".to_owned(),
             plugin_version: "0".to_owned(),

@@ -14,21 +14,12 @@ use crate::portable::Scope;
 use crate::store_path::{DerivationPath, OutputKey};
 
 /// The columns of `failure` that decide whether a record is believed, and that lists show.
-pub const SUMMARY: &[&str] = &["drv_path", "name", "class", "exit_code", "last_failure", "attempts", "duration_ms"];
+pub const SUMMARY: &[&str] =
+    &["drv_path", "name", "system", "class", "exit_code", "first_failure", "last_failure", "attempts", "duration_ms"];
 
 /// The columns of `failure` that only whole records have.
-pub const DETAILS: &[&str] = &[
-    "store_dir",
-    "system",
-    "message",
-    "log",
-    "first_failure",
-    "host",
-    "nix_version",
-    "plugin_version",
-    "evidence",
-    "scope",
-];
+pub const DETAILS: &[&str] =
+    &["store_dir", "message", "log", "host", "nix_version", "plugin_version", "evidence", "scope"];
 
 /// The columns of `failure` that are no part of a record, but for its id and `stands`, which SQLite fills in.
 pub const BOOKKEEPING: &[&str] = &["used"];

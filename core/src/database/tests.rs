@@ -85,7 +85,7 @@ fn derivations_with_the_same_outputs_share_a_record() {
     database.insert(&failure("y", &["out"], 20)).unwrap();
     let record = only_record(&database);
     assert_eq!((record.summary.name.as_str(), record.summary.attempts), ("y", 2));
-    assert_eq!((record.first_failure.as_second(), record.summary.last_failure.as_second()), (10, 20));
+    assert_eq!((record.summary.first_failure.as_second(), record.summary.last_failure.as_second()), (10, 20));
 }
 
 #[test]
