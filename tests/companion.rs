@@ -87,14 +87,44 @@ fn show_takes_derivations_and_outputs() {
 }
 
 #[test]
+fn show_asks_nobody_what_is_believed() {
+    if left_out() {
+        return;
+    }
+    let nix = with_failures();
+    let drv = drv(&nix, "one-1.0");
+    nix.script("no-nix", "echo nix was asked >&2; exit 1");
+    nix.run("mkdir bin; for name in nix nix-store; do cp no-nix bin/$name; done").exits(0);
+    for command in ["show", "show --json"] {
+        let shown = nix.run(&format!("PATH=$PWD/bin:$PATH $COMPANION {command} {drv}")).exits(0);
+        let shown = shown.does_not_say("nix").prints_part("one-1.0.drv");
+        for word in ["elieved", "ifted", "not now"] {
+            assert!(!shown.stdout.contains(word), "{word}: {shown}");
+        }
+        let alone = nix.run(&format!("PATH= $COMPANION {command} {drv}")).exits(0).does_not_say("assumed");
+        assert_eq!(alone.stdout.lines().count(), shown.stdout.lines().count(), "{alone}");
+        nix.run(&format!("PATH= $COMPANION {command} --explain {drv}"))
+            .exits(0)
+            .says("the default settings are assumed");
+    }
+    // What has succeeded since is said as well: that is recorded.
+    nix.expression(&format!(r#"drv "x" "read x < {}/good && echo $x > $out" {{ }}"#, nix.path("").display()));
+    nix.run("nix-build --no-out-link").exits(100);
+    nix.write("good", "x\n");
+    nix.run("nix-build --no-out-link --option negative-cache-retry true").exits(0);
+    nix.run("$COMPANION show $(nix-instantiate)").exits(0).prints_part("\nLast success:   20");
+}
+
+#[test]
 fn until_when_a_record_is_believed() {
     if left_out() {
         return;
     }
     let nix = with_failures();
     let drv = drv(&nix, "one-1.0");
-    let record =
-        |nix: &Scratch, options: &str| nix.run(&format!("$COMPANION show --json {options} {drv}")).exits(0).stdout;
+    let record = |nix: &Scratch, options: &str| {
+        nix.run(&format!("$COMPANION show --explain --json {options} {drv}")).exits(0).stdout
+    };
     let read = |json: String| serde_json::from_str::<serde_json::Value>(&json).unwrap()[0].take();
     let week = |record: &serde_json::Value| {
         record["believedUntil"].as_i64().unwrap() - record["lastFailure"].as_i64().unwrap()
@@ -107,7 +137,9 @@ fn until_when_a_record_is_believed() {
     assert!(standing["history"][0]["failure"]["environment"]["sandbox"].is_string(), "{standing}");
     assert_eq!(week(&read(record(&nix, "--ttl 12h"))), 43_200);
     assert!(read(record(&nix, "--ttl 0s"))["believedUntil"].is_null());
-    let shown = nix.run(&format!("$COMPANION show {drv}")).exits(0).stdout;
+    // Settings that are tried out ask for it as well.
+    assert_eq!(week(&read(nix.run(&format!("$COMPANION show --json --ttl 12h {drv}")).exits(0).stdout)), 43_200);
+    let shown = nix.run(&format!("$COMPANION show --explain {drv}")).exits(0).stdout;
     for text in
         ["Class:          builder (3)\n", "Believed until: 20", "Lifted by:      --option negative-cache-retry true"]
     {
@@ -330,7 +362,7 @@ fn without_the_rights_it_is_said_which_one_is_missing() {
     let explained = explained.says("it is not known whether there is anything to build: this user has no right");
     assert!(explained.stdout.contains("It failed once"), "{explained}");
     // Only who may forget a record is told to.
-    let commands = ["list", "show $DRV", "explain $DRV", "show --json $DRV"];
+    let commands = ["list", "show --explain $DRV", "explain $DRV", "show --explain --json $DRV"];
     for (asks, says, does_not_say) in [("", "forget", "retry "), ("../asking ", "retry ", "forget")] {
         for command in commands {
             let ran = nix.run(&format!("DRV={drv}; {asks}../companion {command}")).exits(0);

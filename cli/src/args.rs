@@ -104,6 +104,13 @@ pub struct SettingsArguments {
     pub min_failures: Option<u32>,
 }
 
+impl SettingsArguments {
+    /// Whether other settings than those in force are tried out.
+    pub fn try_out(&self) -> bool {
+        self.ttl.is_some() || self.max_ttl.is_some() || self.min_failures.is_some()
+    }
+}
+
 /// A span of time; none for ever.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetime(pub Option<SignedDuration>);
@@ -121,6 +128,8 @@ pub enum Command {
     /// List the recorded failures, newest first
     List(ListArguments),
     /// Show the whole record of failures, with the end of the log
+    ///
+    /// Nix is not asked. Whether a failure is believed here and now is what 'explain' says.
     Show(ShowArguments),
     /// Forget failures, so that they are built again
     Forget(ForgetArguments),
@@ -280,6 +289,11 @@ pub struct ShowArguments {
     /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
     #[arg(required = true, value_name = "PATH", value_parser = store_path)]
     pub paths: Vec<String>,
+
+    /// Also say whether and until when they are believed here, and what would have them built again; so do the options that try
+    /// out settings
+    #[arg(long)]
+    pub explain: bool,
 
     /// Print JSON
     #[arg(long)]

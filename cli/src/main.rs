@@ -1,5 +1,5 @@
-//! `nix-negative-cache`: looks at and forgets the failures that the plugin recorded. Only `check` needs Nix; the others
-//! ask it for its settings if it is there. Called by the name of one of Nix's programs, it is that program (`shim`).
+//! `nix-negative-cache`: looks at and forgets the failures that the plugin recorded. Only `check` needs Nix; those that say
+//! what is believed ask it for its settings if it is there. Called by the name of one of Nix's programs, it is that program (`shim`).
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
@@ -306,11 +306,18 @@ fn nothing_known(databases: &Databases, paths: &[String]) -> String {
 fn show_failures(arguments: &Arguments, show: &ShowArguments, out: &mut impl Write) -> Result<(), Failure> {
     let databases = databases(arguments)?;
     let (found, unknown) = find(&databases, &show.paths)?;
-    let (records, settings) = judged(arguments, &show.settings, databases.records_of(&found)?);
-    if show.json {
-        output::json(&records, &[], &settings, out)?;
+    let records = databases.records_of(&found)?;
+    if show.explain || show.settings.try_out() {
+        let (records, settings) = judged(arguments, &show.settings, records);
+        if show.json {
+            output::json(&records, &[], &settings, out)?;
+        } else {
+            output::recorded_and_believed(&records, &settings, out)?;
+        }
+    } else if show.json {
+        output::recorded_json(&records, out)?;
     } else {
-        output::full(&records, &settings, out)?;
+        output::recorded(&records, out)?;
     }
     if unknown.is_empty() { Ok(()) } else { Err(Failure::NothingFound(nothing_known(&databases, &unknown))) }
 }

@@ -140,7 +140,7 @@ impl BeliefContext {
                 BeliefContext { settings, user: machine::user(), environments: None, tries_out: false }
             }
         };
-        context.tries_out = arguments.ttl.is_some() || arguments.max_ttl.is_some() || arguments.min_failures.is_some();
+        context.tries_out = arguments.try_out();
         let settings = &mut context.settings;
         if let Some(ttl) = arguments.ttl {
             settings.ttl = ttl.0;

@@ -40,6 +40,15 @@ struct Json<'a> {
     origin: Option<JsonOrigin<'a>>,
     /// Whether the last failure is a doubtful one.
     doubtful: bool,
+    /// What is believed here and now, if that was asked for.
+    #[serde(flatten)]
+    belief: Option<JsonBelief>,
+}
+
+/// What a record says of a new attempt, for programs.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonBelief {
     /// Whether the failure is believed.
     believed: bool,
     /// Until when, in seconds since 1970; nothing if it is not, or for ever.
@@ -48,6 +57,16 @@ struct Json<'a> {
     doubt: Option<String>,
     /// What would have it built again.
     lifted_by: Vec<String>,
+}
+
+impl<'a> Json<'a> {
+    fn of(record: &'a FailureRecord, belief: Option<JsonBelief>) -> Json<'a> {
+        let origin = record.origin().map(|origin| {
+            let Origin { cache, attempts, .. } = origin;
+            JsonOrigin { cache, key: origin.signer(), attempts: *attempts }
+        });
+        Json { record, origin, doubtful: record.summary.is_doubtful(), belief }
+    }
 }
 
 /// Where a failure was learned, for programs.
@@ -129,13 +148,7 @@ impl Judged {
     }
 
     fn json(&self, settings: &Settings) -> Json<'_> {
-        Json {
-            record: &self.record,
-            origin: self.record.origin().map(|origin| {
-                let Origin { cache, attempts, .. } = origin;
-                JsonOrigin { cache, key: origin.signer(), attempts: *attempts }
-            }),
-            doubtful: self.record.summary.is_doubtful(),
+        let belief = JsonBelief {
             believed: self.is_believed(),
             believed_until: match self.belief {
                 Belief::Fails { until, .. } => until.map(|until| until.as_second()),
@@ -143,7 +156,8 @@ impl Judged {
             },
             doubt: self.doubt(),
             lifted_by: self.lifts(settings),
-        }
+        };
+        Json::of(&self.record, Some(belief))
     }
 
     /// What would have it built again.
@@ -195,6 +209,17 @@ pub fn json(records: &[Judged], told: &[String], settings: &Settings, out: &mut 
     records.iter().try_for_each(|judged| all.serialize_element(&judged.json(settings)))?;
     told.iter().try_for_each(|path| all.serialize_element(&JsonTold { drv_path: path, believed: true }))?;
     all.end()?;
+    writeln!(out)
+}
+
+/// All that is recorded, for programs, and nothing of what is believed.
+///
+/// # Errors
+///
+/// If it can't be written.
+pub fn recorded_json(records: &[SeenRecord], out: &mut impl Write) -> io::Result<()> {
+    let records: Vec<Json<'_>> = records.iter().map(|seen| Json::of(&seen.record, None)).collect();
+    serde_json::to_writer_pretty(&mut *out, &records)?;
     writeln!(out)
 }
 
@@ -253,14 +278,31 @@ fn arranged(rows: &[[Cow<'_, str>; 6]], terminal: usize, out: &mut impl Write) -
     out.flush()
 }
 
-/// Everything known of each record, for people.
+/// Everything that is recorded, for people, and nothing of what is believed.
 ///
 /// # Errors
 ///
 /// If it can't be written.
-pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
-    for (index, judged) in records.iter().enumerate() {
-        let Judged { record, belief, .. } = judged;
+pub fn recorded(records: &[SeenRecord], out: &mut impl Write) -> io::Result<()> {
+    full(records.iter().map(|seen| (&seen.record, None)), out)
+}
+
+/// Everything that is recorded, for people, and what it says of a new attempt.
+///
+/// # Errors
+///
+/// If it can't be written.
+pub fn recorded_and_believed(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io::Result<()> {
+    full(records.iter().map(|judged| (&judged.record, Some((judged, settings)))), out)
+}
+
+/// A record, and what it says of a new attempt by some settings, if that was asked for.
+type Shown<'a> = (&'a FailureRecord, Option<(&'a Judged, &'a Settings)>);
+
+fn full<'a>(records: impl Iterator<Item = Shown<'a>>, out: &mut impl Write) -> io::Result<()> {
+    let (now, zone) = (Timestamp::now(), zone());
+    let when = |time: Timestamp| format!("{} ({})", moment(time, &zone), ago(time, now));
+    for (index, (record, judged)) in records.enumerate() {
         if index > 0 {
             writeln!(out)?;
         }
@@ -278,12 +320,17 @@ pub fn full(records: &[Judged], settings: &Settings, out: &mut impl Write) -> io
         line("Attempts", &record.summary.attempts.to_string())?;
         line("First failure", &when(record.summary.first_failure))?;
         line("Last failure", &when(record.summary.last_failure))?;
-        line("Believed until", &believed_until(belief, &zone()))?;
-        if let Some(doubt) = judged.doubt() {
-            line("Because", &doubt)?;
+        if !record.summary.stands() {
+            line("Last success", &record.summary.history.first().map(|last| when(last.time)).unwrap_or_default())?;
         }
-        for lift in judged.lifts(settings) {
-            line("Lifted by", &lift)?;
+        if let Some((judged, settings)) = judged {
+            line("Believed until", &believed_until(&judged.belief, &zone))?;
+            if let Some(doubt) = judged.doubt() {
+                line("Because", &doubt)?;
+            }
+            for lift in judged.lifts(settings) {
+                line("Lifted by", &lift)?;
+            }
         }
         match record.origin() {
             Some(origin) => line("Binary cache", &format!("{}, key {}", origin.cache, origin.signer()))?,
@@ -349,10 +396,6 @@ pub fn obstacles(known: &[Judged], told: &[String], out: &mut impl Write) -> io:
         writeln!(out, "{path} would be refused by the daemon that builds; why is not known here")?;
     }
     Ok(())
-}
-
-fn when(time: Timestamp) -> String {
-    format!("{} ({})", moment(time, &zone()), ago(time, Timestamp::now()))
 }
 
 #[cfg(test)]
@@ -421,7 +464,8 @@ mod tests {
             table(&[Judged { record: record.summary.clone(), belief: belief.clone(), may_forget, refused }], out)
         });
         assert!(list.contains("builder (1), doubtful") && list.contains("not now: doubtful"), "{list}");
-        let shown = printed(|out| full(&[Judged { record, belief, may_forget, refused }], &Settings::default(), out));
+        let records = [Judged { record, belief, may_forget, refused }];
+        let shown = printed(|out| recorded_and_believed(&records, &Settings::default(), out));
         for line in [
             "Class:          builder (1), doubtful",
             "Decided by:     out of memory, in line 120 of 180: cc1plus: out of memory; against it: a test expects it",
@@ -444,7 +488,7 @@ mod tests {
         let text = printed(|out| json(&records, &[], &Settings::default(), out));
         let read: serde_json::Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read[0]["origin"], serde_json::json!({ "cache": "https://cache", "key": "ci-1", "attempts": 3 }));
-        let shown = printed(|out| full(&records, &Settings::default(), out));
+        let shown = printed(|out| recorded_and_believed(&records, &Settings::default(), out));
         assert!(shown.contains("Binary cache:   https://cache, key ci-1\n") && !shown.contains("Host:"), "{shown}");
         let [Judged { record, belief, may_forget, refused }] = records;
         let list = printed(|out| table(&[Judged { record: record.summary, belief, may_forget, refused }], out));
