@@ -2,11 +2,14 @@
 
 use std::env;
 use std::ffi::OsString;
+use std::fmt;
 use std::path::{Path, PathBuf};
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+use clap::builder::{PossibleValuesParser, TypedValueParser};
+use clap::{Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
+use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::location::{default_path, personal_path};
 use nix_negative_cache_core::failure_object::is_signer;
 use nix_negative_cache_core::settings;
@@ -33,6 +36,11 @@ const HELP_WIDTH: usize = 100;
 pub struct Arguments {
     #[command(flatten)]
     pub database: DatabaseArguments,
+
+    /// Whether there are colours, and links; 'auto': on terminals, and as NO_COLOR and CLICOLOR_FORCE say
+    #[arg(long, global = true, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    color: ColorChoice,
+
     #[command(subcommand)]
     pub command: Command,
 }
@@ -44,6 +52,10 @@ impl Arguments {
     ///
     /// If they are wrong, or ask for help; the error has the text.
     pub fn given() -> Result<Arguments, clap::Error> {
+        // What is wrong with the arguments, and the help, are printed as well.
+        if let Some(choice) = colour_of(env::args_os().skip(1)) {
+            use_colours(choice);
+        }
         let mut command = Arguments::command();
         if let Some(width) = help_width() {
             command = command.term_width(width.min(HELP_WIDTH));
@@ -51,6 +63,30 @@ impl Arguments {
         let mut matches = command.try_get_matches_from_mut(env::args_os())?;
         Arguments::from_arg_matches_mut(&mut matches).map_err(|error| error.format(&mut command))
     }
+}
+
+/// What `--color` says among arguments that may be wrong.
+fn colour_of(arguments: impl Iterator<Item = OsString>) -> Option<ColorChoice> {
+    let mut arguments = arguments.take_while(|argument| argument != "--");
+    let mut chosen = None;
+    while let Some(argument) = arguments.next() {
+        let value = match argument.to_str()?.strip_prefix("--color") {
+            Some("") => arguments.next(),
+            Some(value) => value.strip_prefix('=').map(OsString::from),
+            None => None,
+        };
+        chosen = value.and_then(|value| ColorChoice::from_str(value.to_str()?, false).ok()).or(chosen);
+    }
+    chosen
+}
+
+fn use_colours(choice: ColorChoice) {
+    match choice {
+        ColorChoice::Auto => anstream::ColorChoice::Auto,
+        ColorChoice::Always => anstream::ColorChoice::Always,
+        ColorChoice::Never => anstream::ColorChoice::Never,
+    }
+    .write_global();
 }
 
 /// Which database.
@@ -126,6 +162,8 @@ fn lifetime(text: &str) -> Result<Lifetime, String> {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// List the recorded failures, newest first
+    ///
+    /// On a terminal, a list that is longer than the screen goes through the pager that NIX_PAGER or PAGER name, or less.
     List(ListArguments),
     /// Show the whole record of failures, with the end of the log
     ///
@@ -221,9 +259,30 @@ pub struct ListArguments {
     #[arg(long, value_name = "SPAN")]
     pub since: Option<Span>,
 
+    /// Only failures of this class, such as 'builder' or 'output'
+    #[arg(long, value_name = "CLASS", value_parser = class())]
+    pub class: Option<Class>,
+
+    /// Only failures from there: 'here' for what failed here, or the URL of a binary cache, or the name of the key of who
+    /// published it
+    #[arg(long, value_name = "ORIGIN")]
+    pub origin: Option<String>,
+
+    /// Only derivations for this system, such as x86_64-linux
+    #[arg(long, value_name = "SYSTEM")]
+    pub system: Option<String>,
+
     /// Also what has succeeded since
     #[arg(long)]
     pub all: bool,
+
+    /// The order: by the time of the last or the first failure, newest first; by name; by how long the last attempt took; by
+    /// the number of attempts, most first
+    #[arg(long, value_name = "BY", default_value_t = Order::Last)]
+    pub sort: Order,
+
+    #[command(flatten)]
+    pub paging: PagingArguments,
 
     /// Print JSON
     #[arg(long)]
@@ -231,6 +290,35 @@ pub struct ListArguments {
 
     #[command(flatten)]
     pub settings: SettingsArguments,
+}
+
+fn class() -> impl TypedValueParser<Value = Class> {
+    PossibleValuesParser::new(Class::ALL.iter().map(|class| class.name()))
+        .try_map(|name| name.parse().map_err(|_| "not a class"))
+}
+
+/// The order of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Order {
+    Last,
+    First,
+    Name,
+    Duration,
+    Attempts,
+}
+
+impl fmt::Display for Order {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_possible_value().map_or(Ok(()), |value| f.write_str(value.get_name()))
+    }
+}
+
+/// Whether a pager is used.
+#[derive(Debug, Args)]
+pub struct PagingArguments {
+    /// Print all at once, also on a terminal
+    #[arg(long)]
+    pub no_pager: bool,
 }
 
 #[derive(Debug, Args)]
@@ -427,5 +515,15 @@ mod tests {
             assert!(store_path(&format!("{DRV}{wrong}")).is_err(), "{wrong}");
         }
         assert_eq!(store_path("/nix/store/x!y").as_deref(), Ok("/nix/store/x!y"));
+    }
+
+    #[test]
+    fn colours_are_known_before_the_arguments_are() {
+        let of = |line: &str| colour_of(line.split_whitespace().map(OsString::from));
+        assert_eq!(of("list --color never --wrong"), Some(ColorChoice::Never));
+        assert_eq!(of("--color=always list --color auto"), Some(ColorChoice::Auto));
+        for without in ["list", "--color", "--color sometimes", "run -- ls --color=never"] {
+            assert_eq!(of(without), None, "{without}");
+        }
     }
 }

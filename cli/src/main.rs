@@ -11,13 +11,16 @@ mod fetch;
 mod installation;
 mod judge;
 mod links;
+mod look;
 mod nix;
 mod output;
+mod pager;
 mod publish;
 mod shim;
 mod streams;
 mod wrapping;
 
+use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::env;
 use std::ffi::OsString;
@@ -36,14 +39,16 @@ use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_core::store_path::is_store_path;
 
 use args::{
-    Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, RetryArguments,
+    Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, Order, RetryArguments,
     SettingsArguments, ShimCommand, ShowArguments,
 };
 use databases::{Databases, RecordId, SeenRecord};
 use judge::judge_log;
 use links::LinkError;
+use look::Look;
 use nix::{BeliefContext, NixError};
 use output::Judged;
+use pager::Paged;
 use shim::ShimError;
 use streams::{Output, say};
 
@@ -231,18 +236,30 @@ fn list_failures(arguments: &Arguments, list: &ListArguments, out: &mut impl Wri
         say(format_args!("no such failure is recorded in {}", databases.names()));
         return Ok(());
     }
-    output::table(&records, out)?;
-    // Apart from the table, for those who count its lines.
-    out.flush()?;
+    let (look, mut out) = paged(list.paging.no_pager, out);
+    output::table(&records, &look, &mut out)?;
+    let mut advice = Vec::new();
     if records.iter().any(Judged::is_believed) {
         let may_forget = records.iter().filter(|judged| judged.is_believed()).all(Judged::may_forget);
         let width = wrapping::width_of(io::stderr()).unwrap_or(usize::MAX);
         let text = lifted_by(if may_forget { "forget" } else { "retry" });
-        text.lines().flat_map(|line| wrapping::wrapped(line, width, 4)).for_each(say);
+        advice.extend(text.lines().flat_map(|line| wrapping::wrapped(line, width, 4)));
     }
+    // Apart from the table, for those who count its lines; but a pager has the screen.
+    if out.is_paged() {
+        advice.drain(..).try_for_each(|line| writeln!(out, "{line}"))?;
+    }
+    out.finish()?;
+    advice.into_iter().for_each(say);
     // There may be many, and the process is about to end.
     std::mem::forget(records);
     Ok(())
+}
+
+/// Standard output for something that may be long, and how it looks there.
+fn paged<W: Write>(no_pager: bool, out: &mut W) -> (Look, Paged<'_, W>) {
+    let pages = pager::may_page(!no_pager);
+    (Look::of_stdout(pager::shows_colours(pages)), Paged::new(out, pages))
 }
 
 /// What was asked for of `records`.
@@ -260,6 +277,20 @@ fn chosen<R: AsRef<FailureSummary>>(
     if let Some(since) = list.since {
         let start = Zoned::now().checked_sub(since).map_err(|error| Failure::Other(error.to_string()))?.timestamp();
         records.retain(|known| known.record.as_ref().last_failure >= start);
+    }
+    records.retain(|known| {
+        let record = known.record.as_ref();
+        list.class.is_none_or(|class| record.class == class)
+            && list.system.as_ref().is_none_or(|system| record.system == *system)
+            && list.origin.as_ref().is_none_or(|origin| record.is_from(origin))
+    });
+    match list.sort {
+        // As they come.
+        Order::Last => {}
+        Order::First => records.sort_by_key(|known| Reverse(known.record.as_ref().first_failure)),
+        Order::Name => records.sort_by(|one, other| one.record.as_ref().name.cmp(&other.record.as_ref().name)),
+        Order::Duration => records.sort_by_key(|known| Reverse(known.record.as_ref().duration_ms)),
+        Order::Attempts => records.sort_by_key(|known| Reverse(known.record.as_ref().attempts)),
     }
     Ok(judged(arguments, &list.settings, records))
 }

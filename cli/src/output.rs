@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::io::{self, BufWriter, Write};
 use std::{env, fs, iter};
 
+use clap::builder::styling::Style;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use nix_negative_cache_core::belief::{Belief, Origin};
@@ -17,6 +18,7 @@ use serde::ser::SerializeSeq;
 use serde::{Serialize, Serializer};
 
 use crate::databases::{Builder, SeenRecord};
+use crate::look::Look;
 use crate::nix::BeliefContext;
 use crate::wrapping::{width_of, wrapped};
 
@@ -239,32 +241,42 @@ pub fn zone() -> TimeZone {
 /// # Errors
 ///
 /// If it can't be written.
-pub fn table(records: &[Judged<FailureSummary>], out: &mut impl Write) -> io::Result<()> {
+pub fn table(records: &[Judged<FailureSummary>], look: &Look, out: &mut impl Write) -> io::Result<()> {
     let (now, zone) = (Timestamp::now(), zone());
     let header = ["FAILED", "CLASS", "ATTEMPTS", "AFTER", "BELIEVED UNTIL", "DERIVATION"].map(Cow::from);
-    let rows = records.iter().map(|Judged { record, belief, .. }| {
-        [
+    let header = Row { columns: header, style: look.heading() };
+    let rows = records.iter().map(|judged| {
+        let Judged { record, belief, .. } = judged;
+        let columns = [
             ago(record.last_failure, now).into(),
             record.class_in_lists().into(),
             record.attempts.to_string().into(),
             span(record.duration_ms).into(),
             believed_until(belief, &zone).into(),
             record.derivation.as_str().into(),
-        ]
+        ];
+        Row { columns, style: if judged.is_believed() { Style::new() } else { look.aside() } }
     });
-    let rows: Vec<[Cow<'_, str>; 6]> = iter::once(header).chain(rows).collect();
-    arranged(&rows, width_of(io::stdout()).unwrap_or(usize::MAX), out)
+    let rows: Vec<Row<'_>> = iter::once(header).chain(rows).collect();
+    arranged(&rows, look, width_of(io::stdout()).unwrap_or(usize::MAX), out)
+}
+
+/// A row of a table.
+struct Row<'a> {
+    columns: [Cow<'a, str>; 6],
+    style: Style,
 }
 
 /// Prints rows, the first one being the header, for a terminal of this width.
-fn arranged(rows: &[[Cow<'_, str>; 6]], terminal: usize, out: &mut impl Write) -> io::Result<()> {
-    let width = |column: usize| rows.iter().map(|row| row[column].len()).max().unwrap_or(0);
+fn arranged(rows: &[Row<'_>], look: &Look, terminal: usize, out: &mut impl Write) -> io::Result<()> {
+    let width = |column: usize| rows.iter().map(|row| row.columns[column].len()).max().unwrap_or(0);
     let widths: [usize; 5] = std::array::from_fn(|column| width(column) + 2);
     let columns_before: usize = widths[..5].iter().sum();
     let before = if columns_before + width(5) <= terminal { "" } else { "\n  " };
     // Each line of its own would be written to standard output at once.
     let mut out = BufWriter::new(out);
-    for [columns @ .., path] in rows {
+    for (index, Row { columns: [columns @ .., path], style }) in rows.iter().enumerate() {
+        write!(out, "{style}")?;
         if columns_before <= terminal {
             for (text, width) in columns.iter().zip(widths) {
                 write!(out, "{text:width$}")?;
@@ -273,7 +285,8 @@ fn arranged(rows: &[[Cow<'_, str>; 6]], terminal: usize, out: &mut impl Write) -
             let lines = wrapped(&columns.join("; "), terminal, 0);
             write!(out, "{}", lines.join("\n"))?;
         }
-        writeln!(out, "{before}{path}")?;
+        let path = if index == 0 { path.as_ref().into() } else { look.path(path) };
+        writeln!(out, "{before}{path}{style:#}")?;
     }
     out.flush()
 }
@@ -461,7 +474,8 @@ mod tests {
     fn lists_and_records_say_that_a_failure_is_doubtful() {
         let Judged { record, belief, may_forget, refused } = doubtful();
         let list = printed(|out| {
-            table(&[Judged { record: record.summary.clone(), belief: belief.clone(), may_forget, refused }], out)
+            let records = [Judged { record: record.summary.clone(), belief: belief.clone(), may_forget, refused }];
+            table(&records, &Look::default(), out)
         });
         assert!(list.contains("builder (1), doubtful") && list.contains("not now: doubtful"), "{list}");
         let records = [Judged { record, belief, may_forget, refused }];
@@ -491,7 +505,8 @@ mod tests {
         let shown = printed(|out| recorded_and_believed(&records, &Settings::default(), out));
         assert!(shown.contains("Binary cache:   https://cache, key ci-1\n") && !shown.contains("Host:"), "{shown}");
         let [Judged { record, belief, may_forget, refused }] = records;
-        let list = printed(|out| table(&[Judged { record: record.summary, belief, may_forget, refused }], out));
+        let records = [Judged { record: record.summary, belief, may_forget, refused }];
+        let list = printed(|out| table(&records, &Look::default(), out));
         assert!(list.contains("builder (1), elsewhere"), "{list}");
     }
 

@@ -68,6 +68,11 @@ impl Origin {
     pub fn signer(&self) -> &str {
         failure_object::signer_of(&self.key)
     }
+
+    /// Whether a person means it by this text: the URL of the cache, or the name of the key.
+    pub fn is_called(&self, text: &str) -> bool {
+        text.trim_end_matches('/') == self.cache.trim_end_matches('/') || text == self.signer()
+    }
 }
 
 impl FailedAttempt {

@@ -194,6 +194,11 @@ impl FailureSummary {
         self.history.iter().find_map(|attempt| attempt.failure.as_ref())?.origin.as_ref()
     }
 
+    /// Whether the last failure is from where a person means by this text: `here`, or as [`Origin::is_called`] says.
+    pub fn is_from(&self, text: &str) -> bool {
+        self.origin().map_or(text == "here", |origin| origin.is_called(text))
+    }
+
     /// The class in lists, with the exit code, whether it failed and succeeded by turns, whether it is doubtful, and whether
     /// it was learned from a binary cache.
     pub fn class_in_lists(&self) -> String {
