@@ -200,3 +200,85 @@ fn colours_are_as_wanted() {
     }
     nix.run("$COMPANION list --color sometimes").exits(2).says("--color");
 }
+
+#[test]
+fn the_whole_log_is_what_nix_has() {
+    if left_out() {
+        return;
+    }
+    let nix = Scratch::new();
+    nix.expression(
+        r#"{ long = drv "long" "for i in $(seq 1 300); do echo line $i; done; exit 1" { }; ok = ok "ok"; }"#,
+    );
+    nix.run("nix-build --keep-going -A long -A ok").exits(100);
+    let drv = drv(&nix, "long");
+    let output = nix.run("nix-store --query --outputs $(nix-instantiate -A long)").stdout.trim().to_owned();
+    let all: String = (1..=300).map(|number| format!("line {number}\n")).collect();
+    for path in [&drv, &output] {
+        assert_eq!(nix.run(&format!("$COMPANION log {path}")).exits(0).does_not_say("nix").stdout, all, "{path}");
+    }
+    // What did not fail has a log as well.
+    nix.run("$COMPANION log $(nix-instantiate -A ok)").exits(0);
+    nix.script("pager", "echo paged; head -n 1");
+    at_terminal(&nix, (24, 80), "TERM=xterm PAGER=./pager", &format!("$COMPANION log {drv}"))
+        .exits(0)
+        .prints_part("paged");
+    at_terminal(&nix, (24, 80), "TERM=xterm PAGER=./pager", &format!("$COMPANION log --no-pager {drv}"))
+        .exits(0)
+        .prints_part("line 300");
+    at_terminal(&nix, (400, 80), "TERM=xterm PAGER=./pager", &format!("$COMPANION log {drv}"))
+        .exits(0)
+        .prints_part("line 300");
+    let tail: String = (276..=300).map(|number| format!("line {number}\n")).collect();
+    nix.run("rm -r ../log/drvs").exits(0);
+    let ran = nix.run(&format!("$COMPANION log {drv}")).exits(0);
+    let ran = ran.says(&format!("Nix has no log of '{drv}'; these are the last lines, as they were recorded"));
+    assert_eq!(ran.stdout, tail);
+    let ran = nix.run(&format!("PATH= $COMPANION log {drv}")).exits(0).says("can't be had: cannot run 'nix-store'");
+    assert_eq!(ran.stdout, tail);
+    let unknown = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
+    nix.run(&format!("$COMPANION log {unknown}"))
+        .exits(3)
+        .says(unknown)
+        .says("and no line of it is recorded")
+        .prints("");
+    // One that is missing does not keep the others from being printed.
+    let ran = nix.run(&format!("$COMPANION log {unknown} {drv}")).exits(3);
+    assert_eq!(ran.stdout, tail);
+}
+
+#[test]
+fn what_has_changed_since_a_failure() {
+    let nix = Scratch::new();
+    nix.expression(r#"{ one = fail "one-1.0"; }"#);
+    nix.run("nix-build -A one --option cores 7").exits(100);
+    let drv = drv(&nix, "one-1.0");
+    let diff = |with: &str, options: &str| {
+        let config =
+            if with.is_empty() { String::new() } else { format!("export NIX_CONFIG=\"$NIX_CONFIG\"$'\\n{with}';") };
+        nix.run(&format!("{config} $COMPANION diff {options} {drv}")).exits(0)
+    };
+    diff("cores = 7", "").prints_part(&format!("{drv} failed ")).prints_part("\n  the environment here is the same\n");
+    let changed = diff("cores = 9", "");
+    assert_eq!(changed.stdout.lines().count(), 2, "{changed}");
+    changed.prints_part("\n  cores was '7' and is '9'\n");
+    // What would not have it built again is told, too.
+    diff("cores = 7\\ntimeout = 17", "").prints_part("\n  timeout was '0' and is '17', which does not matter\n");
+    let json = |with: &str| serde_json::from_str::<Value>(&diff(with, "--json").stdout).unwrap()[0].take();
+    let same = json("cores = 7");
+    assert_eq!(
+        (&same["drvPath"], &same["same"], &same["changes"]),
+        (&drv.as_str().into(), &true.into(), &serde_json::json!([]))
+    );
+    let other = json("cores = 9");
+    assert_eq!((&other["same"], &other["class"]), (&false.into(), &"builder".into()));
+    let change = serde_json::json!([{ "factor": "cores", "recorded": "7", "now": "9", "matters": true }]);
+    assert_eq!(other["changes"], change);
+    // It needs no plugin in this Nix, but it needs Nix.
+    nix.run(&format!("NIX_CONFIG='cores = 7' $COMPANION diff {drv}")).exits(0).prints_part("is the same");
+    nix.run(&format!("PATH= $COMPANION diff {drv}")).exits(1).says("cannot run 'nix'");
+    nix.run("$COMPANION diff /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv").exits(3).says("no failure of '");
+    // A success since then does not hide it.
+    let colours = nix.run(&format!("$COMPANION diff --color always {drv}")).exits(0);
+    assert!(colours.stdout.contains("\x1b[32m"), "{colours}");
+}

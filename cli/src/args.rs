@@ -175,6 +175,15 @@ pub enum Command {
     Retry(RetryArguments),
     /// Say why paths would be refused or built now
     Explain(ExplainArguments),
+    /// Say what has changed between the environment of failures and here
+    ///
+    /// A failure counts where it happened. Compared is the environment of the last attempt that failed.
+    Diff(DiffArguments),
+    /// Print the whole log of a failure, as Nix has it
+    ///
+    /// If Nix has none, the last lines are printed that were recorded. On a terminal, a log that is longer than the screen goes
+    /// through the pager that NIX_PAGER or PAGER name, or less.
+    Log(LogArguments),
     /// Judge the log of a failed build, without building: would the failure pass if it were tried again?
     ///
     /// Prints the class, the line of the log that decided, and all that speaks for and against it. If a failure is judged wrong,
@@ -329,6 +338,27 @@ pub struct ExplainArguments {
 
     #[command(flatten)]
     pub settings: SettingsArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct DiffArguments {
+    /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
+    #[arg(required = true, value_name = "PATH", value_parser = store_path)]
+    pub paths: Vec<String>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct LogArguments {
+    /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
+    #[arg(required = true, value_name = "PATH", value_parser = store_path)]
+    pub paths: Vec<String>,
+
+    #[command(flatten)]
+    pub paging: PagingArguments,
 }
 
 #[derive(Debug, Args)]

@@ -50,12 +50,12 @@ impl Look {
     }
 
     /// For what was.
-    pub fn old(&self) -> Style {
+    pub fn before(&self) -> Style {
         self.style(AnsiColor::Red.on_default())
     }
 
     /// For what is.
-    pub fn new(&self) -> Style {
+    pub fn after(&self) -> Style {
         self.style(AnsiColor::Green.on_default())
     }
 

@@ -4,6 +4,7 @@
 
 mod args;
 mod databases;
+mod diff;
 mod doctor;
 mod fetch;
 /// What the loader finds, found in the same way. The loader itself can't be linked: it acts when it is loaded.
@@ -11,6 +12,7 @@ mod fetch;
 mod installation;
 mod judge;
 mod links;
+mod log;
 mod look;
 mod nix;
 mod output;
@@ -149,6 +151,8 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Show(show) => show_failures(arguments, show, out),
         Command::Forget(forget) => forget_failures(arguments, forget, out),
         Command::Explain(explain) => explain_paths(arguments, explain, out),
+        Command::Diff(diff) => diff::diff(arguments, diff, out),
+        Command::Log(log) => log::log(arguments, log, out),
         Command::Judge(judge) => judge_log(judge, out),
         Command::Check(check) => check_derivations(arguments, check, out),
         Command::Retry(retry) => retry_failures(arguments, retry, out),

@@ -5,7 +5,7 @@ use std::array;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -34,6 +34,11 @@ pub struct NixError(String);
 impl NixError {
     fn not_run(program: &str, error: &io::Error) -> NixError {
         NixError(format!("cannot run '{program}': {error}; is Nix in PATH?"))
+    }
+
+    /// Whether Nix has no log.
+    pub fn is_missing_log(&self) -> bool {
+        self.0.contains("is not available") || self.is_unknown_path()
     }
 
     /// Whether Nix does not know a path.
@@ -104,7 +109,7 @@ pub struct BeliefContext {
 
 /// Where a build would happen here, and where one by the daemon.
 #[derive(Debug)]
-struct Environments {
+pub struct Environments {
     values: BTreeMap<String, String>,
     version: String,
     state_dir: PathBuf,
@@ -113,7 +118,25 @@ struct Environments {
 }
 
 impl Environments {
-    fn of(&self, builder: Builder) -> &Comparison {
+    /// Asks Nix.
+    ///
+    /// # Errors
+    ///
+    /// If Nix can't be run or fails.
+    pub fn ask(state_dir: &Path) -> Result<Environments, NixError> {
+        // At once, as most of the time goes into starting Nix.
+        let (configuration, version) = thread::scope(|scope| {
+            let version = scope.spawn(|| version(&[]));
+            (configuration(&[]), version.join())
+        });
+        let Configuration { values, .. } = configuration?;
+        let version = version.unwrap_or_else(|panic| resume_unwind(panic))?;
+        let state_dir = state_dir.to_owned();
+        Ok(Environments { values, version, state_dir, here: OnceCell::new(), daemons: OnceCell::new() })
+    }
+
+    /// That of the builds that a database is about.
+    pub fn of(&self, builder: Builder) -> &Comparison {
         let environment = |version: &str| {
             let build_dir = machine::build_dir(&self.values, &self.state_dir, version);
             Environment::new(&self.values, machine::factors(&self.values, &build_dir, version))
@@ -203,26 +226,14 @@ impl BeliefContext {
 }
 
 fn asked(state_dir: &Path) -> Result<BeliefContext, NixError> {
-    // At once, as most of the time goes into starting Nix.
-    let (configuration, version) = thread::scope(|scope| {
-        let version = scope.spawn(|| version(&[]));
-        (configuration(&[]), version.join())
-    });
-    let Configuration { values, .. } = configuration?;
-    let version = version.unwrap_or_else(|panic| resume_unwind(panic))?;
-    if !values.contains_key(ENABLE) {
+    let environments = Environments::ask(state_dir)?;
+    if !environments.values.contains_key(ENABLE) {
         return Err(NixError("this Nix has not loaded the plugin; see 'plugin-files' in nix.conf".to_owned()));
     }
     Ok(BeliefContext {
-        settings: Settings::new(&values).map_err(|error| NixError(error.to_string()))?,
+        settings: Settings::new(&environments.values).map_err(|error| NixError(error.to_string()))?,
         user: machine::user(),
-        environments: Some(Environments {
-            values,
-            version,
-            state_dir: state_dir.to_owned(),
-            here: OnceCell::new(),
-            daemons: OnceCell::new(),
-        }),
+        environments: Some(environments),
         tries_out: false,
     })
 }
@@ -492,6 +503,39 @@ fn by_folder<'a>(derivations: &[&'a str]) -> BTreeMap<&'a str, Vec<&'a str>> {
         folders.entry(derivation.rsplit_once('/').map_or("", |(folder, _)| folder)).or_default().push(derivation);
     }
     folders
+}
+
+/// Copies Nix's log of a derivation or output.
+///
+/// # Errors
+///
+/// If the log can't be written. If Nix can't be run or fails, the error is in the result.
+pub fn copy_log(path: &str, out: &mut impl Write) -> io::Result<Result<(), NixError>> {
+    let spawned = Command::new("nix-store")
+        .args(["--read-log", path])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn();
+    let mut process = match spawned {
+        Ok(process) => process,
+        Err(error) => return Ok(Err(NixError::not_run("nix-store", &error))),
+    };
+    let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
+    let (copied, said) = thread::scope(|scope| {
+        let said = scope.spawn(|| {
+            let mut said = Vec::new();
+            // What is missing of a message is missing.
+            let _ = stderr.map(|mut stderr| stderr.read_to_end(&mut said));
+            String::from_utf8_lossy(&said).trim().to_owned()
+        });
+        // Closed before the wait for what it says, as the process goes on writing otherwise.
+        let copied = stdout.map_or(Ok(0), |mut stdout| io::copy(&mut stdout, out));
+        (copied, said.join().unwrap_or_default())
+    });
+    let status = process.wait()?;
+    copied?;
+    Ok(if status.success() { Ok(()) } else { Err(NixError(format!("'nix-store' failed: {said}"))) })
 }
 
 /// The derivation that made an output that Nix has.

@@ -219,6 +219,15 @@ pub struct Difference {
     pub now: Option<String>,
 }
 
+/// A factor that is another one than at a failure.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// The factor and its values.
+    pub difference: Difference,
+    /// Whether it keeps the failure from counting.
+    pub matters: bool,
+}
+
 impl Environment {
     /// From Nix's settings, as `nix config show` prints them, and what is known of the machine.
     pub fn new(settings: &BTreeMap<String, String>, machine: BTreeMap<String, String>) -> Environment {
@@ -273,6 +282,28 @@ impl Environment {
         self
     }
 
+    /// Whether nothing is known of it.
+    pub fn is_unknown(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// All that has changed from this environment, in which a failure of `class` happened, to the environment `now`. Of
+    /// another computer only a few factors are known, so only these are compared.
+    pub fn changes(&self, now: &Environment, class: Class) -> Vec<Change> {
+        let differences = self.differences(now, class);
+        let elsewhere = self.is_of_another_computer();
+        let changed = |factor: &Factor| {
+            if let Some(difference) = differences.iter().find(|difference| difference.factor == factor.name) {
+                return Some(Change { difference: difference.clone(), matters: true });
+            }
+            let (recorded, now) = (self.0.get(factor.name), now.0.get(factor.name));
+            let is_compared = factor.direction != Direction::StillThere && (!elsewhere || holds_elsewhere(factor.name));
+            let difference = Difference { factor: factor.name, recorded: recorded.cloned(), now: now.cloned() };
+            (is_compared && recorded != now).then_some(Change { difference, matters: false })
+        };
+        FACTORS.iter().filter_map(changed).collect()
+    }
+
     /// The changes that keep a failure of `class` in this environment from counting in the environment `now`.
     pub fn differences(&self, now: &Environment, class: Class) -> Vec<Difference> {
         let elsewhere = self.is_of_another_computer();
@@ -309,6 +340,11 @@ impl Comparison {
         Comparison { now: now.clone(), last: RefCell::new(None) }
     }
 
+    /// The environment that there is now.
+    pub fn now(&self) -> &Environment {
+        &self.now
+    }
+
     /// Whether builds run in a sandbox, as far as this process knows.
     pub fn is_sandboxed(&self) -> bool {
         self.now.is_sandboxed()
@@ -329,15 +365,23 @@ impl Comparison {
     }
 }
 
-impl fmt::Display for Difference {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+impl Difference {
+    /// The two values as people read them, that at the failure first.
+    pub fn values(&self) -> (String, String) {
         let say = |value: &Option<String>| match value.as_deref() {
             None => "not known".to_owned(),
             Some("") => "empty".to_owned(),
             // What another process wrote may hold anything.
             Some(value) => format!("'{}'", printable(value.as_bytes())),
         };
-        write!(f, "{} was {} and is {}", self.factor, say(&self.recorded), say(&self.now))
+        (say(&self.recorded), say(&self.now))
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (recorded, now) = self.values();
+        write!(f, "{} was {recorded} and is {now}", self.factor)
     }
 }
 
