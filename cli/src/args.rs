@@ -13,16 +13,22 @@ use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::location::{default_path, personal_path};
 use nix_negative_cache_core::failure_object::is_signer;
 use nix_negative_cache_core::settings;
-use nix_negative_cache_core::store_path::is_in_names;
 use regex::Regex;
 
+use crate::installables;
 use crate::wrapping::help_width;
+
+/// The exit status when an argument is wrong, as that of clap.
+pub const WRONG_ARGUMENTS: u8 = 2;
 
 /// The exit status when there is no such record.
 pub const NOTHING_FOUND: u8 = 3;
 
 /// The exit status of `check` when a known failure stands in the way.
 pub const KNOWN_FAILURE: u8 = 4;
+
+/// Above the options that all commands have.
+const GLOBAL: &str = "Options of all commands";
 
 /// How wide the help is at most.
 const HELP_WIDTH: usize = 100;
@@ -38,7 +44,7 @@ pub struct Arguments {
     pub database: DatabaseArguments,
 
     /// Whether there are colours, and links; 'auto': on terminals, and as NO_COLOR and CLICOLOR_FORCE say
-    #[arg(long, global = true, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "WHEN", default_value_t = ColorChoice::Auto)]
     color: ColorChoice,
 
     #[command(subcommand)]
@@ -93,13 +99,13 @@ fn use_colours(choice: ColorChoice) {
 #[derive(Debug, Args)]
 pub struct DatabaseArguments {
     /// The database file, as in the setting 'negative-cache-database', and no other
-    #[arg(long, global = true, value_name = "FILE")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "FILE")]
     database: Option<PathBuf>,
 
     /// The state directory of the store, whose database is used, and this user's own, unless --database names another
     /// [default: NIX_STATE_DIR of the environment, or /nix/var/nix]
     // clap would take the value of a variable for an option that was given, and show it in each usage.
-    #[arg(long, global = true, value_name = "DIR")]
+    #[arg(long, global = true, help_heading = GLOBAL, value_name = "DIR")]
     store_state: Option<PathBuf>,
 }
 
@@ -332,9 +338,13 @@ pub struct PagingArguments {
 
 #[derive(Debug, Args)]
 pub struct ExplainArguments {
-    /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
-    #[arg(required = true, value_name = "PATH", value_parser = store_path)]
+    /// Derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such
+    /// as .#name
+    #[arg(required_unless_present_any = ["attributes", "file"], value_name = "PATH", value_parser = installables::read)]
     pub paths: Vec<String>,
+
+    #[command(flatten)]
+    pub expression: ExpressionArguments,
 
     #[command(flatten)]
     pub settings: SettingsArguments,
@@ -342,9 +352,13 @@ pub struct ExplainArguments {
 
 #[derive(Debug, Args)]
 pub struct DiffArguments {
-    /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
-    #[arg(required = true, value_name = "PATH", value_parser = store_path)]
+    /// Derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such
+    /// as .#name
+    #[arg(required_unless_present_any = ["attributes", "file"], value_name = "PATH", value_parser = installables::read)]
     pub paths: Vec<String>,
+
+    #[command(flatten)]
+    pub expression: ExpressionArguments,
 
     /// Print JSON
     #[arg(long)]
@@ -353,9 +367,13 @@ pub struct DiffArguments {
 
 #[derive(Debug, Args)]
 pub struct LogArguments {
-    /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
-    #[arg(required = true, value_name = "PATH", value_parser = store_path)]
+    /// Derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such
+    /// as .#name
+    #[arg(required_unless_present_any = ["attributes", "file"], value_name = "PATH", value_parser = installables::read)]
     pub paths: Vec<String>,
+
+    #[command(flatten)]
+    pub expression: ExpressionArguments,
 
     #[command(flatten)]
     pub paging: PagingArguments,
@@ -382,9 +400,12 @@ pub struct JudgeArguments {
 
 #[derive(Debug, Args)]
 pub struct CheckArguments {
-    /// Paths of derivations; DRV^OUTPUT stands for DRV
-    #[arg(required = true, value_name = "DRV", value_parser = derivation_path)]
+    /// Derivations, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such as .#name
+    #[arg(required_unless_present_any = ["attributes", "file"], value_name = "DRV", value_parser = installables::read)]
     pub derivations: Vec<String>,
+
+    #[command(flatten)]
+    pub expression: ExpressionArguments,
 
     /// Also look at what would be built for them
     #[arg(long)]
@@ -404,9 +425,13 @@ pub struct CheckArguments {
 
 #[derive(Debug, Args)]
 pub struct ShowArguments {
-    /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
-    #[arg(required = true, value_name = "PATH", value_parser = store_path)]
+    /// Derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such
+    /// as .#name
+    #[arg(required_unless_present_any = ["attributes", "file"], value_name = "PATH", value_parser = installables::read)]
     pub paths: Vec<String>,
+
+    #[command(flatten)]
+    pub expression: ExpressionArguments,
 
     /// Also say whether and until when they are believed here, and what would have them built again; so do the options that try
     /// out settings
@@ -423,16 +448,24 @@ pub struct ShowArguments {
 
 #[derive(Debug, Args)]
 pub struct RetryArguments {
-    /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
-    #[arg(required = true, value_name = "PATH", value_parser = store_path)]
+    /// Derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such
+    /// as .#name
+    #[arg(required_unless_present_any = ["attributes", "file"], value_name = "PATH", value_parser = installables::read)]
     pub paths: Vec<String>,
+
+    #[command(flatten)]
+    pub expression: ExpressionArguments,
 }
 
 #[derive(Debug, Args)]
 pub struct PublishArguments {
-    /// Only the failures of these derivations or outputs; DRV^OUTPUT stands for DRV
-    #[arg(value_name = "PATH", value_parser = store_path, conflicts_with_all = ["name", "since"])]
+    /// Only the failures of these derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as
+    /// ./result, flake references such as .#name
+    #[arg(value_name = "PATH", value_parser = installables::read, conflicts_with_all = ["name", "since"])]
     pub paths: Vec<String>,
+
+    #[command(flatten)]
+    pub expression: ExpressionArguments,
 
     /// The binary cache, as 'nix copy --to' takes it, such as file:///srv/cache or s3://cache?region=eu-west-1
     #[arg(long, value_name = "URL")]
@@ -447,11 +480,11 @@ pub struct PublishArguments {
     pub signer: Option<String>,
 
     /// Only derivations whose name matches this regular expression
-    #[arg(long, value_name = "REGEX")]
+    #[arg(long, value_name = "REGEX", conflicts_with_all = ["attributes", "file"])]
     pub name: Option<Regex>,
 
     /// Only failures of this span of time until now, such as 90m, 12h or 7d
-    #[arg(long, value_name = "SPAN")]
+    #[arg(long, value_name = "SPAN", conflicts_with_all = ["attributes", "file"])]
     pub since: Option<Span>,
 
     /// Leave out the last lines of logs
@@ -477,9 +510,13 @@ fn signer(name: &str) -> Result<String, String> {
 
 #[derive(Debug, Args)]
 pub struct FetchArguments {
-    /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
-    #[arg(required = true, value_name = "PATH", value_parser = store_path)]
+    /// Derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such
+    /// as .#name
+    #[arg(required_unless_present_any = ["attributes", "file"], value_name = "PATH", value_parser = installables::read)]
     pub paths: Vec<String>,
+
+    #[command(flatten)]
+    pub expression: ExpressionArguments,
 }
 
 #[derive(Debug, Args)]
@@ -490,61 +527,69 @@ pub struct DoctorArguments {
 }
 
 #[derive(Debug, Args)]
-#[group(id = "what", required = true, multiple = true)]
+#[group(id = "what", required = true, multiple = true, args = ["attributes", "file"])]
 pub struct ForgetArguments {
-    /// Paths of derivations or outputs; DRV^OUTPUT stands for DRV
-    #[arg(value_name = "PATH", group = "what", value_parser = store_path)]
+    /// Derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such
+    /// as .#name
+    #[arg(value_name = "PATH", group = "what", value_parser = installables::read)]
     pub paths: Vec<String>,
+
+    #[command(flatten)]
+    pub expression: ExpressionArguments,
 
     /// All derivations whose name matches this regular expression
     #[arg(long, value_name = "REGEX", group = "what")]
     pub name: Option<Regex>,
 
     /// All failures
-    #[arg(long, group = "what", conflicts_with_all = ["paths", "name"])]
+    #[arg(long, group = "what", conflicts_with_all = ["paths", "name", "attributes", "file"])]
     pub all: bool,
 }
 
-/// Takes the path of a derivation also where outputs of it are named, as Nix does it: `DRV^out`, `DRV^*`, `DRV!out`. A failure
-/// is one of the whole derivation.
-fn store_path(text: &str) -> Result<String, String> {
-    if !text.starts_with('/') {
-        return Err("not a store path, such as /nix/store/<hash>-<name>.drv".to_owned());
-    }
-    match text.split_once(['^', '!']) {
-        Some((derivation, outputs)) if derivation.ends_with(".drv") => {
-            let is_output = |name: &str| name == "*" || (!name.is_empty() && name.chars().all(is_in_names));
-            if outputs.split(',').all(is_output) {
-                Ok(derivation.to_owned())
-            } else {
-                Err("not the outputs of a derivation, such as /nix/store/<hash>-<name>.drv^out".to_owned())
-            }
-        }
-        _ => Ok(text.to_owned()),
+/// Attributes of a file with a Nix expression.
+#[derive(Debug, Default, Args)]
+pub struct ExpressionArguments {
+    /// The derivation of this attribute of FILE, as with nix-build
+    #[arg(short = 'A', long = "attr", value_name = "ATTR")]
+    pub attributes: Vec<String>,
+
+    /// The file with the Nix expression; without --attr, all its derivations [default with --attr: ./default.nix]
+    #[arg(short, long, value_name = "FILE")]
+    pub file: Option<String>,
+}
+
+impl ExpressionArguments {
+    /// Whether there is nothing to evaluate.
+    pub fn is_empty(&self) -> bool {
+        self.attributes.is_empty() && self.file.is_none()
     }
 }
 
-fn derivation_path(text: &str) -> Result<String, String> {
-    let path = store_path(text)?;
-    if path.ends_with(".drv") { Ok(path) } else { Err("not the path of a derivation, which ends with .drv".to_owned()) }
+impl Command {
+    /// What derivations and outputs were named by, if the command takes any: the arguments, and the expression.
+    pub fn installables(&mut self) -> Option<(&mut Vec<String>, &ExpressionArguments)> {
+        Some(match self {
+            Command::Show(ShowArguments { paths, expression, .. })
+            | Command::Forget(ForgetArguments { paths, expression, .. })
+            | Command::Retry(RetryArguments { paths, expression })
+            | Command::Explain(ExplainArguments { paths, expression, .. })
+            | Command::Diff(DiffArguments { paths, expression, .. })
+            | Command::Log(LogArguments { paths, expression, .. })
+            | Command::Check(CheckArguments { derivations: paths, expression, .. })
+            | Command::Publish(PublishArguments { paths, expression, .. })
+            | Command::Fetch(FetchArguments { paths, expression }) => (paths, expression),
+            _ => return None,
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const DRV: &str = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
-
     #[test]
-    fn outputs_of_a_derivation_stand_for_it() {
-        for outputs in ["", "^out", "^*", "^out,dev", "!out", "!*"] {
-            assert_eq!(store_path(&format!("{DRV}{outputs}")).as_deref(), Ok(DRV), "{outputs}");
-            assert_eq!(derivation_path(&format!("{DRV}{outputs}")).as_deref(), Ok(DRV), "{outputs}");
-        }
-        for wrong in ["^", "!", "^out,", "^a b", "^out^dev"] {
-            assert!(store_path(&format!("{DRV}{wrong}")).is_err(), "{wrong}");
-        }
-        assert_eq!(store_path("/nix/store/x!y").as_deref(), Ok("/nix/store/x!y"));
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
     }
 
     #[test]

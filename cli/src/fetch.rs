@@ -74,8 +74,12 @@ fn nobody_asks() -> Failure {
     )
 }
 
-/// The derivation of a path: the path itself, or that of an output.
-fn derivation_of(path: &str, databases: &Databases) -> Result<Option<String>, Failure> {
+/// The derivation of a path: the path itself, or that of an output. `None` if nobody knows it.
+///
+/// # Errors
+///
+/// If a database can't be read.
+pub fn derivation_of(path: &str, databases: &Databases) -> Result<Option<String>, Failure> {
     if path.ends_with(".drv") {
         return Ok(Some(path.to_owned()));
     }

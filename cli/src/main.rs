@@ -7,6 +7,7 @@ mod databases;
 mod diff;
 mod doctor;
 mod fetch;
+mod installables;
 /// What the loader finds, found in the same way. The loader itself can't be linked: it acts when it is loaded.
 #[path = "../../loader/src/installation.rs"]
 mod installation;
@@ -63,6 +64,8 @@ enum Failure {
     Known,
     /// What `doctor` is there to tell.
     Unwell,
+    /// An argument is not what it must be, which only shows when it is looked up.
+    Argument(String),
     /// Nix or another program did not start.
     NotStarted(ShimError),
     Other(String),
@@ -95,7 +98,7 @@ impl From<io::Error> for Failure {
 fn main() -> ExitCode {
     let mut out = Output::standard();
     let (result, status) = match Arguments::given() {
-        Ok(arguments) => (run(&arguments, &mut out), 0),
+        Ok(mut arguments) => (evaluate(&mut arguments).and_then(|()| run(&arguments, &mut out)), 0),
         Err(error) => (explain_arguments(&error, &mut out), u8::try_from(error.exit_code()).unwrap_or(1)),
     };
     match out.flush().map_err(Failure::from).and(result) {
@@ -103,6 +106,10 @@ fn main() -> ExitCode {
         Err(Failure::NothingFound(message)) => {
             say_with_name(&message);
             ExitCode::from(args::NOTHING_FOUND)
+        }
+        Err(Failure::Argument(message)) => {
+            say_with_name(&message);
+            ExitCode::from(args::WRONG_ARGUMENTS)
         }
         Err(Failure::Known) => ExitCode::from(args::KNOWN_FAILURE),
         Err(Failure::Unwell) => ExitCode::FAILURE,
@@ -143,6 +150,14 @@ fn explain_arguments(error: &clap::Error, out: &mut impl Write) -> Result<(), Fa
 /// Says something on standard error, after the name of the program.
 pub fn say_with_name(message: &str) {
     say(format_args!("nix-negative-cache: {message}"));
+}
+
+/// Has Nix evaluate what the arguments name derivations by, if it takes that.
+fn evaluate(arguments: &mut Arguments) -> Result<(), Failure> {
+    if let Some((paths, expression)) = arguments.command.installables() {
+        installables::resolve(paths, expression)?;
+    }
+    Ok(())
 }
 
 fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
@@ -441,16 +456,29 @@ fn obstacles(
     Ok(Obstacles { known: judged, told })
 }
 
+/// The derivations of `paths`: of an output, that which is recorded or which Nix knows.
+fn derivations(databases: &Databases, paths: &[String]) -> Result<Vec<String>, Failure> {
+    let derivation = |path: &String| {
+        fetch::derivation_of(path, databases)?.ok_or_else(|| {
+            Failure::Argument(format!(
+                "'{path}' is not the path of a derivation, which ends with .drv, nor an output of which one is known"
+            ))
+        })
+    };
+    paths.iter().map(derivation).collect()
+}
+
 fn check_derivations(arguments: &Arguments, check: &CheckArguments, out: &mut impl Write) -> Result<(), Failure> {
     let context = BeliefContext::ask(&arguments.database.store_state(), &check.settings);
     let databases = Databases::open_visible(arguments.database.paths())?;
-    let mut needed = nix::would_build(&check.derivations)?;
+    let derivations = derivations(&databases, &check.derivations)?;
+    let mut needed = nix::would_build(&derivations)?;
     if !check.closure {
-        needed.retain(|path| check.derivations.contains(path));
+        needed.retain(|path| derivations.contains(path));
     }
     if !check.offline && context.settings.enabled && !context.settings.trusted_public_keys.is_empty() {
         // What would be built for these is asked about as well.
-        let wanted: Vec<&str> = check.derivations.iter().map(String::as_str).collect();
+        let wanted: Vec<&str> = derivations.iter().map(String::as_str).collect();
         // It is a question of what is known, and what is known here stands.
         if let Err(error) = nix::fetch(&wanted) {
             say_with_name(&format!("binary caches were not asked: {}", error.to_user()));

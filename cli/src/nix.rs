@@ -505,6 +505,29 @@ fn by_folder<'a>(derivations: &[&'a str]) -> BTreeMap<&'a str, Vec<&'a str>> {
     folders
 }
 
+/// The derivations of flake references, which Nix evaluates if the user's configuration lets it.
+///
+/// # Errors
+///
+/// If Nix can't be run or fails.
+pub fn derivations_of_flakes(references: &[&str]) -> Result<Vec<String>, NixError> {
+    let (out, _) = nix(&[], &[&["path-info", "--derivation", "--"], references].concat())?;
+    Ok(out.lines().map(|line| line.trim().to_owned()).collect())
+}
+
+/// The derivations of attributes of a file, or of the whole file if there are none.
+///
+/// # Errors
+///
+/// If Nix can't be run or fails.
+pub fn instantiate(file: &str, attributes: &[&str]) -> Result<Vec<String>, NixError> {
+    let attributes = attributes.iter().flat_map(|attribute| ["--attr", attribute]);
+    let (out, _) = run("nix-instantiate", [file].into_iter().chain(attributes))?;
+    // Another output than the first one is named after the path.
+    let path = |line: &str| line.trim().split('!').next().unwrap_or_default().to_owned();
+    Ok(out.lines().map(path).collect())
+}
+
 /// Copies Nix's log of a derivation or output.
 ///
 /// # Errors
