@@ -6,13 +6,13 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use jiff::Timestamp;
-use nix_negative_cache_core::belief::{Belief, Doubt, believe};
+use nix_negative_cache_core::belief::{Belief, Doubt, Source, believe};
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
 use nix_negative_cache_core::decision::Decision;
 use nix_negative_cache_core::elsewhere::Learned;
 use nix_negative_cache_core::environment::Comparison;
-use nix_negative_cache_core::failure_object::{main_output, period};
+use nix_negative_cache_core::failure_object::{main_output, period, signer_of};
 use nix_negative_cache_core::record::{Believed, FailureRecord, Output};
 use nix_negative_cache_core::refusal::{self, Wording};
 use nix_negative_cache_core::request::{Failures, PlannedDerivation};
@@ -39,11 +39,11 @@ impl BelievedFailure {
         self.record.believed(self.attempt)
     }
 
-    /// By what it is known if it came from a binary cache.
+    /// By what it is known if it came from a binary cache, which can withdraw it.
     fn learned(&self) -> Option<Learned> {
         let believed = self.believed();
         let main = main_output(&self.record.outputs, |output| &output.name)?;
-        let signer_key = believed.origin?.key.clone();
+        let signer_key = believed.origin?.key()?.to_owned();
         Some(Learned { key: main.key.clone(), period: period(believed.time), signer_key })
     }
 }
@@ -459,17 +459,30 @@ pub struct FailureAttributes {
     believed_until: Option<i64>,
     host: Option<String>,
     nix_version: Option<String>,
-    /// Of a failure that was learned from a binary cache.
+    /// Of a failure that was learned elsewhere.
     origin: Option<Origin>,
 }
 
 /// Where a failure was learned, for expressions.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct Origin {
     /// The URL of the binary cache.
-    cache: String,
+    cache: Option<String>,
     /// The name of the key that has signed the failure.
-    key: String,
+    key: Option<String>,
+    /// The file that it was imported from.
+    file: Option<String>,
+}
+
+impl Origin {
+    fn of(source: &Source) -> Origin {
+        match source.clone() {
+            Source::Cache { cache, key } => {
+                Origin { cache: Some(cache), key: Some(signer_of(&key).to_owned()), file: None }
+            }
+            Source::File { file } => Origin { file: Some(file), ..Origin::default() },
+        }
+    }
 }
 
 impl FailureAttributes {
@@ -490,7 +503,7 @@ impl FailureAttributes {
 fn attributes(record: FailureRecord, attempt: usize, until: Option<Timestamp>) -> FailureAttributes {
     let believed = record.believed(attempt);
     let (reason, class, exit_code) = (believed.reason.clone(), believed.class.to_string(), believed.exit_code);
-    let origin = believed.origin.map(|origin| Origin { cache: origin.cache.clone(), key: origin.signer().to_owned() });
+    let origin = believed.origin.map(|origin| Origin::of(&origin.source));
     let is_from_here = record.origin().is_none();
     FailureAttributes {
         origin,

@@ -478,15 +478,19 @@ fn help_and_completions() {
     }
 }
 
-const COMMANDS: [&str; 18] = [
+const COMMANDS: [&str; 22] = [
     "",
     "list",
     "show",
     "forget",
     "retry",
     "explain",
+    "diff",
+    "log",
     "judge",
     "check",
+    "export",
+    "import",
     "publish",
     "fetch",
     "doctor",
@@ -534,6 +538,9 @@ fn whatever_prints_survives_a_closed_pipe_and_a_full_device() {
         "list --json",
         "show $DRV",
         "explain $DRV",
+        "diff $DRV",
+        "log $DRV",
+        "export -",
         "judge log",
         "check $DRV",
         "retry $DRV",

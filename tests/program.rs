@@ -1,6 +1,7 @@
 //! What makes the program `nix-negative-cache` pleasant: lists that are sorted, narrowed and paged, whole logs, what has
 //! changed since a failure, and names for derivations as Nix takes them.
 
+use nix_negative_cache_tests::caches::ON;
 use nix_negative_cache_tests::{Ran, Scratch, left_out};
 use serde_json::Value;
 
@@ -91,10 +92,10 @@ fn a_list_fits_any_terminal() {
     }
     let nix = with_three_failures();
     for columns in [10, 20, 40, 72, 80, 100] {
-        let ran = at_terminal(&nix, (50, columns), "TERM=xterm", "$COMPANION list --color never").exits(0);
+        let ran = at_terminal(&nix, (500, columns), "TERM=xterm", "$COMPANION list --color never").exits(0);
         let fits = |line: &str| {
             let longest_word = line.split_whitespace().map(str::len).max().unwrap_or(0);
-            line.trim_end().chars().count() <= usize::from(columns).max(longest_word + 2)
+            line.trim_end().chars().count() <= usize::from(columns).max(longest_word + 4)
         };
         assert!(ran.stdout.lines().all(fits), "{columns}: {ran}");
         assert_eq!(names(&ran).len(), 4, "{columns}: {ran}");
@@ -132,7 +133,8 @@ fn a_long_list_goes_through_a_pager() {
     }
     // A pager that can't be run is none, and no error; so is one that does not read it all.
     run(5, "PAGER=./no-such-pager", "");
-    run(5, "PATH=$PWD", "").prints_part("FAILED");
+    let ran = at_terminal(&nix, (5, 200), "TERM=xterm", "PATH=$PWD $COMPANION list").exits(0);
+    assert_eq!(names(&ran).len(), 4, "{ran}");
     for pager in ["true", "head -n 1", "exec false"] {
         let ran =
             at_terminal(&nix, (5, 200), &format!("TERM=xterm PAGER='{pager}'"), "$COMPANION list; echo status $?");
@@ -281,4 +283,244 @@ fn what_has_changed_since_a_failure() {
     // A success since then does not hide it.
     let colours = nix.run(&format!("$COMPANION diff --color always {drv}")).exits(0);
     assert!(colours.stdout.contains("\x1b[32m"), "{colours}");
+}
+
+/// A flake that needs no network, and the same as a file.
+fn with_flake() -> Scratch {
+    let nix = Scratch::new();
+    nix.expression(r#"{ one = fail "one-1.0"; ok = ok "ok"; }"#);
+    nix.write(
+        "work/flake.nix",
+        r#"{ outputs = { self }: let all = import ./default.nix; in {
+            packages = builtins.listToAttrs (map (name: { inherit name; value = all // { default = all.one; }; })
+                [ "x86_64-linux" "aarch64-linux" ]);
+        }; }"#,
+    );
+    // A flake sees no `builtins.currentSystem`.
+    nix.run("sed -i \"s/builtins.currentSystem/\\\"$(nix-instantiate --eval --expr builtins.currentSystem | tr -d '\\\"')\\\"/\" lib.nix")
+        .exits(0);
+    nix.run("nix-build -A one").exits(100);
+    nix
+}
+
+#[test]
+fn what_nix_takes_is_taken() {
+    let nix = with_flake();
+    let drv = drv(&nix, "one-1.0");
+    let output = nix.run(&format!("nix-store --query --outputs {drv}")).exits(0).stdout.trim().to_owned();
+    nix.run(&format!("ln -s {drv} one.drv; ln -s {output} result; ln -s {output}/bin/one inside; mkdir -p sub"))
+        .exits(0);
+    let names = [
+        &*drv,
+        &*output,
+        "one.drv",
+        "./one.drv^out",
+        "./result",
+        "result",
+        "$PWD/result",
+        "./sub/../inside",
+        ".#one",
+        ".",
+        "path:$PWD#one",
+        "$PWD#one",
+        ".#one^out",
+        "-A one",
+        "-A one -f default.nix",
+        "-f ./default.nix --attr one",
+    ];
+    for name in names {
+        // Older versions know no outputs of flake references.
+        if name.ends_with("#one^out") && !nix.nix_is_at_least(2, 15) {
+            continue;
+        }
+        let ran = nix.run(&format!("$COMPANION show {name}")).exits(0);
+        assert!(ran.stdout.starts_with(&format!("Derivation:     {drv}\n")), "{name}: {ran}");
+    }
+    for (command, status, prints) in [
+        ("show --json", 0, "\"drvPath\""),
+        ("explain", 0, "It failed once"),
+        ("diff", 0, "the environment here is the same"),
+        ("log", 0, "it is broken"),
+        ("check", 4, "failed"),
+        ("check --closure", 4, "failed"),
+        ("retry", 0, "will be tried"),
+        ("forget", 0, "forgot 1 failure"),
+    ] {
+        for name in ["./result", ".#one", "-A one"] {
+            nix.run(&format!("$COMPANION {command} {name}")).exits(status).prints_part(prints);
+            if command == "forget" {
+                nix.run("nix-build -A one").exits(100).does_not_say("not built again");
+            }
+        }
+    }
+    // Only what is asked about is evaluated, and nothing is built.
+    nix.run("$COMPANION check -A ok").exits(0).prints("");
+    assert_eq!((nix.runs("ok"), nix.runs("one-1.0")), (0, 4));
+    nix.run("$COMPANION show -f default.nix").exits(3).prints_part(&drv).says("no failure of '");
+    // What several names stand for is shown once.
+    let twice = nix.run(&format!("$COMPANION show {drv} ./result .#one -A one")).exits(0);
+    assert_eq!(twice.stdout.matches("Derivation: ").count(), 1, "{twice}");
+}
+
+#[test]
+fn what_nix_does_not_take_is_an_error_in_its_own_words() {
+    let nix = with_flake();
+    for name in ["etc/passwd", "x.drv", "./nothing", "sub"] {
+        nix.run(&format!("$COMPANION show {name}")).exits(2).says("not a store path, such as");
+    }
+    nix.run("$COMPANION show").exits(2).says("<PATH>").does_not_say("panicked");
+    nix.run("$COMPANION forget").exits(2);
+    nix.run("$COMPANION show -A nothing").exits(1).says("'nix-instantiate' failed: ").says("nothing");
+    nix.run("$COMPANION show .#nothing").exits(1).says("'nix' failed: ").says("nothing");
+    nix.run("$COMPANION show -A one -f nothing.nix").exits(1).says("nothing.nix");
+    nix.run("sed -i s/flakes// ../etc/nix.conf; $COMPANION show .#one").exits(1).says("experimental").says("flakes");
+    // Without an attribute or a flake, Nix is not asked.
+    let drv = drv(&nix, "one-1.0");
+    nix.run(&format!("ln -s {drv} one.drv; PATH= $COMPANION show ./one.drv")).exits(0).prints_part(&drv);
+    nix.run("PATH= $COMPANION show -A one").exits(1).says("cannot run 'nix-instantiate'");
+    nix.run("$COMPANION check /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x").exits(2).says("ends with .drv");
+}
+
+/// A machine whose failures others can rely on; see [`ON`] for others.
+fn with_portable_failures() -> Scratch {
+    let nix = Scratch::new().config("sandbox = true\nsandbox-paths = /bin/sh=/bin/bash-static");
+    nix.expression(
+        r#"rec {
+            drv = name: script: attrs: derivation ({
+              inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" script ];
+            } // attrs);
+            one = drv "one" "echo one is broken; exit 3" { };
+            two = drv "two" "echo two is broken; exit 4" { };
+            local = drv "local" "exit 5" { negativeCache = "local"; };
+        }"#,
+    );
+    nix.run("nix-build --no-out-link --keep-going -A one -A two -A local").exits(100);
+    nix
+}
+
+const ELSEWHERE: &str = "is not built: it failed ";
+
+fn on_laptop(nix: &Scratch, line: &str) -> Ran {
+    nix.run(&format!("{ON}\nlaptop() {{ on laptop \"$@\"; }}\n{line}"))
+}
+
+#[test]
+fn failures_travel_in_files() {
+    let nix = with_portable_failures();
+    nix.run("$COMPANION export failures.jsonl").exits(0).prints("exported 2 failures; 1 other stays on this machine");
+    let file = std::fs::read_to_string(nix.path("work/failures.jsonl")).unwrap();
+    let lines: Vec<&str> = file.lines().collect();
+    assert_eq!((lines.len(), lines[0]), (3, r#"{"format":"nix-negative-cache-failures","version":1}"#));
+    let objects: Vec<Value> = lines[1..].iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let outputs: Vec<&str> = objects.iter().map(|object| object["outputs"]["out"].as_str().unwrap()).collect();
+    assert!(outputs.is_sorted(), "{outputs:?}");
+    // Two files of the same failures are the same, and standard output has the same as a file.
+    let again =
+        nix.run("$COMPANION export again.jsonl > /dev/null && cmp again.jsonl failures.jsonl && $COMPANION export -");
+    assert_eq!(again.exits(0).says("exported 2 failures").stdout, file);
+    nix.run("$COMPANION export --no-log - | grep -c broken").exits(1);
+    nix.run("umask 027; $COMPANION export other.jsonl; stat -c %a other.jsonl").exits(0).prints_part("\n640");
+    nix.run("$COMPANION export /nothing/x").exits(1).says("cannot write '/nothing/x': ");
+    nix.run("$COMPANION export /dev/full").exits(1).says("cannot write '/dev/full': ");
+
+    let tried = on_laptop(&nix, "laptop $COMPANION import --dry-run failures.jsonl; laptop $COMPANION list").exits(0);
+    tried
+        .prints_part("would import 2 failures from 'failures.jsonl' into '")
+        .prints_part("(builder failed with exit code 3)\n")
+        .says("no such failure is recorded");
+    let imported = on_laptop(
+        &nix,
+        "laptop $COMPANION import failures.jsonl && laptop $COMPANION import - < failures.jsonl
+         laptop $COMPANION list --origin file; laptop $COMPANION list --origin failures.jsonl --json
+         laptop $COMPANION list --origin here --json
+         laptop $COMPANION explain -A one; laptop $COMPANION show --explain -A one",
+    );
+    let imported = imported.exits(0).prints_part("imported 2 failures from 'failures.jsonl' into '");
+    let imported =
+        imported.prints_part("imported 0 failures from standard input into '").prints_part("; 2 known before\n");
+    let imported = imported
+        .prints_part("builder (3), elsewhere")
+        .prints_part("\"file\": \"failures.jsonl\"")
+        .prints_part("\n[]\n");
+    let imported =
+        imported.prints_part("elsewhere (imported from failures.jsonl): ").prints_part("So it would be refused.");
+    imported
+        .prints_part("Imported from:  failures.jsonl\n")
+        .prints_part("time: a failure from a file is believed for 7 days at most");
+    let refused = on_laptop(&nix, "laptop nix-build --no-out-link -A one").exits(100).says(ELSEWHERE);
+    refused.says("(1 attempt; imported from failures.jsonl)").says("> one is broken").does_not_say("building '");
+    on_laptop(
+        &nix,
+        "laptop nix-instantiate --eval --json --strict --expr '(builtins.knownFailure (import ./default.nix).one).origin'",
+    )
+    .exits(0)
+    .prints_part(r#"{"cache":null,"file":"failures.jsonl","key":null}"#);
+    // What was imported is not passed on as if it had happened here, and is forgotten as ever.
+    on_laptop(&nix, "laptop $COMPANION export -").exits(0).says("exported 0 failures; 2 others stay on this machine");
+    let forgotten =
+        on_laptop(&nix, "laptop $COMPANION forget -A one; laptop $COMPANION import failures.jsonl").exits(0);
+    forgotten.prints_part("; 1 known before; 1 left out because they were forgotten here\n");
+    on_laptop(&nix, "laptop nix-build --no-out-link -A one").exits(100).does_not_say(ELSEWHERE).says("building '");
+}
+
+#[test]
+fn what_was_tried_here_counts_for_more_than_a_file() {
+    let nix = with_portable_failures();
+    nix.run("$COMPANION export failures.jsonl; sleep 1.1").exits(0);
+    // A newer failure, and a newer success of what has the same output.
+    let ran = on_laptop(
+        &nix,
+        "laptop nix-build --no-out-link -A two
+         laptop $COMPANION import --dry-run failures.jsonl; laptop $COMPANION import failures.jsonl; laptop $COMPANION list",
+    );
+    let ran = ran.prints_part("-two.drv: a newer attempt was made here\n");
+    let ran = ran.prints_part("imported 1 failure from").prints_part("; 1 left out because of newer attempts here\n");
+    assert_eq!(ran.stdout.matches(", elsewhere").count(), 1, "{ran}");
+    // What is old would not be believed.
+    let old = "sed 's/\"\\(first\\|last\\)Failure\":1[0-9]*/\"\\1Failure\":1700000000/g' failures.jsonl > old.jsonl";
+    on_laptop(&nix, &format!("{old}; on other $COMPANION import old.jsonl"))
+        .exits(0)
+        .prints_part("imported 0 failures")
+        .prints_part("; 2 too old to be believed\n");
+}
+
+#[test]
+fn a_bad_file_is_told_with_its_line_and_loses_nothing() {
+    if left_out() {
+        return;
+    }
+    let nix = with_portable_failures();
+    nix.run("$COMPANION export failures.jsonl").exits(0);
+    for (change, why) in [
+        ("head -c 100 failures.jsonl", "has a bad line 2, which is not in the form of a failure: EOF"),
+        ("sed '3s/builder/fetch/' failures.jsonl", "has a bad line 3, which is not a failure that may be published"),
+        ("echo; cat failures.jsonl", "is no file that 'nix-negative-cache export' has written"),
+        ("cat default.nix", "is no file that 'nix-negative-cache export' has written"),
+        ("sed '1s/:1}/:9}/' failures.jsonl", "has version 9 of its format, and this program knows 1"),
+        ("cat failures.jsonl; head -c 100000 /dev/zero", "has a bad line 4, which is larger than 16384 bytes"),
+    ] {
+        for command in ["import", "import --dry-run"] {
+            let ran =
+                on_laptop(&nix, &format!("({change}) > bad.jsonl; laptop $COMPANION {command} bad.jsonl")).exits(1);
+            ran.says(&format!("'bad.jsonl' {why}")).says("; nothing was imported").prints("");
+        }
+    }
+    on_laptop(&nix, "laptop $COMPANION import no-such-file").exits(1).says("'no-such-file' can't be read: ");
+    on_laptop(&nix, "laptop $COMPANION list --json").exits(0).prints("[]");
+    // Where this user may not write to the database of the store, it is this user's own.
+    nix.run("$COMPANION --database $PWD/own/x.sqlite import failures.jsonl")
+        .exits(0)
+        .prints_part("/work/own/x.sqlite'");
+    nix.script(
+        "../asking",
+        "chmod 755 ..; cp $COMPANION ../companion; mkdir -p ../home-games; chown games: ../home-games; cp failures.jsonl ..
+        exec setpriv --reuid games --regid games --clear-groups env HOME=$PWD/../home-games \"$@\"",
+    );
+    nix.run("../asking ../companion import ../failures.jsonl")
+        .exits(0)
+        .prints_part("imported 2 failures from '../failures.jsonl' into '")
+        .prints_part("/home-games/.local/state/nix/negative-cache/failures.sqlite'");
+    nix.run("../asking ../companion --database $PWD/../var/negative-cache/failures.sqlite export -")
+        .exits(1)
+        .says("may export what it has");
 }

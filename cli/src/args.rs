@@ -203,6 +203,17 @@ pub enum Command {
     /// Others believe it if they have the public key in their setting 'negative-cache-trusted-public-keys'. 'nix copy' does the
     /// upload. If the build of a derivation has succeeded here since its failure was published, the failure is withdrawn.
     Publish(PublishArguments),
+    /// Write failures to a file, for machines that share no binary cache
+    ///
+    /// Takes what 'publish' takes: what says something about the derivation and nothing about this machine. The file is text, and
+    /// the same each time as long as nothing new fails.
+    Export(ExportArguments),
+    /// Take failures from a file that 'export' has written on another machine, and believe them
+    ///
+    /// They are believed like failures from binary caches: in a sandbox, for 7 days at most. They go into the database of the store
+    /// if this user may write to it, as root may, or else into the user's own. What was tried here since, or forgotten, is left out.
+    /// If a line of the file is bad, nothing is imported.
+    Import(ImportArguments),
     /// Ask binary caches whether derivations are known to fail elsewhere, without building
     ///
     /// The Nix that builds asks them, and what they said is printed. Exit status: 0 if all are known to fail elsewhere, 3 if not.
@@ -278,8 +289,8 @@ pub struct ListArguments {
     #[arg(long, value_name = "CLASS", value_parser = class())]
     pub class: Option<Class>,
 
-    /// Only failures from there: 'here' for what failed here, or the URL of a binary cache, or the name of the key of who
-    /// published it
+    /// Only failures from there: 'here' for what failed here, 'file' for what was imported, or the name of the file, the URL of a
+    /// binary cache, or the name of the key of who published it
     #[arg(long, value_name = "ORIGIN")]
     pub origin: Option<String>,
 
@@ -308,8 +319,7 @@ pub struct ListArguments {
 }
 
 fn class() -> impl TypedValueParser<Value = Class> {
-    PossibleValuesParser::new(Class::ALL.iter().map(|class| class.name()))
-        .try_map(|name| name.parse().map_err(|_| "not a class"))
+    PossibleValuesParser::new(Class::ALL.iter().map(|class| class.name())).try_map(|name| name.parse::<Class>())
 }
 
 /// The order of a list.
@@ -498,6 +508,28 @@ pub struct PublishArguments {
     /// Print JSON, with --dry-run
     #[arg(long, requires = "dry_run")]
     pub json: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// The file, which is replaced if it is there; '-' is standard output
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Leave out the last lines of logs
+    #[arg(long)]
+    pub no_log: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ImportArguments {
+    /// The file; '-' is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Print what would be imported, and what would be left out and why; nothing is written
+    #[arg(long)]
+    pub dry_run: bool,
 }
 
 fn signer(name: &str) -> Result<String, String> {

@@ -6,6 +6,7 @@ mod args;
 mod databases;
 mod diff;
 mod doctor;
+mod export;
 mod fetch;
 mod installables;
 /// What the loader finds, found in the same way. The loader itself can't be linked: it acts when it is loaded.
@@ -171,6 +172,8 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Judge(judge) => judge_log(judge, out),
         Command::Check(check) => check_derivations(arguments, check, out),
         Command::Retry(retry) => retry_failures(arguments, retry, out),
+        Command::Export(export) => export::export(arguments, export, out),
+        Command::Import(import) => export::import(arguments, import, out),
         Command::Publish(publish) => publish::publish(arguments, publish, out),
         Command::Fetch(fetch) => fetch::fetch(arguments, fetch, out),
         Command::Doctor(doctor) => {

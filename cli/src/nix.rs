@@ -534,7 +534,8 @@ pub fn instantiate(file: &str, attributes: &[&str]) -> Result<Vec<String>, NixEr
 ///
 /// If the log can't be written. If Nix can't be run or fails, the error is in the result.
 pub fn copy_log(path: &str, out: &mut impl Write) -> io::Result<Result<(), NixError>> {
-    let spawned = Command::new("nix-store")
+    let program = "nix-store";
+    let spawned = Command::new(program)
         .args(["--read-log", path])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -542,7 +543,7 @@ pub fn copy_log(path: &str, out: &mut impl Write) -> io::Result<Result<(), NixEr
         .spawn();
     let mut process = match spawned {
         Ok(process) => process,
-        Err(error) => return Ok(Err(NixError::not_run("nix-store", &error))),
+        Err(error) => return Ok(Err(NixError::not_run(program, &error))),
     };
     let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
     let (copied, said) = thread::scope(|scope| {
@@ -558,7 +559,7 @@ pub fn copy_log(path: &str, out: &mut impl Write) -> io::Result<Result<(), NixEr
     });
     let status = process.wait()?;
     copied?;
-    Ok(if status.success() { Ok(()) } else { Err(NixError(format!("'nix-store' failed: {said}"))) })
+    Ok(if status.success() { Ok(()) } else { Err(NixError(format!("'{program}' failed: {said}"))) })
 }
 
 /// The derivation that made an output that Nix has.

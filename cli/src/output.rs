@@ -8,9 +8,10 @@ use std::{env, fs, iter};
 use clap::builder::styling::Style;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use nix_negative_cache_core::belief::{Belief, Origin};
+use nix_negative_cache_core::belief::{Belief, Origin, Source};
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::explanation::{believed_until, explain, lifts};
+use nix_negative_cache_core::failure_object::signer_of;
 use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
 use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_core::time_text::{ago, moment, span};
@@ -38,7 +39,7 @@ pub struct Judged<R = FailureRecord> {
 struct Json<'a> {
     #[serde(flatten)]
     record: &'a FailureRecord,
-    /// The binary cache that the last failure was learned from; nothing if it happened here.
+    /// Where the last failure was learned; nothing if it happened here.
     origin: Option<JsonOrigin<'a>>,
     /// Whether the last failure is a doubtful one.
     doubtful: bool,
@@ -63,9 +64,12 @@ struct JsonBelief {
 
 impl<'a> Json<'a> {
     fn of(record: &'a FailureRecord, belief: Option<JsonBelief>) -> Json<'a> {
-        let origin = record.origin().map(|origin| {
-            let Origin { cache, attempts, .. } = origin;
-            JsonOrigin { cache, key: origin.signer(), attempts: *attempts }
+        let origin = record.origin().map(|Origin { source, attempts }| {
+            let (cache, key, file) = match source {
+                Source::Cache { cache, key } => (Some(cache.as_str()), Some(signer_of(key)), None),
+                Source::File { file } => (None, None, Some(file.as_str())),
+            };
+            JsonOrigin { cache, key, file, attempts: *attempts }
         });
         Json { record, origin, doubtful: record.summary.is_doubtful(), belief }
     }
@@ -75,9 +79,14 @@ impl<'a> Json<'a> {
 #[derive(Debug, Serialize)]
 struct JsonOrigin<'a> {
     /// The URL of the binary cache.
-    cache: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cache: Option<&'a str>,
     /// The name of the key that has signed it.
-    key: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    key: Option<&'a str>,
+    /// The file that it was imported from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    file: Option<&'a str>,
     /// How many times in a row it had failed there.
     attempts: u32,
 }
@@ -138,13 +147,13 @@ impl Judged {
         let until = believed_until(belief, &zone());
         let (ago, reason) = (ago(record.summary.last_failure, now), record.summary.reason());
         let elsewhere = match record.origin() {
-            Some(origin) => format!(" elsewhere ({reason}; {}, key {})", origin.cache, origin.signer()),
+            Some(origin) => format!(" elsewhere ({reason}; {origin})"),
             None => format!(" ({reason})"),
         };
         format!("failed {ago}{elsewhere}; believed until: {until}")
     }
 
-    /// Whether it was learned from a binary cache.
+    /// Whether it was learned elsewhere.
     pub fn is_from_elsewhere(&self) -> bool {
         self.record.origin().is_some()
     }
@@ -346,7 +355,8 @@ fn full<'a>(records: impl Iterator<Item = Shown<'a>>, out: &mut impl Write) -> i
             }
         }
         match record.origin() {
-            Some(origin) => line("Binary cache", &format!("{}, key {}", origin.cache, origin.signer()))?,
+            Some(Origin { source: Source::File { file }, .. }) => line("Imported from", file)?,
+            Some(origin) => line("Binary cache", &origin.to_string())?,
             None => line("Host", &record.host)?,
         }
         line("Versions", &format!("Nix {}, plugin {}", record.nix_version, record.plugin_version))?;
@@ -494,8 +504,8 @@ mod tests {
     fn it_is_said_where_a_failure_was_learned() {
         let mut judged = doubtful();
         let failure = judged.record.summary.history[0].failure.as_mut().unwrap();
-        let (cache, key) = ("https://cache".to_owned(), "ci-1:AAAA".to_owned());
-        (failure.doubtful, failure.origin) = (None, Some(Origin { cache, key, attempts: 3 }));
+        let source = Source::Cache { cache: "https://cache".to_owned(), key: "ci-1:AAAA".to_owned() };
+        (failure.doubtful, failure.origin) = (None, Some(Origin { source, attempts: 3 }));
         let line = judged.in_a_line(Timestamp::UNIX_EPOCH);
         assert!(line.contains(" elsewhere (builder failed with exit code 1; https://cache, key ci-1); "), "{line}");
         let records = [judged];

@@ -19,6 +19,7 @@ use nix_negative_cache_core::database::DatabaseError;
 use cache_folder::CacheFolder;
 use destination::Destination;
 use key::{KeyError, SigningKey};
+pub use plan::portable_object;
 use plan::{Object, Plan, Purpose, Wanted};
 
 use crate::args::{Arguments, PublishArguments, SettingsArguments};

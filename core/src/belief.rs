@@ -51,27 +51,62 @@ pub struct FailedAttempt {
     pub origin: Option<Origin>,
 }
 
-/// The binary cache from which a failure was learned.
+/// Where a failure was learned that this plugin did not see.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
 pub struct Origin {
-    /// The URL of the cache.
-    pub cache: String,
-    /// The public key that has signed the failure, as `negative-cache-trusted-public-keys` has it.
-    pub key: String,
+    /// From whom.
+    #[serde(flatten)]
+    pub source: Source,
     /// How many times it had failed in a row there.
     pub attempts: u32,
 }
 
+/// From whom a failure was learned.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Source {
+    /// A binary cache.
+    Cache {
+        /// The URL of the cache.
+        cache: String,
+        /// The public key that has signed the failure, as `negative-cache-trusted-public-keys` has it.
+        key: String,
+    },
+    /// A file that a person has imported, and so believes.
+    File {
+        /// The name of the file.
+        file: String,
+    },
+}
+
 impl Origin {
-    /// The name of the key.
-    pub fn signer(&self) -> &str {
-        failure_object::signer_of(&self.key)
+    /// The public key that has signed the failure, if it was learned from a binary cache.
+    pub fn key(&self) -> Option<&str> {
+        match &self.source {
+            Source::Cache { key, .. } => Some(key),
+            Source::File { .. } => None,
+        }
     }
 
-    /// Whether a person means it by this text: the URL of the cache, or the name of the key.
+    /// Whether a person means it by this text: the URL of the cache, or the name of the key; of imports, `file` or the name of
+    /// the file.
     pub fn is_called(&self, text: &str) -> bool {
-        text.trim_end_matches('/') == self.cache.trim_end_matches('/') || text == self.signer()
+        match &self.source {
+            Source::Cache { cache, key } => {
+                text.trim_end_matches('/') == cache.trim_end_matches('/') || text == failure_object::signer_of(key)
+            }
+            Source::File { file } => text == "file" || text == file,
+        }
+    }
+}
+
+impl fmt::Display for Origin {
+    /// As people are told in parentheses.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.source {
+            Source::Cache { cache, key } => write!(f, "{cache}, key {}", failure_object::signer_of(key)),
+            Source::File { file } => write!(f, "imported from {file}"),
+        }
     }
 }
 
@@ -167,7 +202,7 @@ struct Counting<'a> {
 ///
 /// Clear failures count together. A doubtful one counts only together with others that are the same, and only if no
 /// other failure came between them: see [`repetitions`]. If the newest failure is doubtful and has not come often
-/// enough, older clear ones still count by themselves. A failure from a binary cache counts by itself as well.
+/// enough, older clear ones still count by themselves. A failure that was learned elsewhere counts by itself as well.
 pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now: Timestamp) -> Belief {
     match (believe_seen(attempts, here, settings, now), believe_learned(attempts, here, settings, now)) {
         (Some(fails @ Belief::Fails { .. }), _) => fails,
@@ -176,7 +211,7 @@ pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now
     }
 }
 
-/// What the newest failure says that came from a binary cache since the last success. `None` if there is no such failure.
+/// What the newest failure says that was learned elsewhere since the last success. `None` if there is no such failure.
 fn believe_learned(attempts: &[Attempt], here: &Comparison, settings: &Settings, now: Timestamp) -> Option<Belief> {
     let flaky = is_flaky(attempts);
     let needed = settings.min_failures.max(if flaky { 2 } else { 1 });
@@ -186,8 +221,8 @@ fn believe_learned(attempts: &[Attempt], here: &Comparison, settings: &Settings,
         .filter_map(|(index, attempt, failure)| Some((index, attempt, failure.class, failure.origin.as_ref()?)));
     let beliefs = learned.map(|(index, attempt, class, origin)| {
         let until = attempt.time.saturating_add(lifetime).unwrap_or(Timestamp::MAX);
-        if !settings.trusts(&origin.key) {
-            Belief::Open(Doubt::Untrusted(origin.signer().to_owned()))
+        if let Some(key) = origin.key().filter(|key| !settings.trusts(key)) {
+            Belief::Open(Doubt::Untrusted(failure_object::signer_of(key).to_owned()))
         } else if !settings.records(class) {
             Belief::Open(Doubt::Unwanted(class))
         } else if !here.is_sandboxed() {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use jiff::Timestamp;
 
-use crate::belief::Origin;
+use crate::belief::{Origin, Source};
 use crate::failure_object::{
     Address, FailureObject, Kind, MAX_NAR, ObjectError, content_of, marker, period, signer_of,
 };
@@ -208,11 +208,9 @@ impl Asking<'_> {
             let Some(nar) = nar.filter(|_| !withdrawn.contains(learned)) else { continue };
             match self.accept(&nar, address, &wanted.system) {
                 Ok(object) => {
-                    let origin = Origin {
-                        cache: urls.get(question.cache).cloned().unwrap_or_default(),
-                        key: (*key).clone(),
-                        attempts: object.attempts,
-                    };
+                    let cache = urls.get(question.cache).cloned().unwrap_or_default();
+                    let source = Source::Cache { cache, key: (*key).clone() };
+                    let origin = Origin { source, attempts: object.attempts };
                     let learned = LearnedFailure { object, origin };
                     let is_newer = |known: &LearnedFailure| known.object.last_failure < learned.object.last_failure;
                     if newest.get(&wanted.key).is_none_or(is_newer) {
@@ -396,7 +394,7 @@ mod tests {
         memory.publish(Kind::Failure, TRUSTED, &failure());
         let learned = ask(&mut memory, &[TRUSTED.to_owned()], &HashSet::new());
         let time = Timestamp::from_second(learned[0].object.last_failure).unwrap();
-        assert_eq!((learned.len(), learned[0].origin.key.as_str(), period(time)), (1, TRUSTED, 1));
+        assert_eq!((learned.len(), learned[0].origin.key(), period(time)), (1, Some(TRUSTED), 1));
         // What was forgotten stays out.
         assert!(ask(&mut memory, &[TRUSTED.to_owned()], &HashSet::from([(KEY.into(), 1)])).is_empty());
     }

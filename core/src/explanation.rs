@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::belief::{Belief, Doubt, lifetime_text};
+use crate::belief::{Belief, Doubt, Source, lifetime_text};
 use crate::record::FailureRecord;
 use crate::settings::Settings;
 use crate::time_text::{ago, moment, span};
@@ -53,8 +53,11 @@ pub fn lifts(record: &FailureRecord, settings: &Settings, belief: &Belief, may_f
         let confirmed = record.summary.history.iter().take_while(|attempt| attempt.failure.is_some()).count();
         let doubled = if confirmed > 1 { ", doubled by each failure in a row" } else { "" };
         let (ttl, max) = (lifetime_text(settings.ttl), lifetime_text(settings.max_ttl));
-        if record.origin().is_some() {
-            lifts.push("time: a failure from a binary cache is believed for 7 days at most".to_owned());
+        if let Some(origin) = record.origin() {
+            lifts.push(match origin.source {
+                Source::Cache { .. } => "time: a failure from a binary cache is believed for 7 days at most".to_owned(),
+                Source::File { .. } => "time: a failure from a file is believed for 7 days at most".to_owned(),
+            });
             return lifts;
         }
         lifts.push(format!("time: a failure is believed for {ttl}{doubled}, at most {max}"));

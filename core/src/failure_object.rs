@@ -31,6 +31,9 @@ const MAX_SIGNER: usize = 100;
 const MARKER: (&str, &str) =
     ("negative-cache-marker", "This binary cache carries build failures of nix-negative-cache.\n");
 
+/// What is wrong with an object that has no paths where there should be some.
+const NOT_A_PATH: &str = "a path or a name in it is none";
+
 /// What an object says about an output.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -216,6 +219,24 @@ impl FailureObject {
         }
     }
 
+    /// Reads the bytes of an object that stands for itself, as in a file, which somebody else wrote. The text in it is made safe
+    /// to show.
+    ///
+    /// # Errors
+    ///
+    /// If it is not what it should be.
+    pub fn read_alone(bytes: &[u8], now: Timestamp) -> Result<FailureObject, ObjectError> {
+        let object = FailureObject::parse(bytes)?;
+        let store_dir = object.drv_path.rsplit_once('/').map(|(dir, _)| dir.to_owned());
+        let store_dir = store_dir.filter(|dir| dir.starts_with('/'));
+        let store_dir = store_dir.ok_or_else(|| ObjectError::Malformed(NOT_A_PATH.to_owned()))?;
+        if object.outputs.is_empty() {
+            return Err(ObjectError::Malformed(NOT_A_PATH.to_owned()));
+        }
+        object.check(&store_dir, now)?;
+        Ok(object.made_safe())
+    }
+
     /// Reads the bytes of the object that was asked for at `address`, which somebody else wrote. The text in it is made safe
     /// to show.
     ///
@@ -229,7 +250,22 @@ impl FailureObject {
         system: &str,
         now: Timestamp,
     ) -> Result<FailureObject, ObjectError> {
-        let malformed = |what: &str| ObjectError::Malformed(what.to_owned());
+        let object = FailureObject::parse(bytes)?;
+        let asked = main_output(&object.outputs.iter().collect::<Vec<_>>(), |(name, _)| name).map(|(_, key)| *key);
+        if asked != Some(address.key) {
+            return Err(ObjectError::OtherOutput);
+        }
+        if object.system != system {
+            return Err(ObjectError::OtherSystem(printable(object.system.as_bytes())));
+        }
+        let last_failure = object.check(store_dir, now)?;
+        if period(last_failure) != address.period {
+            return Err(ObjectError::OtherPeriod);
+        }
+        Ok(object.made_safe())
+    }
+
+    fn parse(bytes: &[u8]) -> Result<FailureObject, ObjectError> {
         if bytes.len() > MAX_CONTENT {
             return Err(ObjectError::TooLarge);
         }
@@ -238,13 +274,13 @@ impl FailureObject {
         if object.version != VERSION {
             return Err(ObjectError::Malformed(format!("its version is {}", object.version)));
         }
-        let asked = main_output(&object.outputs.iter().collect::<Vec<_>>(), |(name, _)| name).map(|(_, key)| *key);
-        if asked != Some(address.key) {
-            return Err(ObjectError::OtherOutput);
-        }
-        if object.system != system {
-            return Err(ObjectError::OtherSystem(printable(object.system.as_bytes())));
-        }
+        Ok(object)
+    }
+
+    /// Whether it is a failure of a store that others can rely on. Returns when it last failed.
+    fn check(&self, store_dir: &str, now: Timestamp) -> Result<Timestamp, ObjectError> {
+        let object = self;
+        let malformed = |what: &str| ObjectError::Malformed(what.to_owned());
         let is_here =
             |path: &str| is_store_path(path) && path.rsplit_once('/').is_some_and(|(dir, _)| dir == store_dir);
         // The identity of a realisation has no folder.
@@ -253,15 +289,12 @@ impl FailureObject {
         let outputs_are_well = object.outputs.iter().all(|(name, key)| is_name(name) && is_key(key.as_str()));
         let derivation_is_well = is_here(&object.drv_path) && object.drv_path.ends_with(".drv");
         if !outputs_are_well || !derivation_is_well || !is_name(&object.name) {
-            return Err(malformed("a path or a name in it is none"));
+            return Err(malformed(NOT_A_PATH));
         }
         let last_failure = time(object.last_failure).ok_or_else(|| malformed("a time in it is none"))?;
         let first_failure = time(object.first_failure).ok_or_else(|| malformed("a time in it is none"))?;
         if last_failure > latest(now) || first_failure > last_failure {
             return Err(ObjectError::Future);
-        }
-        if period(last_failure) != address.period {
-            return Err(ObjectError::OtherPeriod);
         }
         if !matches!(object.class, Class::Builder | Class::Output) {
             return Err(ObjectError::NotPortable("its class"));
@@ -272,7 +305,7 @@ impl FailureObject {
         if object.attempts == 0 || object.duration_ms < 0 {
             return Err(malformed("a number in it is none"));
         }
-        Ok(object.made_safe())
+        Ok(last_failure)
     }
 
     /// The same, with nothing in its texts that a terminal would obey.

@@ -17,6 +17,7 @@ pub mod decision;
 pub mod elsewhere;
 pub mod environment;
 pub mod explanation;
+pub mod failure_file;
 pub mod failure_object;
 pub mod input_derivations;
 pub mod judgement;

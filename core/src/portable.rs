@@ -30,7 +30,7 @@ pub enum Bar {
     Class,
     /// It is doubtful.
     Doubtful,
-    /// It comes from a cache itself.
+    /// It was learned elsewhere itself.
     Learned,
     /// Another machine, or a daemon, has built it.
     OtherMachine,
@@ -57,7 +57,7 @@ impl Bar {
         match self {
             Bar::Class => "its class is neither `builder` nor `output`",
             Bar::Doubtful => "it is doubtful",
-            Bar::Learned => "it was learned from a binary cache",
+            Bar::Learned => "it was learned from a binary cache or a file",
             Bar::OtherMachine => "it was not built by a Nix on this machine that has the plugin",
             Bar::Flaky => "it has succeeded after a failure",
             Bar::NotBelieved => "it is not believed here, or it failed less often than `negative-cache-min-failures`",
@@ -127,7 +127,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::belief::{Attempt, Doubt, Origin};
+    use crate::belief::{Attempt, Doubt, Origin, Source};
     use crate::record::tests::record;
 
     const FAILS: Belief = Belief::Fails { attempt: 0, until: None };
@@ -188,7 +188,8 @@ mod tests {
             (|record| record.summary.history[0].failure.as_mut().unwrap().doubtful = Some(1), Bar::Doubtful),
             (
                 |record| {
-                    let origin = Origin { cache: "http://a".to_owned(), key: "ci-1:x".to_owned(), attempts: 1 };
+                    let source = Source::Cache { cache: "http://a".to_owned(), key: "ci-1:x".to_owned() };
+                    let origin = Origin { source, attempts: 1 };
                     record.summary.history[0].failure.as_mut().unwrap().origin = Some(origin);
                 },
                 Bar::Learned,

@@ -189,7 +189,7 @@ impl FailureSummary {
         last.is_some_and(|failure| failure.doubtful.is_some())
     }
 
-    /// The binary cache that the last failure was learned from, if it was.
+    /// Where the last failure was learned, if it did not happen here.
     pub fn origin(&self) -> Option<&Origin> {
         self.history.iter().find_map(|attempt| attempt.failure.as_ref())?.origin.as_ref()
     }
@@ -200,7 +200,7 @@ impl FailureSummary {
     }
 
     /// The class in lists, with the exit code, whether it failed and succeeded by turns, whether it is doubtful, and whether
-    /// it was learned from a binary cache.
+    /// it was learned elsewhere.
     pub fn class_in_lists(&self) -> String {
         let code = self.exit_code.map(|code| format!(" ({code})")).unwrap_or_default();
         let flaky = if is_flaky(&self.history) { ", flaky" } else { "" };
@@ -216,7 +216,7 @@ impl FailureSummary {
 }
 
 impl FailureRecord {
-    /// The binary cache that the last failure was learned from, if it was.
+    /// Where the last failure was learned, if it did not happen here.
     pub fn origin(&self) -> Option<&Origin> {
         self.summary.origin()
     }
@@ -224,7 +224,7 @@ impl FailureRecord {
     /// Where the last failure happened, in words that follow "it failed".
     pub fn place(&self) -> String {
         match self.origin() {
-            Some(origin) => format!("elsewhere ({}, key {})", origin.cache, origin.signer()),
+            Some(origin) => format!("elsewhere ({origin})"),
             None => format!("on {}", self.host),
         }
     }
@@ -255,7 +255,7 @@ pub struct Believed<'a> {
     pub exit_code: Option<i32>,
     /// Whether another machine built it.
     pub elsewhere: bool,
-    /// The binary cache that it was learned from, if it was.
+    /// Where it was learned, if it did not happen here.
     pub origin: Option<&'a Origin>,
     /// The reason in a few words, as refusals and `builtins.knownFailure` give it.
     pub reason: String,

@@ -70,7 +70,7 @@ pub fn refusal(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -
         format!("{} attempts", record.summary.attempts)
     };
     let attempts = match believed.origin {
-        Some(origin) => format!("{attempts}; {}, key {}", origin.cache, origin.signer()),
+        Some(origin) => format!("{attempts}; {origin}"),
         None => attempts,
     };
     let took = span(record.summary.duration_ms);

@@ -188,7 +188,7 @@ impl Plan {
         let known: HashSet<(&OutputKey, i64)> =
             published.iter().filter(of_signer).map(|published| (&published.key, published.period)).collect();
         for seen in records {
-            match failure(publication, &seen) {
+            match portable_object(publication.context, publication.with_log, publication.now, &seen) {
                 Err(reason) => self.staying.push((seen.record.summary.derivation.to_string(), reason)),
                 Ok((key, period, content)) => {
                     self.published += 1;
@@ -256,8 +256,16 @@ impl Plan {
 }
 
 /// The output, the period and the bytes of the object of a failure, if it may be published.
-fn failure(publication: Publication<'_>, seen: &SeenRecord) -> Result<(OutputKey, i64, Vec<u8>), Reason> {
-    let Publication { context, now, with_log, .. } = publication;
+///
+/// # Errors
+///
+/// Why it may not.
+pub fn portable_object(
+    context: &BeliefContext,
+    with_log: bool,
+    now: Timestamp,
+    seen: &SeenRecord,
+) -> Result<(OutputKey, i64, Vec<u8>), Reason> {
     let record = &seen.record;
     if !record.summary.stands() {
         return Err(Reason::Succeeded);

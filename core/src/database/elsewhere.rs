@@ -1,4 +1,4 @@
-//! What binary caches are concerned with: failures that were learned from them, and failures that were published in them.
+//! What happened elsewhere: failures that were learned from binary caches or files, and failures that were published in caches.
 
 use std::collections::HashSet;
 use std::rc::Rc;
@@ -6,7 +6,7 @@ use std::rc::Rc;
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::types::Value;
 use rusqlite::vtab::array::Array;
-use rusqlite::{Transaction, params};
+use rusqlite::{OptionalExtension, Transaction, TransactionBehavior, params};
 
 use super::columns::Milliseconds;
 use super::lookup::text_array;
@@ -18,6 +18,19 @@ use crate::failure_object::{PERIOD, period, time};
 use crate::portable::Scope;
 use crate::record::{Failure, Output};
 use crate::store_path::OutputKey;
+
+/// What became of a failure that happened elsewhere.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learning {
+    /// It was recorded.
+    Recorded,
+    /// It was known, or a newer one from elsewhere.
+    Known,
+    /// A newer attempt was made here.
+    Contradicted,
+    /// It was forgotten or withdrawn here.
+    KeptOut,
+}
 
 /// A failure that was published.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -77,25 +90,41 @@ impl Database {
         let failed = self.failed();
         let learn = |transaction: &Transaction<'_>| {
             withdrawn.into_iter().try_for_each(|learned| keep_one_out(transaction, learned))?;
-            let mut learned = 0;
-            for failure in failures {
-                let Some(recorded) = failure.as_recorded() else { continue };
-                let outputs = text_array(recorded.outputs.iter().map(|output| output.key.as_str()));
-                let newest: Option<Milliseconds> = transaction
-                    .prepare_cached(
-                        "SELECT max(time) AS newest FROM attempt
-                         WHERE failure IN (SELECT failure FROM output WHERE path IN rarray(?1))",
-                    )?
-                    .query_row([&outputs], |row| row.get("newest"))?;
-                if newest.is_none_or(|Milliseconds(newest)| newest < recorded.time) {
-                    put(transaction, &recorded, Some((&failure.origin, time(failure.object.first_failure))))?;
-                    learned += 1;
-                }
-            }
-            Ok(learned)
+            let learned = failures.iter().map(|failure| learn_one(transaction, failure));
+            let learned = learned.collect::<rusqlite::Result<Vec<_>>>()?;
+            Ok(learned.into_iter().filter(|learning| *learning == Learning::Recorded).count())
         };
         self.changed();
         self.in_transaction(learn).map_err(failed)
+    }
+
+    /// Records failures that a person imports, all or none, as [`Database::learn`] does. What was forgotten here is kept out.
+    /// Says what became of each; if it is only `tried`, nothing is recorded.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read or written.
+    pub fn import(&mut self, failures: &[LearnedFailure], tried: bool) -> Result<Vec<Learning>, DatabaseError> {
+        let failed = self.failed();
+        self.changed();
+        let mut import = || {
+            let transaction = self.writing()?.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let mut learned = Vec::with_capacity(failures.len());
+            for failure in failures {
+                learned.push(if is_kept_out(&transaction, failure)? {
+                    Learning::KeptOut
+                } else {
+                    learn_one(&transaction, failure)?
+                });
+            }
+            if tried {
+                transaction.rollback()?
+            } else {
+                transaction.commit()?
+            }
+            Ok(learned)
+        };
+        import().map_err(failed)
     }
 
     /// Forgets failures that were withdrawn, and keeps them out. All that is known of their outputs goes: what was known
@@ -214,6 +243,39 @@ impl Database {
         };
         self.in_transaction(note).map_err(failed)
     }
+}
+
+/// Records a failure that happened elsewhere, unless something newer is known.
+fn learn_one(transaction: &Transaction<'_>, failure: &LearnedFailure) -> rusqlite::Result<Learning> {
+    let Some(recorded) = failure.as_recorded() else { return Ok(Learning::Known) };
+    let outputs = text_array(recorded.outputs.iter().map(|output| output.key.as_str()));
+    let newest: Option<(Milliseconds, bool, bool)> = transaction
+        .prepare_cached(
+            "SELECT time, origin IS NULL AS here, class IS NOT NULL AS failed FROM attempt
+             WHERE failure IN (SELECT failure FROM output WHERE path IN rarray(?1)) ORDER BY time DESC, id DESC LIMIT 1",
+        )?
+        .query_row([&outputs], |row| Ok((row.get("time")?, row.get("here")?, row.get("failed")?)))
+        .optional()?;
+    match newest {
+        Some((Milliseconds(newest), here, failed)) if newest >= recorded.time => {
+            // Objects have seconds.
+            let is_same = failed && newest.as_second() == recorded.time.as_second();
+            Ok(if here && !is_same { Learning::Contradicted } else { Learning::Known })
+        }
+        _ => {
+            put(transaction, &recorded, Some((&failure.origin, time(failure.object.first_failure))))?;
+            Ok(Learning::Recorded)
+        }
+    }
+}
+
+/// Whether a failure was forgotten or withdrawn here.
+fn is_kept_out(transaction: &Transaction<'_>, failure: &LearnedFailure) -> rusqlite::Result<bool> {
+    let outputs = text_array(failure.object.outputs.values().map(OutputKey::as_str));
+    let Some(time) = time(failure.object.last_failure) else { return Ok(false) };
+    transaction
+        .prepare_cached("SELECT EXISTS (SELECT 1 FROM kept_out WHERE path IN rarray(?1) AND period = ?2)")?
+        .query_row(params![outputs, period(time)], |row| row.get(0))
 }
 
 fn keep_one_out(transaction: &Transaction<'_>, learned: &Learned) -> rusqlite::Result<()> {

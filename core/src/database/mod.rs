@@ -27,7 +27,7 @@ mod read;
 mod schema;
 mod write;
 
-pub use elsewhere::Published;
+pub use elsewhere::{Learning, Published};
 pub use error::DatabaseError;
 pub use freshness::Version;
 
