@@ -524,3 +524,116 @@ fn a_bad_file_is_told_with_its_line_and_loses_nothing() {
         .exits(1)
         .says("may export what it has");
 }
+
+/// What is recorded in the tests of completions.
+fn with_names() -> Scratch {
+    let nix = Scratch::new();
+    nix.expression(r#"[ (fail "library-1.0") (fail "library-2.0") (fail "tool") ]"#);
+    nix.run("nix-build --no-out-link --keep-going").exits(100);
+    for shell in ["bash", "zsh", "fish"] {
+        nix.run(&format!("$COMPANION completions {shell} > completions.{shell}")).exits(0);
+    }
+    nix
+}
+
+/// With the program in PATH.
+fn in_path(nix: &Scratch, line: &str) -> Ran {
+    nix.run(&format!("PATH=${{COMPANION%/*}}:$PATH; {line}"))
+}
+
+#[test]
+fn bash_completes_what_is_recorded() {
+    if left_out() {
+        return;
+    }
+    let nix = with_names();
+    let complete = |words: &str| {
+        let ran = in_path(
+            &nix,
+            &format!(
+                "source ./completions.bash; COMP_WORDS=(nix-negative-cache {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1))
+                 $(complete -p nix-negative-cache | sed 's/.*-F \\([^ ]*\\) .*/\\1/') nix-negative-cache \"${{COMP_WORDS[COMP_CWORD]}}\" x
+                 printf '%s\\n' \"${{COMPREPLY[@]}}\""
+            ),
+        );
+        ran.exits(0).stdout
+    };
+    let paths: Vec<String> = ["library-1.0", "library-2.0", "tool"].map(|name| drv(&nix, name)).into();
+    for command in ["show", "explain", "diff", "log", "check", "retry", "forget", "publish --to x", "fetch"] {
+        let found = complete(&format!("{command} ''"));
+        assert!(paths.iter().all(|path| found.contains(path.as_str())), "{command}: {found}");
+    }
+    assert_eq!(complete("show tool"), format!("{}\n", paths[2]));
+    assert_eq!(complete("show lib"), "library-1.0\nlibrary-2.0\n");
+    assert_eq!(complete(&format!("show {}", &paths[0][..paths[0].len() - 12])), format!("{}\n", paths[0]));
+    assert_eq!(complete("list --name lib"), "library-1.0\nlibrary-2.0\n");
+    assert_eq!(complete("list --name = t"), "tool\n");
+    assert_eq!(complete("list --origin ''"), "here\n");
+    let database = nix.database().display().to_string();
+    assert_eq!(complete(&format!("--store-state /x --database {database} list --name t")), "tool\n");
+    // All else is as the command line has it.
+    assert!(complete("list --so").contains("--sort") && complete("sho").contains("show"));
+    assert_eq!(complete("--database /no/such/file show ''").matches(".drv").count(), 0);
+}
+
+#[test]
+fn fish_completes_what_is_recorded() {
+    if left_out() {
+        return;
+    }
+    let nix = with_names();
+    let complete = |line: &str| {
+        in_path(&nix, &format!("fish -c 'source completions.fish; complete -C \"nix-negative-cache {line}\"'"))
+            .exits(0)
+            .stdout
+    };
+    assert_eq!(complete("show tool"), format!("{}\n", drv(&nix, "tool")));
+    assert_eq!(complete("list --name lib"), "library-1.0\nlibrary-2.0\n");
+    assert_eq!(complete("list --name=to"), "--name=tool\n");
+    assert!(complete("list --so").contains("--sort"));
+}
+
+#[test]
+fn zsh_completes_what_is_recorded() {
+    if left_out() {
+        return;
+    }
+    let nix = with_names();
+    // A widget of the test's prints the line as it is after the completion.
+    nix.write(
+        "work/zsh",
+        r#"
+        zmodload zsh/zpty
+        mkdir -p functions && cp completions.zsh functions/_nix-negative-cache
+        zpty shell zsh -f -i
+        zpty -w shell "PROMPT=; fpath=($PWD/functions \$fpath); autoload -Uz compinit; compinit -u -d $PWD/dump; function tell() { print -r -- \"<\$BUFFER>\" }; zle -N tell; bindkey '^T' tell; print RE''ADY"
+        zpty -r -m shell ready '*READY*'
+        zpty -w -n shell "nix-negative-cache $1"$'\t\x14'
+        zpty -r -m shell line '*<*>*'
+        print -r -- "${${line##*<}%%>*}"
+        zpty -d shell
+        "#,
+    );
+    let complete = |line: &str| {
+        let ran = in_path(&nix, &format!("TERM=dumb zsh -f zsh '{line}'")).exits(0);
+        ran.stdout.trim().to_owned()
+    };
+    assert_eq!(complete("show tool"), format!("nix-negative-cache show {}", drv(&nix, "tool")));
+    assert_eq!(complete("forget --name=to"), "nix-negative-cache forget --name=tool");
+    assert_eq!(complete("list --name li"), "nix-negative-cache list --name library-");
+    assert_eq!(complete("list --sort dur"), "nix-negative-cache list --sort duration");
+}
+
+#[test]
+fn man_pages_are_clean() {
+    if left_out() {
+        return;
+    }
+    let nix = Scratch::new();
+    let ran = nix.run("mkdir man; $COMPANION man man && ls man | wc -l && mandoc -T lint man/*.1").exits(0);
+    assert_eq!((ran.stderr.as_str(), ran.stdout.lines().count()), ("", 1), "{ran}");
+    let page = nix.run("mandoc -T ascii man/nix-negative-cache-list.1 | col -b").exits(0);
+    page.prints_part("--sort").prints_part("NIX_PAGER");
+    let dated = nix.run("SOURCE_DATE_EPOCH=86400 $COMPANION man man && cat man/nix-negative-cache.1").exits(0);
+    dated.prints_part("\n.TH NIX-NEGATIVE-CACHE 1 1970-01-02 \"nix-negative-cache ");
+}

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use clap::builder::{PossibleValuesParser, TypedValueParser};
-use clap::{Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{Args, ColorChoice, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum, ValueHint};
 use clap_complete::Shell;
 use jiff::{SignedDuration, Span, SpanRelativeTo};
 use nix_negative_cache_core::class::Class;
@@ -253,6 +253,8 @@ pub enum Command {
         folder: PathBuf,
     },
     /// Print the completions of a shell
+    ///
+    /// Those of bash, zsh and fish complete what is recorded as well: paths, names, origins and systems.
     Completions {
         /// The shell
         shell: Shell,
@@ -586,7 +588,7 @@ pub struct ExpressionArguments {
     pub attributes: Vec<String>,
 
     /// The file with the Nix expression; without --attr, all its derivations [default with --attr: ./default.nix]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub file: Option<String>,
 }
 

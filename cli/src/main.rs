@@ -3,6 +3,7 @@
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
+mod completions;
 mod databases;
 mod diff;
 mod doctor;
@@ -16,6 +17,7 @@ mod judge;
 mod links;
 mod log;
 mod look;
+mod man;
 mod nix;
 mod output;
 mod pager;
@@ -34,7 +36,6 @@ use std::path::Path;
 use std::process::{self, ExitCode};
 
 use anstream::{AutoStream, ColorChoice};
-use clap::CommandFactory;
 use jiff::Zoned;
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::database::DatabaseError;
@@ -98,6 +99,10 @@ impl From<io::Error> for Failure {
 
 fn main() -> ExitCode {
     let mut out = Output::standard();
+    if let Some(words) = completions::asked() {
+        let completed = completions::complete(&words, &mut out).and_then(|()| out.flush());
+        return if completed.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
     let (result, status) = match Arguments::given() {
         Ok(mut arguments) => (evaluate(&mut arguments).and_then(|()| run(&arguments, &mut out)), 0),
         Err(error) => (explain_arguments(&error, &mut out), u8::try_from(error.exit_code()).unwrap_or(1)),
@@ -198,15 +203,9 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
             }
             Ok(())
         }
-        Command::Man { folder } => clap_mangen::generate_to(Arguments::command(), folder)
+        Command::Man { folder } => man::write(folder)
             .map_err(|error| Failure::Other(format!("cannot write man pages to '{}': {error}", folder.display()))),
-        Command::Completions { shell } => {
-            let mut command = Arguments::command();
-            let name = command.get_name().to_owned();
-            let mut text = Vec::new();
-            clap_complete::generate(*shell, &mut command, name, &mut text);
-            Ok(out.write_all(&text)?)
-        }
+        Command::Completions { shell } => Ok(out.write_all(&completions::script(*shell))?),
     }
 }
 

@@ -422,7 +422,7 @@ pub fn obstacles(known: &[Judged], told: &[String], out: &mut impl Write) -> io:
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use nix_negative_cache_core::belief::{Attempt, Doubt, FailedAttempt};
     use nix_negative_cache_core::class::Class;
     use nix_negative_cache_core::deciding_line::DecidingLine;
@@ -472,6 +472,11 @@ mod tests {
         };
         let doubt = Doubt::TooFew { failures: 1, needed: 2, flaky: false, doubtful: true };
         Judged { record, belief: Belief::Open(doubt), may_forget: true, refused: None }
+    }
+
+    /// A summary for tests of what is said of it.
+    pub(crate) fn summary() -> FailureSummary {
+        doubtful().record.summary
     }
 
     fn printed(print: impl FnOnce(&mut Vec<u8>) -> io::Result<()>) -> String {
