@@ -240,11 +240,10 @@ fn zsh_beginning(argument: &Arg) -> Option<String> {
 fn fish(command: &Command, generated: &str) -> String {
     let lines = arguments(command).map(|(command, argument)| {
         let option = argument.get_long().map(|long| format!(" -l {long} -r -f")).unwrap_or_default();
+        let command = command.get_name();
         format!(
-            "complete -c nix-negative-cache -n \"__fish_nix_negative_cache_using_subcommand {}\"{option} -a \
-             '(__fish_nix_negative_cache_recorded)'\n",
-            command.get_name()
-        )
+            r#"complete -c nix-negative-cache -n "__fish_nix_negative_cache_using_subcommand {command}"{option} -a '(__fish_nix_negative_cache_recorded)'"#
+        ) + "\n"
     });
     format!("{generated}{FISH}{}", lines.collect::<String>())
 }

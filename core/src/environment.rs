@@ -434,6 +434,27 @@ mod tests {
     }
 
     #[test]
+    fn all_that_changed_is_told_and_what_of_it_matters() {
+        let then = environment(&[("cores", "4"), ("timeout", "0"), ("memory", "1000"), ("kernel", "6.1")]);
+        let now = environment(&[("cores", "8"), ("timeout", "10"), ("memory", "900"), ("kernel", "6.1")]);
+        let changes = then.changes(&now, Class::Builder);
+        let told: Vec<(String, bool)> =
+            changes.iter().map(|change| (change.difference.to_string(), change.matters)).collect();
+        let expected = [
+            ("cores was '4' and is '8'", true),
+            ("memory was '1000' and is '900'", false),
+            ("timeout was '0' and is '10'", false),
+        ];
+        assert_eq!(told, expected.map(|(text, matters)| (text.to_owned(), matters)));
+        assert!(then.changes(&then, Class::Builder).is_empty());
+        // Of another computer, the kernel and the cores are not known.
+        let elsewhere = then.on("ssh://other");
+        let changes = elsewhere.changes(&environment(&[("cores", "8"), ("builders", "ssh://other")]), Class::Builder);
+        let names: Vec<&str> = changes.iter().map(|change| change.difference.factor).collect();
+        assert_eq!(names, ["builders", "timeout"]);
+    }
+
+    #[test]
     fn which_builders_run_in_a_sandbox() {
         let facts = SandboxFacts { setting: "true", external_builders: "[]", ..SandboxFacts::default() };
         type Change = fn(&mut SandboxFacts<'_>);

@@ -139,6 +139,7 @@ mod tests {
                 &*lines[1].replace("\"drvPath\":\"/", "\"drvPath\":\""),
                 "is not in the form of a failure: a path or a name",
             ),
+            (&*lines[1].replace("x86_64-linux", "\\u001b[2J"), "is not in the form of a failure: a path or a name"),
             (
                 &*lines[1].replace("\"class\":\"builder\"", "\"class\":\"fetch\""),
                 "is not a failure that may be published",

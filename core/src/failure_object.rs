@@ -230,7 +230,9 @@ impl FailureObject {
         let store_dir = object.drv_path.rsplit_once('/').map(|(dir, _)| dir.to_owned());
         let store_dir = store_dir.filter(|dir| dir.starts_with('/'));
         let store_dir = store_dir.ok_or_else(|| ObjectError::Malformed(NOT_A_PATH.to_owned()))?;
-        if object.outputs.is_empty() {
+        // Nobody has asked for this system or these outputs.
+        let is_system = !object.system.is_empty() && object.system.chars().all(is_in_names);
+        if object.outputs.is_empty() || !is_system {
             return Err(ObjectError::Malformed(NOT_A_PATH.to_owned()));
         }
         object.check(&store_dir, now)?;

@@ -15,10 +15,12 @@ use super::location::Audience;
 use super::open::BUSY_TIMEOUT;
 use super::schema::{APPLICATION_ID, MIGRATIONS};
 use super::*;
-use crate::belief::{Belief, FailedAttempt, MAX_ATTEMPTS};
+use crate::belief::{Belief, FailedAttempt, MAX_ATTEMPTS, Origin, Source};
 use crate::class::Class;
 use crate::deciding_line::DecidingLine;
+use crate::elsewhere::LearnedFailure;
 use crate::environment::Comparison;
+use crate::failure_object::FailureObject;
 use crate::portable::Scope;
 use crate::record::{Failure, FailureRecord, Output};
 use crate::settings::Settings;
@@ -62,6 +64,54 @@ fn only_record(database: &Database) -> FailureRecord {
     let mut records = database.records().unwrap();
     assert_eq!(records.len(), 1);
     records.remove(0)
+}
+
+/// A failure of another machine, from a file.
+fn from_file(failure: &Failure) -> LearnedFailure {
+    let (_folder, mut database) = database();
+    database.insert(failure).unwrap();
+    let object = FailureObject::of(&only_record(&database), true);
+    let source = Source::File { file: "a file".to_owned() };
+    let attempts = object.attempts;
+    LearnedFailure { object, origin: Origin { source, attempts } }
+}
+
+#[test]
+fn what_is_known_here_decides_what_is_imported() {
+    let (_folder, mut database) = database();
+    let import = |database: &mut Database, second: i64| {
+        database.import(&[from_file(&failure("x", &["out"], second))], false).unwrap()
+    };
+    assert_eq!(database.import(&[from_file(&failure("x", &["out"], 10))], true).unwrap(), [Learning::Recorded]);
+    assert!(database.is_empty().unwrap(), "it was only tried");
+    assert_eq!(import(&mut database, 10), [Learning::Recorded]);
+    let record = only_record(&database);
+    assert_eq!((record.summary.attempts, record.summary.is_from("file"), record.scope), (1, true, Scope::Sandbox));
+    assert_eq!((import(&mut database, 10), import(&mut database, 9)), (vec![Learning::Known], vec![Learning::Known]));
+    assert_eq!(import(&mut database, 20), [Learning::Recorded]);
+    // An attempt here, whether it failed or succeeded.
+    database.insert(&failure("x", &["out"], 30)).unwrap();
+    assert_eq!(import(&mut database, 30), [Learning::Known]);
+    assert_eq!(import(&mut database, 29), [Learning::Contradicted]);
+    database.succeed(&outputs(&["out"]), Timestamp::from_second(40).unwrap()).unwrap();
+    assert_eq!(import(&mut database, 40), [Learning::Contradicted]);
+    assert_eq!(import(&mut database, 50), [Learning::Recorded]);
+    let forgotten: Vec<FailureId> = database.find(["/nix/store/out"]).unwrap().into_iter().collect();
+    database.forget_failures(&forgotten).unwrap();
+    // `forget` drops what is kept out for so long that nobody would believe it, so this one is new.
+    let now = Timestamp::now().as_second();
+    assert_eq!(import(&mut database, now), [Learning::Recorded]);
+    let forgotten: Vec<FailureId> = database.find(["/nix/store/out"]).unwrap().into_iter().collect();
+    database.forget_failures(&forgotten).unwrap();
+    assert_eq!(import(&mut database, now), [Learning::KeptOut]);
+}
+
+#[test]
+fn origins_of_earlier_versions_are_read() {
+    let json = r#"{"cache":"https://a","key":"ci-1:AAAA","attempts":3}"#;
+    let origin: Origin = serde_json::from_str(json).unwrap();
+    assert_eq!((origin.to_string().as_str(), origin.attempts), ("https://a, key ci-1", 3));
+    assert_eq!(serde_json::to_string(&origin).unwrap(), json);
 }
 
 #[test]
