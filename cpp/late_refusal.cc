@@ -62,8 +62,9 @@ std::shared_ptr<compat::BuildingGoal> LateRefusal::goalOf(const std::string & ke
     return nullptr;
 }
 
-std::optional<compat::Refusal>
-LateRefusal::refusalOfKnown(const StorePath & path, const core::PlannedDerivation & derivation)
+std::optional<compat::Refusal> LateRefusal::refusalOfKnown(
+    const StorePath & path,
+    const core::PlannedDerivation & derivation)
 {
     /* Caches are asked later: this can be in a function of Nix that may not throw, which an interrupt does. */
     Caches none(store);

@@ -44,9 +44,7 @@ class LateRefusal
     std::map<WeakGoal, Plan, std::owner_less<WeakGoal>> plans;
 
     std::shared_ptr<compat::BuildingGoal> goalOf(const std::string & key);
-    std::optional<compat::Refusal> refusalOfKnown(
-        const nix::StorePath & path,
-        const core::PlannedDerivation & derivation);
+    std::optional<compat::Refusal> refusalOfKnown(const nix::StorePath & path, const core::PlannedDerivation & derivation);
     bool wasWithdrawn(const nix::StorePath & path, const core::PlannedDerivation & derivation);
     void look(const std::function<std::string()> & keyOf);
     void carryOut(Plan & plan, const WeakGoal & goal);

@@ -65,7 +65,7 @@ need_packages() {
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${missing[@]}" >&2
 }
 
-# need_tool CRATE VERSION [OPTION…]: builds the crate's program unless that was done, and puts it in PATH. OPTIONs are for cargo.
+# need_tool CRATE VERSION [OPTION…]: builds the crate's program unless that was done, and puts it in PATH. Each OPTION is for cargo.
 need_tool() {
     local prefix=$cache/$1-$2
     if [ ! -d "$prefix/bin" ]; then
