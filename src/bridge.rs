@@ -656,7 +656,7 @@ fn learn_all(policy: &Policy, plan: Pin<&mut BuildPlan>, caches: Pin<&mut Caches
     guarded(|| {
         let caches = NixsCaches::new(caches).asked_anew();
         let mut lookup = Lookup::new(policy, Some(caches));
-        Ok(lookup.asks_caches()? && request::learn(&mut NixsPlan(plan), &mut lookup)?)
+        Ok(lookup.asks_caches()? && request::learn(&mut NixsPlan(plan), &mut lookup)?.learned)
     })
 }
 

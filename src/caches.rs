@@ -147,6 +147,15 @@ impl<'a> NixsCaches<'a> {
             self.caches.0.ask_nobody("they knew nothing of this within the last hour");
             return Ok(false);
         }
+        self.carry_any(policy)
+    }
+
+    /// Whether any cache carries failures.
+    ///
+    /// # Errors
+    ///
+    /// Those of the settings, and if the user interrupts it.
+    pub fn carry_any(&mut self, policy: &Policy) -> Result<bool, Failure> {
         let (_, _, carriers) = self.asking(policy)?;
         Ok(!carriers.is_empty())
     }

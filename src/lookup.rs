@@ -290,6 +290,13 @@ impl Failures for Lookup<'_> {
         self.caches.as_ref().map_or(Ok(false), |caches| caches.may_be_asked(self.policy))
     }
 
+    fn caches_carry_any(&mut self) -> Result<bool, Failure> {
+        match &mut self.caches {
+            Some(caches) => caches.carry_any(self.policy),
+            None => Ok(false),
+        }
+    }
+
     fn caches_may_know(&mut self, base_names: &[String]) -> Result<bool, Failure> {
         match &mut self.caches {
             Some(caches) => caches.may_know(self.policy, base_names),

@@ -191,6 +191,12 @@ pub trait Failures {
     ///
     /// Those of the settings.
     fn asks_caches(&self) -> Result<bool, Self::Error>;
+    /// Whether any cache carries failures.
+    ///
+    /// # Errors
+    ///
+    /// Those of the settings, or if the user interrupts it.
+    fn caches_carry_any(&mut self) -> Result<bool, Self::Error>;
     /// Whether caches may know anything about derivations, whose paths have these last parts: there is a cache that carries
     /// failures, and it was not asked about the same derivations lately.
     ///
@@ -270,10 +276,10 @@ pub fn decide<E>(
             return Ok(decided);
         }
         may_learn = false;
-        let learned = learn(plan, failures)?;
+        let CachesAsked { learned, asked_nix } = learn(plan, failures)?;
         // Caches were asked about other lists of derivations, to which the indexes of the decision do not refer.
         if !learned && decided.decision == Decision::Build {
-            return Ok(RequestDecision { asked: true, ..decided });
+            return Ok(RequestDecision { asked: decided.asked || asked_nix, ..decided });
         }
     }
 }
@@ -331,19 +337,31 @@ pub fn foresee<E>(
     Ok(decide_by_plan(plan, &listed, failures, &settings, false)?.decision)
 }
 
-/// Asks binary caches about the derivations that Nix would build: first about the requested ones, which may settle all. Returns
-/// whether a failure became known.
+/// What came of a question to binary caches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CachesAsked {
+    /// Whether a failure became known.
+    pub learned: bool,
+    /// Whether Nix has told what it would build.
+    pub asked_nix: bool,
+}
+
+/// Asks binary caches about the derivations that Nix would build: first about the requested ones, which may settle all.
 ///
 /// # Errors
 ///
 /// Those of the plan and of the failures.
-pub fn learn<E>(plan: &mut impl Plan<Error = E>, failures: &mut impl Failures<Error = E>) -> Result<bool, E> {
+pub fn learn<E>(plan: &mut impl Plan<Error = E>, failures: &mut impl Failures<Error = E>) -> Result<CachesAsked, E> {
+    let mut asked = CachesAsked::default();
     let listed = match plan.list(List::LastAnswer)? {
         Some(listed) => listed,
+        // To ask Nix what it would build can take longer than to ask the caches whether they carry any failures.
+        None if !failures.caches_carry_any()? => return Ok(asked),
         None => plan.list(List::All)?.unwrap_or_default(),
     };
+    asked.asked_nix = true;
     if !failures.caches_may_know(&listed.base_names)? {
-        return Ok(false);
+        return Ok(asked);
     }
     // A question takes a round trip, however many derivations it is about, but many of them take long as well.
     const FEW: usize = 64;
@@ -354,11 +372,12 @@ pub fn learn<E>(plan: &mut impl Plan<Error = E>, failures: &mut impl Failures<Er
     for indexes in [requested.iter().copied().collect::<Vec<_>>(), others] {
         let derivations: Vec<_> = indexes.into_iter().map(|index| plan.derivation(index)).collect::<Result<_, E>>()?;
         if failures.learn(&derivations)? {
-            return Ok(true);
+            asked.learned = true;
+            return Ok(asked);
         }
     }
     failures.caches_know_nothing(&listed.base_names)?;
-    Ok(false)
+    Ok(asked)
 }
 
 /// Decides by what the databases say.
@@ -717,6 +736,8 @@ mod tests {
         by_derivation: Vec<&'static str>,
         /// Those that binary caches know.
         elsewhere: Vec<&'static str>,
+        /// Whether the caches carry no failures at all.
+        carry_nothing: bool,
         /// Those that were learned and then withdrawn.
         withdrawn: bool,
         /// What binary caches were asked about.
@@ -776,6 +797,10 @@ mod tests {
 
         fn asks_caches(&self) -> Result<bool, &'static str> {
             Ok(!self.elsewhere.is_empty())
+        }
+
+        fn caches_carry_any(&mut self) -> Result<bool, &'static str> {
+            Ok(!self.carry_nothing)
         }
 
         fn caches_may_know(&mut self, base_names: &[String]) -> Result<bool, &'static str> {
@@ -992,6 +1017,15 @@ mod tests {
         // With keep-going, the others are asked about as well.
         let decided = decide(&mut plan, &mut failures, &settings, true).expect("a decision");
         assert!(matches!(decided.decision, Decision::Refuse { known, .. } if known == [0, 2]));
+    }
+
+    #[test]
+    fn nix_is_not_asked_where_no_cache_carries_failures() {
+        let mut plan = MadeUpPlan::new(&[BOTTOM, MIDDLE, TOP]);
+        let mut failures = MadeUpFailures { carry_nothing: true, ..elsewhere(&["something else"]) };
+        let decided = decide(&mut plan, &mut failures, &Settings::default(), false).expect("a decision");
+        assert_eq!(decided, RequestDecision { asked: false, ..RequestDecision::of(Decision::Build) });
+        assert!(plan.questions.borrow().is_empty());
     }
 
     #[test]
