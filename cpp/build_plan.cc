@@ -12,8 +12,7 @@ using namespace nix;
 BuildPlan::BuildPlan(Store & store, const std::vector<DerivedPath> & requests)
     : store(store)
     , requests(requests)
-    , remembering(dynamic_cast<Remembering *>(&store))
-    , lastAnswer(remembering ? remembering->lastAnswer.take(store, requests) : LastAnswer::Found{})
+    , lastAnswer(LastAnswer::of(store, requests))
 {
 }
 
@@ -109,10 +108,14 @@ core::PlanList BuildPlan::list(core::List which)
 {
     core::PlanList list{.is_known = true, .store_dir = store.storeDir};
     auto requested = requestedDerivations();
-    if (which == core::List::Requested || which == core::List::Unbuilt)
-        list.is_known = std::all_of(requests.begin(), requests.end(), [](auto & request) {
-            return compat::requestedDerivation(request).has_value();
-        });
+    for (auto & request : requests) {
+        if (compat::requestedDerivation(request))
+            continue;
+        list.other_requests = true;
+        if (!std::get_if<DerivedPath::Opaque>(&request.raw()) && which != core::List::LastAnswer
+            && which != core::List::All)
+            list.is_known = false;
+    }
 
     derivations.clear();
     inputsByIndex.clear();
@@ -140,10 +143,6 @@ core::PlanList BuildPlan::list(core::List which)
         break;
     default:
         fill(whatIsMissing(store, requests).willBuild);
-        /* The store has remembered this answer too (`answeredMissing`). It is taken out again: no later request must
-           take it for an answer about its own time. */
-        if (remembering)
-            remembering->lastAnswer.take(store, requests);
     }
 
     list.base_names.reserve(paths.size());
@@ -217,58 +216,89 @@ rust::Vec<size_t> BuildPlan::mentioned_by(size_t index) const
     return listed;
 }
 
-const BuildPlan::Outputs & BuildPlan::outputs(size_t index) const
+std::optional<BuildPlan::Outputs> BuildPlan::readOutputs(size_t index) const
 {
-    auto found = outputsByIndex.find(index);
-    if (found != outputsByIndex.end())
-        return found->second;
-    std::map<std::string, StorePath> outputs;
+    Outputs outputs;
     if (auto plain = scanPlain(store, path(index))) {
         for (auto & output : plain->outputs)
-            outputs.emplace(std::string(output.name), store.parseStorePath(std::string(output.key)));
-    } else {
-        auto & derivation = read(index);
-        if (!compat::typeOf(derivation).hasKnownOutputPaths())
-            return outputsByIndex.emplace(index, std::nullopt).first->second;
-        for (auto & [name, output] : compat::outputsAndOptPaths(derivation, store))
-            outputs.emplace(name, *output.second);
+            outputs.paths.emplace(std::string(output.name), store.parseStorePath(std::string(output.key)));
+        return outputs;
     }
-    return outputsByIndex.emplace(index, std::move(outputs)).first->second;
+    auto & derivation = read(index);
+    if (!compat::typeOf(derivation).hasKnownOutputPaths())
+        return std::nullopt;
+    for (auto & [name, output] : compat::outputsAndOptPaths(derivation, store))
+        outputs.paths.emplace(name, *output.second);
+    outputs.address = compat::fixedAddress(derivation);
+    outputs.maySubstitute = compat::substitutesAllowed(derivation);
+    return outputs;
 }
 
-bool BuildPlan::canBeSubstituted(const StorePath & output) const
+const std::optional<BuildPlan::Outputs> & BuildPlan::outputs(size_t index) const
+{
+    auto found = outputsByIndex.find(index);
+    if (found == outputsByIndex.end())
+        found = outputsByIndex.emplace(index, readOutputs(index)).first;
+    return found->second;
+}
+
+bool BuildPlan::canBeSubstituted(const StorePath & output, const std::optional<ContentAddress> & address) const
 {
     auto found = substitutable.find(output);
-    if (found != substitutable.end())
-        return found->second;
-    SubstitutablePathInfos infos;
-    store.querySubstitutablePathInfos({{output, std::nullopt}}, infos);
-    return substitutable.emplace(output, !infos.empty()).first->second;
+    if (found == substitutable.end())
+        found = substitutable.emplace(output, isSubstitutable(store, output, address)).first;
+    return found->second;
 }
 
-/* More questions to substituters than this are left to Nix, which asks many at once. */
-static constexpr size_t mostSubstitutable = 64;
-
-/* This is what `Store::queryMissing` decides about each derivation (misc.cc). */
-std::optional<bool> BuildPlan::isToBeBuilt(size_t index, const DerivedPath & request) const
+/* Whether a store could substitute anything. What a daemon could is not known. */
+static bool substitutes(Store & store)
 {
-    if (!isUnbuilt)
-        return true;
+    return compat::useSubstitutes() && (!dynamic_cast<nix::LocalStore *>(&store) || !getDefaultSubstituters().empty());
+}
+
+/* More questions to substituters than this, one after the other, are left to Nix, which asks many at once. */
+static constexpr size_t mostQuestions = 16;
+
+/* Whether the derivation at an index must be built for a request. Nothing if only Nix can tell. This is what
+   `Store::queryMissing` decides about each derivation (misc.cc). */
+std::optional<bool> BuildPlan::mustBeBuilt(size_t index, const DerivedPath & request) const
+{
     auto & outputs = this->outputs(index);
     if (!outputs)
         return std::nullopt;
     StorePaths missing;
-    for (auto & [name, output] : *outputs)
+    for (auto & [name, output] : outputs->paths)
         if (compat::requests(request, name) && !store.isValidPath(output))
             missing.push_back(output);
     if (missing.empty())
         return false;
-    if (!compat::useSubstitutes() || getDefaultSubstituters().empty())
+    if (!outputs->maySubstitute || !substitutes(store))
         return true;
-    if (substitutable.size() >= mostSubstitutable)
+    if (substitutable.size() >= mostQuestions)
         return std::nullopt;
-    return !std::all_of(missing.begin(), missing.end(), [&](auto & output) { return canBeSubstituted(output); })
-        || !compat::substitutesAllowed(read(index));
+    return !std::all_of(missing.begin(), missing.end(), [&](auto & output) {
+        return canBeSubstituted(output, outputs->address);
+    });
+}
+
+std::optional<bool> BuildPlan::isToBeBuilt(size_t index, const DerivedPath & request) const
+{
+    return isUnbuilt ? mustBeBuilt(index, request) : true;
+}
+
+/* Whether the derivation at an index must be built for any of the requests. */
+std::optional<bool> BuildPlan::isRequestToBeBuilt(size_t index) const
+{
+    bool isKnown = true;
+    for (auto & request : requests) {
+        if (compat::requestedDerivation(request) != path(index))
+            continue;
+        auto must = mustBeBuilt(index, request);
+        if (must.value_or(false))
+            return true;
+        isKnown &= must.has_value();
+    }
+    return isKnown ? std::optional(false) : std::nullopt;
 }
 
 std::optional<StorePaths> BuildPlan::unbuilt() const
@@ -289,13 +319,9 @@ bool BuildPlan::needs(size_t user, size_t index) const
 
 bool BuildPlan::is_wanted(size_t index) const
 {
-    return std::any_of(requests.begin(), requests.end(), [&](auto & request) {
-        if (compat::requestedDerivation(request) != path(index))
-            return false;
-        auto isToBeBuilt = this->isToBeBuilt(index, request);
-        isCertain &= isToBeBuilt.has_value();
-        return isToBeBuilt.value_or(false);
-    });
+    auto isToBeBuilt = isUnbuilt ? isRequestToBeBuilt(index) : true;
+    isCertain &= isToBeBuilt.has_value();
+    return isToBeBuilt.value_or(false);
 }
 
 bool BuildPlan::is_sure() const
@@ -319,26 +345,9 @@ bool BuildPlan::can_be_had(size_t index) const
     return std::any_of(outputs.begin(), outputs.end(), [&](auto & output) { return canBeHad(store, derivation, output); });
 }
 
-/* Whether a request wants an output that is neither valid nor can be substituted. */
-static bool isMissing(Store & store, const DerivedPath & request, const core::OutputKey & output)
+bool BuildPlan::must_be_built(size_t index) const
 {
-    auto path = store.maybeParseStorePath(std::string(output.key));
-    if (!path || !compat::requests(request, std::string(output.name)) || store.isValidPath(*path))
-        return false;
-    SubstitutablePathInfos infos;
-    if (compat::useSubstitutes())
-        store.querySubstitutablePathInfos({{*path, std::nullopt}}, infos);
-    return infos.empty();
-}
-
-bool BuildPlan::must_be_built(size_t index, const rust::Vec<core::OutputKey> & outputs) const
-{
-    return store.isValidPath(path(index)) && std::any_of(requests.begin(), requests.end(), [&](auto & request) {
-               return compat::requestedDerivation(request) == path(index)
-                   && std::any_of(outputs.begin(), outputs.end(), [&](auto & output) {
-                          return isMissing(store, request, output);
-                      });
-           });
+    return store.isValidPath(path(index)) && isRequestToBeBuilt(index).value_or(false);
 }
 
 } // namespace negative_cache

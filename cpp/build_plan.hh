@@ -28,7 +28,6 @@ public:
 private:
     nix::Store & store;
     const std::vector<nix::DerivedPath> & requests;
-    Remembering * const remembering;
     const LastAnswer::Found lastAnswer;
     /* The list, in the order of paths. */
     std::vector<nix::StorePath> paths;
@@ -36,9 +35,16 @@ private:
     /* Those that Nix has read. */
     mutable std::map<size_t, nix::Derivation> derivations;
     mutable std::map<size_t, Inputs> inputsByIndex;
-    /* The outputs of derivations, as far as their paths are known before they are built. */
-    using Outputs = std::optional<std::map<std::string, nix::StorePath>>;
-    mutable std::map<size_t, Outputs> outputsByIndex;
+
+    /* The outputs of derivations whose paths are known before they are built. */
+    struct Outputs
+    {
+        std::map<std::string, nix::StorePath> paths;
+        std::optional<nix::ContentAddress> address;
+        bool maySubstitute = true;
+    };
+
+    mutable std::map<size_t, std::optional<Outputs>> outputsByIndex;
     /* Whether outputs that are missing can be substituted. */
     mutable std::map<nix::StorePath, bool> substitutable;
     mutable bool isCertain = true;
@@ -47,9 +53,13 @@ private:
 
     nix::StorePathSet requestedDerivations() const;
 
-    const Outputs & outputs(size_t index) const;
+    const std::optional<Outputs> & outputs(size_t index) const;
+    std::optional<Outputs> readOutputs(size_t index) const;
 
-    bool canBeSubstituted(const nix::StorePath & output) const;
+    bool canBeSubstituted(const nix::StorePath & output, const std::optional<nix::ContentAddress> & address) const;
+
+    std::optional<bool> mustBeBuilt(size_t index, const nix::DerivedPath & request) const;
+    std::optional<bool> isRequestToBeBuilt(size_t index) const;
 
 public:
     /* `requests` must live for as long as the core decides. */
@@ -58,7 +68,13 @@ public:
     /* Whether Nix answered the same requests a moment ago. */
     bool wasAnswered() const
     {
-        return lastAnswer.wasAsked;
+        return lastAnswer.willBuild.has_value();
+    }
+
+    /* Whether Nix answered for what is left of them if they are refused. */
+    bool wasAnsweredInPart() const
+    {
+        return lastAnswer.wasAskedInPart;
     }
 
     const nix::StorePath & path(size_t index) const
@@ -89,7 +105,7 @@ public:
     bool is_sure() const;
     bool may_need(const rust::Vec<rust::String> & derivations) const;
     bool can_be_had(size_t index) const;
-    bool must_be_built(size_t index, const rust::Vec<core::OutputKey> & outputs) const;
+    bool must_be_built(size_t index) const;
 };
 
 } // namespace negative_cache

@@ -110,11 +110,13 @@ static void sayNotRead(const std::string & path, const std::string & url, const 
 
 Caches::Caches(Store & store)
     : store(store)
+    , areNone(true)
 {
 }
 
 Caches::Caches(Store & store, const core::Policy & policy)
     : store(store)
+    , areNone(false)
 {
     if (!compat::useSubstitutes())
         return;
@@ -289,7 +291,9 @@ void Caches::leave_out(size_t cache, rust::Str why) const
 
 void Caches::ask_nobody(rust::Str why) const
 {
-    guardedNoexcept([&] { sayOnce(fmt("negative cache: no binary cache is asked for failures: %s", std::string(why))); });
+    if (!areNone)
+        guardedNoexcept(
+            [&] { sayOnce(fmt("negative cache: no binary cache is asked for failures: %s", std::string(why))); });
 }
 
 rust::String Caches::why_not_asked() const

@@ -30,6 +30,8 @@ class Caches
     /* What was found last, by the indexes of the questions of `query`. */
     std::vector<compat::NarQuestion> found;
     bool failed = false;
+    /* Whether there shall be none, of which there is nothing to say. */
+    const bool areNone;
 
     void fails(size_t cache, const std::string & problem);
     rust::Vec<rust::String> signers(const nix::ValidPathInfo & info);

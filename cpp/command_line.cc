@@ -87,8 +87,8 @@ bool isServer(const std::vector<std::string> & arguments)
     return program == "nix-daemon" || (program == "nix-store" && hasAny(arguments, {"--serve"}));
 }
 
-/* Whether the arguments are those of a script that names nix-shell in its first line. Nix reads more options from the
-   script (nix-build.cc). */
+/* Whether the arguments may be those of a script that names nix-shell or nix in its first line. Nix reads more options from
+   the script (nix-build.cc, `RootArgs::parseCmdline`). */
 static bool isScript(const std::vector<std::string> & arguments)
 {
     if (arguments.size() < 2 || nix::hasPrefix(arguments[1], "-"))
@@ -108,13 +108,14 @@ static bool printsAndBuilds(const std::vector<std::string> & arguments)
     }
     if (program == "nix-store")
         return hasAny(arguments, {"--realise", "--realize", "-r"});
-    return program == "nix-build" || program == "nix-env" || (program == "nix-shell" && !isScript(arguments));
+    return program == "nix-build" || program == "nix-env" || program == "nix-shell";
 }
 
 NextStep nextStep(const std::vector<std::string> & all)
 {
-    auto arguments = withoutOtherPrograms(all);
-    if (!printsAndBuilds(arguments))
+    /* The older programs read options behind `--` as well. */
+    auto arguments = programOf(all) == "nix" ? withoutOtherPrograms(all) : all;
+    if (isScript(arguments) || !printsAndBuilds(arguments))
         return NextStep::Unknown;
     if (hasAny(arguments, {"--dry-run"}))
         return NextStep::DryRun;

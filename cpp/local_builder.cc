@@ -102,7 +102,7 @@ BuildResult LocalBuilder::buildDerivation(const StorePath & path, const BasicDer
     WatchedWorker watched(store, store, mode, *policy);
     if (!refusal)
         return compat::buildDerivation(watched.worker, path, derivation, mode, [&](const Goals & goals) {
-            watched.run(goals);
+            run(watched, goals, false);
         });
     auto goal = compat::makeUnbuiltGoal(path, watched.worker, *refusal);
     watched.worker.wakeUp(goal);

@@ -54,6 +54,13 @@ bool areBuilt(Store & store, const rust::Vec<core::OutputKey> & outputs)
     return !outputs.empty() && store.queryValidPaths(paths).size() == paths.size();
 }
 
+bool isSubstitutable(Store & store, const StorePath & output, const std::optional<ContentAddress> & address)
+{
+    SubstitutablePathInfos infos;
+    store.querySubstitutablePathInfos({{output, address}}, infos);
+    return !infos.empty();
+}
+
 /* Whether a store from which outputs may be substituted has a realisation. */
 static bool canBeSubstituted(const DrvOutput & id)
 {
@@ -70,10 +77,7 @@ bool canBeHad(Store & store, const Derivation & derivation, const core::OutputKe
     if (auto path = store.maybeParseStorePath(key)) {
         if (store.isValidPath(*path))
             return true;
-        SubstitutablePathInfos infos;
-        if (substitutes)
-            store.querySubstitutablePathInfos({{*path, std::nullopt}}, infos);
-        if (infos.empty())
+        if (!substitutes || !isSubstitutable(store, *path, compat::fixedAddress(derivation)))
             return false;
         /* The references of the output must be valid or substitutable as well. */
         auto missing = whatIsMissing(store, {DerivedPath::Opaque{*path}});

@@ -23,6 +23,9 @@ bool isValid(nix::Store & store, const core::OutputKey & output);
    cache of its answers. */
 bool areBuilt(nix::Store & store, const rust::Vec<core::OutputKey> & outputs);
 
+/* Whether a substituter has an output. `address` is that of its content, if it is fixed. */
+bool isSubstitutable(nix::Store & store, const nix::StorePath & output, const std::optional<nix::ContentAddress> & address);
+
 /* Whether an output of a derivation is valid or can be substituted, as far as the store can tell. */
 bool canBeHad(nix::Store & store, const nix::Derivation & derivation, const core::OutputKey & output);
 

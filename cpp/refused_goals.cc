@@ -29,7 +29,7 @@ RefusedGoals::RefusedGoals(Worker & worker, const DecidedRequest & decided)
             if (auto other = goals.find(plan.path(input)); other != goals.end())
                 compat::addWaitee(goal, other->second);
     }
-    for (auto & wanted : decided.alsoWanted())
+    for (auto & wanted : decided.alsoWanted)
         alsoWanted.push_back({goals.at(plan.path(wanted.dependent)), wanted.request});
 }
 

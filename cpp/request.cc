@@ -31,18 +31,44 @@ std::set<size_t> DecidedRequest::refused() const
     return indexes;
 }
 
-std::vector<DecidedRequest::AlsoWanted> DecidedRequest::alsoWanted() const
+/* What is also wanted if a decision refuses something. */
+static std::vector<DecidedRequest::AlsoWanted> alsoWanted(Store & store, const DecidedRequest & decided)
 {
-    std::vector<AlsoWanted> wanted;
+    std::vector<DecidedRequest::AlsoWanted> wanted;
     if (!compat::keepGoing())
         return wanted;
-    auto refused = this->refused();
-    for (auto index : decision.dependents)
-        /* The core has asked whether each dependent needs something, so this reads nothing and can't fail. */
-        for (auto & [input, request] : plan->inputs(index))
-            if (!refused.count(input) && plan->isToBeBuilt(input, request).value_or(true))
+    auto & plan = *decided.plan;
+    auto refused = decided.refused();
+    std::vector<DerivedPath> unknown;
+    for (auto index : decided.decision.dependents)
+        for (auto & [input, request] : plan.inputs(index)) {
+            auto isToBeBuilt = refused.count(input) ? false : plan.isToBeBuilt(input, request);
+            if (isToBeBuilt.value_or(true))
                 wanted.push_back({index, request});
+            if (!isToBeBuilt)
+                unknown.push_back(request);
+        }
+    if (unknown.empty())
+        return wanted;
+    auto willBuild = whatIsMissing(store, unknown).willBuild;
+    auto isBuilt = [&](auto & request) { return willBuild.count(*compat::requestedDerivation(request)) > 0; };
+    StringSet others;
+    for (auto & request : unknown)
+        if (!isBuilt(request))
+            others.insert(request.to_string(store));
+    auto end = std::remove_if(wanted.begin(), wanted.end(), [&](auto & wanted) {
+        return others.count(wanted.request.to_string(store));
+    });
+    wanted.erase(end, wanted.end());
     return wanted;
+}
+
+void DecidedRequest::keep(Store & store, std::shared_ptr<BuildPlan> && made)
+{
+    if (!refusesAny())
+        return;
+    plan = std::move(made);
+    alsoWanted = negative_cache::alsoWanted(store, *this);
 }
 
 std::vector<DerivedPath> notRefused(const DecidedRequest & decided, const std::vector<DerivedPath> & requests)
@@ -55,7 +81,7 @@ std::vector<DerivedPath> notRefused(const DecidedRequest & decided, const std::v
         if (!index || !refused.count(*index))
             others.push_back(request);
     }
-    for (auto & wanted : decided.alsoWanted())
+    for (auto & wanted : decided.alsoWanted)
         others.push_back(wanted.request);
     return others;
 }
@@ -63,13 +89,15 @@ std::vector<DerivedPath> notRefused(const DecidedRequest & decided, const std::v
 DecidedRequest refuseAtOnce(Store & store, const core::Policy & policy, const std::vector<DerivedPath> & requests)
 {
     DecidedRequest decided;
-    if (!compat::tellsResults(store))
+    bool isAnyDerivation = std::any_of(requests.begin(), requests.end(), [](auto & request) {
+        return compat::requestedDerivation(request).has_value();
+    });
+    if (!isAnyDerivation || !compat::tellsResults(store))
         return decided;
     auto plan = std::make_shared<BuildPlan>(store, requests);
     Caches caches(store, policy);
     decided.decision = fromCore([&] { return core::refuse_at_once(policy, *plan, caches, compat::keepGoing()); });
-    if (decided.refusesAny())
-        decided.plan = std::move(plan);
+    decided.keep(store, std::move(plan));
     return decided;
 }
 
@@ -88,10 +116,9 @@ DecidedRequest decide(Store & store, const core::Policy & policy, const std::vec
     Caches caches(store, policy);
     DecidedRequest decided;
     decided.decision = fromCore([&] { return core::decide(policy, *plan, caches, compat::keepGoing()); });
-    decided.asked = decided.decision.asked || plan->wasAnswered();
+    decided.asked = decided.decision.asked || plan->wasAnswered() || (decided.refusesAny() && plan->wasAnsweredInPart());
     sayTheRest(decided.decision, [&](auto & failure) { return store.printStorePath(plan->path(failure.index)); });
-    if (decided.refusesAny())
-        decided.plan = std::move(plan);
+    decided.keep(store, std::move(plan));
     return decided;
 }
 

@@ -38,7 +38,10 @@ struct DecidedRequest
         nix::DerivedPath request;
     };
 
-    std::vector<AlsoWanted> alsoWanted() const;
+    std::vector<AlsoWanted> alsoWanted;
+
+    /* Keeps the plan if anything is refused. */
+    void keep(nix::Store & store, std::shared_ptr<BuildPlan> && made);
 };
 
 /* Decides about `requests`, before anything is built or substituted. */

@@ -42,7 +42,6 @@ void LastAnswer::remember(Store & store, const std::vector<DerivedPath> & reques
     std::lock_guard lock(mutex);
     this->requests = names(store, requests);
     this->found = std::move(found);
-    this->found.wasAsked = true;
     time = std::chrono::steady_clock::now();
 }
 
@@ -50,6 +49,12 @@ void LastAnswer::forget()
 {
     std::lock_guard lock(mutex);
     requests.clear();
+}
+
+LastAnswer::Found LastAnswer::of(Store & store, const std::vector<DerivedPath> & requests)
+{
+    auto remembering = dynamic_cast<Remembering *>(&store);
+    return remembering ? remembering->lastAnswer.take(store, requests) : Found{};
 }
 
 LastAnswer::Found LastAnswer::take(Store & store, const std::vector<DerivedPath> & requests)
@@ -71,12 +76,17 @@ std::optional<std::vector<DerivedPath>> Remembering::askedInstead(Store & store,
     }
     if (asker != Asker::Nix || nextStep() != NextStep::Build || !settings().isOn())
         return std::nullopt;
-    auto policy = policyFor(store);
-    auto decided = decideUnlessItFails(bmNormal, [&] { return refuseAtOnce(store, *policy, requests); });
-    if (!decided.refusesAny())
-        return std::nullopt;
-    lastAnswer.remember(store, requests, {.willBuild = std::nullopt, .unbuilt = decided.plan->unbuilt()});
-    return compat::keepGoing() ? notRefused(decided, requests) : std::vector<DerivedPath>{};
+    return decideUnlessItFails(bmNormal, [&]() -> std::optional<std::vector<DerivedPath>> {
+        auto decided = refuseAtOnce(store, *policyFor(store), requests);
+        if (!decided.refusesAny())
+            return std::nullopt;
+        auto keepGoing = compat::keepGoing();
+        lastAnswer.remember(
+            store,
+            requests,
+            {.willBuild = {}, .unbuilt = decided.plan->unbuilt(), .wasAskedInPart = keepGoing});
+        return keepGoing ? notRefused(decided, requests) : std::vector<DerivedPath>{};
+    });
 }
 
 void Remembering::answeredMissing(
@@ -85,15 +95,15 @@ void Remembering::answeredMissing(
     const StorePathSet & willBuild,
     const StorePathSet & unknown)
 {
-    if (!settings().isOn())
+    if (asker != Asker::Nix || !settings().isOn())
         return;
     /* If a derivation is not in the store yet, Nix does not know what it needs. Then the answer is incomplete and not
        remembered, and an older answer does not count any more. */
     if (unknown.empty())
-        lastAnswer.remember(store, requests, {.willBuild = willBuild, .unbuilt = std::nullopt});
+        lastAnswer.remember(store, requests, {.willBuild = willBuild, .unbuilt = {}});
     else
         lastAnswer.forget();
-    if (asker == Asker::Nix && nextStep() == NextStep::DryRun)
+    if (nextStep() == NextStep::DryRun)
         for (auto & line : decideUnlessItFails(bmNormal, [&] { return foresee(store, *policyFor(store), requests); }))
             warn("%s", compat::plain(line));
 }

@@ -25,6 +25,7 @@ class AskedBy
     const Asker before;
 
 public:
+    /* `NeedlessWorker` stands for `Worker` in versions of Nix whose workers do not ask. */
     explicit AskedBy(Asker asker);
     ~AskedBy();
     AskedBy(const AskedBy &) = delete;
@@ -45,9 +46,12 @@ public:
         std::optional<nix::StorePathSet> willBuild;
         /* The derivations that are not built, if the plugin has listed them. */
         std::optional<nix::StorePaths> unbuilt;
-        /* Whether the question was asked at all. */
-        bool wasAsked = false;
+        /* Whether Nix has answered for what is left of a refused request. */
+        bool wasAskedInPart = false;
     };
+
+    /* What a store has found out for the same requests a moment ago. It is returned once. */
+    static Found of(nix::Store & store, const std::vector<nix::DerivedPath> & requests);
 
 private:
     std::mutex mutex;
@@ -60,18 +64,17 @@ public:
 
     void forget();
 
-    /* What was found, if the same requests were asked about a moment ago. It is returned once. */
     Found take(nix::Store & store, const std::vector<nix::DerivedPath> & requests);
 };
 
-/* A store that answers the question. */
+/* A store that remembers its last answer. */
 struct Remembering
 {
     LastAnswer lastAnswer;
 
-    /* The requests that Nix answers for. Nothing if that is all of them, and the answer is told to `answeredMissing`. It is
-       fewer of them if some are refused: none without keep-going, because the first refusal ends the request. This is the
-       truth only if the request follows, so it is done only for commands of which that is known. */
+    /* The requests that Nix answers for in place of `requests`; nothing if it answers for `requests`. If some of them are
+       refused, it answers only for what is still built. Without keep-going that is nothing, because the first refusal ends the
+       request. Such an answer is true only if the request follows, so it is given only to commands of which that is known. */
     std::optional<std::vector<nix::DerivedPath>> askedInstead(
         nix::Store & store,
         const std::vector<nix::DerivedPath> & requests);

@@ -120,6 +120,8 @@ mod ffi {
         base_names: Vec<String>,
         /// The indexes of the requested derivations.
         requested: Vec<usize>,
+        /// Whether something else is requested as well, such as a store path.
+        other_requests: bool,
     }
 
     /// A derivation of a plan; see `PlannedDerivation` in the core.
@@ -391,7 +393,7 @@ mod ffi {
         fn is_sure(self: &BuildPlan) -> bool;
         fn may_need(self: &BuildPlan, derivations: &Vec<String>) -> Result<bool>;
         fn can_be_had(self: &BuildPlan, index: usize) -> Result<bool>;
-        fn must_be_built(self: &BuildPlan, index: usize, outputs: &Vec<OutputKey>) -> Result<bool>;
+        fn must_be_built(self: &BuildPlan, index: usize) -> Result<bool>;
 
         /// Binary caches that are asked for failures; see `Caches` in `core/src/elsewhere.rs`.
         type Caches;
@@ -453,8 +455,8 @@ impl request::Plan for NixsPlan<'_> {
             request::List::Unbuilt => List::Unbuilt,
             request::List::All => List::All,
         };
-        let PlanList { is_known, store_dir, base_names, requested } = self.0.as_mut().list(which)?;
-        Ok(is_known.then_some(Listed { store_dir, base_names, requested }))
+        let PlanList { is_known, store_dir, base_names, requested, other_requests } = self.0.as_mut().list(which)?;
+        Ok(is_known.then_some(Listed { store_dir, base_names, requested, other_requests }))
     }
 
     fn derivation(&mut self, index: usize) -> Result<request::PlannedDerivation, Failure> {
@@ -485,8 +487,8 @@ impl request::Plan for NixsPlan<'_> {
         Ok(self.0.can_be_had(index)?)
     }
 
-    fn must_be_built(&self, index: usize, outputs: &[Output]) -> Result<bool, Failure> {
-        Ok(self.0.must_be_built(index, &outputs.iter().map(OutputKey::from).collect())?)
+    fn must_be_built(&self, index: usize) -> Result<bool, Failure> {
+        Ok(self.0.must_be_built(index)?)
     }
 }
 

@@ -13,7 +13,7 @@ use nix_negative_cache_core::decision::Decision;
 use nix_negative_cache_core::elsewhere::Learned;
 use nix_negative_cache_core::environment::Comparison;
 use nix_negative_cache_core::failure_object::{main_output, period, signer_of};
-use nix_negative_cache_core::record::{Believed, FailureRecord, Output};
+use nix_negative_cache_core::record::{Believed, FailureRecord};
 use nix_negative_cache_core::refusal::{self, Wording};
 use nix_negative_cache_core::request::{Failures, PlannedDerivation};
 use nix_negative_cache_core::store_path::OutputKey;
@@ -212,7 +212,7 @@ impl Failures for Lookup<'_> {
 
     /// A failure that is recorded for the derivation itself counts, whatever else the derivation needs. Fetches are not
     /// found in this way, because the output of a fetch may be available from elsewhere.
-    fn find_by_derivation(&mut self, derivations: &[String]) -> Result<Vec<(usize, Vec<Output>)>, Failure> {
+    fn find_by_derivation(&mut self, derivations: &[String]) -> Result<Vec<usize>, Failure> {
         let policy = self.policy;
         let mut found = Vec::new();
         let here = LazyCell::new(|| Comparison::with(policy.environment()));
@@ -224,7 +224,7 @@ impl Failures for Lookup<'_> {
                 let record = seen(policy, record);
                 let belief = record.summary.belief(policy.user, &here, policy.settings()?, self.now);
                 if let (Belief::Fails { attempt, .. }, false) = (belief, record.summary.class == Class::Fetch) {
-                    found.push((index, record.outputs.clone()));
+                    found.push(index);
                     self.found.insert(index, BelievedFailure { database: path.to_owned(), id, record, attempt });
                 }
             }

@@ -48,6 +48,8 @@ pub struct Listed {
     pub base_names: Vec<String>,
     /// The indexes of the requested derivations.
     pub requested: Vec<usize>,
+    /// Whether something else is requested as well, such as a store path.
+    pub other_requests: bool,
 }
 
 impl Listed {
@@ -127,13 +129,13 @@ pub trait Plan {
     ///
     /// Those of Nix.
     fn can_be_had(&self, index: usize) -> Result<bool, Self::Error>;
-    /// Whether a derivation is in the store and one of `outputs` that a request wants of it is neither there nor can be
-    /// substituted.
+    /// Whether a derivation is in the store, and an output that a request wants of it is neither there nor can be substituted.
+    /// False if only Nix can tell.
     ///
     /// # Errors
     ///
     /// Those of Nix.
-    fn must_be_built(&self, index: usize, outputs: &[Output]) -> Result<bool, Self::Error>;
+    fn must_be_built(&self, index: usize) -> Result<bool, Self::Error>;
 }
 
 /// What is known of failures, and which of the derivations of a plan that concerns.
@@ -172,7 +174,7 @@ pub trait Failures {
     /// # Errors
     ///
     /// Those of the databases.
-    fn find_by_derivation(&mut self, derivations: &[String]) -> Result<Vec<(usize, Vec<Output>)>, Self::Error>;
+    fn find_by_derivation(&mut self, derivations: &[String]) -> Result<Vec<usize>, Self::Error>;
     /// Which of `names` are also names of known failures, by index.
     ///
     /// # Errors
@@ -298,7 +300,8 @@ pub fn refuse_at_once<E>(
 ) -> Result<Option<RequestDecision>, E> {
     /// To ask whether these are needed takes less time than to list what is not built.
     const FEW: usize = 5000;
-    if settings.warn || !failures.are_any()? {
+    // Where nothing is to be built, no database need be opened.
+    if settings.warn || plan.nothing_to_build(failures.would_open()?)? || !failures.are_any()? {
         return Ok(None);
     }
     let decided = match decide_by_requests(plan, failures, settings, keep_going)? {
@@ -422,17 +425,18 @@ fn decide_by_requests<E>(
     failures.start_over();
     let derivations = requested.paths();
     let found = failures.find_by_derivation(&derivations)?;
-    if found.is_empty() || (keep_going && found.len() < derivations.len()) {
+    let are_all = found.len() == derivations.len() && !requested.other_requests;
+    if found.is_empty() || (keep_going && !are_all) {
         return Ok(None);
     }
-    for (index, outputs) in &found {
-        if !plan.must_be_built(*index, outputs)? {
+    for index in &found {
+        if !plan.must_be_built(*index)? {
             return Ok(None);
         }
     }
-    let indexes: HashSet<usize> = found.iter().map(|(index, _)| *index).collect();
+    let indexes: HashSet<usize> = found.into_iter().collect();
     let decision = decide_with(plan, settings, keep_going, &indexes, &failures.found())?;
-    let refuses_all = matches!(&decision, Decision::Refuse { known, .. } if known.len() == derivations.len());
+    let refuses_all = are_all && matches!(&decision, Decision::Refuse { known, .. } if known.len() == indexes.len());
     Ok(Some(RequestDecision { refuses_all, ..RequestDecision::of(decision) }))
 }
 
@@ -638,6 +642,7 @@ mod tests {
         has_database: bool,
         is_unbuilt: bool,
         is_unsure: Cell<bool>,
+        other_requests: bool,
         listed: Vec<MadeUp>,
         questions: RefCell<Vec<&'static str>>,
     }
@@ -650,6 +655,7 @@ mod tests {
                 has_database: false,
                 is_unbuilt: false,
                 is_unsure: Cell::new(false),
+                other_requests: false,
                 listed: Vec::new(),
                 questions: RefCell::default(),
             }
@@ -684,7 +690,8 @@ mod tests {
             }
             let requested = (0..self.listed.len()).filter(|index| self.listed[*index].requested).collect();
             let base_names = self.listed.iter().map(|derivation| format!("0-{}.drv", derivation.name)).collect();
-            Ok(Some(Listed { store_dir: "/s".to_owned(), base_names, requested }))
+            let other_requests = self.other_requests;
+            Ok(Some(Listed { store_dir: "/s".to_owned(), base_names, requested, other_requests }))
         }
 
         fn derivation(&mut self, index: usize) -> Result<PlannedDerivation, &'static str> {
@@ -722,7 +729,7 @@ mod tests {
             Ok(self.listed[index].substitutable)
         }
 
-        fn must_be_built(&self, index: usize, _: &[Output]) -> Result<bool, &'static str> {
+        fn must_be_built(&self, index: usize) -> Result<bool, &'static str> {
             Ok(!self.listed[index].substitutable)
         }
     }
@@ -775,10 +782,10 @@ mod tests {
             false
         }
 
-        fn find_by_derivation(&mut self, derivations: &[String]) -> Result<Vec<(usize, Vec<Output>)>, &'static str> {
+        fn find_by_derivation(&mut self, derivations: &[String]) -> Result<Vec<usize>, &'static str> {
             let failed = |path: &String| self.by_derivation.iter().any(|name| *path == format!("/s/0-{name}.drv"));
             self.found = (0..derivations.len()).filter(|index| failed(&derivations[*index])).collect();
-            Ok(self.found.iter().map(|index| (*index, Vec::new())).collect())
+            Ok(self.found.iter().copied().collect())
         }
 
         fn candidates(&self, names: &[&str]) -> Result<Vec<usize>, &'static str> {
@@ -877,6 +884,16 @@ mod tests {
     }
 
     #[test]
+    fn a_known_failure_is_not_all_if_something_else_is_requested() {
+        let mut plan = MadeUpPlan { other_requests: true, ..MadeUpPlan::new(&[BOTTOM, MIDDLE, TOP]) };
+        let refused = RequestDecision::of(Decision::Refuse { known: vec![0], dependents: vec![] });
+        assert_eq!(decided(&mut plan, by_derivation(&["top"]), false), refused);
+        assert!(plan.questions.borrow().is_empty());
+        decided(&mut plan, by_derivation(&["top"]), true);
+        assert_eq!(plan.questions.borrow()[0], "all");
+    }
+
+    #[test]
     fn with_keep_going_one_failing_request_of_two_is_not_all() {
         let second = MadeUp { name: "second", ..TOP };
         let mut plan = MadeUpPlan::new(&[second, TOP]);
@@ -969,6 +986,9 @@ mod tests {
         assert_eq!(at_once(&mut plan, MadeUpFailures::default(), &normal), None);
         let withdrawn = MadeUpFailures { withdrawn: true, ..by_derivation(&["bottom"]) };
         assert_eq!(at_once(&mut plan, withdrawn, &normal), None);
+        let mut valid = MadeUpPlan { was_asked: true, ..with_database(&[]) };
+        assert_eq!(at_once(&mut valid, by_derivation(&["bottom"]), &normal), None);
+        assert!(valid.questions.borrow().is_empty());
         let refused = Some(Decision::Refuse { known: vec![0], dependents: vec![] });
         assert_eq!(at_once(&mut MadeUpPlan::new(&[TOP]), by_derivation(&["top"]), &normal), refused);
     }

@@ -74,6 +74,16 @@ Derivation fullDerivation(const BasicDerivation & derivation)
 #endif
 }
 
+std::optional<ContentAddress> fixedAddress(const Derivation & derivation)
+{
+#if NIX_AT_LEAST(2, 26)
+    auto address = getDerivationCA(derivation);
+    return address ? std::optional(*address) : std::nullopt;
+#else
+    return getDerivationCA(derivation);
+#endif
+}
+
 bool isImpure(const Derivation & derivation)
 {
 #if NIX_AT_LEAST(2, 26)

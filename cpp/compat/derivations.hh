@@ -51,6 +51,9 @@ inline const nix::Derivation & fullDerivation(const nix::Derivation & derivation
 
 bool isImpure(const nix::Derivation & derivation);
 
+/* The address of the content of a fixed output. By this address, a store with another store directory knows the output. */
+std::optional<nix::ContentAddress> fixedAddress(const nix::Derivation & derivation);
+
 /* Whether the outputs of a derivation may be substituted (`allowSubstitutes`). */
 bool substitutesAllowed(const nix::Derivation & derivation);
 

@@ -74,14 +74,14 @@ std::optional<StorePaths> unbuiltDerivations(Store & store, const StorePathSet &
     return asked && areOutputsKnown ? std::optional(std::move(unbuilt)) : std::nullopt;
 }
 
-/* More paths than the limit are as much to look at as what is not built. */
+/* More paths than this are as much to look at as what is not built. */
 static constexpr size_t mostAbove = 1000;
 static constexpr auto aboveQuery = R"(
     WITH RECURSIVE above(id) AS (
         SELECT ValidPaths.id FROM json_each(?) JOIN ValidPaths ON ValidPaths.path = json_each.value
         UNION
         SELECT Refs.referrer FROM above JOIN Refs ON Refs.reference = above.id
-        LIMIT 1000
+        LIMIT %d
     )
     SELECT path FROM above JOIN ValidPaths USING (id)
 )";
@@ -90,7 +90,7 @@ bool mayNeed(Store & store, const StorePathSet & requested, const StorePaths & d
 {
     size_t count = 0;
     bool isRequested = false;
-    bool asked = query(store, aboveQuery, derivations, [&](auto & row) {
+    bool asked = query(store, fmt(aboveQuery, mostAbove), derivations, [&](auto & row) {
         isRequested = requested.count(store.parseStorePath(row.getStr(0)));
         return !isRequested && ++count < mostAbove;
     });
