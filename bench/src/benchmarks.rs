@@ -940,13 +940,37 @@ const SANDBOX: [&str; 2] = ["sandbox = true", "sandbox-paths = /bin/sh=/bin/bash
 
 /// Publishing failures in a folder and in S3, compared with copying as many store paths of their size there.
 fn publish(bench: &mut Bench<'_>) -> Result<()> {
-    let [name, to_s3] = ["publish 10,000 failures", "publish 10,000 failures to S3"];
+    let [name, to_s3] = ["publish 10,000 failures", "publish 1,000 failures to S3"];
     if !bench.wants(&[name, to_s3]) {
         return Ok(());
     }
-    let size = bench.size(10_000);
     let (installation, _) = settled(bench.arguments, "publish", &["failing \"\""])?;
-    let template = template_with(&installation, &SANDBOX)?;
+    if bench.wants(&[name]) {
+        let folder = installation.path("published");
+        publish_to(bench, &installation, name, 10_000, &format!("file://{}", folder.display()), &folder)?;
+    }
+    let version = installation.output("nix --version")?;
+    if bench.wants(&[to_s3]) && !S3::is_spoken_by(&version) {
+        eprintln!("Left out: {to_s3}, as {} does not ask S3 like other binary caches", version.trim());
+    } else if bench.wants(&[to_s3]) {
+        let buckets = installation.path("buckets");
+        let server = S3::start(&buckets, "published");
+        publish_to(bench, &installation, to_s3, 1000, &server.url("published"), &buckets.join("published"))?;
+    }
+    Ok(())
+}
+
+/// Publishes so many failures in the cache at `url`, whose files are in `folder`.
+fn publish_to(
+    bench: &mut Bench<'_>,
+    installation: &Installation,
+    name: &str,
+    size: u32,
+    url: &str,
+    folder: &Path,
+) -> Result<()> {
+    let size = bench.size(size);
+    let template = template_with(installation, &SANDBOX)?;
     let failures: Vec<_> = (1..=size)
         .map(|number| {
             // The alphabet of hashes in store paths has no E.
@@ -959,7 +983,7 @@ fn publish(bench: &mut Bench<'_>) -> Result<()> {
     database(&kept, &failures, 0)?;
 
     let (on, off) = (installation.with(Plugin::On, &SANDBOX)?, installation.with(Plugin::Absent, &[])?);
-    let key = caches::key(&installation)?;
+    let key = caches::key(installation)?;
     let object = records::record(&template, "x.drv", &failures[0].outputs[0].key.to_string());
     let length = FailureObject::of(&object, true).to_bytes()?.len();
     let paths = format!(
@@ -970,37 +994,20 @@ fn publish(bench: &mut Bench<'_>) -> Result<()> {
     let all = installation
         .output(&format!("{off} nix-instantiate --eval --read-write-mode --expr {}", shell_words::quote(&paths)))?;
     let all = all.trim_matches('"');
-    let wants_folder = bench.wants(&[name]);
-    let wants_s3 = bench.wants(&[to_s3]);
     let companion = bench.arguments.companion.display();
     let (kept, used, key) = (kept.display(), used.display(), key.secret.display());
-    let mut compare = |name: &str, url: &str, folder: &Path| -> Result<()> {
-        // The database remembers which failures were published at which destination.
-        let fresh = format!("rm -rf {0} {used}* home/.cache/nix && mkdir -p {0} && cp {kept} {used}", folder.display());
-        let prepare = Some(format!("/bin/sh -c {}", shell_words::quote(&fresh)));
-        let to = shell_words::quote(url);
-        let ours = format!("{on} {companion} publish --database {used} --to {to} --key-file {key}");
-        let signing = format!("{url}{}secret-key={key}", if url.contains('?') { '&' } else { '?' });
-        let theirs = format!("{off} nix copy --to {} {all}", shell_words::quote(&signing));
-        let pair = Pair { prepare, ..pair(ours, theirs) };
-        bench.compare(name, &installation, &pair, "nix copy", Target::Ratio(1.5))?;
-        let published = fs::read_dir(folder)?.count();
-        if published < failures.len() {
-            return Err(format!("{name}: {published} files are there after {} failures", failures.len()).into());
-        }
-        Ok(())
-    };
-    if wants_folder {
-        let folder = installation.path("published");
-        compare(name, &format!("file://{}", folder.display()), &folder)?;
-    }
-    let version = installation.output("nix --version")?;
-    if wants_s3 && !S3::is_spoken_by(&version) {
-        eprintln!("Left out: {to_s3}, as {} does not ask S3 like other binary caches", version.trim());
-    } else if wants_s3 {
-        let buckets = installation.path("buckets");
-        let server = S3::start(&buckets, "published");
-        compare(to_s3, &server.url("published"), &buckets.join("published"))?;
+    // The database remembers which failures were published at which destination.
+    let fresh = format!("rm -rf {0} {used}* home/.cache/nix && mkdir -p {0} && cp {kept} {used}", folder.display());
+    let prepare = Some(format!("/bin/sh -c {}", shell_words::quote(&fresh)));
+    let to = shell_words::quote(url);
+    let ours = format!("{on} {companion} publish --database {used} --to {to} --key-file {key}");
+    let signing = format!("{url}{}secret-key={key}", if url.contains('?') { '&' } else { '?' });
+    let theirs = format!("{off} nix copy --to {} {all}", shell_words::quote(&signing));
+    let pair = Pair { prepare, ..pair(ours, theirs) };
+    bench.compare(name, installation, &pair, "nix copy", Target::Ratio(1.5))?;
+    let published = fs::read_dir(folder)?.count();
+    if published < failures.len() {
+        return Err(format!("{name}: {published} files are there after {} failures", failures.len()).into());
     }
     Ok(())
 }
