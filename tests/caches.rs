@@ -336,7 +336,7 @@ fn stores_that_block_are_asked_as_well() {
         ))
         .exits(0);
     let url = std::fs::read_to_string(nix.path("url")).expect("a file of the test");
-    machines.configure("laptop", &format!("substituters =\nnegative-cache-substituters = {url}"));
+    machines.configure("laptop", &only(&url));
     machines
         .run(&format!("{MACHINES}\non laptop nix-build --no-out-link -A program"))
         .exits(100)
@@ -438,9 +438,10 @@ fn a_late_refusal_asks_for_withdrawals_once_an_hour() {
     build(AN_HOUR_LATER).0.exits(100).does_not_say(ELSEWHERE).says_times("building '", 1);
 }
 
-/// The configuration of a machine that asks these caches for failures, and none for outputs.
+/// The configuration of a machine that asks these caches for failures, and none for outputs. It waits for answers however busy
+/// the machine is that runs the tests.
 fn only(urls: &str) -> String {
-    format!("substituters =\nnegative-cache-substituters = {urls}")
+    format!("substituters =\nnegative-cache-timeout = 60\nnegative-cache-substituters = {urls}")
 }
 
 #[test]
