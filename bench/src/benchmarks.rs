@@ -119,7 +119,7 @@ impl Bench<'_> {
 /// Why targets are missed where they are, by the beginnings of the names of benchmarks; the first one that fits is taken.
 /// Numbers of instructions are those of the process on Nix 2.8, counted by callgrind. docs/benchmarks.md has them by
 /// component.
-pub const REASONS: [(&str, &str); 21] = [
+pub const REASONS: [(&str, &str); 20] = [
     (
         "load",
         "1.4 of 64 M instructions, 1.1 M of them the dynamic linker's, which binds virtual functions of Nix's stores",
@@ -139,8 +139,6 @@ pub const REASONS: [(&str, &str); 21] = [
         "large request",
         "2.4 M instructions at the start, and one question less to all that follows; more is the machine",
     ),
-    ("refusal, closure of 1,", "3.5 M instructions more than a dry run, in hundreds of them; more is the machine"),
-    ("refusal, closure of 10,", "3.5 M instructions more than a dry run, in thousands of them; more is the machine"),
     (
         "refusal, closure of 1",
         "3.5 of 66 M instructions: 1.1 M the dynamic linker's, 1.0 M SQLite's, 1.0 M throwing and freeing",
@@ -150,11 +148,12 @@ pub const REASONS: [(&str, &str); 21] = [
     ("refusal, 200", "Nix's messages for 200 failures and their 200 dependents, which a dry run does not print"),
     ("failure elsewhere", "four questions one after the other; the rest is loading, opening connections and recording"),
     ("dead cache, silent", "the deadline, and what it takes to load and to open a connection"),
-    ("deep refusal", "1 % more instructions than a dry run; more is the machine"),
+    ("deep refusal", "listing what is not built from Nix's database, and the way from the failure to the request"),
     ("refusal,", "as many questions to the daemon as a dry run; more is the machine"),
     ("companion", "Nix is started, twice at once, to ask it for its settings and its version"),
     ("consult", "reading pages of a database that was just opened"),
     ("record", "besides the commit, the schema is read and rows are written to four tables; more is the disk"),
+    ("git bisect, 64 commits, closure", "each step evaluates the closure twice, with and without the plugin"),
     ("git bisect", "Nix starts and evaluates once or twice for each commit, and builds what it does not know yet"),
 ];
 
