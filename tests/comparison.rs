@@ -95,7 +95,7 @@ fn keep_failed() {
 #[test]
 fn dry_run() {
     tree().run("nix-build --dry-run").run("nix build -f . --dry-run").again_with_the_same_store().compare();
-    tree().run("nix-build").run("nix-build --dry-run").run("nix build -f . --dry-run").compare();
+    tree().run("nix-build").run("nix-build --dry-run").run("nix build -f . --dry-run").foresees("bad").compare();
 }
 
 #[test]
