@@ -1,5 +1,6 @@
 #include "build_plan.hh"
 #include "output_keys.hh"
+#include "what_is_missing.hh"
 
 #include "nix-negative-cache-plugin/src/bridge.rs.h"
 
@@ -9,10 +10,10 @@ namespace negative_cache {
 
 using namespace nix;
 
-BuildPlan::BuildPlan(Store & store, const std::vector<DerivedPath> & requests)
+BuildPlan::BuildPlan(Store & store, const std::vector<DerivedPath> & requests, std::optional<StorePathSet> && lastAnswer)
     : store(store)
     , requests(requests)
-    , lastAnswer(LastAnswer::of(store, requests))
+    , lastAnswer(std::move(lastAnswer))
 {
 }
 
@@ -89,8 +90,8 @@ static bool hasOutputs(Store & store, const DerivedPath & request)
 
 bool BuildPlan::nothing_to_build(bool may_look) const
 {
-    if (lastAnswer.willBuild)
-        return lastAnswer.willBuild->empty();
+    if (lastAnswer)
+        return lastAnswer->empty();
     return may_look && requests.size() <= aFew
         && std::all_of(requests.begin(), requests.end(), [&](auto & request) { return hasOutputs(store, request); });
 }
@@ -126,17 +127,15 @@ core::PlanList BuildPlan::list(core::List which)
     auto fill = [&](const StorePathSet & from) { paths.assign(from.begin(), from.end()); };
     switch (which) {
     case core::List::LastAnswer:
-        if (lastAnswer.willBuild)
-            fill(*lastAnswer.willBuild);
-        list.is_known = bool(lastAnswer.willBuild);
+        if (lastAnswer)
+            fill(*lastAnswer);
+        list.is_known = bool(lastAnswer);
         break;
     case core::List::Requested:
         fill(requested);
         break;
     case core::List::Unbuilt:
-        if (auto unbuilt = lastAnswer.unbuilt ? lastAnswer.unbuilt
-                : list.is_known               ? compat::unbuiltDerivations(store, requested)
-                                              : std::nullopt)
+        if (auto unbuilt = list.is_known ? compat::unbuiltDerivations(store, requested) : std::nullopt)
             paths = std::move(*unbuilt);
         else
             list.is_known = false;
@@ -299,11 +298,6 @@ std::optional<bool> BuildPlan::isRequestToBeBuilt(size_t index) const
         isKnown &= must.has_value();
     }
     return isKnown ? std::optional(false) : std::nullopt;
-}
-
-std::optional<StorePaths> BuildPlan::unbuilt() const
-{
-    return isUnbuilt ? std::optional(paths) : std::nullopt;
 }
 
 bool BuildPlan::needs(size_t user, size_t index) const

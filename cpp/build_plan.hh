@@ -3,7 +3,6 @@
 
 #include "compat.hh"
 #include "rust/cxx.h"
-#include "what_is_missing.hh"
 
 namespace negative_cache {
 
@@ -27,8 +26,8 @@ public:
 
 private:
     nix::Store & store;
-    const std::vector<nix::DerivedPath> & requests;
-    const LastAnswer::Found lastAnswer;
+    const std::vector<nix::DerivedPath> requests;
+    const std::optional<nix::StorePathSet> lastAnswer;
     /* The list, in the order of paths. */
     std::vector<nix::StorePath> paths;
     bool isUnbuilt = false;
@@ -62,19 +61,16 @@ private:
     std::optional<bool> isRequestToBeBuilt(size_t index) const;
 
 public:
-    /* `requests` must live for as long as the core decides. */
-    BuildPlan(nix::Store & store, const std::vector<nix::DerivedPath> & requests);
+    /* `lastAnswer` is what Nix said a moment ago that it would build for the same requests. */
+    BuildPlan(
+        nix::Store & store,
+        const std::vector<nix::DerivedPath> & requests,
+        std::optional<nix::StorePathSet> && lastAnswer = {});
 
     /* Whether Nix answered the same requests a moment ago. */
     bool wasAnswered() const
     {
-        return lastAnswer.willBuild.has_value();
-    }
-
-    /* Whether Nix answered for what is left of them if they are refused. */
-    bool wasAnsweredInPart() const
-    {
-        return lastAnswer.wasAskedInPart;
+        return lastAnswer.has_value();
     }
 
     const nix::StorePath & path(size_t index) const
@@ -86,9 +82,6 @@ public:
 
     /* What the derivation at an index needs. It is read from the store once. */
     const Inputs & inputs(size_t index) const;
-
-    /* All that is not built, if that is the list. */
-    std::optional<nix::StorePaths> unbuilt() const;
 
     /* Whether the derivation at an index must be built for a request or a dependent. Nothing if only Nix can tell. In lists
        of what Nix would build, all of it must be. */

@@ -97,13 +97,15 @@ DecidedRequest refuseAtOnce(Store & store, const core::Policy & policy, const st
     auto plan = std::make_shared<BuildPlan>(store, requests);
     Caches caches(store, policy);
     decided.decision = fromCore([&] { return core::refuse_at_once(policy, *plan, caches, compat::keepGoing()); });
+    /* Without keep-going Nix need not be asked. With it, Nix is asked what is left. */
+    decided.asked = decided.refusesAny();
     decided.keep(store, std::move(plan));
     return decided;
 }
 
 std::vector<std::string> foresee(Store & store, const core::Policy & policy, const std::vector<DerivedPath> & requests)
 {
-    BuildPlan plan(store, requests);
+    BuildPlan plan(store, requests, LastAnswer::of(store, requests).willBuild);
     std::vector<std::string> lines;
     for (auto & failure : fromCore([&] { return core::foresee(policy, plan); }))
         lines.push_back(fmt("'%s' %s", store.printStorePath(plan.path(failure.index)), std::string(failure.text)));
@@ -112,12 +114,20 @@ std::vector<std::string> foresee(Store & store, const core::Policy & policy, con
 
 DecidedRequest decide(Store & store, const core::Policy & policy, const std::vector<DerivedPath> & requests)
 {
-    auto plan = std::make_shared<BuildPlan>(store, requests);
+    auto sayTheRestOf = [&](const core::Decision & decision, const BuildPlan & plan) {
+        sayTheRest(decision, [&](auto & failure) { return store.printStorePath(plan.path(failure.index)); });
+    };
+    auto found = LastAnswer::of(store, requests);
+    if (found.refused) {
+        sayTheRestOf(found.refused->decision, *found.refused->plan);
+        return *found.refused;
+    }
+    auto plan = std::make_shared<BuildPlan>(store, requests, std::move(found.willBuild));
     Caches caches(store, policy);
     DecidedRequest decided;
     decided.decision = fromCore([&] { return core::decide(policy, *plan, caches, compat::keepGoing()); });
-    decided.asked = decided.decision.asked || plan->wasAnswered() || (decided.refusesAny() && plan->wasAnsweredInPart());
-    sayTheRest(decided.decision, [&](auto & failure) { return store.printStorePath(plan->path(failure.index)); });
+    decided.asked = decided.decision.asked || plan->wasAnswered();
+    sayTheRestOf(decided.decision, *plan);
     decided.keep(store, std::move(plan));
     return decided;
 }

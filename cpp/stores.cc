@@ -25,7 +25,7 @@ static std::optional<StorePath> derivationAskedAbout(Store & store, rust::Str me
 static void fetch(nix::LocalStore & store, const core::Policy & policy, const StorePath & derivation)
 {
     std::vector<DerivedPath> requests{compat::requestFor(derivation)};
-    BuildPlan plan(store, requests);
+    BuildPlan plan(store, requests, LastAnswer::of(store, requests).willBuild);
     Caches caches(store, policy);
     fromCore([&] { return core::learn_all(policy, plan, caches); });
 }

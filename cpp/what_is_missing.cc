@@ -77,15 +77,11 @@ std::optional<std::vector<DerivedPath>> Remembering::askedInstead(Store & store,
     if (asker != Asker::Nix || nextStep() != NextStep::Build || !settings().isOn())
         return std::nullopt;
     return decideUnlessItFails(bmNormal, [&]() -> std::optional<std::vector<DerivedPath>> {
-        auto decided = refuseAtOnce(store, *policyFor(store), requests);
-        if (!decided.refusesAny())
+        auto decided = std::make_shared<DecidedRequest>(refuseAtOnce(store, *policyFor(store), requests));
+        if (!decided->refusesAny())
             return std::nullopt;
-        auto keepGoing = compat::keepGoing();
-        lastAnswer.remember(
-            store,
-            requests,
-            {.willBuild = {}, .unbuilt = decided.plan->unbuilt(), .wasAskedInPart = keepGoing});
-        return keepGoing ? notRefused(decided, requests) : std::vector<DerivedPath>{};
+        lastAnswer.remember(store, requests, {.willBuild = {}, .refused = decided});
+        return compat::keepGoing() ? notRefused(*decided, requests) : std::vector<DerivedPath>{};
     });
 }
 
@@ -100,7 +96,7 @@ void Remembering::answeredMissing(
     /* If a derivation is not in the store yet, Nix does not know what it needs. Then the answer is incomplete and not
        remembered, and an older answer does not count any more. */
     if (unknown.empty())
-        lastAnswer.remember(store, requests, {.willBuild = willBuild, .unbuilt = {}});
+        lastAnswer.remember(store, requests, {.willBuild = willBuild, .refused = {}});
     else
         lastAnswer.forget();
     if (nextStep() == NextStep::DryRun)

@@ -8,6 +8,8 @@
 
 namespace negative_cache {
 
+struct DecidedRequest;
+
 enum class Asker {
     /* A command of Nix, or a client. */
     Nix,
@@ -44,10 +46,8 @@ public:
     {
         /* The derivations that Nix would build, if Nix has given the whole answer. */
         std::optional<nix::StorePathSet> willBuild;
-        /* The derivations that are not built, if the plugin has listed them. */
-        std::optional<nix::StorePaths> unbuilt;
-        /* Whether Nix has answered for what is left of a refused request. */
-        bool wasAskedInPart = false;
+        /* What the plugin has decided, if it refuses the request. Null if not. */
+        std::shared_ptr<const DecidedRequest> refused;
     };
 
     /* What a store has found out for the same requests a moment ago. It is returned once. */
