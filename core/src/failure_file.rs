@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::belief::{Origin, Source};
 use crate::elsewhere::LearnedFailure;
 use crate::failure_object::{FailureObject, MAX_CONTENT, ObjectError};
+use crate::log::tail::printable;
 use crate::store_path::OutputKey;
 
 /// The version of the format.
@@ -22,8 +23,19 @@ const FORMAT: &str = "nix-negative-cache-failures";
 /// The first line.
 #[derive(Serialize, Deserialize)]
 struct Header {
+    /// How many failures follow, so that a file that was cut between two lines is no whole one.
+    failures: Option<u64>,
     format: String,
     version: u32,
+}
+
+/// What a failure file has.
+#[derive(Debug, Default)]
+pub struct FailureFile {
+    /// Its failures.
+    pub failures: Vec<LearnedFailure>,
+    /// How many more are in the future, and left out: the clock of a machine was wrong.
+    pub future: usize,
 }
 
 /// Why a failure file can't be read. Its text continues a sentence that begins with the file.
@@ -38,6 +50,20 @@ pub enum FileError {
     /// It is of another version.
     #[error("has version {0} of its format, and this program knows {VERSION}; upgrade nix-negative-cache")]
     Newer(u32),
+    /// It has more failures than a database keeps.
+    #[error(
+        "has more than {0} failures, and no more are kept ('negative-cache-max-records'); export fewer, or cut it and correct the \
+         number in its first line"
+    )]
+    TooMany(u64),
+    /// It has another number of lines than its first line says.
+    #[error("has {found} of {stated} failures: it is not whole; copy it again")]
+    Cut {
+        /// How many it has.
+        found: u64,
+        /// How many it should have.
+        stated: u64,
+    },
     /// One of its lines is no failure.
     #[error("has a bad line {number}, which {error}")]
     Line {
@@ -50,20 +76,34 @@ pub enum FileError {
 
 /// The bytes of the file with these failures, each of which is the content of an object.
 pub fn write(failures: &BTreeMap<OutputKey, Vec<u8>>) -> Vec<u8> {
-    let mut bytes = format!("{{\"format\":\"{FORMAT}\",\"version\":{VERSION}}}\n").into_bytes();
+    let count = failures.len();
+    let header = format!("{{\"failures\":{count},\"format\":\"{FORMAT}\",\"version\":{VERSION}}}\n");
+    let mut bytes = header.into_bytes();
     for content in failures.values() {
         bytes.extend_from_slice(content);
     }
     bytes
 }
 
-/// Reads a file, which people call `name`.
+/// How long the name of a file is at most in a record, in bytes.
+const MAX_NAME: usize = 128;
+
+/// The name of a file as it is recorded, and shown to others: one short line without anything that a terminal would obey.
+fn recorded_name(name: &str) -> String {
+    let mut name = printable(name.as_bytes()).replace('\t', " ");
+    name.truncate(name.floor_char_boundary(MAX_NAME));
+    if name.is_empty() { "a file without a name".to_owned() } else { name }
+}
+
+/// Reads a file, which people call `name`, with `most` failures at most.
 ///
 /// # Errors
 ///
-/// If one of its lines is not what it should be.
-pub fn read(mut file: impl BufRead, name: &str, now: Timestamp) -> Result<Vec<LearnedFailure>, FileError> {
-    let mut failures = Vec::new();
+/// If one of its lines is not what it should be, or there are more or fewer of them than there should be.
+pub fn read(mut file: impl BufRead, name: &str, most: u64, now: Timestamp) -> Result<FailureFile, FileError> {
+    let name = recorded_name(name);
+    let mut read = FailureFile::default();
+    let (mut stated, mut found) = (None, 0);
     let mut line = Vec::new();
     for number in 1.. {
         line.clear();
@@ -76,16 +116,31 @@ pub fn read(mut file: impl BufRead, name: &str, now: Timestamp) -> Result<Vec<Le
             let header: Header = serde_json::from_slice(&line).map_err(|_| FileError::Foreign)?;
             match header {
                 Header { format, .. } if format != FORMAT => return Err(FileError::Foreign),
-                Header { version: VERSION, .. } => {}
-                Header { version, .. } => return Err(FileError::Newer(version)),
+                Header { version, .. } if version != VERSION => return Err(FileError::Newer(version)),
+                Header { failures, .. } => stated = Some(failures.ok_or(FileError::Foreign)?),
+            }
+            if stated.is_some_and(|stated| stated > most) {
+                return Err(FileError::TooMany(most));
             }
             continue;
         }
-        let object = FailureObject::read_alone(&line, now).map_err(|error| FileError::Line { number, error })?;
-        let origin = Origin { source: Source::File { file: name.to_owned() }, attempts: object.attempts };
-        failures.push(LearnedFailure { object, origin });
+        found += 1;
+        if found > most {
+            return Err(FileError::TooMany(most));
+        }
+        match FailureObject::read_alone(&line, now) {
+            Ok(object) => {
+                let origin = Origin { source: Source::File { file: name.clone() }, attempts: object.attempts };
+                read.failures.push(LearnedFailure { object, origin });
+            }
+            Err(ObjectError::Future) => read.future += 1,
+            Err(error) => return Err(FileError::Line { number, error }),
+        }
     }
-    Ok(failures)
+    match stated {
+        Some(stated) if stated != found => Err(FileError::Cut { found, stated }),
+        _ => Ok(read),
+    }
 }
 
 #[cfg(test)]
@@ -114,8 +169,11 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let text = String::from_utf8(file()).unwrap();
-        assert!(text.starts_with("{\"format\":\"nix-negative-cache-failures\",\"version\":1}\n"), "{text}");
-        let read = read(text.as_bytes(), "a file", now()).unwrap();
+        assert!(
+            text.starts_with("{\"failures\":2,\"format\":\"nix-negative-cache-failures\",\"version\":1}\n"),
+            "{text}"
+        );
+        let read = read(text.as_bytes(), "a file", 2, now()).unwrap().failures;
         let objects: Vec<&FailureObject> = read.iter().map(|failure| &failure.object).collect();
         assert_eq!(objects, [&FailureObject::of(&failed('a').1, true), &FailureObject::of(&failed('b').1, true)]);
         assert_eq!(read[0].origin.to_string(), "imported from a file");
@@ -125,7 +183,7 @@ mod tests {
     fn what_is_wrong_is_said_with_its_line() {
         let text = String::from_utf8(file()).unwrap();
         let lines: Vec<&str> = text.lines().collect();
-        let said = |text: &str| read(text.as_bytes(), "a file", now()).unwrap_err().to_string();
+        let said = |text: &str| read(text.as_bytes(), "a file", 100, now()).unwrap_err().to_string();
         for foreign in ["", "{}\n", "[]\n", lines[1], "{\"format\":\"other\",\"version\":1}\n"] {
             assert_eq!(said(foreign), "is no file that 'nix-negative-cache export' has written", "{foreign}");
         }
@@ -144,7 +202,10 @@ mod tests {
                 &*lines[1].replace("\"class\":\"builder\"", "\"class\":\"fetch\""),
                 "is not a failure that may be published",
             ),
-            (&*lines[1].replace("\"lastFailure\":1000000", "\"lastFailure\":2000000"), "is in the future"),
+            (
+                &*lines[1].replace("\"lastFailure\":1000000", "\"lastFailure\":10000"),
+                "is not in the form of a failure: it last failed before it first failed",
+            ),
             (&*"x".repeat(MAX_CONTENT + 1), "is larger than 16384 bytes"),
         ] {
             let said = said(&format!("{}\n{}\n{wrong}", lines[0], lines[2]));
@@ -157,7 +218,40 @@ mod tests {
         let (key, mut record) = failed('a');
         record.log = "\x1b]0;title\x07one\n".to_owned();
         let bytes = FailureObject::of(&record, true).to_bytes().unwrap();
-        let read = read(&*write(&BTreeMap::from([(key, bytes)])), "a file", now()).unwrap();
+        let read = read(&*write(&BTreeMap::from([(key, bytes)])), "a\x1b]0;b\x07\nfile", 1, now()).unwrap().failures;
+        assert_eq!(read[0].origin.to_string(), "imported from a file");
         assert!(!read[0].object.log.contains('\x1b'), "{}", read[0].object.log);
+    }
+
+    #[test]
+    fn names_of_files_are_short_and_plain() {
+        for (name, recorded) in [
+            ("failures.jsonl", "failures.jsonl"),
+            ("\x1b[2Ja\nb\u{202e}c", "a bc"),
+            ("\x1b[2J", "a file without a name"),
+            (&*"ä".repeat(1000), &*"ä".repeat(MAX_NAME / 2)),
+        ] {
+            assert_eq!(recorded_name(name), recorded);
+        }
+    }
+
+    #[test]
+    fn a_file_has_as_many_failures_as_it_says_and_no_more_than_are_kept() {
+        let text = String::from_utf8(file()).unwrap();
+        let said = |text: &str, most| read(text.as_bytes(), "a file", most, now()).unwrap_err().to_string();
+        assert!(said(&text, 1).starts_with("has more than 1 failures"));
+        assert!(said(&text.replace("\"failures\":2", "\"failures\":1"), 1).starts_with("has more than 1 failures"));
+        assert!(said(&text.replace("\"failures\":2", "\"failures\":99999"), 100).starts_with("has more than 100"));
+        let cut: String = text.split_inclusive('\n').take(2).collect();
+        assert_eq!(said(&cut, 100), "has 1 of 2 failures: it is not whole; copy it again");
+        assert_eq!(said(&text.replace("\"failures\":2,", ""), 100), FileError::Foreign.to_string());
+    }
+
+    #[test]
+    fn what_is_in_the_future_is_left_out() {
+        let text = String::from_utf8(file()).unwrap();
+        let ahead = text.replacen("\"lastFailure\":1000000", "\"lastFailure\":2000000", 1);
+        let read = read(ahead.as_bytes(), "a file", 2, now()).unwrap();
+        assert_eq!((read.failures.len(), read.future), (1, 1));
     }
 }

@@ -5,7 +5,7 @@
 //! module has the paths and the bytes, which must never change for a version of the format: what is published can't be
 //! changed. [`crate::elsewhere`] asks caches for them, [`crate::portable`] says which failures may be published.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -289,13 +289,18 @@ impl FailureObject {
         let is_key = |key: &str| is_here(key) || (!key.contains('/') && key.chars().all(|c| c.is_ascii_graphic()));
         let is_name = |name: &str| !name.is_empty() && name.chars().all(is_in_names);
         let outputs_are_well = object.outputs.iter().all(|(name, key)| is_name(name) && is_key(key.as_str()));
+        let keys: BTreeSet<&OutputKey> = object.outputs.values().collect();
+        let outputs_are_well = outputs_are_well && keys.len() == object.outputs.len();
         let derivation_is_well = is_here(&object.drv_path) && object.drv_path.ends_with(".drv");
         if !outputs_are_well || !derivation_is_well || !is_name(&object.name) {
             return Err(malformed(NOT_A_PATH));
         }
         let last_failure = time(object.last_failure).ok_or_else(|| malformed("a time in it is none"))?;
         let first_failure = time(object.first_failure).ok_or_else(|| malformed("a time in it is none"))?;
-        if last_failure > latest(now) || first_failure > last_failure {
+        if first_failure > last_failure {
+            return Err(malformed("it last failed before it first failed"));
+        }
+        if last_failure > latest(now) {
             return Err(ObjectError::Future);
         }
         if !matches!(object.class, Class::Builder | Class::Output) {
@@ -457,7 +462,7 @@ mod tests {
         );
         assert_eq!(read_at(&bytes, KEY, "x86_64-linux", 999_000), Err(ObjectError::Future));
         type Change = fn(&mut FailureObject);
-        let changes: [Change; 9] = [
+        let changes: [Change; 10] = [
             |object| object.version = 2,
             |object| drop(object.outputs.insert("zoo".to_owned(), "a\x1b[2J".into())),
             |object| object.last_failure = 100,
@@ -467,6 +472,7 @@ mod tests {
             |object| object.drv_path = "/elsewhere/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv".to_owned(),
             |object| object.name = "a\x1b[2J".to_owned(),
             |object| object.first_failure = object.last_failure + 1,
+            |object| drop(object.outputs.insert("zoo".to_owned(), KEY.into())),
         ];
         for (index, change) in changes.into_iter().enumerate() {
             let mut object = FailureObject::of(&published(), true);

@@ -214,7 +214,8 @@ impl SettingInfo {
 const DEFAULT_TTL: u64 = 7 * 24 * 60 * 60;
 /// 90 days.
 const DEFAULT_MAX_TTL: u64 = 90 * 24 * 60 * 60;
-const DEFAULT_MAX_RECORDS: u64 = 100_000;
+/// How many failures a database has at most if nobody says otherwise.
+pub const DEFAULT_MAX_RECORDS: u64 = 100_000;
 /// 5 seconds.
 const DEFAULT_TIMEOUT: u64 = 5;
 /// An hour: nobody waits longer for a cache.

@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::rc::Rc;
+use std::thread;
+use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
 use rusqlite::types::Value;
@@ -19,6 +21,11 @@ use crate::portable::Scope;
 use crate::record::{Failure, Output};
 use crate::store_path::OutputKey;
 
+/// How many failures one transaction of an import records.
+const PIECE: usize = 2000;
+/// How long an import lets others write after each transaction. A process that waits looks again after at most as long.
+const PAUSE: Duration = Duration::from_millis(20);
+
 /// What became of a failure that happened elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Learning {
@@ -30,6 +37,8 @@ pub enum Learning {
     Contradicted,
     /// It was forgotten or withdrawn here.
     KeptOut,
+    /// A record of other outputs has one of its outputs.
+    OtherOutputs,
 }
 
 /// A failure that was published.
@@ -98,33 +107,35 @@ impl Database {
         self.in_transaction(learn).map_err(failed)
     }
 
-    /// Records failures that a person imports, all or none, as [`Database::learn`] does. What was forgotten here is kept out.
-    /// Says what became of each; if it is only `tried`, nothing is recorded.
+    /// Records failures that a person imports, as [`Database::learn`] does. What was learned and then forgotten here is kept out.
+    /// Says what became of each; if it is only `tried`, nothing is recorded. Each piece is one transaction, so that a build that
+    /// records something does not wait for all of them.
     ///
     /// # Errors
     ///
-    /// If the database can't be read or written.
+    /// If the database can't be read or written. What was recorded until then stays.
     pub fn import(&mut self, failures: &[LearnedFailure], tried: bool) -> Result<Vec<Learning>, DatabaseError> {
         let failed = self.failed();
         self.changed();
-        let mut import = || {
+        let mut learned = Vec::with_capacity(failures.len());
+        let mut import = |piece: &[LearnedFailure]| {
             let transaction = self.writing()?.transaction_with_behavior(TransactionBehavior::Immediate)?;
-            let mut learned = Vec::with_capacity(failures.len());
-            for failure in failures {
+            for failure in piece {
                 learned.push(if is_kept_out(&transaction, failure)? {
                     Learning::KeptOut
                 } else {
                     learn_one(&transaction, failure)?
                 });
             }
-            if tried {
-                transaction.rollback()?
-            } else {
-                transaction.commit()?
-            }
-            Ok(learned)
+            if tried { transaction.rollback() } else { transaction.commit() }
         };
-        import().map_err(failed)
+        for (index, piece) in failures.chunks(PIECE).enumerate() {
+            if index > 0 {
+                thread::sleep(PAUSE);
+            }
+            import(piece).map_err(&failed)?;
+        }
+        Ok(learned)
     }
 
     /// Forgets failures that were withdrawn, and keeps them out. All that is known of their outputs goes: what was known
@@ -249,6 +260,17 @@ impl Database {
 fn learn_one(transaction: &Transaction<'_>, failure: &LearnedFailure) -> rusqlite::Result<Learning> {
     let Some(recorded) = failure.as_recorded() else { return Ok(Learning::Known) };
     let outputs = text_array(recorded.outputs.iter().map(|output| output.key.as_str()));
+    // A derivation has the same outputs everywhere. The failure would take over the records of others, which are evidence.
+    let others: bool = transaction
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM output
+                 WHERE failure IN (SELECT failure FROM output WHERE path IN rarray(?1))
+                 GROUP BY failure HAVING count(*) != ?2 OR sum(path IN rarray(?1)) != ?2)",
+        )?
+        .query_row(params![outputs, recorded.outputs.len()], |row| row.get(0))?;
+    if others {
+        return Ok(Learning::OtherOutputs);
+    }
     let newest: Option<(Milliseconds, bool, bool)> = transaction
         .prepare_cached(
             "SELECT time, origin IS NULL AS here, class IS NOT NULL AS failed FROM attempt

@@ -33,6 +33,23 @@ impl Database {
         Ok(empty)
     }
 
+    /// The outputs with a record whose paths begin with this text.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read.
+    pub fn outputs_starting_with(&self, start: &str) -> Result<Vec<OutputKey>, DatabaseError> {
+        let query = || {
+            // No character comes after the last one of Unicode.
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT path FROM output WHERE path BETWEEN ?1 AND ?1 || ?2 ORDER BY path")?;
+            let rows = statement.query_map([start, "\u{10ffff}"], |row| row.get("path"))?;
+            rows.collect::<rusqlite::Result<_>>()
+        };
+        query().map_err(self.failed())
+    }
+
     /// Which of `names`, by index, are also the name of a known failure. Derivations with the same output have the same
     /// name, so the others need no closer look.
     ///

@@ -107,6 +107,24 @@ fn what_is_known_here_decides_what_is_imported() {
 }
 
 #[test]
+fn what_happened_elsewhere_takes_over_no_record_of_other_outputs() {
+    let (_folder, mut database) = database();
+    database.insert(&failure("a", &["a"], 10)).unwrap();
+    database.insert(&failure("b", &["b", "b-dev"], 10)).unwrap();
+    database.succeed(&outputs(&["b", "b-dev"]), Timestamp::from_second(20).unwrap()).unwrap();
+    let before = database.records().unwrap();
+    for wrong in [&["a", "b"][..], &["a", "x"], &["b"], &["b", "b-dev", "x"], &["a", "b", "b-dev"]] {
+        let learned = from_file(&failure("a", wrong, 30));
+        assert_eq!(database.import(&[learned.clone()], false).unwrap(), [Learning::OtherOutputs], "{wrong:?}");
+        assert_eq!(database.learn(&[learned], []).unwrap(), 0, "{wrong:?}");
+        assert_eq!(database.records().unwrap(), before, "{wrong:?}");
+    }
+    let learned = ["a", "b"].map(|name| from_file(&failure(name, &[name], 30)));
+    assert_eq!(database.import(&learned, false).unwrap(), [Learning::Recorded, Learning::OtherOutputs]);
+    assert_eq!(database.learn(&[from_file(&failure("b", &["b-dev", "b"], 30))], []).unwrap(), 1);
+}
+
+#[test]
 fn origins_of_earlier_versions_are_read() {
     let json = r#"{"cache":"https://a","key":"ci-1:AAAA","attempts":3}"#;
     let origin: Origin = serde_json::from_str(json).unwrap();

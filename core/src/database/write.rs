@@ -14,7 +14,7 @@ use super::freshness::Remembered;
 use super::lookup::{standing, text_array};
 use super::open::wait_when_busy;
 use super::{Database, DatabaseError, FailureId};
-use crate::belief::{Attempt, FailedAttempt, MAX_ATTEMPTS, Origin};
+use crate::belief::{Attempt, FailedAttempt, MAX_ATTEMPTS, Origin, Source};
 use crate::environment::Environment;
 use crate::record::{Failure, PLUGIN_VERSION};
 use crate::store_path::OutputKey;
@@ -164,12 +164,12 @@ pub(super) fn put(
     // The statements about earlier records cost more than all others, and most failures have no earlier record.
     let has_earlier = !earlier.is_empty();
     let earlier: Array = Rc::new(earlier.into_iter().map(types::Value::Integer).collect());
-    let (first, attempts): (Option<Milliseconds>, u32) = transaction
+    let (first, last_used, attempts): (Option<Milliseconds>, Option<Milliseconds>, u32) = transaction
         .prepare_cached(
-            "SELECT min(first_failure) AS first, coalesce(sum(attempts), 0) AS attempts
+            "SELECT min(first_failure) AS first, max(used) AS used, coalesce(sum(attempts), 0) AS attempts
              FROM failure WHERE id IN rarray(?1)",
         )?
-        .query_row([&earlier], |row| Ok((row.get("first")?, row.get("attempts")?)))?;
+        .query_row([&earlier], |row| Ok((row.get("first")?, row.get("used")?, row.get("attempts")?)))?;
     if has_earlier {
         transaction.prepare_cached("DELETE FROM output WHERE failure IN rarray(?1)")?.execute([&earlier])?;
     }
@@ -178,15 +178,25 @@ pub(super) fn put(
     let time = Milliseconds(failure.time);
     let first_elsewhere = learned.and_then(|(_, first)| first).map(Milliseconds);
     let first_failure = first.or(first_elsewhere).unwrap_or(time);
-    // A failure that happened elsewhere long ago is used from this moment on.
-    let used = if learned.is_some() { Milliseconds(Timestamp::now()) } else { time };
+    let used = match learned.map(|(origin, _)| &origin.source) {
+        None => failure.time,
+        // It was asked for by a build, which uses it from this moment on.
+        Some(Source::Cache { .. }) => Timestamp::now(),
+        // It may never be: a large file must not take the room of what is used.
+        Some(Source::File { .. }) => last_used.map_or(failure.time, |Milliseconds(used)| used.max(failure.time)),
+    };
+    // What is learned counts all attempts that were made there, also those that were learned before.
+    let attempts = match learned {
+        Some((origin, _)) => attempts.max(origin.attempts),
+        None => attempts.saturating_add(1),
+    };
     let values: &[Value<'_>] = &[
         (":drv_path", &failure.derivation),
         (":name", &failure.name),
         (":class", &failure.class),
         (":exit_code", &failure.exit_code),
         (":last_failure", &time),
-        (":attempts", &attempts.saturating_add(learned.map_or(1, |(origin, _)| origin.attempts))),
+        (":attempts", &attempts),
         (":duration_ms", &failure.duration_ms),
         (":store_dir", &failure.store_dir),
         (":system", &failure.system),
@@ -198,7 +208,7 @@ pub(super) fn put(
         (":plugin_version", &PLUGIN_VERSION),
         (":evidence", &deciding_line),
         (":scope", &failure.scope),
-        (":used", &used),
+        (":used", &Milliseconds(used)),
     ];
     let id = columns::insert(transaction, "failure", &[SUMMARY, DETAILS, BOOKKEEPING], values)?;
     for output in &failure.outputs {

@@ -76,13 +76,43 @@ impl LogTail {
 /// control characters except tab become a space between words.
 pub fn printable(bytes: &[u8]) -> String {
     // Decoded first: a cut or wrong sequence must not swallow what follows it.
-    let decoded = String::from_utf8_lossy(bytes);
+    plain(&String::from_utf8_lossy(bytes)).trim_end().to_owned()
+}
+
+/// The same with its colours, which end with the line.
+pub fn printable_in_colour(line: &[u8]) -> String {
+    const START: &str = "\x1b[";
+    const RESET: &str = "\x1b[0m";
+    let decoded = String::from_utf8_lossy(line);
+    let (mut printed, mut pieces) = (String::new(), decoded.split(START));
+    let mut is_coloured = false;
+    printed.push_str(&plain(pieces.next().unwrap_or_default()));
+    for piece in pieces {
+        let numbers = piece.find(|c: char| !c.is_ascii_digit() && !matches!(c, ';' | ':')).unwrap_or(piece.len());
+        if let Some(text) = piece[numbers..].strip_prefix('m') {
+            let sequence = &piece[..numbers];
+            printed.push_str(&format!("{START}{sequence}m"));
+            printed.push_str(&plain(text));
+            is_coloured = !matches!(sequence, "" | "0");
+        } else {
+            printed.push_str(&plain(&format!("{START}{piece}")));
+        }
+    }
+    printed.truncate(printed.trim_end().len());
+    if is_coloured {
+        printed.push_str(RESET);
+    }
+    printed
+}
+
+/// `decoded` without anything that a terminal obeys.
+fn plain(decoded: &str) -> String {
     // Control characters that do not belong to escape sequences are not the stripper's business.
     let other = |c: char| c.is_control() && !matches!(c, '\t' | '\x1b' | '\x07');
     let spaced = decoded.split(other).filter(|part| !part.is_empty()).collect::<Vec<_>>().join(" ");
     let plain = strip_bytes(spaced.as_bytes()).into_vec();
     let unseen = |c: char| (c.is_control() && c != '\t') || turns_text(c);
-    String::from_utf8_lossy(&plain).replace(unseen, "").trim_end().to_owned()
+    String::from_utf8_lossy(&plain).replace(unseen, "")
 }
 
 /// The beginning of a text that Nix printed, safe to show: at most [`MAX_BYTES`], without escapes.
@@ -156,7 +186,32 @@ mod tests {
         assert!(text.starts_with('é') || text.starts_with('\u{fffd}'));
     }
 
+    #[test]
+    fn colours_may_stay() {
+        for (line, printed) in [
+            ("plain \x1b[31mred\x1b[0m \x1b[1;38:5:2mgreen", "plain \x1b[31mred\x1b[0m \x1b[1;38:5:2mgreen\x1b[0m"),
+            ("\x1b[31m\x1b[2J\x1b]0;title\x07red\x1b[m", "\x1b[31mred\x1b[m"),
+            ("\x1b]0;ti\x1b[31mtle\x07x\x08\r\u{202e}", "\x1b[31mtlex\x1b[0m"),
+            ("\x1b[31", ""),
+            ("\x1b[1A\x1b[31;", ""),
+            ("", ""),
+        ] {
+            assert_eq!(printable_in_colour(line.as_bytes()), printed, "{line:?}");
+        }
+    }
+
     proptest! {
+        #[test]
+        fn nothing_but_colours_is_obeyed(line in "(\\x1b|\\[|\\]|[0-9;:mJ ]|\\PC|.){0,60}") {
+            let printed = printable_in_colour(line.as_bytes());
+            for piece in printed.split("\x1b[").skip(1) {
+                let end = piece.find('m');
+                prop_assert!(end.is_some_and(|end| piece[..end].chars().all(|c| c.is_ascii_digit() || ";:".contains(c))));
+            }
+            let rest = printed.replace("\x1b[", "");
+            prop_assert!(rest.chars().all(|c| (!c.is_control() || c == '\t') && !turns_text(c)), "{:?}", printed);
+        }
+
         #[test]
         fn any_log_is_bounded_and_printable(lines in prop::collection::vec(prop::collection::vec(any::<u8>(), 0..3000), 0..40)) {
             let mut tail = LogTail::default();
