@@ -141,6 +141,19 @@ impl Databases {
         Ok(found)
     }
 
+    /// The outputs with a record whose paths begin with this text.
+    ///
+    /// # Errors
+    ///
+    /// If a database can't be read.
+    pub fn outputs_starting_with(&self, start: &str) -> Result<Vec<String>, DatabaseError> {
+        let mut outputs = Vec::new();
+        for database in &self.open {
+            outputs.extend(database.outputs_starting_with(start)?.iter().map(ToString::to_string));
+        }
+        Ok(outputs)
+    }
+
     /// The records that were found, unless they were forgotten in the meantime.
     ///
     /// # Errors
@@ -173,6 +186,21 @@ impl Databases {
             }
         }
         Ok(None)
+    }
+
+    /// The databases that this user may only read, and that have something.
+    ///
+    /// # Errors
+    ///
+    /// If a database can't be read.
+    pub fn readonly(&mut self) -> Result<Vec<PathBuf>, DatabaseError> {
+        let mut paths = Vec::new();
+        for database in self.open.iter_mut().filter(|database| database.is_readonly()) {
+            if !database.is_empty()? {
+                paths.push(database.path().to_owned());
+            }
+        }
+        Ok(paths)
     }
 
     /// Records of a database as this user sees them.

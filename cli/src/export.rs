@@ -1,6 +1,7 @@
 //! `nix-negative-cache export` and `import`: failures in a file, for machines that share no binary cache.
 
 use std::collections::BTreeMap;
+use std::env;
 use std::fs::{self, File, Permissions};
 use std::io::{self, BufReader, Write};
 use std::os::unix::fs::PermissionsExt;
@@ -10,15 +11,16 @@ use jiff::{SignedDuration, Timestamp};
 use nix_negative_cache_core::database::location::{Audience, default_path, may_write, personal_path};
 use nix_negative_cache_core::database::{Database, Learning};
 use nix_negative_cache_core::elsewhere::LearnedFailure;
-use nix_negative_cache_core::failure_file;
+use nix_negative_cache_core::failure_file::{self, FailureFile};
 use nix_negative_cache_core::failure_object::PERIOD;
 use nix_negative_cache_core::time_text::ago;
 
 use crate::args::{Arguments, ExportArguments, ImportArguments, SettingsArguments};
 use crate::databases::Databases;
-use crate::nix::BeliefContext;
+use crate::nix::{self, BeliefContext};
 use crate::publish::portable_object;
-use crate::{Failure, databases, say_with_name};
+use crate::streams::visible;
+use crate::{Failure, counted, databases, say_with_name};
 
 /// What stands for standard input and output.
 const STANDARD: &str = "-";
@@ -34,7 +36,10 @@ pub fn export(arguments: &Arguments, export: &ExportArguments, out: &mut impl Wr
         && let Some(path) = databases.readonly_with(None)?
     {
         // Part of the environment of a failure is only for who owns it, and decides whether it is portable.
-        return Err(Failure::Other(format!("only who owns '{}' may export what it has", path.display())));
+        return Err(Failure::Other(format!("only the owner of '{}' may export its failures", path.display())));
+    }
+    for path in databases.readonly()? {
+        say_with_name(&format!("the failures in '{}' are left out: only its owner may export them", path.display()));
     }
     let context = BeliefContext::ask(&arguments.database.store_state(), &SettingsArguments::default());
     let (with_log, now) = (!export.no_log && context.settings.keep_log, Timestamp::now());
@@ -53,7 +58,7 @@ pub fn export(arguments: &Arguments, export: &ExportArguments, out: &mut impl Wr
     let bytes = failure_file::write(&failures);
     let others = if staying == 1 { "1 other stays".to_owned() } else { format!("{staying} others stay") };
     let others = if staying == 0 { String::new() } else { format!("; {others} on this machine") };
-    let done = format!("exported {}{others}", counted(failures.len()));
+    let done = format!("exported {}{others}", counted(failures.len(), "failure"));
     if export.file.as_os_str() == STANDARD {
         out.write_all(&bytes)?;
         out.flush()?;
@@ -66,21 +71,25 @@ pub fn export(arguments: &Arguments, export: &ExportArguments, out: &mut impl Wr
     Ok(())
 }
 
-/// Writes a file at once, so that nobody reads half of it.
+/// Writes a file at once, so that nobody reads half of it. What is there keeps its mode, and a link leads to the new file.
 fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    if fs::metadata(path).is_ok_and(|metadata| !metadata.is_file()) {
+    let there = fs::metadata(path).ok();
+    let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
+    if there.as_ref().map_or(is_link, |there| !there.is_file()) {
+        // A device, or a link to nothing yet.
         return File::create(path)?.write_all(bytes);
     }
+    let path = &if is_link { fs::canonicalize(path)? } else { path.to_owned() };
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     // The umask takes from it what it takes from every file.
     let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
     file.write_all(bytes)?;
+    if let Some(there) = there {
+        file.as_file().set_permissions(there.permissions())?;
+    }
+    file.as_file().sync_all()?;
     file.persist(path)?;
     Ok(())
-}
-
-fn counted(count: usize) -> String {
-    format!("{count} {}", if count == 1 { "failure" } else { "failures" })
 }
 
 /// Records what another machine has exported.
@@ -90,11 +99,13 @@ fn counted(count: usize) -> String {
 /// If the file is no such file, or it can't be recorded. Then nothing of it is.
 pub fn import(arguments: &Arguments, import: &ImportArguments, out: &mut impl Write) -> Result<(), Failure> {
     let now = Timestamp::now();
-    let (failures, name) = read(&import.file, now)?;
+    // Nix may not be there; then all is as by default.
+    let (settings, database) = nix::settings_in_force().unwrap_or_default();
+    let (FailureFile { failures, future }, name) = read(&import.file, settings.max_records, now)?;
     let oldest = now.saturating_sub(SignedDuration::from_secs(PERIOD)).unwrap_or(Timestamp::MIN).as_second();
     let (failures, old): (Vec<_>, Vec<_>) =
         failures.into_iter().partition(|failure| failure.object.last_failure > oldest);
-    let (path, audience) = destination(arguments)?;
+    let (path, audience) = destination(arguments, database)?;
     let learned = if import.dry_run {
         tried(&path, &failures)?
     } else {
@@ -110,31 +121,44 @@ pub fn import(arguments: &Arguments, import: &ImportArguments, out: &mut impl Wr
     }
     let count = |wanted: Learning| learned.iter().filter(|learning| **learning == wanted).count();
     let done = if import.dry_run { "would import" } else { "imported" };
-    write!(out, "{done} {} from {name} into '{}'", counted(count(Learning::Recorded)), path.display())?;
+    let recorded = counted(count(Learning::Recorded), "failure");
+    write!(out, "{done} {recorded} from {name} into '{}'", visible(&path.display().to_string()))?;
     for (count, what) in [
         (count(Learning::Known), "known before"),
         (count(Learning::Contradicted), "left out because of newer attempts here"),
         (count(Learning::KeptOut), "left out because they were forgotten here"),
+        (count(Learning::OtherOutputs), "left out because of records with other outputs"),
         (old.len(), "too old to be believed"),
+        (future, "left out because they are in the future: a clock was wrong"),
     ] {
         if count > 0 {
             write!(out, "; {count} {what}")?;
         }
     }
-    Ok(writeln!(out)?)
+    writeln!(out)?;
+    let folder =
+        failures.first().and_then(|failure| failure.object.drv_path.rsplit_once('/')).map(|(folder, _)| folder);
+    // The daemon has the database of the store, unless its own nix.conf names another one.
+    if path != default_path(&arguments.database.store_state()) && folder.is_some_and(nix::daemon_decides) {
+        say_with_name(
+            "the daemon that builds decides by its own database, and does not know what is imported into another one; import \
+             as root, who may write to it",
+        );
+    }
+    Ok(())
 }
 
 /// What a file has, and its name for people.
-fn read(file: &Path, now: Timestamp) -> Result<(Vec<LearnedFailure>, String), Failure> {
+fn read(file: &Path, most: u64, now: Timestamp) -> Result<(FailureFile, String), Failure> {
     let (name, read) = if file.as_os_str() == STANDARD {
         let name = "standard input".to_owned();
-        let read = failure_file::read(io::stdin().lock(), &name, now);
+        let read = failure_file::read(io::stdin().lock(), &name, most, now);
         (name, read)
     } else {
         let base = file.file_name().unwrap_or(file.as_os_str()).to_string_lossy().into_owned();
         let read = File::open(file).map_err(Into::into);
-        let read = read.and_then(|open| failure_file::read(BufReader::new(open), &base, now));
-        (format!("'{}'", file.display()), read)
+        let read = read.and_then(|open| failure_file::read(BufReader::new(open), &base, most, now));
+        (format!("'{}'", visible(&file.display().to_string())), read)
     };
     match read {
         Ok(failures) => Ok((failures, name)),
@@ -142,13 +166,13 @@ fn read(file: &Path, now: Timestamp) -> Result<(Vec<LearnedFailure>, String), Fa
     }
 }
 
-/// The database that failures are imported into, and for whom it is made if it is not there: that of the store if this user may
-/// write to it, as root may, or else the user's own.
-fn destination(arguments: &Arguments) -> Result<(PathBuf, Audience), Failure> {
+/// The database that failures are imported into, and for whom it is made if it is not there: the one that builds of this user's
+/// Nix use, which `configured` may name, if this user may write to it, as root may, or else the user's own.
+fn destination(arguments: &Arguments, configured: Option<PathBuf>) -> Result<(PathBuf, Audience), Failure> {
     if let Some(chosen) = arguments.database.chosen() {
         return Ok((chosen.to_owned(), Audience::Everybody));
     }
-    let of_the_store = default_path(&arguments.database.store_state());
+    let of_the_store = configured.unwrap_or_else(|| default_path(&arguments.database.store_state()));
     if may_write(&of_the_store).is_ok() {
         return Ok((of_the_store, Audience::Everybody));
     }
@@ -165,7 +189,13 @@ fn tried(path: &Path, failures: &[LearnedFailure]) -> Result<Vec<Learning>, Fail
     if let Some(mut database) = Database::open(path)? {
         return Ok(database.import(failures, true)?);
     }
-    let folder = tempfile::tempdir()?;
+    let folder = tempfile::tempdir().map_err(|error| {
+        let folder = env::temp_dir();
+        Failure::Other(format!(
+            "cannot make a folder in '{}' to try the import in: {error}; set TMPDIR",
+            folder.display()
+        ))
+    })?;
     let path = default_path(folder.path());
     Ok(Database::open_or_create(&path, Audience::Owner)?.import(failures, true)?)
 }
@@ -180,5 +210,6 @@ fn what_becomes_of(failure: &LearnedFailure, learning: Learning, now: Timestamp)
         Learning::Known => "known before".to_owned(),
         Learning::Contradicted => "a newer attempt was made here".to_owned(),
         Learning::KeptOut => "it was forgotten here".to_owned(),
+        Learning::OtherOutputs => "a record here has one of its outputs, and others".to_owned(),
     }
 }

@@ -25,7 +25,7 @@ use plan::{Object, Plan, Purpose, Wanted};
 use crate::args::{Arguments, PublishArguments, SettingsArguments};
 use crate::databases::Databases;
 use crate::nix::{self, BeliefContext, NixError};
-use crate::{Failure, nothing_known, say_with_name};
+use crate::{Failure, counted, nothing_known, say_with_name};
 
 impl From<KeyError> for Failure {
     fn from(error: KeyError) -> Self {
@@ -96,7 +96,7 @@ pub fn publish(arguments: &Arguments, publish: &PublishArguments, out: &mut impl
         None => None,
     };
     if let Some(path) = foreign {
-        return Err(Failure::Other(format!("only who owns '{}' may publish what it has", path.display())));
+        return Err(Failure::Other(format!("only the owner of '{}' may publish its failures", path.display())));
     }
     let asks_for_paths = !wanted.paths().is_empty();
     if publish.dry_run {
@@ -125,10 +125,6 @@ pub fn publish(arguments: &Arguments, publish: &PublishArguments, out: &mut impl
         return Err(Failure::Other("nothing that was asked for can be published".to_owned()));
     }
     Ok(())
-}
-
-fn counted(count: usize, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// What was done, in a line; `staying` is how many failures are not published.
