@@ -6,8 +6,9 @@ use std::path::{Path, PathBuf};
 
 use nix_negative_cache_core::store_path::{is_in_names, is_store_path};
 
+use crate::Failure;
 use crate::args::ExpressionArguments;
-use crate::nix::{self, NixError};
+use crate::nix;
 
 /// How many links lead to one another at most.
 const MAX_LINKS: usize = 40;
@@ -47,7 +48,12 @@ fn is_flake(text: &str) -> bool {
         scheme.starts_with(|c: char| c.is_ascii_lowercase())
             && scheme.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "+-.".contains(c))
     };
-    let is_folder = || text.starts_with('.') && Path::new(text).join("flake.nix").exists();
+    // Nix looks in the folders above as well. A folder of a store is a path of it, whatever is in it.
+    let is_folder = || {
+        let is_path = text.starts_with(['.', '/']) && Path::new(text).is_dir();
+        let folder = fs::canonicalize(text).ok().filter(|folder| is_path && store_path_of(folder).is_none());
+        folder.is_some_and(|folder| folder.ancestors().any(|folder| folder.join("flake.nix").exists()))
+    };
     text.contains('#') || text.split_once(':').is_some_and(|(scheme, _)| is_scheme(scheme)) || is_folder()
 }
 
@@ -56,8 +62,7 @@ fn is_flake(text: &str) -> bool {
 fn in_store(text: &str) -> Option<String> {
     let mut path = std::path::absolute(text).ok()?;
     for _ in 0..MAX_LINKS {
-        let found = path.ancestors().filter_map(Path::to_str).find(|path| is_store_path(path));
-        if let Some(found) = found {
+        if let Some(found) = store_path_of(&path) {
             return Some(found.to_owned());
         }
         let Ok(target) = fs::read_link(&path) else { break };
@@ -65,6 +70,11 @@ fn in_store(text: &str) -> Option<String> {
         path = without_dots(&path);
     }
     text.starts_with('/').then(|| text.to_owned())
+}
+
+/// The store path that a path is or is in. The outermost: a store path may have a store in it, as a file system of a machine does.
+fn store_path_of(path: &Path) -> Option<&str> {
+    path.ancestors().filter_map(Path::to_str).filter(|path| is_store_path(path)).last()
 }
 
 /// The path without `.` and `..`, as Nix reads it (`canonPath` in libutil/util.cc).
@@ -86,13 +96,21 @@ fn without_dots(path: &Path) -> PathBuf {
 ///
 /// # Errors
 ///
-/// If Nix does not evaluate them.
-pub fn resolve(paths: &mut Vec<String>, expression: &ExpressionArguments) -> Result<(), NixError> {
+/// If Nix does not evaluate them, or nothing comes of them: to a command, no path may mean all that is recorded, or nothing to do.
+pub fn resolve(paths: &mut Vec<String>, expression: &ExpressionArguments) -> Result<(), Failure> {
     let flakes: Vec<&str> = paths.iter().map(String::as_str).filter(|path| is_flake(path)).collect();
-    let mut derivations = if flakes.is_empty() { Vec::new() } else { nix::derivations_of_flakes(&flakes)? };
+    let mut derivations = Vec::new();
+    if !flakes.is_empty() {
+        derivations.extend(some(nix::derivations_of_flakes(&flakes)?, || flakes.join("' or '"))?);
+    }
     if !expression.is_empty() {
+        let file = expression.file.as_deref().unwrap_or("./default.nix");
         let attributes: Vec<&str> = expression.attributes.iter().map(String::as_str).collect();
-        derivations.extend(nix::instantiate(expression.file.as_deref().unwrap_or("./default.nix"), &attributes)?);
+        let found = nix::instantiate(file, &attributes)?;
+        let name = || {
+            if attributes.is_empty() { file.to_owned() } else { format!("{}' of '{file}", attributes.join("' or '")) }
+        };
+        derivations.extend(some(found, name)?);
     }
     paths.retain(|path| !is_flake(path));
     for derivation in derivations {
@@ -101,6 +119,14 @@ pub fn resolve(paths: &mut Vec<String>, expression: &ExpressionArguments) -> Res
         }
     }
     Ok(())
+}
+
+/// What Nix found, if that is something.
+fn some(derivations: Vec<String>, name: impl Fn() -> String) -> Result<Vec<String>, Failure> {
+    if derivations.is_empty() {
+        return Err(Failure::Other(format!("there is no derivation in '{}'", name())));
+    }
+    Ok(derivations)
 }
 
 #[cfg(test)]
@@ -151,6 +177,20 @@ mod tests {
             assert_eq!(read(flake).as_deref(), Ok(flake));
         }
         let folder = TempDir::new().unwrap();
+        let within = folder.path().join("a/b");
+        fs::create_dir_all(&within).unwrap();
         assert!(!is_flake(folder.path().to_str().unwrap()) && !is_flake(DRV) && !is_flake("./result"));
+        assert!(!is_flake(within.to_str().unwrap()));
+        fs::write(folder.path().join("flake.nix"), "").unwrap();
+        assert!(is_flake(folder.path().to_str().unwrap()) && is_flake(within.to_str().unwrap()));
+        symlink(DRV, folder.path().join("result")).unwrap();
+        for other in ["flake.nix", "result", "nothing"] {
+            assert!(!is_flake(folder.path().join(other).to_str().unwrap()), "{other}");
+        }
+    }
+
+    #[test]
+    fn a_store_in_a_store_is_part_of_it() {
+        assert_eq!(read(&format!("{DRV}{DRV}/bin")).as_deref(), Ok(DRV));
     }
 }
