@@ -35,6 +35,11 @@ impl Look {
         Look { colours, links: links.then(|| hostname().and_then(as_text).unwrap_or_default()) }
     }
 
+    /// Whether there are colours.
+    pub fn has_colours(&self) -> bool {
+        self.colours
+    }
+
     fn style(&self, style: Style) -> Style {
         if self.colours { style } else { Style::new() }
     }
@@ -49,12 +54,12 @@ impl Look {
         self.style(Style::new().dimmed())
     }
 
-    /// For what was.
+    /// For a value of another time.
     pub fn before(&self) -> Style {
         self.style(AnsiColor::Red.on_default())
     }
 
-    /// For what is.
+    /// For the value of this time.
     pub fn after(&self) -> Style {
         self.style(AnsiColor::Green.on_default())
     }

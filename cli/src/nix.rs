@@ -2,10 +2,13 @@
 //! for the version, the configuration and the plugins that the user has.
 
 use std::array;
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
-use std::io::{self, Read, Write};
+use std::io::{self, BufRead, BufReader, Read};
+use std::ops::ControlFlow;
+use std::os::unix::process::CommandExt;
 use std::panic::resume_unwind;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -19,7 +22,7 @@ use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::environment::{Comparison, Environment};
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::record::FailureSummary;
-use nix_negative_cache_core::settings::Settings;
+use nix_negative_cache_core::settings::{DATABASE, Settings};
 use nix_version::{Flavour, NixVersion};
 
 use crate::args::SettingsArguments;
@@ -85,11 +88,26 @@ pub fn run(
 ) -> Result<(String, String), NixError> {
     let output = Command::new(program).args(arguments).output().map_err(|error| NixError::not_run(program, &error))?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    let (out, error) = (text(&output.stdout), text(&output.stderr));
+    let (out, error) = (text(&output.stdout), strip_str(&text(&output.stderr)).to_string());
     if output.status.success() {
         Ok((out, error))
     } else {
         Err(NixError(format!("'{program}' failed: {}", error.trim())))
+    }
+}
+
+/// Standard output of a command that evaluates. What Nix says meanwhile is for the user: it may download, and build what the
+/// expression is derived from.
+fn run_evaluation(program: &str, arguments: impl IntoIterator<Item = impl AsRef<OsStr>>) -> Result<String, NixError> {
+    let output = Command::new(program)
+        .args(arguments)
+        .stderr(Stdio::inherit())
+        .output()
+        .map_err(|error| NixError::not_run(program, &error))?;
+    if output.status.success() {
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    } else {
+        Err(NixError(format!("'{program}' failed ({}); its own message is above", output.status)))
     }
 }
 
@@ -263,6 +281,24 @@ pub fn version(options: &[&str]) -> Result<String, NixError> {
 pub fn flavour_and_version(options: &[&str]) -> Result<(Flavour, String), NixError> {
     let (out, _) = nix(options, &["--version"])?;
     Ok((Flavour::printed(&out), out.split_whitespace().last().unwrap_or("").to_owned()))
+}
+
+/// The plugin's settings in force, and the file of the database if one of them names it.
+///
+/// # Errors
+///
+/// If Nix can't be run or fails, or has no plugin.
+pub fn settings_in_force() -> Result<(Settings, Option<PathBuf>), NixError> {
+    let Configuration { values, .. } = configuration(&[])?;
+    let settings = Settings::new(&values).map_err(|error| NixError(error.to_string()))?;
+    let database = values.get(DATABASE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    Ok((settings, database))
+}
+
+/// Whether a daemon builds that has the plugin, which decides by a database of its own. `folder` is that of the store.
+pub fn daemon_decides(folder: &str) -> bool {
+    let is_daemon = || store(&[]).is_ok_and(|store| store.url == "daemon" || store.url.starts_with("unix:"));
+    is_daemon() && is_valid(&[], &format!("{folder}/{}", Message::Answers.to_base_name())).unwrap_or(false)
 }
 
 /// The settings in force.
@@ -511,7 +547,8 @@ fn by_folder<'a>(derivations: &[&'a str]) -> BTreeMap<&'a str, Vec<&'a str>> {
 ///
 /// If Nix can't be run or fails.
 pub fn derivations_of_flakes(references: &[&str]) -> Result<Vec<String>, NixError> {
-    let (out, _) = nix(&[], &[&["path-info", "--derivation", "--"], references].concat())?;
+    let options = ["--extra-experimental-features", "nix-command", "path-info", "--derivation", "--"];
+    let out = run_evaluation("nix", options.iter().chain(references))?;
     Ok(out.lines().map(|line| line.trim().to_owned()).collect())
 }
 
@@ -521,32 +558,41 @@ pub fn derivations_of_flakes(references: &[&str]) -> Result<Vec<String>, NixErro
 ///
 /// If Nix can't be run or fails.
 pub fn instantiate(file: &str, attributes: &[&str]) -> Result<Vec<String>, NixError> {
+    if file == "-" {
+        return Err(NixError("'-' is no file: write the expression to one, and name it".to_owned()));
+    }
+    // Not an option of Nix.
+    let file = if file.starts_with('-') { Cow::Owned(format!("./{file}")) } else { Cow::Borrowed(file) };
     let attributes = attributes.iter().flat_map(|attribute| ["--attr", attribute]);
-    let (out, _) = run("nix-instantiate", [file].into_iter().chain(attributes))?;
+    let out = run_evaluation("nix-instantiate", [&*file].into_iter().chain(attributes))?;
     // Another output than the first one is named after the path.
     let path = |line: &str| line.trim().split('!').next().unwrap_or_default().to_owned();
     Ok(out.lines().map(path).collect())
 }
 
-/// Copies Nix's log of a derivation or output.
+/// Reads Nix's log of a derivation or output, piece by piece, until `take` breaks off. If a pager may have the terminal, the
+/// process of Nix is none that an interrupt from it ends. Returns whether anything was read.
 ///
 /// # Errors
 ///
 /// If the log can't be written. If Nix can't be run or fails, the error is in the result.
-pub fn copy_log(path: &str, out: &mut impl Write) -> io::Result<Result<(), NixError>> {
+pub fn read_log(
+    path: &str,
+    beside_pager: bool,
+    mut take: impl FnMut(&mut dyn BufRead) -> io::Result<ControlFlow<()>>,
+) -> io::Result<(bool, Result<(), NixError>)> {
     let program = "nix-store";
-    let spawned = Command::new(program)
-        .args(["--read-log", path])
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn();
-    let mut process = match spawned {
+    let mut command = Command::new(program);
+    command.args(["--read-log", path]).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    if beside_pager {
+        command.process_group(0);
+    }
+    let mut process = match command.spawn() {
         Ok(process) => process,
-        Err(error) => return Ok(Err(NixError::not_run(program, &error))),
+        Err(error) => return Ok((false, Err(NixError::not_run(program, &error)))),
     };
     let (stdout, stderr) = (process.stdout.take(), process.stderr.take());
-    let (copied, said) = thread::scope(|scope| {
+    let (copied, said): (io::Result<(bool, io::Result<bool>)>, String) = thread::scope(|scope| {
         let said = scope.spawn(|| {
             let mut said = Vec::new();
             // What is missing of a message is missing.
@@ -554,12 +600,32 @@ pub fn copy_log(path: &str, out: &mut impl Write) -> io::Result<Result<(), NixEr
             String::from_utf8_lossy(&said).trim().to_owned()
         });
         // Closed before the wait for what it says, as the process goes on writing otherwise.
-        let copied = stdout.map_or(Ok(0), |mut stdout| io::copy(&mut stdout, out));
+        let copied = stdout.map_or(Ok((false, Ok(true))), |stdout| {
+            let (mut stdout, mut any) = (BufReader::new(stdout), false);
+            let is_whole = loop {
+                match stdout.fill_buf() {
+                    Ok([]) => break Ok(true),
+                    Ok(_) => any = true,
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => break Err(error),
+                }
+                if take(&mut stdout)?.is_break() {
+                    break Ok(false);
+                }
+            };
+            Ok((any, is_whole))
+        });
         (copied, said.join().unwrap_or_default())
     });
-    let status = process.wait()?;
-    copied?;
-    Ok(if status.success() { Ok(()) } else { Err(NixError(format!("'{program}' failed: {said}"))) })
+    let status = process.wait();
+    let (any, is_whole) = copied?;
+    let result = match (is_whole, status) {
+        (Ok(false), _) => Ok(()),
+        (Ok(true), Ok(status)) if status.success() => Ok(()),
+        (Ok(true), Ok(_)) => Err(NixError(format!("'{program}' failed: {said}"))),
+        (Err(error), _) | (_, Err(error)) => Err(NixError(format!("what '{program}' prints can't be read: {error}"))),
+    };
+    Ok((any, result))
 }
 
 /// The derivation that made an output that Nix has.

@@ -42,10 +42,14 @@ struct Screen {
     columns: usize,
 }
 
-/// The command of the user, if one is to be run.
+/// The command of the user, if there is one.
+fn chosen() -> Option<OsString> {
+    env::var_os("NIX_PAGER").or_else(|| env::var_os("PAGER"))
+}
+
+/// The command to run, if one is to be run.
 fn command() -> Option<Command> {
-    let chosen = env::var_os("NIX_PAGER").or_else(|| env::var_os("PAGER"));
-    let mut command = match chosen {
+    let mut command = match chosen() {
         Some(chosen) if chosen.is_empty() || chosen == "cat" => return None,
         Some(chosen) => {
             let mut command = Command::new("/bin/sh");
@@ -60,15 +64,42 @@ fn command() -> Option<Command> {
     Some(command)
 }
 
-/// Whether what a pager gets may have colours: `less` shows their codes if `LESS` does not say otherwise.
+/// Whether what a pager gets may have colours. `less` shows their codes as text unless its options say otherwise; other pagers
+/// are their users' choice.
 pub fn shows_colours(pages: bool) -> bool {
-    let shows = |options: OsString| options.to_string_lossy().contains(['R', 'r']);
-    !pages || env::var_os("LESS").is_none_or(shows)
+    let command = chosen().unwrap_or_else(|| "less".into()).to_string_lossy().into_owned();
+    let (program, arguments) = command.trim().split_once(char::is_whitespace).unwrap_or((command.trim(), ""));
+    if !pages || program.rsplit('/').next() != Some("less") {
+        return true;
+    }
+    let variable = env::var_os("LESS").map_or_else(|| LESS.to_owned(), |less| less.to_string_lossy().into_owned());
+    passes_colours_on(&format!("{variable} {arguments}"))
+}
+
+/// Whether options of `less` have it hand the codes of colours to the terminal.
+fn passes_colours_on(options: &str) -> bool {
+    /// Options of one letter whose value is the rest of their word.
+    const WITH_VALUE: &str = "#\"DOPTbhjkoptxyz";
+    let mut passes = false;
+    for word in options.split_whitespace() {
+        if let Some(long) = word.strip_prefix("--") {
+            passes |= long.eq_ignore_ascii_case("raw-control-chars");
+            continue;
+        }
+        let letters = word.trim_start_matches('-');
+        let (letters, is_set) = letters.strip_prefix('+').map_or((letters, true), |letters| (letters, false));
+        if letters.chars().take_while(|letter| !WITH_VALUE.contains(*letter)).any(|letter| matches!(letter, 'R' | 'r'))
+        {
+            passes = is_set;
+        }
+    }
+    passes
 }
 
 /// Whether output that is long enough goes through a pager.
 pub fn may_page(wanted: bool) -> bool {
-    wanted && screen().is_some() && command().is_some()
+    let is_dumb = env::var_os("TERM").is_none_or(|term| term.is_empty() || term == "dumb");
+    wanted && !is_dumb && screen().is_some() && command().is_some()
 }
 
 fn screen() -> Option<Screen> {
@@ -88,6 +119,11 @@ impl<'a, W: Write> Paged<'a, W> {
     /// Whether a pager has the output.
     pub fn is_paged(&self) -> bool {
         matches!(self.state, State::Running { .. } | State::Dropped)
+    }
+
+    /// Whether the pager was closed, so that nobody reads the rest.
+    pub fn is_dropped(&self) -> bool {
+        matches!(self.state, State::Dropped)
     }
 
     /// Prints what is left, and waits for the pager.
@@ -200,6 +236,16 @@ fn stay_at_interrupts() {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn options_of_less_are_read() {
+        for options in ["FRX", "-R", "-iR -M", "--RAW-CONTROL-CHARS", "-r", "-i --raw-control-chars", "-x4 -R"] {
+            assert!(passes_colours_on(options), "{options}");
+        }
+        for options in ["", "-i", "-PRest", "--quit-if-one-screen --prompt=R", "-R -+R", "-x4R", "--no-init --mouse"] {
+            assert!(!passes_colours_on(options), "{options}");
+        }
+    }
 
     #[test]
     fn rows_are_counted_as_the_terminal_shows_them() {
