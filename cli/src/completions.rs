@@ -56,10 +56,16 @@ pub fn complete(words: &[String], out: &mut impl Write) -> io::Result<()> {
     let mut line = vec![root.get_name()];
     line.extend(typed.databases.iter().map(String::as_str).chain(["path"]));
     let Ok(arguments) = Arguments::try_parse_from(line) else { return Ok(()) };
-    let Ok(databases) = Databases::open(arguments.database.paths()) else { return Ok(()) };
-    let Ok(records) = databases.summaries() else { return Ok(()) };
+    // One that can't be read does not keep the others from being completed.
+    let databases = arguments.database.paths().into_iter().filter_map(|path| Databases::open(vec![path]).ok());
+    let databases: Vec<Databases> = databases.collect();
+    let records: Vec<_> = databases.iter().filter_map(|database| database.summaries().ok()).flatten().collect();
     let records: Vec<&FailureSummary> = records.iter().map(|seen| &seen.record).collect();
     let found = match typed.recorded {
+        Recorded::Paths if typed.word.starts_with('/') => {
+            let outputs = databases.iter().filter_map(|database| database.outputs_starting_with(typed.word).ok());
+            paths(&records, typed.word).into_iter().chain(outputs.flatten()).collect()
+        }
         Recorded::Paths => paths(&records, typed.word),
         Recorded::Names => starting_with(typed.word, records.iter().map(|record| pattern(&record.name))),
         Recorded::Systems => starting_with(typed.word, records.iter().map(|record| record.system.clone())),
@@ -144,7 +150,8 @@ fn origins(record: &FailureSummary) -> Vec<String> {
     }
 }
 
-/// The paths that begin with what was typed. Who types a name gets names, until there is only one derivation of that name.
+/// The paths of derivations that begin with what was typed. If that is a name, names complete it, and the path of the derivation
+/// takes its place once there is only one derivation of that name.
 fn paths(records: &[&FailureSummary], typed: &str) -> BTreeSet<String> {
     let all = records.iter().map(|record| record.derivation.to_string());
     if typed.is_empty() || typed.starts_with('/') {
@@ -153,8 +160,11 @@ fn paths(records: &[&FailureSummary], typed: &str) -> BTreeSet<String> {
     let named: Vec<&&FailureSummary> = records.iter().filter(|record| record.name.starts_with(typed)).collect();
     let names: BTreeSet<&str> = named.iter().map(|record| record.name.as_str()).collect();
     let is_only = names.len() == 1;
+    // Shells put what several paths begin with in place of the name, which is lost then.
+    let is_unique = |record: &FailureSummary| named.iter().filter(|other| other.name == record.name).count() == 1;
     let path_or_name = |record: &&&FailureSummary| {
-        if is_only || record.name == typed { record.derivation.to_string() } else { record.name.clone() }
+        let is_meant = (is_only || record.name == typed) && is_unique(record);
+        if is_meant { record.derivation.to_string() } else { record.name.clone() }
     };
     named.iter().map(path_or_name).collect()
 }
@@ -177,10 +187,27 @@ pub fn script(shell: Shell) -> Vec<u8> {
 
 const BASH: &str = r#"
 _nix_negative_cache_and_recorded() {
-    local recorded
+    local recorded word current=${COMP_WORDS[COMP_CWORD]} before= words=()
     _nix__negative__cache "$@"
-    mapfile -t recorded < <("$1" __complete "${COMP_WORDS[@]:1:COMP_CWORD}" 2> /dev/null)
-    [[ ${#recorded[@]} -eq 0 ]] || COMPREPLY=("${recorded[@]}")
+    # bash parts words at colons and equals signs.
+    for word in "${COMP_WORDS[@]:1:COMP_CWORD}"; do
+        if [[ ${#words[@]} -gt 0 && $word != -* && ${words[-1]} != -* && ${words[-1]} != = ]] &&
+            [[ $word == [:=] || ${words[-1]} == *[:=] ]]; then
+            words[-1]+=$word
+        else
+            words+=("$word")
+        fi
+    done
+    mapfile -t recorded < <("$1" __complete "${words[@]}" 2> /dev/null)
+    [[ ${#recorded[@]} -ne 0 ]] || return 0
+    # Only what is behind the last of these is replaced.
+    [[ $current != [:=] ]] || current=
+    [[ ${words[-1]} == = ]] || before=${words[-1]%"$current"}
+    COMPREPLY=()
+    for word in "${recorded[@]}"; do
+        printf -v word %q "${word#"$before"}"
+        COMPREPLY+=("$word")
+    done
 }
 
 complete -F _nix_negative_cache_and_recorded -o bashdefault -o default nix-negative-cache
@@ -189,10 +216,13 @@ complete -F _nix_negative_cache_and_recorded -o bashdefault -o default nix-negat
 const ZSH: &str = r#"
 _nix-negative-cache_recorded() {
     local -a recorded
-    recorded=(${(f)"$(_call_program recorded nix-negative-cache __complete ${(q)words[1,CURRENT]})"})
+    recorded=(${(f)"$(_call_program recorded nix-negative-cache __complete ${(q)nix_negative_cache_words})"})
     (( $#recorded )) && compadd -U -i "$IPREFIX" -a recorded || _default
 }
 "#;
+
+/// All words, before zsh leaves out those before the subcommand.
+const ZSH_ENTRY: &str = r#"    local -a nix_negative_cache_words=("${(@)words[2,CURRENT]}")"#;
 
 const FISH: &str = r#"
 function __fish_nix_negative_cache_recorded
@@ -220,11 +250,15 @@ fn zsh(command: &Command, generated: &str) -> String {
         let body = line.trim_start_matches('\'');
         let body = if body.starts_with('(') { body.split_once(')').map_or(body, |(_, body)| body) } else { body };
         let takes = takers.iter().any(|beginning| body.starts_with(beginning.as_str()));
+        let is_entry = line == "_nix-negative-cache() {";
         lines.push(match line.strip_suffix(":_default' \\") {
             // Two colons would hide the words before.
             Some(line) if takes => format!("{}:_nix-negative-cache_recorded' \\", line.replacen("'*::", "'*:", 1)),
             _ => line.to_owned(),
         });
+        if is_entry {
+            lines.push(ZSH_ENTRY.to_owned());
+        }
     }
     lines.join("\n") + "\n"
 }
@@ -306,7 +340,7 @@ mod tests {
         assert_eq!(found("t"), [path(3)]);
         assert_eq!(found("l"), ["lib", "library"]);
         assert_eq!(found("lib"), [path(0), "library".to_owned()]);
-        assert_eq!(found("libr"), [path(1), path(2)]);
+        assert_eq!((found("libr"), found("library")), (vec!["library".to_owned()], vec!["library".to_owned()]));
         assert!(found("x").is_empty());
     }
 
@@ -317,6 +351,7 @@ mod tests {
         assert!(takers > 10, "{takers}");
         let count = |shell: Shell, text: &str| String::from_utf8(script(shell)).unwrap().matches(text).count();
         assert_eq!(count(Shell::Zsh, ":_nix-negative-cache_recorded' \\"), takers);
+        assert_eq!(count(Shell::Zsh, ZSH_ENTRY), 1);
         assert_eq!(count(Shell::Fish, "'(__fish_nix_negative_cache_recorded)'"), takers);
         assert_eq!(count(Shell::Bash, "-F _nix_negative_cache_and_recorded "), 1);
     }
