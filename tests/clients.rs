@@ -131,7 +131,7 @@ fn the_system_database_is_roots_and_everybody_reads_it() {
             "as games nix-build; as games $COMPANION list; as games $COMPANION forget --all; echo $?; \
          as games nix-build --option negative-cache-retry true; true",
         );
-        let ran = ran.exits(0).says("only who owns '").says(REFUSED).says("nix-negative-cache retry");
+        let ran = ran.exits(0).says("only the owner of '").says(REFUSED).says("nix-negative-cache retry");
         assert!(ran.stdout.contains("-bad.drv") && ran.stdout.ends_with("\n1\n"), "{ran}");
         for umask in ["000", "077"] {
             let nix = new();

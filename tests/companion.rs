@@ -356,7 +356,7 @@ fn without_the_rights_it_is_said_which_one_is_missing() {
     }
     nix.run(&format!("../asking ../companion retry {drv}"))
         .exits(1)
-        .says(&format!("only who owns '{}' may note there that '{drv}' is to be tried", nix.database().display()));
+        .says(&format!("only the owner of '{}' may note there that '{drv}' is to be tried", nix.database().display()));
     // A record can be explained all the same.
     let explained = nix.run(&format!("../asking ../companion explain {drv}")).exits(0);
     let explained = explained.says("it is not known whether there is anything to build: this user has no right");

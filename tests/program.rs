@@ -210,15 +210,28 @@ fn the_whole_log_is_what_nix_has() {
     }
     let nix = Scratch::new();
     nix.expression(
-        r#"{ long = drv "long" "for i in $(seq 1 300); do echo line $i; done; exit 1" { }; ok = ok "ok"; }"#,
+        r#"{ long = drv "long" "for i in $(seq 1 300); do echo line $i; done; exit 1" { };
+            loud = drv "loud" "printf '\\033]0;title\\007\\033[2J\\033[31mred\\033[0m\\n'; exit 1" { }; ok = ok "ok"; }"#,
     );
-    nix.run("nix-build --keep-going -A long -A ok").exits(100);
+    nix.run("nix-build --keep-going -A long -A ok -A loud").exits(100);
     let drv = drv(&nix, "long");
     let output = nix.run("nix-store --query --outputs $(nix-instantiate -A long)").stdout.trim().to_owned();
     let all: String = (1..=300).map(|number| format!("line {number}\n")).collect();
     for path in [&drv, &output] {
         assert_eq!(nix.run(&format!("$COMPANION log {path}")).exits(0).does_not_say("nix").stdout, all, "{path}");
     }
+    // On a terminal, nothing of a log is obeyed but its colours; a program gets it byte for byte.
+    let loud = nix.run("$COMPANION log $(nix-instantiate -A loud)").exits(0);
+    assert!(loud.stdout.contains("\x1b]0;title\x07\x1b[2J\x1b[31mred"), "{loud}");
+    for (variables, size) in [("TERM=xterm PAGER=cat", 80), ("TERM=xterm PAGER=./pager", 1)] {
+        nix.script("pager", "cat");
+        let ran = at_terminal(&nix, (size, 80), variables, "$COMPANION log $(nix-instantiate -A loud)").exits(0);
+        assert!(ran.stdout.contains("\x1b[31mred") && !ran.stdout.contains("title"), "{variables}: {ran}");
+        assert!(!ran.stdout.contains("\x1b[2J") && !ran.stdout.contains("\x1b]"), "{variables}: {ran}");
+    }
+    let plain =
+        at_terminal(&nix, (50, 80), "TERM=xterm NO_COLOR=1", "$COMPANION log $(nix-instantiate -A loud)").exits(0);
+    assert!(plain.stdout.contains("red") && !plain.stdout.contains('\x1b'), "{plain}");
     // What did not fail has a log as well.
     nix.run("$COMPANION log $(nix-instantiate -A ok)").exits(0);
     nix.script("pager", "echo paged; head -n 1");
@@ -244,6 +257,8 @@ fn the_whole_log_is_what_nix_has() {
         .says(unknown)
         .says("and no line of it is recorded")
         .prints("");
+    // That Nix is not there says nothing of the log.
+    nix.run(&format!("PATH= $COMPANION log {unknown}")).exits(1).says("cannot run 'nix-store'").prints("");
     // One that is missing does not keep the others from being printed.
     let ran = nix.run(&format!("$COMPANION log {unknown} {drv}")).exits(3);
     assert_eq!(ran.stdout, tail);
@@ -280,7 +295,6 @@ fn what_has_changed_since_a_failure() {
     nix.run(&format!("NIX_CONFIG='cores = 7' $COMPANION diff {drv}")).exits(0).prints_part("is the same");
     nix.run(&format!("PATH= $COMPANION diff {drv}")).exits(1).says("cannot run 'nix'");
     nix.run("$COMPANION diff /nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv").exits(3).says("no failure of '");
-    // A success since then does not hide it.
     let colours = nix.run(&format!("$COMPANION diff --color always {drv}")).exits(0);
     assert!(colours.stdout.contains("\x1b[32m"), "{colours}");
 }
@@ -370,8 +384,20 @@ fn what_nix_does_not_take_is_an_error_in_its_own_words() {
     }
     nix.run("$COMPANION show").exits(2).says("<PATH>").does_not_say("panicked");
     nix.run("$COMPANION forget").exits(2);
-    nix.run("$COMPANION show -A nothing").exits(1).says("'nix-instantiate' failed: ").says("nothing");
-    nix.run("$COMPANION show .#nothing").exits(1).says("'nix' failed: ").says("nothing");
+    nix.run("$COMPANION show -A nothing").exits(1).says("'nix-instantiate' failed (").says("nothing");
+    nix.run("$COMPANION show .#nothing").exits(1).says("'nix' failed (").says("nothing");
+    // Nothing is not everything.
+    nix.write("work/empty.nix", "{ none = { }; }");
+    for command in ["publish --to file://$PWD/cache --signer x", "check", "show", "forget"] {
+        for (named, what) in [("-f empty.nix", "empty.nix"), ("-f empty.nix -A none", "none' of 'empty.nix")] {
+            let ran = nix.run(&format!("$COMPANION {command} {named}")).exits(1).prints("");
+            ran.says(&format!("there is no derivation in '{what}'"));
+        }
+    }
+    nix.run("cp default.nix ./-x.nix; cp lib.nix ./-lib.nix; $COMPANION show -A one --file=-x.nix")
+        .exits(0)
+        .prints_part("one-1.0");
+    nix.run("$COMPANION show -A one -f -").exits(1).says("'-' is no file");
     nix.run("$COMPANION show -A one -f nothing.nix").exits(1).says("nothing.nix");
     nix.run("sed -i s/flakes// ../etc/nix.conf; $COMPANION show .#one").exits(1).says("experimental").says("flakes");
     // Without an attribute or a flake, Nix is not asked.
@@ -383,12 +409,9 @@ fn what_nix_does_not_take_is_an_error_in_its_own_words() {
 
 /// A machine whose failures others can rely on; see [`ON`] for others.
 fn with_portable_failures() -> Scratch {
-    let nix = Scratch::new().config("sandbox = true\nsandbox-paths = /bin/sh=/bin/bash-static");
+    let nix = Scratch::in_sandbox();
     nix.expression(
-        r#"rec {
-            drv = name: script: attrs: derivation ({
-              inherit name; system = builtins.currentSystem; builder = "/bin/sh"; args = [ "-c" script ];
-            } // attrs);
+        r#"{
             one = drv "one" "echo one is broken; exit 3" { };
             two = drv "two" "echo two is broken; exit 4" { };
             local = drv "local" "exit 5" { negativeCache = "local"; };
@@ -410,7 +433,7 @@ fn failures_travel_in_files() {
     nix.run("$COMPANION export failures.jsonl").exits(0).prints("exported 2 failures; 1 other stays on this machine");
     let file = std::fs::read_to_string(nix.path("work/failures.jsonl")).unwrap();
     let lines: Vec<&str> = file.lines().collect();
-    assert_eq!((lines.len(), lines[0]), (3, r#"{"format":"nix-negative-cache-failures","version":1}"#));
+    assert_eq!((lines.len(), lines[0]), (3, r#"{"failures":2,"format":"nix-negative-cache-failures","version":1}"#));
     let objects: Vec<Value> = lines[1..].iter().map(|line| serde_json::from_str(line).unwrap()).collect();
     let outputs: Vec<&str> = objects.iter().map(|object| object["outputs"]["out"].as_str().unwrap()).collect();
     assert!(outputs.is_sorted(), "{outputs:?}");
@@ -420,6 +443,9 @@ fn failures_travel_in_files() {
     assert_eq!(again.exits(0).says("exported 2 failures").stdout, file);
     nix.run("$COMPANION export --no-log - | grep -c broken").exits(1);
     nix.run("umask 027; $COMPANION export other.jsonl; stat -c %a other.jsonl").exits(0).prints_part("\n640");
+    nix.run("chmod 600 other.jsonl; ln -s other.jsonl link; ln -s new.jsonl new; $COMPANION export link && $COMPANION export new")
+        .exits(0);
+    nix.run("[ -L link ] && [ -L new ] && cmp new.jsonl other.jsonl && stat -c %a other.jsonl").exits(0).prints("600");
     nix.run("$COMPANION export /nothing/x").exits(1).says("cannot write '/nothing/x': ");
     nix.run("$COMPANION export /dev/full").exits(1).says("cannot write '/dev/full': ");
 
@@ -467,7 +493,7 @@ fn failures_travel_in_files() {
 fn what_was_tried_here_counts_for_more_than_a_file() {
     let nix = with_portable_failures();
     nix.run("$COMPANION export failures.jsonl; sleep 1.1").exits(0);
-    // A newer failure, and a newer success of what has the same output.
+    // A newer failure of one of the two.
     let ran = on_laptop(
         &nix,
         "laptop nix-build --no-out-link -A two
@@ -476,6 +502,18 @@ fn what_was_tried_here_counts_for_more_than_a_file() {
     let ran = ran.prints_part("-two.drv: a newer attempt was made here\n");
     let ran = ran.prints_part("imported 1 failure from").prints_part("; 1 left out because of newer attempts here\n");
     assert_eq!(ran.stdout.matches(", elsewhere").count(), 1, "{ran}");
+    // What is in the future is left out.
+    let ahead = "sed 's/\"lastFailure\":1[0-9]*/\"lastFailure\":9700000000/' failures.jsonl > ahead.jsonl";
+    on_laptop(&nix, &format!("{ahead}; on third $COMPANION import ahead.jsonl"))
+        .exits(0)
+        .prints_part("imported 0 failures")
+        .prints_part("; 2 left out because they are in the future");
+    // The name of a file is shown, and not obeyed.
+    let named = on_laptop(
+        &nix,
+        "cp failures.jsonl $'\\e[2Jx'; on fourth $COMPANION import $'\\e[2Jx'; on fourth $COMPANION show -A one",
+    );
+    assert!(!named.exits(0).prints_part("Imported from:  x\n").stdout.contains('\x1b'));
     // What is old would not be believed.
     let old = "sed 's/\"\\(first\\|last\\)Failure\":1[0-9]*/\"\\1Failure\":1700000000/g' failures.jsonl > old.jsonl";
     on_laptop(&nix, &format!("{old}; on other $COMPANION import old.jsonl"))
@@ -497,6 +535,7 @@ fn a_bad_file_is_told_with_its_line_and_loses_nothing() {
         ("echo; cat failures.jsonl", "is no file that 'nix-negative-cache export' has written"),
         ("cat default.nix", "is no file that 'nix-negative-cache export' has written"),
         ("sed '1s/:1}/:9}/' failures.jsonl", "has version 9 of its format, and this program knows 1"),
+        ("head -n 2 failures.jsonl", "has 1 of 2 failures: it is not whole"),
         ("cat failures.jsonl; head -c 100000 /dev/zero", "has a bad line 4, which is larger than 16384 bytes"),
     ] {
         for command in ["import", "import --dry-run"] {
@@ -522,7 +561,7 @@ fn a_bad_file_is_told_with_its_line_and_loses_nothing() {
         .prints_part("/home-games/.local/state/nix/negative-cache/failures.sqlite'");
     nix.run("../asking ../companion --database $PWD/../var/negative-cache/failures.sqlite export -")
         .exits(1)
-        .says("may export what it has");
+        .says("may export its failures");
 }
 
 /// What is recorded in the tests of completions.
@@ -571,6 +610,16 @@ fn bash_completes_what_is_recorded() {
     assert_eq!(complete("list --origin ''"), "here\n");
     let database = nix.database().display().to_string();
     assert_eq!(complete(&format!("--store-state /x --database {database} list --name t")), "tool\n");
+    // bash parts words at colons, and takes what it inserts for its own input.
+    nix.script("fake", "[ \"$*\" != '__complete list --origin https://ca' ] || echo 'https://cache/a b'");
+    let parted = in_path(
+        &nix,
+        "source ./completions.bash; COMP_WORDS=(nix-negative-cache list --origin https : //ca); COMP_CWORD=5
+         _nix_negative_cache_and_recorded ./fake //ca : ; printf '%s\\n' \"${COMPREPLY[@]}\"",
+    );
+    parted.exits(0).prints("//cache/a\\ b");
+    let output = nix.run(&format!("nix-store --query --outputs {}", paths[2])).exits(0).stdout.trim().to_owned();
+    assert_eq!(complete(&format!("show {}", &output[..output.len() - 5])), format!("{output}\n"));
     // All else is as the command line has it.
     assert!(complete("list --so").contains("--sort") && complete("sho").contains("show"));
     assert_eq!(complete("--database /no/such/file show ''").matches(".drv").count(), 0);
@@ -620,6 +669,8 @@ fn zsh_completes_what_is_recorded() {
     };
     assert_eq!(complete("show tool"), format!("nix-negative-cache show {}", drv(&nix, "tool")));
     assert_eq!(complete("forget --name=to"), "nix-negative-cache forget --name=tool");
+    let elsewhere = "--database /no/such/file show tool";
+    assert_eq!(complete(elsewhere), format!("nix-negative-cache {elsewhere}"));
     assert_eq!(complete("list --name li"), "nix-negative-cache list --name library-");
     assert_eq!(complete("list --sort dur"), "nix-negative-cache list --sort duration");
 }

@@ -206,13 +206,13 @@ pub enum Command {
     /// Write failures to a file, for machines that share no binary cache
     ///
     /// Takes what 'publish' takes: what says something about the derivation and nothing about this machine. The file is text, and
-    /// the same each time as long as nothing new fails.
+    /// the same for the same failures. The failures of the last 7 days that still stand are in it.
     Export(ExportArguments),
     /// Take failures from a file that 'export' has written on another machine, and believe them
     ///
     /// They are believed like failures from binary caches: in a sandbox, for 7 days at most. They go into the database of the store
-    /// if this user may write to it, as root may, or else into the user's own. What was tried here since, or forgotten, is left out.
-    /// If a line of the file is bad, nothing is imported.
+    /// if this user may write to it, as root may, or else into the user's own. What was tried here since is left out, and what was
+    /// learned from elsewhere before and then forgotten. If a line of the file is bad, nothing is imported.
     Import(ImportArguments),
     /// Ask binary caches whether derivations are known to fail elsewhere, without building
     ///
@@ -348,8 +348,9 @@ pub struct PagingArguments {
     pub no_pager: bool,
 }
 
+/// What a command is about.
 #[derive(Debug, Args)]
-pub struct ExplainArguments {
+pub struct PathArguments {
     /// Derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such
     /// as .#name
     #[arg(required_unless_present_any = ["attributes", "file"], value_name = "PATH", value_parser = installables::read)]
@@ -357,6 +358,12 @@ pub struct ExplainArguments {
 
     #[command(flatten)]
     pub expression: ExpressionArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct ExplainArguments {
+    #[command(flatten)]
+    pub what: PathArguments,
 
     #[command(flatten)]
     pub settings: SettingsArguments,
@@ -364,13 +371,8 @@ pub struct ExplainArguments {
 
 #[derive(Debug, Args)]
 pub struct DiffArguments {
-    /// Derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such
-    /// as .#name
-    #[arg(required_unless_present_any = ["attributes", "file"], value_name = "PATH", value_parser = installables::read)]
-    pub paths: Vec<String>,
-
     #[command(flatten)]
-    pub expression: ExpressionArguments,
+    pub what: PathArguments,
 
     /// Print JSON
     #[arg(long)]
@@ -379,13 +381,8 @@ pub struct DiffArguments {
 
 #[derive(Debug, Args)]
 pub struct LogArguments {
-    /// Derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such
-    /// as .#name
-    #[arg(required_unless_present_any = ["attributes", "file"], value_name = "PATH", value_parser = installables::read)]
-    pub paths: Vec<String>,
-
     #[command(flatten)]
-    pub expression: ExpressionArguments,
+    pub what: PathArguments,
 
     #[command(flatten)]
     pub paging: PagingArguments,
@@ -437,13 +434,8 @@ pub struct CheckArguments {
 
 #[derive(Debug, Args)]
 pub struct ShowArguments {
-    /// Derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such
-    /// as .#name
-    #[arg(required_unless_present_any = ["attributes", "file"], value_name = "PATH", value_parser = installables::read)]
-    pub paths: Vec<String>,
-
     #[command(flatten)]
-    pub expression: ExpressionArguments,
+    pub what: PathArguments,
 
     /// Also say whether and until when they are believed here, and what would have them built again; so do the options that try
     /// out settings
@@ -460,13 +452,8 @@ pub struct ShowArguments {
 
 #[derive(Debug, Args)]
 pub struct RetryArguments {
-    /// Derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such
-    /// as .#name
-    #[arg(required_unless_present_any = ["attributes", "file"], value_name = "PATH", value_parser = installables::read)]
-    pub paths: Vec<String>,
-
     #[command(flatten)]
-    pub expression: ExpressionArguments,
+    pub what: PathArguments,
 }
 
 #[derive(Debug, Args)]
@@ -544,13 +531,8 @@ fn signer(name: &str) -> Result<String, String> {
 
 #[derive(Debug, Args)]
 pub struct FetchArguments {
-    /// Derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such
-    /// as .#name
-    #[arg(required_unless_present_any = ["attributes", "file"], value_name = "PATH", value_parser = installables::read)]
-    pub paths: Vec<String>,
-
     #[command(flatten)]
-    pub expression: ExpressionArguments,
+    pub what: PathArguments,
 }
 
 #[derive(Debug, Args)]
@@ -603,15 +585,15 @@ impl Command {
     /// What derivations and outputs were named by, if the command takes any: the arguments, and the expression.
     pub fn installables(&mut self) -> Option<(&mut Vec<String>, &ExpressionArguments)> {
         Some(match self {
-            Command::Show(ShowArguments { paths, expression, .. })
-            | Command::Forget(ForgetArguments { paths, expression, .. })
-            | Command::Retry(RetryArguments { paths, expression })
-            | Command::Explain(ExplainArguments { paths, expression, .. })
-            | Command::Diff(DiffArguments { paths, expression, .. })
-            | Command::Log(LogArguments { paths, expression, .. })
+            Command::Show(ShowArguments { what, .. })
+            | Command::Retry(RetryArguments { what })
+            | Command::Explain(ExplainArguments { what, .. })
+            | Command::Diff(DiffArguments { what, .. })
+            | Command::Log(LogArguments { what, .. })
+            | Command::Fetch(FetchArguments { what }) => (&mut what.paths, &what.expression),
+            Command::Forget(ForgetArguments { paths, expression, .. })
             | Command::Check(CheckArguments { derivations: paths, expression, .. })
-            | Command::Publish(PublishArguments { paths, expression, .. })
-            | Command::Fetch(FetchArguments { paths, expression }) => (paths, expression),
+            | Command::Publish(PublishArguments { paths, expression, .. }) => (paths, expression),
             _ => return None,
         })
     }

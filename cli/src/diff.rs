@@ -101,7 +101,7 @@ struct JsonChange {
 /// If nothing is recorded of one of the paths, or Nix does not say what the environment is here.
 pub fn diff(arguments: &Arguments, diff: &DiffArguments, out: &mut impl Write) -> Result<(), Failure> {
     let databases = databases(arguments)?;
-    let (found, unknown) = find(&databases, &diff.paths)?;
+    let (found, unknown) = find(&databases, &diff.what.paths)?;
     let records = databases.records_of(&found)?;
     let mut compared = Vec::new();
     if !records.is_empty() {

@@ -27,7 +27,7 @@ pub fn fetch(arguments: &Arguments, fetch: &FetchArguments, out: &mut impl Write
         ));
     }
     let mut unknown = Vec::new();
-    for path in &fetch.paths {
+    for path in &fetch.what.paths {
         // What was learned meanwhile is in them, too.
         let databases = Databases::open_visible(arguments.database.paths())?;
         let Some(derivation) = derivation_of(path, &databases)? else {

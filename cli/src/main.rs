@@ -1,5 +1,5 @@
-//! `nix-negative-cache`: looks at and forgets the failures that the plugin recorded. Only `check` needs Nix; those that say
-//! what is believed ask it for its settings if it is there. Called by the name of one of Nix's programs, it is that program (`shim`).
+//! `nix-negative-cache`: looks at and forgets the failures that the plugin recorded. Those commands that
+//! say what is believed ask Nix for its settings, and `check`, `fetch`, `diff`, `publish` and `doctor` can't do without it. Called by the name of one of Nix's programs, it is that program (`shim`).
 #![deny(clippy::print_stdout, clippy::print_stderr)]
 
 mod args;
@@ -55,7 +55,7 @@ use nix::{BeliefContext, NixError};
 use output::Judged;
 use pager::Paged;
 use shim::ShimError;
-use streams::{Output, say};
+use streams::{Output, say, visible};
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]
@@ -153,9 +153,15 @@ fn explain_arguments(error: &clap::Error, out: &mut impl Write) -> Result<(), Fa
     Ok(out.write_all(text.as_bytes())?)
 }
 
-/// Says something on standard error, after the name of the program.
+/// Says something on standard error, after the name of the program. What is in a path, for one, is nothing that the terminal
+/// obeys.
 pub fn say_with_name(message: &str) {
-    say(format_args!("nix-negative-cache: {message}"));
+    say(format_args!("nix-negative-cache: {}", visible(message)));
+}
+
+/// So many of something, in words.
+fn counted(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 /// Has Nix evaluate what the arguments name derivations by, if it takes that.
@@ -228,7 +234,8 @@ fn run_command(command: &[OsString]) -> Result<Failure, Failure> {
 
 fn install_links(folder: &Path, out: &mut impl Write) -> Result<(), Failure> {
     links::install(folder)?;
-    let folder = std::path::absolute(folder)?;
+    let folder = std::path::absolute(folder)
+        .map_err(|error| Failure::Other(format!("the folder of this process can't be found: {error}")))?;
     let path = env::var_os("PATH").unwrap_or_default();
     if env::split_paths(&path).any(|other| other == folder) {
         writeln!(
@@ -357,7 +364,7 @@ fn nothing_known(databases: &Databases, paths: &[String]) -> String {
 
 fn show_failures(arguments: &Arguments, show: &ShowArguments, out: &mut impl Write) -> Result<(), Failure> {
     let databases = databases(arguments)?;
-    let (found, unknown) = find(&databases, &show.paths)?;
+    let (found, unknown) = find(&databases, &show.what.paths)?;
     let records = databases.records_of(&found)?;
     if show.explain || show.settings.try_out() {
         let (records, settings) = judged(arguments, &show.settings, records);
@@ -378,7 +385,7 @@ fn explain_paths(arguments: &Arguments, explain: &ExplainArguments, out: &mut im
     let databases = Databases::open_visible(arguments.database.paths())?;
     let context = BeliefContext::ask(&arguments.database.store_state(), &explain.settings);
     let (mut explained, mut unknown) = (0, Vec::new());
-    for path in &explain.paths {
+    for path in &explain.what.paths {
         // A derivation may have its record by its outputs.
         let mut names = BTreeSet::from([path.clone()]);
         if path.ends_with(".drv") {
@@ -510,11 +517,11 @@ fn forget_failures(arguments: &Arguments, forget: &ForgetArguments, out: &mut im
     }
     let (count, foreign) = databases.forget(&found)?;
     if count > 0 {
-        writeln!(out, "forgot {count} {}", if count == 1 { "failure" } else { "failures" })?;
+        writeln!(out, "forgot {}", counted(count, "failure"))?;
     }
     if let Some(path) = foreign.first() {
         return Err(Failure::Other(format!(
-            "only who owns '{}' may forget what it has; to try a failure once more, run  nix-negative-cache retry PATH",
+            "only the owner of '{}' may forget its failures; to try a failure once more, run  nix-negative-cache retry PATH",
             path.display()
         )));
     }
@@ -534,7 +541,7 @@ fn forget_failures(arguments: &Arguments, forget: &ForgetArguments, out: &mut im
 
 fn retry_failures(arguments: &Arguments, retry: &RetryArguments, out: &mut impl Write) -> Result<(), Failure> {
     let mut databases = databases(arguments)?;
-    let (found, unknown) = find(&databases, &retry.paths)?;
+    let (found, unknown) = find(&databases, &retry.what.paths)?;
     let mut requested = found.clone();
     // Who may not write it down tells the daemon, which may.
     for foreign in databases.request_retry(&found)? {
@@ -544,7 +551,7 @@ fn retry_failures(arguments: &Arguments, retry: &RetryArguments, out: &mut impl 
             let asked = nix::is_valid(&[], &format!("{folder}/{}", message.to_base_name()));
             asked.map_err(|error| {
                 Failure::Other(format!(
-                    "only who owns '{}' may note there that '{derivation}' is to be tried once more, and the daemon was \
+                    "only the owner of '{}' may note there that '{derivation}' is to be tried once more, and the daemon was \
                      not told: {}",
                     databases.path_of(foreign).display(),
                     error.to_user()

@@ -64,11 +64,13 @@ fn started(folder: &Path, log: &Path) -> Option<(Child, u16)> {
         .spawn()
         .expect("s3s-fs in PATH: run this with ./dev");
     for _ in 0..200 {
-        if TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok() {
-            return Some((process, port));
-        }
+        let is_answered = TcpStream::connect((Ipv4Addr::LOCALHOST, port)).is_ok();
+        // After the connection: another process may have taken the port, and this one ended.
         if !matches!(process.try_wait(), Ok(None)) {
             break;
+        }
+        if is_answered {
+            return Some((process, port));
         }
         thread::sleep(Duration::from_millis(20));
     }
