@@ -250,7 +250,7 @@ fn zsh(command: &Command, generated: &str) -> String {
         let body = line.trim_start_matches('\'');
         let body = if body.starts_with('(') { body.split_once(')').map_or(body, |(_, body)| body) } else { body };
         let takes = takers.iter().any(|beginning| body.starts_with(beginning.as_str()));
-        let is_entry = line == "_nix-negative-cache() {";
+        let is_entry = line == r#"_nix-negative-cache() {"#;
         lines.push(match line.strip_suffix(":_default' \\") {
             // Two colons would hide the words before.
             Some(line) if takes => format!("{}:_nix-negative-cache_recorded' \\", line.replacen("'*::", "'*:", 1)),

@@ -79,11 +79,11 @@ pub fn shows_colours(pages: bool) -> bool {
 /// Whether options of `less` have it hand the codes of colours to the terminal.
 fn passes_colours_on(options: &str) -> bool {
     /// Options of one letter whose value is the rest of their word.
-    const WITH_VALUE: &str = "#\"DOPTbhjkoptxyz";
+    const WITH_VALUE: &str = r#"#"DOPTbhjkoptxyz"#;
     let mut passes = false;
     for word in options.split_whitespace() {
-        if let Some(long) = word.strip_prefix("--") {
-            passes |= long.eq_ignore_ascii_case("raw-control-chars");
+        if word.starts_with("--") {
+            passes |= word.to_ascii_lowercase().starts_with("--raw-control-chars");
             continue;
         }
         let letters = word.trim_start_matches('-');
