@@ -17,9 +17,9 @@ use nix_negative_cache_core::time_text::ago;
 
 use crate::args::{Arguments, ExportArguments, ImportArguments, SettingsArguments};
 use crate::databases::Databases;
+use crate::look::visible;
 use crate::nix::{self, BeliefContext};
 use crate::publish::portable_object;
-use crate::streams::visible;
 use crate::{Failure, counted, databases, say_with_name};
 
 /// What stands for standard input and output.

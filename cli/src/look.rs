@@ -13,6 +13,7 @@ use std::path::Path;
 use anstream::AutoStream;
 use anstyle_hyperlink::{Hyperlink, file_to_url, hostname};
 use clap::builder::styling::{AnsiColor, Style};
+use nix_negative_cache_core::log::tail::turns_text;
 
 /// How text on standard output looks.
 #[derive(Clone, Debug, Default)]
@@ -78,9 +79,27 @@ fn as_text(name: OsString) -> io::Result<String> {
     name.into_string().map_err(|_| io::ErrorKind::InvalidData.into())
 }
 
+/// Text with its control characters, and its marks for the direction of writing, as codes. Lines and tabs stay.
+pub fn visible(text: &str) -> Cow<'_, str> {
+    let is_unseen = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || turns_text(c);
+    if !text.contains(is_unseen) {
+        return Cow::Borrowed(text);
+    }
+    let show = |shown: String, c: char| {
+        if is_unseen(c) { shown + &c.escape_unicode().to_string() } else { shown + c.encode_utf8(&mut [0; 4]) }
+    };
+    Cow::Owned(text.chars().fold(String::new(), show))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_in_a_message_is_obeyed_by_a_terminal() {
+        assert_eq!(visible("'a\tb'\n"), "'a\tb'\n");
+        assert_eq!(visible("'\x1b[2J\u{202e}x'"), "'\\u{1b}[2J\\u{202e}x'");
+    }
 
     #[test]
     fn paths_are_links_where_there_are_links() {

@@ -50,12 +50,12 @@ use args::{
 use databases::{Databases, RecordId, SeenRecord};
 use judge::judge_log;
 use links::LinkError;
-use look::Look;
+use look::{Look, visible};
 use nix::{BeliefContext, NixError};
 use output::Judged;
 use pager::Paged;
 use shim::ShimError;
-use streams::{Output, say, visible};
+use streams::{Output, say};
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug)]

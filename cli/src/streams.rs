@@ -4,11 +4,8 @@
 //! If the reader of a pipe has gone, as `head` does, the rest of the output is dropped without a word, and the exit status is
 //! as if it had been read: a script that looks at the status of `check` in a pipeline gets its answer.
 
-use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, StdoutLock, Write};
-
-use nix_negative_cache_core::log::tail::turns_text;
 
 /// Standard output.
 pub struct Output<W: Write = StdoutLock<'static>> {
@@ -54,27 +51,9 @@ pub fn say(text: impl Display) {
     let _ = writeln!(io::stderr(), "{text}");
 }
 
-/// Text with its control characters, and its marks for the direction of writing, as codes. Lines and tabs stay.
-pub fn visible(text: &str) -> Cow<'_, str> {
-    let is_unseen = |c: char| (c.is_control() && !matches!(c, '\n' | '\t')) || turns_text(c);
-    if !text.contains(is_unseen) {
-        return Cow::Borrowed(text);
-    }
-    let show = |shown: String, c: char| {
-        if is_unseen(c) { shown + &c.escape_unicode().to_string() } else { shown + c.encode_utf8(&mut [0; 4]) }
-    };
-    Cow::Owned(text.chars().fold(String::new(), show))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn nothing_in_a_message_is_obeyed_by_a_terminal() {
-        assert_eq!(visible("'a\tb'\n"), "'a\tb'\n");
-        assert_eq!(visible("'\x1b[2J\u{202e}x'"), "'\\u{1b}[2J\\u{202e}x'");
-    }
 
     /// A stream that takes so many bytes and then fails.
     struct Failing(usize, io::ErrorKind);
