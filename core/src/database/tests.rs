@@ -115,7 +115,11 @@ fn what_happened_elsewhere_takes_over_no_record_of_other_outputs() {
     let before = database.records().unwrap();
     for wrong in [&["a", "b"][..], &["a", "x"], &["b"], &["b", "b-dev", "x"], &["a", "b", "b-dev"]] {
         let learned = from_file(&failure("a", wrong, 30));
-        assert_eq!(database.import(&[learned.clone()], false).unwrap(), [Learning::OtherOutputs], "{wrong:?}");
+        assert_eq!(
+            database.import(std::slice::from_ref(&learned), false).unwrap(),
+            [Learning::OtherOutputs],
+            "{wrong:?}"
+        );
         assert_eq!(database.learn(&[learned], []).unwrap(), 0, "{wrong:?}");
         assert_eq!(database.records().unwrap(), before, "{wrong:?}");
     }
