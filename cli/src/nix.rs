@@ -564,7 +564,8 @@ pub fn instantiate(file: &str, attributes: &[&str]) -> Result<Vec<String>, NixEr
     // Not an option of Nix.
     let file = if file.starts_with('-') { Cow::Owned(format!("./{file}")) } else { Cow::Borrowed(file) };
     let attributes = attributes.iter().flat_map(|attribute| ["--attr", attribute]);
-    let out = run_evaluation("nix-instantiate", [&*file].into_iter().chain(attributes))?;
+    // Nothing needs the derivation for longer than this program runs.
+    let out = run_evaluation("nix-instantiate", ["--no-gc-warning", &*file].into_iter().chain(attributes))?;
     // Another output than the first one is named after the path.
     let path = |line: &str| line.trim().split('!').next().unwrap_or_default().to_owned();
     Ok(out.lines().map(path).collect())
