@@ -31,11 +31,18 @@ fn checkout() -> Scratch {
     let nix = Scratch::new();
     let (project, work) = (project(), nix.path("work"));
     fs::create_dir(work.join("project")).unwrap();
-    for entry in fs::read_dir(&project).unwrap().flatten() {
-        if !["target", ".git"].contains(&&*entry.file_name().to_string_lossy()) {
-            copy(&entry.path(), &work.join("project"));
-        }
-    }
+    // Nix copies each checkout to its store, and what builds have left can be large.
+    let left_out = ["./.git", "./target", "./fuzz/target", "./fuzz/artifacts"].map(|path| format!("--exclude={path}"));
+    let copied = Command::new("bash")
+        .args([
+            "-c",
+            "project=$1 work=$2; shift 2; set -o pipefail; tar -C \"$project\" \"$@\" -c . | tar -C \"$work\" -x",
+            "copy",
+        ])
+        .args([&project, &work.join("project")])
+        .args(left_out)
+        .status();
+    assert!(copied.unwrap().success(), "{}", project.display());
     for name in ["nixpkgs", "home-manager"] {
         copy(&project.join("tests/flake").join(name), &work);
     }
