@@ -14,19 +14,6 @@ using namespace nix;
 /* The exit status that a daemon's error stands for. The protocol passes on no other status (`readError`, serialise.cc). */
 static constexpr unsigned int errorStatus = 1;
 
-/* Decides about requests. Nothing is refused if the daemon can't tell which of several requests failed (before Nix 2.8):
-   such a daemon can't be asked for a part of the requests. */
-static DecidedRequest decideForDaemon(
-    Store & store,
-    BuildMode mode,
-    const core::Policy & policy,
-    const std::vector<DerivedPath> & requests)
-{
-    return decideUnlessItFails(mode, [&] {
-        return compat::tellsResults(store) ? decide(store, policy, requests) : DecidedRequest{};
-    });
-}
-
 /* Calls `ask`, which asks the daemon for builds. Learns from the results, or from the error that is thrown. */
 template<typename Ask>
 static auto learningFrom(DaemonObserver & observer, Ask && ask)
@@ -125,7 +112,7 @@ void RemoteBuilder::buildPaths(const std::vector<DerivedPath> & requests, BuildM
     if (!negative_cache::settings().isOn())
         return next.buildPaths(requests, mode);
     auto policy = policyFor(store);
-    auto decided = decideForDaemon(store, mode, *policy, requests);
+    auto decided = decideUnlessItFails(mode, [&] { return decide(store, *policy, requests); });
     if (!decided.refusesAny()) {
         DaemonObserver observer(store, mode, *policy);
         learningFrom(observer, [&] {
@@ -151,7 +138,7 @@ compat::BuildResults RemoteBuilder::buildPathsWithResults(const std::vector<Deri
     if (!negative_cache::settings().isOn())
         return next.buildPathsWithResults(requests, mode);
     auto policy = policyFor(store);
-    auto decided = decideForDaemon(store, mode, *policy, requests);
+    auto decided = decideUnlessItFails(mode, [&] { return decide(store, *policy, requests); });
     auto ask = [&](const std::vector<DerivedPath> & asked) {
         DaemonObserver observer(store, mode, *policy);
         return learningFrom(observer, [&] { return next.buildPathsWithResults(asked, mode); });

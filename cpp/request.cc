@@ -114,6 +114,8 @@ std::vector<std::string> foresee(Store & store, const core::Policy & policy, con
 
 DecidedRequest decide(Store & store, const core::Policy & policy, const std::vector<DerivedPath> & requests)
 {
+    if (!compat::tellsResults(store))
+        return {};
     auto sayTheRestOf = [&](const core::Decision & decision, const BuildPlan & plan) {
         sayTheRest(decision, [&](auto & failure) { return store.printStorePath(plan.path(failure.index)); });
     };
