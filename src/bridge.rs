@@ -591,10 +591,8 @@ fn decide(
     caches: Pin<&mut Caches>,
     keep_going: bool,
 ) -> Result<Decision, Failure> {
-    guarded(|| {
-        let mut lookup = Lookup::new(policy, Some(NixsCaches::new(caches)));
-        let decided = request::decide(&mut NixsPlan(plan), &mut lookup, policy.settings()?, keep_going)?;
-        in_words(lookup, decided)
+    decide_by(policy, plan, caches, |plan, lookup, settings| {
+        request::decide(plan, lookup, settings, keep_going).map(Some)
     })
 }
 
@@ -604,10 +602,26 @@ fn refuse_at_once(
     caches: Pin<&mut Caches>,
     keep_going: bool,
 ) -> Result<Decision, Failure> {
+    decide_by(policy, plan, caches, |plan, lookup, settings| {
+        request::refuse_at_once(plan, lookup, settings, keep_going)
+    })
+}
+
+/// What `decide` decides, and what to say of it. The decision is empty if there is none.
+fn decide_by(
+    policy: &Policy,
+    plan: Pin<&mut BuildPlan>,
+    caches: Pin<&mut Caches>,
+    decide: impl FnOnce(
+        &mut NixsPlan<'_>,
+        &mut Lookup<'_>,
+        &settings::Settings,
+    ) -> Result<Option<request::RequestDecision>, Failure>,
+) -> Result<Decision, Failure> {
     guarded(|| {
         let mut lookup = Lookup::new(policy, Some(NixsCaches::new(caches)));
-        let refused = request::refuse_at_once(&mut NixsPlan(plan), &mut lookup, policy.settings()?, keep_going)?;
-        refused.map_or_else(|| Ok(Decision::default()), |refused| in_words(lookup, refused))
+        let decided = decide(&mut NixsPlan(plan), &mut lookup, policy.settings()?)?;
+        decided.map_or_else(|| Ok(Decision::default()), |decided| in_words(lookup, decided))
     })
 }
 
