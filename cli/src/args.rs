@@ -58,7 +58,7 @@ impl Arguments {
     ///
     /// If they are wrong, or ask for help; the error has the text.
     pub fn given() -> Result<Arguments, clap::Error> {
-        // What is wrong with the arguments, and the help, are printed as well.
+        // Help and complaints about arguments have colours, too, and are printed before the arguments are known.
         if let Some(choice) = colour_of(env::args_os().skip(1)) {
             use_colours(choice);
         }
@@ -211,8 +211,9 @@ pub enum Command {
     /// Take failures from a file that 'export' has written on another machine, and believe them
     ///
     /// They are believed like failures from binary caches: in a sandbox, for 7 days at most. They go into the database of the store
-    /// if this user may write to it, as root may, or else into the user's own. What was tried here since is left out, and what was
-    /// learned from elsewhere before and then forgotten. If a line of the file is bad, nothing is imported.
+    /// if this user may write to it, as root may, or else into the user's own. A failure is left out if the derivation was tried
+    /// here since, or if the failure was learned from elsewhere before and then forgotten. If a line of the file is bad, nothing is
+    /// imported.
     Import(ImportArguments),
     /// Ask binary caches whether derivations are known to fail elsewhere, without building
     ///
@@ -348,7 +349,7 @@ pub struct PagingArguments {
     pub no_pager: bool,
 }
 
-/// What a command is about.
+/// The derivations and outputs that a command looks at.
 #[derive(Debug, Args)]
 pub struct PathArguments {
     /// Derivations or outputs, as Nix takes them: store paths, DRV^OUTPUT for DRV, links such as ./result, flake references such
@@ -582,7 +583,7 @@ impl ExpressionArguments {
 }
 
 impl Command {
-    /// What derivations and outputs were named by, if the command takes any: the arguments, and the expression.
+    /// The arguments and the expression that name derivations and outputs, if the command takes any.
     pub fn installables(&mut self) -> Option<(&mut Vec<String>, &ExpressionArguments)> {
         Some(match self {
             Command::Show(ShowArguments { what, .. })

@@ -1,5 +1,5 @@
-//! The completions of shells. What the command line has is in scripts that `clap_complete` makes; for what is recorded, these ask
-//! this program (`__complete`), with the words of the command line up to the one that is being typed.
+//! The completions of shells. `clap_complete` makes scripts that know the commands and options. For recorded values, such as paths
+//! and names, the scripts run this program (`__complete`) with the words of the command line up to the one that is being typed.
 
 use std::collections::BTreeSet;
 use std::env;
@@ -14,20 +14,20 @@ use nix_negative_cache_core::record::FailureSummary;
 use crate::args::Arguments;
 use crate::databases::Databases;
 
-/// What scripts ask by. It is no subcommand, as nobody else is to see it.
+/// The first argument with which the scripts run this program. It is no subcommand, so that no help shows it.
 const COMPLETE: &str = "__complete";
 
-/// What can be typed that is recorded.
+/// A kind of recorded value that an argument can have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Recorded {
-    /// Paths of derivations and outputs, and as a way to them names.
+    /// Paths of derivations and outputs, which are also found by the names of the derivations.
     Paths,
     Names,
     Origins,
     Systems,
 }
 
-/// What is recorded of the values of an argument, if that is what it takes.
+/// The kind of recorded value that an argument has, if it has one.
 fn recorded(argument: &Arg) -> Option<Recorded> {
     Some(match argument.get_id().as_str() {
         "paths" | "derivations" => Recorded::Paths,
