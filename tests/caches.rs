@@ -2,7 +2,7 @@
 //!
 //! The machines of these tests share a store directory, as all machines do, and each has a state directory of its own.
 
-use nix_negative_cache_tests::caches::{Entry, Key, ON, S3, Server};
+use nix_negative_cache_tests::caches::{Entry, Key, Nginx, ON, S3, Server};
 use nix_negative_cache_tests::{MACHINES, Ran, Scratch, among_users, among_users_of_a_stock_daemon, say};
 
 /// How a refusal of a failure from elsewhere is told from all others.
@@ -25,6 +25,7 @@ impl Machines {
                  program = drv "program" "echo $library > $out" { inherit library; };
                  other = drv "other" "echo other > $out" { };
                  later = drv "later" "exit 75" { };
+                 many = drv "many" "" { all = builtins.genList (n: drv "one-${toString n}" "exit 75" { }) 600; };
                  both = drv "both" "echo $other $library > $out" { inherit other library; };
                }"#,
         );
@@ -491,6 +492,22 @@ fn why_a_cache_is_not_asked_is_said_once() {
     machines.publish("library");
     let later = "on laptop nix-build --no-out-link -v -A later";
     machines.run(&format!("{later}; {later}")).exits(100).says_times(&nobody("they knew nothing of this within"), 1);
+}
+
+/// nginx closes a connection after 1,000 requests, and curl would open another one for each of those under way.
+#[test]
+fn many_questions_over_http2_take_few_connections() {
+    let machines = Machines::new();
+    machines.publish("library");
+    let nginx = Nginx::start(&machines.nix.path("cache"), true);
+    machines.configure("laptop", &only(&nginx.url()));
+    machines
+        .run(&format!("export NIX_SSL_CERT_FILE={}; on laptop nix-build --no-out-link -A many", nginx.certificate()))
+        .exits(100)
+        .does_not_say("elsewhere");
+    let (requests, connections) = (nginx.requests(), nginx.connections());
+    assert!(requests.len() > 1200, "{} requests", requests.len());
+    assert!(connections < 10, "{connections} connections");
 }
 
 /// Since 2.33, Nix asks S3 as it asks other binary caches. Signatures of the requests need a library that Nix can be built

@@ -55,6 +55,12 @@ public:
         } catch (std::exception &) {
         }
     }
+
+    std::shared_ptr<OwnFileTransfer> inPlaceOf(std::shared_ptr<OwnFileTransfer> given)
+    {
+        giveUp(std::move(given));
+        return get();
+    }
 };
 
 SharedFileTransfer & sharedFileTransfer()
@@ -120,13 +126,23 @@ static void takeResult(DownloadedFile & file, std::future<FileTransferResult> & 
    that waits for seconds in some versions, such as 7.88, after the others have ended. */
 static constexpr size_t atOnce = 100;
 
+/* How many requests one `FileTransfer` gets. With HTTP/2 they share a connection, which nginx closes after 1,000
+   (`keepalive_requests`). For each request that is under way at that moment, curl opens a connection of its own, which takes
+   much longer than a question. */
+static constexpr size_t requestsOfTransfer = 900;
+
+bool Downloads::canEnqueue() const
+{
+    return pending < atOnce && (pending == 0 || !transfer || transfer->requests < requestsOfTransfer);
+}
+
 void Downloads::start(const HttpAddress & address, const std::string & path, size_t limit, OnEnd onEnd)
 {
     auto running = std::make_shared<Running>();
     running->limit = limit;
     running->onEnd = std::move(onEnd);
     auto request = address.request(path);
-    if (pending < atOnce)
+    if (canEnqueue())
         enqueue(running, request);
     else
         waiting.emplace_back(std::move(running), std::move(request));
@@ -158,14 +174,15 @@ void Downloads::enqueue(const std::shared_ptr<Running> & running, const FileTran
     };
     if (!transfer)
         transfer = sharedFileTransfer().get();
+    if (pending == 0 && transfer->requests >= requestsOfTransfer)
+        transfer = sharedFileTransfer().inPlaceOf(std::move(transfer));
     try {
         transfer->enqueue(request, takeData, takeEnd);
     } catch (Error &) {
         /* Its thread has ended, for example because this process was told to stop. */
         if (pending)
             throw;
-        sharedFileTransfer().giveUp(std::move(transfer));
-        transfer = sharedFileTransfer().get();
+        transfer = sharedFileTransfer().inPlaceOf(std::move(transfer));
         transfer->enqueue(request, takeData, takeEnd);
     }
     pending++;
@@ -180,7 +197,7 @@ void Downloads::await(Deadline deadline)
         std::swap(ended, inbox->ended);
     }
     pending -= ended.size();
-    while (pending < atOnce && !waiting.empty()) {
+    while (!waiting.empty() && canEnqueue()) {
         auto [running, request] = std::move(waiting.front());
         waiting.pop_front();
         try {

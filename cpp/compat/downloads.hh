@@ -47,6 +47,9 @@ class OwnFileTransfer
     std::shared_ptr<nix::FileTransfer> transfer;
 
 public:
+    /* How many requests it was given that HTTP/2 may carry. */
+    std::atomic<size_t> requests = 0;
+
     OwnFileTransfer();
 
     void enqueue(
@@ -78,6 +81,7 @@ class Downloads
     /* Those that are enqueued later, with their requests. */
     std::deque<std::pair<std::shared_ptr<Running>, nix::FileTransferRequest>> waiting;
 
+    bool canEnqueue() const;
     void enqueue(const std::shared_ptr<Running> & running, const nix::FileTransferRequest & request);
 
 public:

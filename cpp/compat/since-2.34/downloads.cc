@@ -64,6 +64,8 @@ void OwnFileTransfer::enqueue(
     std::function<void(std::string_view)> onData,
     std::function<void(std::future<FileTransferResult>)> onEnd)
 {
+    if (!hasPrefix(request.uri.to_string(), "http://"))
+        requests++;
     request.dataCallback = [onData = std::move(onData)](std::string_view data) {
         onData(data);
         return PauseTransfer::No;

@@ -53,6 +53,8 @@ void OwnFileTransfer::enqueue(
     std::function<void(std::string_view)> onData,
     std::function<void(std::future<FileTransferResult>)> onEnd)
 {
+    if (!hasPrefix(request.uri, "http://"))
+        requests++;
     request.dataCallback = std::move(onData);
     transfer->enqueueFileTransfer(request, {std::move(onEnd)});
 }

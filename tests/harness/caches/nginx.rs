@@ -2,6 +2,7 @@
 //!
 //! Where that package has started a service of its own, the two have nothing in common.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -21,7 +22,7 @@ pid @FOLDER@/pid;
 error_log @FOLDER@/errors;
 events { }
 http {
-    log_format request "$request";
+    log_format request "$connection $request";
     access_log @FOLDER@/requests request;
     client_body_temp_path @FOLDER@/body;
     proxy_temp_path @FOLDER@/proxy;
@@ -79,8 +80,18 @@ impl Nginx {
     /// All requests that were answered so far, each as `GET /nix-cache-info HTTP/2.0`. nginx notes a request after its answer,
     /// so the last ones can be missing for a moment.
     pub fn requests(&self) -> Vec<String> {
-        let requests = fs::read_to_string(self.folder.path().join("requests")).unwrap_or_default();
-        requests.lines().map(str::to_owned).collect()
+        self.logged().into_iter().map(|(_, request)| request).collect()
+    }
+
+    /// How many connections these requests took.
+    pub fn connections(&self) -> usize {
+        self.logged().into_iter().map(|(connection, _)| connection).collect::<HashSet<_>>().len()
+    }
+
+    fn logged(&self) -> Vec<(String, String)> {
+        let lines = fs::read_to_string(self.folder.path().join("requests")).unwrap_or_default();
+        let parts = lines.lines().filter_map(|line| line.split_once(' '));
+        parts.map(|(connection, request)| (connection.to_owned(), request.to_owned())).collect()
     }
 }
 
