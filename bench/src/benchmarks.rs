@@ -119,7 +119,7 @@ impl Bench<'_> {
 /// Why targets are missed where they are, by the beginnings of the names of benchmarks; the first one that fits is taken.
 /// Numbers of instructions are those of the process on Nix 2.8, counted by callgrind. docs/benchmarks.md has them by
 /// component.
-pub const REASONS: [(&str, &str); 20] = [
+pub const REASONS: [(&str, &str); 19] = [
     (
         "load",
         "1.4 of 64 M instructions, 1.1 M of them the dynamic linker's, which binds virtual functions of Nix's stores",
@@ -153,7 +153,6 @@ pub const REASONS: [(&str, &str); 20] = [
     ("companion", "Nix is started, twice at once, to ask it for its settings and its version"),
     ("consult", "reading pages of a database that was just opened"),
     ("record", "besides the commit, the schema is read and rows are written to four tables; more is the disk"),
-    ("git bisect, 64 commits, closure", "each step evaluates the closure twice, with and without the plugin"),
     ("git bisect", "Nix starts and evaluates once or twice for each commit, and builds what it does not know yet"),
 ];
 
@@ -1014,30 +1013,37 @@ fn publish_to(
 /// 64 commits. In 60 of them a dependency of the test does not build, so git skips them one after the other.
 fn bisect(bench: &mut Bench<'_>) -> Result<()> {
     let closure = format!("(closure {{ size = {}; }}).top", bench.size(2000));
-    for (name, inputs, faster) in
-        [("git bisect, 64 commits", "", 5.0), ("git bisect, 64 commits, closure of 2,000", &*closure, 8.0)]
-    {
+    let evaluating = "nix-build --no-out-link -A dependencies >/dev/null || exit 125
+nix-build --no-out-link -A test || exit 1";
+    let instantiated = "{ read dependencies; read test; } < instantiated
+nix-store --realise $dependencies >/dev/null || exit 125
+nix-store --realise $test || exit 1";
+    let kinds = [
+        ("git bisect, 64 commits", "", evaluating, 5.0),
+        ("git bisect, 64 commits, closure of 2,000", &*closure, instantiated, 8.0),
+    ];
+    for (name, inputs, step, faster) in kinds {
         if bench.wants(&[name]) {
-            bisect_with(bench, name, inputs, faster)?;
+            bisect_with(bench, name, inputs, step, faster)?;
         }
     }
     Ok(())
 }
 
-/// The same where all commits need the derivations `inputs`, which are there.
-fn bisect_with(bench: &mut Bench<'_>, name: &str, inputs: &str, faster: f64) -> Result<()> {
-    let (installation, _) = settled(bench.arguments, "bisect", &["failing \"\""])?;
+/// The same where all commits need the derivations `inputs`, which are there, and `step` tells of a commit whether it is good.
+fn bisect_with(bench: &mut Bench<'_>, name: &str, inputs: &str, step: &str, faster: f64) -> Result<()> {
+    let folder = if inputs.is_empty() { "bisect" } else { "bisect-closure" };
+    let (installation, _) = settled(bench.arguments, folder, &["failing \"\""])?;
+    let stock = installation.with(Plugin::Absent, &[])?;
+    installation.restore_state()?;
     if !inputs.is_empty() {
         let build = format!("nix-build --no-out-link --expr 'with import ./closure.nix; {inputs}' 2>/dev/null");
-        installation.output(&format!("{} {build}", installation.with(Plugin::Absent, &[])?))?;
+        installation.output(&format!("{stock} {build}"))?;
     }
     let commits = if bench.arguments.short { 6 } else { 64 };
     let repository = installation.path("repository");
     let script = installation.path("step");
-    fs::write(
-        &script,
-        "#!/bin/sh\nnix-build --no-out-link -A dependencies >/dev/null || exit 125\nnix-build --no-out-link -A test || exit 1\n",
-    )?;
+    fs::write(&script, format!("#!/bin/sh\n{step}\n"))?;
     // Only the first two and the last two commits have dependencies that build. The second commit is the last whose test
     // passes.
     let expression = r#"with import ./closure.nix; rec {
@@ -1051,15 +1057,17 @@ fn bisect_with(bench: &mut Bench<'_>, name: &str, inputs: &str, faster: f64) -> 
         "chmod +x {script}; rm -rf {repository}; mkdir {repository}; cd {repository}; git init --quiet; \
          git config user.email bench@localhost; git config user.name bench; cp ../closure.nix ../default.nix .; \
          for n in $(seq {commits}); do \
-           if [ $n -le 2 ] || [ $n -gt {late} ]; then printf $n; else printf broken; fi > state; echo $n > number; \
-           git add .; git commit --quiet -m $n; \
-         done",
+           if [ $n -le 2 ] || [ $n -gt {late} ]; then state=$n; else state=broken; fi; \
+           printf $state > state; echo $n > number; \
+           [ -e ../$state ] || {stock} nix-instantiate -A dependencies -A test > ../$state 2>/dev/null; \
+           cp ../$state instantiated; git add .; git commit --quiet -m $n; \
+         done; cd ..; rm -f 1 2 [0-9][0-9] broken",
         script = script.display(),
         repository = repository.display(),
         late = commits - 2,
     );
     installation.output(&history)?;
-    installation.keep_state()?;
+    installation.keep_state_anew()?;
     let bisect = |plugin| -> Result<String> {
         let line = format!(
             "cd {} && git bisect start HEAD HEAD~{} && git bisect run {}; git bisect reset",

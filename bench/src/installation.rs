@@ -1,5 +1,6 @@
 //! Nix installations for the benchmarks, which the cache folder keeps from one run to the next.
 
+use std::collections::HashSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -134,28 +135,43 @@ impl Installation {
         Ok(())
     }
 
-    /// A command that restores the kept state of the store, which has nothing but derivations.
+    /// Keeps the state of the store for [`reset`], in place of the state that is kept already.
+    pub fn keep_state_anew(&self) -> Result<()> {
+        let _ = fs::remove_file(self.path("kept.sqlite"));
+        self.keep_state()
+    }
+
+    /// Restores the state of the store that is kept, if one is.
+    pub fn restore_state(&self) -> Result<()> {
+        if self.path("kept.sqlite").exists() { reset(&self.root) } else { Ok(()) }
+    }
+
+    /// A command that restores the kept state of the store.
     pub fn reset_command(&self) -> Result<String> {
         let bench = std::env::current_exe()?;
         Ok(format!("{} side reset {}", bench.display(), self.root.display()))
     }
 }
 
-/// Restores the kept state of the store in `root`.
+/// Restores the kept state of the store in `root`, and removes all that is not valid then.
 pub fn reset(root: &Path) -> Result<()> {
-    for entry in fs::read_dir(root.join("store"))? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|extension| extension == "drv") || path.file_name() == Some(".links".as_ref()) {
-            continue;
-        }
-        if path.is_dir() { fs::remove_dir_all(&path)? } else { fs::remove_file(&path)? }
-    }
     let database = root.join("var/db/db.sqlite");
     alone(&database)?;
     // A rename replaces the database at once, so that no process finds half of it.
     let copy = database.with_extension("copy");
     fs::copy(root.join("kept.sqlite"), &copy)?;
-    fs::rename(copy, database)?;
+    fs::rename(copy, &database)?;
+    let kept: HashSet<PathBuf> = Connection::open(&database)?
+        .prepare("SELECT path FROM ValidPaths")?
+        .query_map([], |row| row.get::<_, String>(0).map(PathBuf::from))?
+        .collect::<rusqlite::Result<_>>()?;
+    for entry in fs::read_dir(root.join("store"))? {
+        let path = entry?.path();
+        if kept.contains(&path) || path.file_name() == Some(".links".as_ref()) {
+            continue;
+        }
+        if path.is_dir() { fs::remove_dir_all(&path)? } else { fs::remove_file(&path)? }
+    }
     let _ = fs::remove_dir_all(root.join("var/negative-cache"));
     Ok(())
 }
