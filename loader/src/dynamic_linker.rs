@@ -1,6 +1,6 @@
 //! A safe interface to the system's dynamic linker.
 
-use std::ffi::{CStr, CString, OsStr, c_char, c_void};
+use std::ffi::{CStr, CString, OsStr, c_char, c_int, c_void};
 use std::mem::MaybeUninit;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -50,6 +50,26 @@ pub fn file_of(address: *const c_void) -> Option<PathBuf> {
     // SAFETY: dladdr fills the structure in, and all of its members may be zero.
     let found = unsafe { (libc::dladdr(address, found.as_mut_ptr()) != 0).then_some(found.assume_init())? };
     text(found.dli_fname).map(|name| PathBuf::from(OsStr::from_bytes(name.to_bytes())))
+}
+
+/// Whether this process has a library with a file name that begins like this.
+#[cfg(not(target_vendor = "apple"))]
+pub fn has_library(beginning: &[u8]) -> bool {
+    extern "C" fn look(library: *mut libc::dl_phdr_info, _size: usize, data: *mut c_void) -> c_int {
+        // SAFETY: the dynamic linker passes a library, and what `has_library` gave it.
+        let (name, beginning) = unsafe { (text((*library).dlpi_name), *data.cast::<&[u8]>()) };
+        let file = name.and_then(|name| name.to_bytes().rsplit(|byte| *byte == b'/').next());
+        file.is_some_and(|file| file.starts_with(beginning)).into()
+    }
+    let mut beginning = beginning;
+    // SAFETY: `look` does not outlive this call, and neither does what it gets.
+    unsafe { libc::dl_iterate_phdr(Some(look), (&raw mut beginning).cast()) != 0 }
+}
+
+/// The names of libraries are not asked for on these systems.
+#[cfg(target_vendor = "apple")]
+pub fn has_library(_beginning: &[u8]) -> bool {
+    false
 }
 
 /// The message about the last error of the dynamic linker.

@@ -22,14 +22,15 @@ use installation::Installation;
 use nix_version::Flavour;
 
 /// Runs when the loader is opened, except in its own tests. Nix before 2.22 only opens plugins; newer versions also call the
-/// entry, and this function leaves the work to it.
+/// entry, and this function leaves the work to it. It does not in Lix, which calls the entry since 2.93: there the loader
+/// only says something.
 #[cfg(not(test))]
 #[used]
 #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__mod_init_func"))]
 #[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]
 static AT_LOAD: extern "C" fn() = {
     extern "C" fn at_load() {
-        if !nix::version().is_some_and(|version| version.calls_entry()) {
+        if !nix::version().is_some_and(|version| version.calls_entry() && nix::flavour(&version) != Flavour::Lix) {
             load_once();
         }
     }
@@ -79,6 +80,13 @@ fn load() -> Result<(), String> {
         ));
     };
     let flavour = nix::flavour(&version);
+    if flavour == Flavour::Lix {
+        return Err(format!(
+            "nix-negative-cache does nothing in Lix {version}, which it does not support. Take '{}' out of \
+             'plugin-files', or set NIX_CONFIG='plugin-files =' for Lix if Nix reads the same nix.conf",
+            own_path.display()
+        ));
+    }
     if flavour != Flavour::Nix {
         return Err(format!(
             "nix-negative-cache does nothing in {flavour} {version}, which it does not support. Take '{}' out of \

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use nix_version::{Flavour, NixVersion};
 
-use crate::dynamic_linker::Library;
+use crate::dynamic_linker::{self, Library};
 
 /// `nix::nixVersion`, a `std::string`, which the program sets before it loads plugins. GNU's and LLVM's libraries have
 /// different names and layouts for it.
@@ -25,11 +25,17 @@ const DETERMINATE: &CStr = c"_ZN3nix21determinateNixVersionB5cxx11E";
 #[cfg(target_vendor = "apple")]
 const DETERMINATE: &CStr = c"_ZN3nix21determinateNixVersionE";
 
+/// How the names of Lix's libraries begin, whatever their version. Those of Nix begin with `libnix`.
+const LIX: &[u8] = b"liblix";
+
 /// Whose Nix is in this process, which has this version.
 pub fn flavour(version: &Version) -> Flavour {
-    match Library::program().symbol(DETERMINATE) {
-        Ok(_) => Flavour::Determinate,
-        Err(_) => NixVersion::parse(&version.0).map_or(Flavour::Nix, Flavour::by_number),
+    if Library::program().symbol(DETERMINATE).is_ok() {
+        Flavour::Determinate
+    } else if dynamic_linker::has_library(LIX) {
+        Flavour::Lix
+    } else {
+        NixVersion::parse(&version.0).map_or(Flavour::Nix, Flavour::by_number)
     }
 }
 
@@ -50,12 +56,9 @@ impl Version {
         &self.0
     }
 
-    /// Whether this Nix calls `nix_plugin_entry`, as Nix does since 2.22, and Lix since 2.93. Others only open the plugin.
+    /// Whether this Nix calls `nix_plugin_entry`, as Nix does since 2.22. Others only open the plugin.
     pub fn calls_entry(&self) -> bool {
-        NixVersion::parse(&self.0).is_some_and(|version| match Flavour::by_number(version) {
-            Flavour::Lix => version.is_at_least(2, 93),
-            _ => version.is_at_least(2, 22),
-        })
+        NixVersion::parse(&self.0).is_some_and(|version| version.is_at_least(2, 22))
     }
 }
 
@@ -132,8 +135,8 @@ mod tests {
     #[test]
     fn entries_are_called_since_2_22() {
         let calls = |text: &str| Version::new(text.as_bytes()).unwrap().calls_entry();
-        assert!(["2.22.0", "2.22pre1", "2.26.3", "2.35.2", "2.93.3", "3.0", "3"].into_iter().all(calls));
-        assert!(!["2.8.0", "2.21.9", "2.3.16", "1.99", "2", "2.90.0", "2.92.1"].into_iter().any(calls));
+        assert!(["2.22.0", "2.22pre1", "2.26.3", "2.35.2", "3.0", "3"].into_iter().all(calls));
+        assert!(!["2.8.0", "2.21.9", "2.3.16", "1.99", "2"].into_iter().any(calls));
     }
 
     #[test]

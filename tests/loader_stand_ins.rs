@@ -1,0 +1,88 @@
+//! Nixes that can't be had here: programs that stand in for them open the loader as they would. A stand-in exports what the
+//! loader looks at, from libraries with the same names.
+
+use nix_negative_cache_tests::{Ran, Scratch};
+
+/// Each warning of the loader begins like this.
+const DOES_NOTHING: &str = "warning: nix-negative-cache does nothing";
+
+/// A stand-in for a Nix.
+struct StandIn {
+    /// The name of the library that has Nix's version.
+    library: &'static str,
+    /// `nix::nixVersion`.
+    version: &'static str,
+    /// How often it calls the entry of each plugin. It opens the loader twice.
+    entries: u32,
+}
+
+impl StandIn {
+    /// Runs the stand-in, which prints 42 when it has opened its plugins. `$LOADER` is the loader of `$OURS`, an installation
+    /// whose plugins `prepare` can add to.
+    fn run(&self, prepare: &str) -> Ran {
+        let nix = Scratch::without_setting();
+        let string = |name: &str, text: &str| {
+            format!(
+                "struct {{ const char * text; unsigned long length, rest[2]; }} {name} = {{ \"{text}\", {} }};",
+                text.len()
+            )
+        };
+        let variable = "version asm(\"_ZN3nix10nixVersionB5cxx11E\")";
+        nix.write("library.c", &string(variable, self.version));
+        nix.write(
+            "program.c",
+            r#"
+            #include <dlfcn.h>
+            #include <stdio.h>
+            #include <stdlib.h>
+            int main(int count, char * * arguments)
+            {
+                for (int plugin = 0; plugin < 2; ++plugin) {
+                    void * handle = dlopen(getenv("LOADER"), RTLD_LAZY | RTLD_LOCAL);
+                    void (* entry)(void) = handle ? dlsym(handle, "nix_plugin_entry") : 0;
+                    if (!entry)
+                        return fprintf(stderr, "%s\n", dlerror()), 1;
+                    for (int calls = atoi(arguments[1]); calls; --calls)
+                        entry();
+                }
+                return puts("42") < 0;
+            }
+            "#,
+        );
+        let Self { library, entries, .. } = self;
+        nix.run(&format!(
+            "OURS=$PWD/../ours; mkdir -p $OURS/loader; cp $PLUGIN $OURS/loader/it.so; export LOADER=$OURS/loader/it.so
+             cc -shared -fPIC -o ../{library} ../library.c
+             cc -o ../nix ../program.c -Wl,--no-as-needed -L.. -l:{library} -Wl,-rpath,$PWD/.. -ldl
+             {prepare}
+             ../nix {entries}"
+        ))
+    }
+}
+
+/// Lix opens plugins and, since 2.93, calls their entries. Either way the loader says once how to keep it out of Lix.
+#[test]
+fn lix() {
+    for (library, version, entries) in [
+        ("liblixstore.so", "2.90.0", 0),
+        ("liblixstore.so", "2.93.0-dev-pre20250101-0123abc", 0),
+        ("liblixstore.so", "2.95.3", 1),
+        // Whatever the version.
+        ("liblixstore.so", "3.1.0", 1),
+        // Whatever the library.
+        ("libstore.so", "2.96.0", 1),
+    ] {
+        let ran = StandIn { library, version, entries }.run("").exits(0).prints("42");
+        let ran =
+            ran.says_times(DOES_NOTHING, 1).says(&format!(" in Lix {version}, which it does not support. Take '"));
+        assert_eq!(ran.stderr.lines().count(), 1, "{ran}");
+        ran.says("/ours/loader/it.so' out of 'plugin-files', or set NIX_CONFIG='plugin-files =' for Lix ");
+    }
+}
+
+/// The same libraries under Nix's names are a Nix.
+#[test]
+fn nix_of_a_version_without_a_plugin() {
+    let nix = StandIn { library: "libnixstore.so", version: "2.89.0", entries: 2 };
+    nix.run("").exits(0).prints("42").says_times(DOES_NOTHING, 1).says(" in Nix 2.89.0: ");
+}
