@@ -62,6 +62,11 @@ fn build() -> Result<(), String> {
     let number = major * 1_000_000 + minor * 1_000 + patch;
     compiler.define("NIX_NEGATIVE_CACHE_NIX_VERSION", number.to_string().as_str());
     compiler.define("NIX_NEGATIVE_CACHE_NIX_VERSION_STRING", format!("\"{version}\"").as_str());
+    // A development version is not told by its number alone.
+    if version.ends_with("pre") {
+        let libraries = pkg_config("--variable=libdir", &PACKAGES[..1])?;
+        compiler.define("NIX_NEGATIVE_CACHE_NIX_LIBDIR", format!("\"{libraries}\"").as_str());
+    }
     // Older C++ standards know designated initialisers as an extension, which Nix uses as well.
     compiler.flag_if_supported("-Wno-pedantic");
     compiler.flag_if_supported("-Wno-missing-field-initializers");

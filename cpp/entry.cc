@@ -30,7 +30,7 @@ void enter() noexcept
     try {
         /* Nothing else of Nix may be used before these checks: another build of Nix has other types behind the same
            names. */
-        if (nix::nixVersion != builtFor.version) {
+        if (!core::fits(builtFor.version, nix::nixVersion)) {
             std::cerr << "warning: the nix-negative-cache plugin was built for Nix " << builtFor.version << ", not for "
                       << nix::nixVersion << ", and does nothing\n";
             return;

@@ -17,6 +17,8 @@ use nix_negative_cache_core::request::{self, Failures, Listed};
 use nix_negative_cache_core::settings;
 use nix_negative_cache_core::store_url;
 
+use nix_version::fits;
+
 use crate::caches::NixsCaches;
 use crate::guard::{Failure, caught, guarded};
 use crate::lookup::{self, Lookup};
@@ -274,6 +276,9 @@ mod ffi {
     }
 
     extern "Rust" {
+        /// Whether a plugin that was built for this version fits a Nix that says that it is another one.
+        fn fits(built_for: &str, running: &str) -> bool;
+
         /// The settings in force and what follows from them, for a request.
         type Policy;
 

@@ -86,3 +86,35 @@ fn nix_of_a_version_without_a_plugin() {
     let nix = StandIn { library: "libnixstore.so", version: "2.89.0", entries: 2 };
     nix.run("").exits(0).prints("42").says_times(DOES_NOTHING, 1).says(" in Nix 2.89.0: ");
 }
+
+/// A library that claims to be the plugin that was built for this version, in the folder of that name. It says `opened`.
+fn imitation(built_for: &str, folder: &str) -> String {
+    format!(
+        "mkdir -p $OURS/{folder}; {{ echo '#include <stdio.h>'
+         echo '__attribute__((section(\".note.nix-negative-cache\"), aligned(4))) const struct {{ int a, b, c; char name[20], version[32]; }}'
+         echo 'note = {{ 20, 32, 1, \"nix-negative-cache\", \"{built_for}\" }}; void nix_plugin_entry(void) {{ puts(\"opened\"); }}'
+         }} > ../imitation.c; cc -shared -fPIC -o $OURS/{folder}/libnix_negative_cache.so ../imitation.c"
+    )
+}
+
+/// The libraries of a development version have a shorter version than its program.
+#[test]
+fn a_development_version() {
+    for version in ["2.36.0pre", "2.36.0pre20260812_0123abc"] {
+        let nix = StandIn { library: "libnixstore.so", version, entries: 1 };
+        for (built_for, folder) in [("2.36.0pre", "nix-2.36.0pre"), (version, &format!("nix-{version}"))] {
+            let ran = nix.run(&imitation(built_for, folder)).exits(0).prints("opened\n42");
+            ran.does_not_say("warning:");
+        }
+        let ran = nix.run(&imitation("2.36.0", "nix-2.36.0")).exits(0).prints("42");
+        ran.says_times(DOES_NOTHING, 1).says(" has plugins for Nix 2.36.0. ");
+        let ran = nix.run(&imitation("2.36.0", &format!("nix-{version}"))).exits(0).prints("42");
+        ran.says_times(DOES_NOTHING, 1).says("was built for Nix 2.36.0");
+    }
+    // The plugin of one day's version is not that of another day's, or of libraries that may be another day's.
+    for version in ["2.36.0pre", "2.36.0pre20260813_0123abc"] {
+        let nix = StandIn { library: "libnixstore.so", version, entries: 1 };
+        let day = "2.36.0pre20260812_0123abc";
+        nix.run(&imitation(day, "nix-2.36.0pre")).exits(0).prints("42").says(&format!("was built for Nix {day}"));
+    }
+}

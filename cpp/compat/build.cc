@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <dlfcn.h>
+#include <filesystem>
 #ifdef __GLIBC__
 #  include <link.h>
 #  include <string_view>
@@ -88,8 +89,28 @@ static size_t exportedSize(const void * variable, std::string_view name)
 }
 #endif
 
+#ifdef NIX_NEGATIVE_CACHE_NIX_LIBDIR
+/* Whether Nix's libraries were loaded from the folder in which their headers say they are. All development versions between
+   two releases have libraries of the same version; in Nix's store, their folder tells one from another. */
+static bool isFromItsFolder()
+{
+    auto look = [](dl_phdr_info * library, size_t, void *) {
+        std::filesystem::path file(library->dlpi_name ? library->dlpi_name : "");
+        std::error_code error;
+        return int(
+            file.filename().native().starts_with("libnixstore.")
+            && std::filesystem::equivalent(file.parent_path(), NIX_NEGATIVE_CACHE_NIX_LIBDIR, error));
+    };
+    return dl_iterate_phdr(look, nullptr) != 0;
+}
+#endif
+
 bool isSameBuild()
 {
+#ifdef NIX_NEGATIVE_CACHE_NIX_LIBDIR
+    if (!isFromItsFolder())
+        return false;
+#endif
     if ((dlsym(RTLD_DEFAULT, "GC_malloc") != nullptr) != collectsGarbage)
         return false;
     /* Determinate Nix has the version of the Nix that it is based on, and this variable (`nix::determinateNixVersion`). */

@@ -1,5 +1,7 @@
 //! The plugins beside the loader: `nix-VERSION/libnix_negative_cache.so`, each for exactly that version of Nix. The loader
 //! has a folder of its own, since Nix opens every file in a folder that `plugin-files` names.
+//!
+//! The folder of a development version may have the version of Nix's libraries (`nix-2.36.0pre`), or that of its program.
 
 use std::env::consts::DLL_SUFFIX;
 use std::fs;
@@ -31,10 +33,13 @@ impl Installation {
 
     /// The plugin for a version of Nix, if there is one. A file that this process may not inspect counts as one.
     pub fn plugin(&self, version: &str) -> Option<PathBuf> {
-        let file = format!("nix-{version}/libnix_negative_cache{DLL_SUFFIX}");
         let missing =
             |path: &Path| matches!(path.symlink_metadata(), Err(error) if error.kind() == ErrorKind::NotFound);
-        self.folders().map(|folder| folder.join(&file)).find(|path| !missing(path))
+        let find = |version| {
+            let file = format!("nix-{version}/libnix_negative_cache{DLL_SUFFIX}");
+            self.folders().map(|folder| folder.join(&file)).find(|path| !missing(path))
+        };
+        find(version).or_else(|| find(nix_version::of_libraries(version)?))
     }
 
     /// The versions of Nix for which there are plugins, oldest first.
@@ -91,6 +96,21 @@ mod tests {
         assert_eq!(installation.plugin("2.8.0"), Some(plugin));
         let words = format!("'{}' has plugins for Nix 2.8.0, 2.26.3, 2.32.0pre1", root.display());
         assert_eq!(installation.what_it_has(), words);
+    }
+
+    #[test]
+    fn a_development_version_has_the_folder_of_its_libraries_or_its_own() {
+        let folder = tempfile::tempdir().unwrap();
+        let root = fs::canonicalize(folder.path()).unwrap();
+        let installation = Installation::around(&with_versions(&root, &["2.36.0pre", "2.37.0pre20260901_a"]));
+        let folder_of = |version| installation.plugin(version).map(|file| file.parent().unwrap().to_owned());
+        let libraries = Some(root.join("nix-2.36.0pre"));
+        assert_eq!((folder_of("2.36.0pre"), folder_of("2.36.0pre20260812_0123abc")), (libraries.clone(), libraries));
+        let program = Some(root.join("nix-2.37.0pre20260901_a"));
+        assert_eq!((folder_of("2.37.0pre20260901_a"), folder_of("2.37.0pre20260902_b")), (program, None));
+        assert_eq!((folder_of("2.37.0pre"), folder_of("2.36.0")), (None, None));
+        with_versions(&root, &["2.36.0pre20260812_0123abc"]);
+        assert_eq!(folder_of("2.36.0pre20260812_0123abc"), Some(root.join("nix-2.36.0pre20260812_0123abc")));
     }
 
     #[test]

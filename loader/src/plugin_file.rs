@@ -35,12 +35,8 @@ pub fn check(path: &Path, version: &str) -> Result<(), String> {
         return Err("is no file".to_owned());
     }
     let data = ReadCache::new(file);
-    let built_for = examine(&data, found.len())?;
-    if built_for == version.as_bytes() {
-        Ok(())
-    } else {
-        Err(format!("was built for Nix {}", String::from_utf8_lossy(built_for)))
-    }
+    let built_for = String::from_utf8_lossy(examine(&data, found.len())?);
+    if nix_version::fits(&built_for, version) { Ok(()) } else { Err(format!("was built for Nix {built_for}")) }
 }
 
 /// The version of Nix for which a plugin was built.

@@ -34,6 +34,21 @@ impl NixVersion {
     }
 }
 
+/// What the libraries of a Nix say for the version that its program says, if the two may differ. Of a development version, such
+/// as 2.36.0pre20260812_0123abc, the libraries may know the part up to `pre` only.
+pub fn of_libraries(version: &str) -> Option<&str> {
+    let end = version.find(PRE)? + PRE.len();
+    (end < version.len()).then(|| &version[..end])
+}
+
+/// How the part of a development version ends that its libraries know.
+const PRE: &str = "pre";
+
+/// Whether a plugin fits a Nix with the version `running`, if its headers, which are those of Nix's libraries, say `built_for`.
+pub fn fits(built_for: &str, running: &str) -> bool {
+    built_for == running || of_libraries(running) == Some(built_for)
+}
+
 /// Whose Nix it is. The ABI of a fork is not that of Nix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Flavour {
@@ -101,6 +116,19 @@ mod tests {
         assert!(["2.22.0", "2.22pre1", "2.26.3", "3.0", "3"].into_iter().all(at_least_2_22));
         assert!(!["2.8.0", "2.21.9", "1.99", "2"].into_iter().any(at_least_2_22));
         assert!(NixVersion::parse("2.8.1") > NixVersion::parse("2.8.0"));
+    }
+
+    #[test]
+    fn development_versions_of_programs_and_libraries() {
+        assert!(fits("2.35.2", "2.35.2"));
+        assert!(!fits("2.35.2", "2.35.1") && !fits("2.35.2", "2.35.21") && !fits("2.35", "2.35.2"));
+        let (program, library) = ("2.36.0pre20260812_0123abc", "2.36.0pre");
+        assert_eq!(of_libraries(program), Some(library));
+        assert_eq!((of_libraries(library), of_libraries("2.36.0")), (None, None));
+        assert!(fits(program, program) && fits(library, library) && fits(library, program));
+        // A plugin that is for one day's version does not fit what may be another day's.
+        assert!(!fits(program, library) && !fits(program, "2.36.0pre20260813_0123abc"));
+        assert!(!fits("2.36.0", program) && !fits("2.3pre", program) && !fits("", "pre"));
     }
 
     #[test]
