@@ -25,6 +25,7 @@ impl Machines {
                  program = drv "program" "echo $library > $out" { inherit library; };
                  other = drv "other" "echo other > $out" { };
                  later = drv "later" "exit 75" { };
+                 at = commit: drv "test-${commit}" (if commit < "5" then "echo passed > $out" else "echo failed; exit 1") { };
                  many = drv "many" "" { all = builtins.genList (n: drv "one-${toString n}" "exit 75" { }) 600; };
                  both = drv "both" "echo $other $library > $out" { inherit other library; };
                }"#,
@@ -100,6 +101,32 @@ fn what_failed_on_one_machine_is_refused_on_another() {
     machines.run("on laptop nix-build --no-out-link -A library").exits(100).says(ELSEWHERE).does_not_say("building '");
     let asked = machines.cache.requests();
     assert!(asked.iter().all(|request| !request.contains("nar/")), "{asked:?}");
+}
+
+#[test]
+fn a_bisect_starts_no_builder_that_failed_elsewhere() {
+    let machines = Machines::new();
+    machines
+        .run(
+            "mkdir ../repository; cd ../repository; git init --quiet; git config user.name ci; git config user.email ci@localhost
+             for commit in 1 2 3 4 5 6 7 8; do printf $commit > commit; git add .; git commit --quiet -m $commit; done",
+        )
+        .exits(0);
+    let bisect = |machine: &str| {
+        machines
+            .run(&format!(
+                "work=$PWD; cd ../repository; git bisect start HEAD HEAD~7
+                 on {machine} git bisect run nix-build --no-out-link -E \
+                     \"(import $work/default.nix).at (builtins.readFile $PWD/commit)\"
+                 echo first bad: $(git log -1 --format=%s refs/bisect/bad); git bisect reset"
+            ))
+            .exits(0)
+            .prints_part("first bad: 5\n")
+    };
+    // Git asks for the commits 4, 6 and 5.
+    bisect("ci").says_times("building '", 3);
+    machines.run("on ci $COMPANION publish --to file://$(realpath ../cache) --key-file ci-1.sec").exits(0);
+    bisect("laptop").says_times("building '", 1).says_times(ELSEWHERE, 2);
 }
 
 #[test]
