@@ -7,12 +7,15 @@ use std::iter;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use nix_version::NixVersion;
+use nix_version::{Flavour, Nix, NixVersion};
 
 /// The releases of Nix that the C++ side has been compiled against and tested with.
 const SUPPORTED: [(u32, u32); 6] = [(2, 8), (2, 26), (2, 28), (2, 31), (2, 34), (2, 35)];
 
 const PACKAGES: [&str; 3] = ["nix-store", "nix-expr", "nix-main"];
+
+/// The releases of Determinate Nix that the C++ side compiles against. No test has run in one yet.
+const DETERMINATE: [(u32, u32); 1] = [(3, 22)];
 
 fn main() {
     for variable in ["PKG_CONFIG", "PKG_CONFIG_PATH", "PKG_CONFIG_LIBDIR", "PKG_CONFIG_SYSROOT_DIR"] {
@@ -35,14 +38,10 @@ fn build() -> Result<(), String> {
     let version = pkg_config("--modversion", &PACKAGES[..1])?;
     let numbers = NixVersion::parse(&version).ok_or(format!("Nix has the odd version '{version}'"))?;
     let NixVersion { major, minor, patch } = numbers;
-    if !SUPPORTED.contains(&(major, minor)) {
-        let supported = SUPPORTED.map(|(major, minor)| format!("{major}.{minor}")).join(", ");
-        return Err(format!(
-            "this is Nix {version}; the plugin supports {supported}. Point PKG_CONFIG_PATH at one of those, or use './dev'."
-        ));
-    }
     let flags = pkg_config("--cflags", &PACKAGES)?;
     let flags = shell_words::split(&flags).map_err(|error| format!("pkg-config's flags for Nix: {error}"))?;
+    let nix = if is_determinate(&flags) { Nix::determinate(&determinate_version()?) } else { Nix::released(&version) };
+    check_support(&nix)?;
 
     let mut compiler = cxx_build::bridges(["src/bridge.rs", "src/ending.rs"]);
     // Nix's headers take most of the time, so all files of a layer are compiled as one.
@@ -61,7 +60,14 @@ fn build() -> Result<(), String> {
     // One number that conditionals can compare, two of three digits each below the major version.
     let number = major * 1_000_000 + minor * 1_000 + patch;
     compiler.define("NIX_NEGATIVE_CACHE_NIX_VERSION", number.to_string().as_str());
-    compiler.define("NIX_NEGATIVE_CACHE_NIX_VERSION_STRING", format!("\"{version}\"").as_str());
+    // What the note in the plugin says, and what messages say.
+    let folder = nix.folder().unwrap_or_default();
+    let note = if nix.flavour == Flavour::Nix { &version } else { &folder };
+    compiler.define("NIX_NEGATIVE_CACHE_NOTE", format!("\"{note}\"").as_str());
+    compiler.define("NIX_NEGATIVE_CACHE_NIX", format!("\"{nix}\"").as_str());
+    if nix.flavour == Flavour::Determinate {
+        compiler.define("NIX_NEGATIVE_CACHE_DETERMINATE_VERSION", format!("\"{}\"", nix.version).as_str());
+    }
     // A development version is not told by its number alone.
     if version.ends_with("pre") {
         let libraries = pkg_config("--variable=libdir", &PACKAGES[..1])?;
@@ -75,6 +81,53 @@ fn build() -> Result<(), String> {
     }
     compiler.try_compile("nix-negative-cache-cpp").map_err(|error| format!("the C++ side does not compile: {error}"))
 }
+
+/// Fails if the plugin does not support this Nix.
+fn check_support(nix: &Nix) -> Result<(), String> {
+    let (supported, others): (&[_], _) = match nix.flavour {
+        Flavour::Determinate => (&DETERMINATE, "Determinate Nix "),
+        _ => (&SUPPORTED, ""),
+    };
+    let release = NixVersion::parse(&nix.version).map(|version| (version.major, version.minor));
+    if release.is_some_and(|release| supported.contains(&release)) {
+        return Ok(());
+    }
+    let supported: Vec<String> = supported.iter().map(|(major, minor)| format!("{major}.{minor}")).collect();
+    Err(format!(
+        "this is {nix}; the plugin supports {others}{}. Point PKG_CONFIG_PATH at one of those, or use './dev'.",
+        supported.join(", ")
+    ))
+}
+
+/// Whether the headers that these flags name are those of Determinate Nix. pkg-config only tells the Nix that it is based on.
+fn is_determinate(flags: &[String]) -> bool {
+    let folders = flags.iter().filter_map(|flag| flag.strip_prefix("-I"));
+    let header = |folder| fs::read_to_string(Path::new(folder).join("nix/store/globals.hh"));
+    folders.filter_map(|folder| header(folder).ok()).any(|header| header.contains("determinateNixVersion"))
+}
+
+/// The version of Determinate Nix: from the environment, or as the program beside the libraries prints it.
+///
+/// # Errors
+/// If neither tells it.
+fn determinate_version() -> Result<String, String> {
+    println!("cargo::rerun-if-env-changed={DETERMINATE_VARIABLE}");
+    if let Ok(version) = env::var(DETERMINATE_VARIABLE) {
+        return Ok(version);
+    }
+    let program = Path::new(&pkg_config("--variable=prefix", &PACKAGES[..1])?).join("bin/nix");
+    let printed = Command::new(&program).arg("--version").output().ok();
+    let printed = printed.map(|output| Nix::printed(&String::from_utf8_lossy(&output.stdout)));
+    let own = printed.filter(|nix| nix.flavour == Flavour::Determinate);
+    own.map(|nix| nix.version).ok_or_else(|| {
+        format!(
+            "this is Determinate Nix, and '{} --version' does not tell which. Set {DETERMINATE_VARIABLE} to its version.",
+            program.display()
+        )
+    })
+}
+
+const DETERMINATE_VARIABLE: &str = "DETERMINATE_NIX_VERSION";
 
 /// The folder with all code that differs between versions of Nix.
 const COMPAT: &str = "cpp/compat";

@@ -16,9 +16,9 @@ namespace negative_cache {
 #endif
 alignas(4) static constexpr struct
 {
-    uint32_t nameSize = sizeof name, descriptionSize = sizeof version, type = 1;
+    uint32_t nameSize = sizeof name, descriptionSize = sizeof note, type = 1;
     char name[20] = "nix-negative-cache";
-    char version[sizeof NIX_NEGATIVE_CACHE_NIX_VERSION_STRING] = NIX_NEGATIVE_CACHE_NIX_VERSION_STRING;
+    char note[sizeof NIX_NEGATIVE_CACHE_NOTE] = NIX_NEGATIVE_CACHE_NOTE;
 } builtFor{};
 
 void enter() noexcept
@@ -30,13 +30,14 @@ void enter() noexcept
     try {
         /* Nothing else of Nix may be used before these checks: another build of Nix has other types behind the same
            names. */
-        if (!core::fits(builtFor.version, nix::nixVersion)) {
-            std::cerr << "warning: the nix-negative-cache plugin was built for Nix " << builtFor.version << ", not for "
-                      << nix::nixVersion << ", and does nothing\n";
+        auto running = core::unfit(builtFor.note, nix::nixVersion, compat::determinateVersion());
+        if (!running.empty()) {
+            std::cerr << "warning: the nix-negative-cache plugin was built for " << NIX_NEGATIVE_CACHE_NIX << ", not for "
+                      << running << ", and does nothing\n";
             return;
         }
         if (!compat::isSameBuild()) {
-            std::cerr << "warning: the nix-negative-cache plugin was built for another build of Nix " << builtFor.version
+            std::cerr << "warning: the nix-negative-cache plugin was built for another build of " << NIX_NEGATIVE_CACHE_NIX
                       << " than this one, with other parts or changes, and does nothing\n";
             return;
         }

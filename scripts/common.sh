@@ -99,6 +99,12 @@ prefix_of() { realpath -m "${NIX_PREFIX:-$cache/nix-$1}"; }
 bin_of() { echo "$(prefix_of "$1")/bin"; }
 # All of the version of a Nix that is known by its beginning.
 nix_version() { sed -n 's/^Version: *//p' "$(prefix_of "$1")/lib/pkgconfig/nix-store.pc"; }
+# The folder of the plugin for a Nix: Determinate Nix has its own, as its headers say the version of the Nix that it is based on.
+folder_of() {
+    local own
+    own=$("$(bin_of "$1")/nix" --version 2>/dev/null | sed -n 's/.*(Determinate Nix \([^)]*\)).*/\1/p')
+    if [ -n "$own" ]; then echo "determinate-nix-$own"; else echo "nix-$(nix_version "$1")"; fi
+}
 # Where the source of a Nix is, with its tests.
 source_of() {
     if [ -n "${NIX_SOURCE:-}" ]; then
@@ -146,6 +152,7 @@ add_nix() {
     version=$(sed -n 's/^Version: *//p' "$prefix/lib/pkgconfig/nix-store.pc" 2>/dev/null) ||
         die "'$prefix' has no lib/pkgconfig/nix-store.pc: it is not where a Nix with headers is installed"
     said=$("$prefix/bin/nix" --version 2>&1) || die "'$prefix/bin/nix' does not run here: $said"
+    [[ $said != *"(Determinate Nix"* ]] || die "this is Determinate Nix; for a single run with it: NIX_PREFIX=$prefix ./dev …"
     [ "${said##* }" = "$version" ] || die "'$prefix/bin/nix' says '$said', and its headers are those of $version"
     name=$(grep -oE '^[0-9]+\.[0-9]+' <<<"$version") || die "Nix has the odd version '$version'"
     supported_versions | grep -qxF "$name" ||
@@ -163,12 +170,12 @@ add_nix() {
     say "Nix $version is one of those at hand, as $name${source:+, with its source}; to forget it, remove $cache/nix-$name"
 }
 
-# install_build PREFIX VERSION PLUGIN: puts the loader, a plugin and the companion program where they belong below PREFIX.
+# install_build PREFIX FOLDER PLUGIN: puts the loader, a plugin and the companion program where they belong below PREFIX.
 # Nothing that is there already and may be in use is written over.
 install_build() {
-    local prefix=$1 version=$2 plugin=$3 libraries=$1/lib/nix-negative-cache built=$target/companion/release
+    local prefix=$1 folder=$2 plugin=$3 libraries=$1/lib/nix-negative-cache built=$target/companion/release
     install -CD "$built/libnix_negative_cache_loader.so" "$libraries/loader/libnix_negative_cache.so"
-    install -CD "$plugin" "$libraries/nix-$version/libnix_negative_cache.so"
+    install -CD "$plugin" "$libraries/$folder/libnix_negative_cache.so"
     install -CD -t "$prefix/bin" "$built/nix-negative-cache" "$built/nix-negative-cache-shim"
 }
 
@@ -210,12 +217,12 @@ build_plugin() {
     fi
     (
         cd "$project" || exit
-        [ -e "$installed${feature:+-$feature}/lib/nix-negative-cache/nix-$(nix_version "$version")" ] ||
+        [ -e "$installed${feature:+-$feature}/lib/nix-negative-cache/$(folder_of "$version")" ] ||
             say "Building the plugin for Nix $version${feature:+ with $feature}"
         options=()
         [ -z "$feature" ] || options=("${quickly[@]}")
         with_nix "$version" env "CARGO_TARGET_DIR=$folder" "${options[@]}" \
             cargo build --quiet --locked --release -p nix-negative-cache-plugin ${feature:+--features "$feature"}
-        install_build "$installed${feature:+-$feature}" "$(nix_version "$version")" "$folder/release/libnix_negative_cache.so"
+        install_build "$installed${feature:+-$feature}" "$(folder_of "$version")" "$folder/release/libnix_negative_cache.so"
     )
 }

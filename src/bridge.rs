@@ -17,7 +17,7 @@ use nix_negative_cache_core::request::{self, Failures, Listed};
 use nix_negative_cache_core::settings;
 use nix_negative_cache_core::store_url;
 
-use nix_version::fits;
+use nix_version::Nix;
 
 use crate::caches::NixsCaches;
 use crate::guard::{Failure, caught, guarded};
@@ -276,8 +276,9 @@ mod ffi {
     }
 
     extern "Rust" {
-        /// Whether a plugin that was built for this version fits a Nix that says that it is another one.
-        fn fits(built_for: &str, running: &str) -> bool;
+        /// Which Nix runs, if a plugin with this note does not fit it; empty if it does. `determinate` is the version of
+        /// Determinate Nix; empty in any other.
+        fn unfit(note: &str, version: &str, determinate: &str) -> String;
 
         /// The settings in force and what follows from them, for a request.
         type Policy;
@@ -421,6 +422,11 @@ mod ffi {
 #[unsafe(no_mangle)]
 pub extern "C" fn nix_plugin_entry() {
     enter();
+}
+
+fn unfit(note: &str, version: &str, determinate: &str) -> String {
+    let running = if determinate.is_empty() { Nix::released(version) } else { Nix::determinate(determinate) };
+    if Nix::from_note(note).fits(&running) { String::new() } else { running.to_string() }
 }
 
 impl From<&OutputKey> for Output {

@@ -348,15 +348,22 @@ fn a_loader() {
     );
 
     let ran = doctor(&format!("rm ../ours/{plugin}"), "").exits(1);
-    let ran = has(ran, &format!("problem  There is no plugin for this Nix, {version}\n"));
+    let ran = has(ran, &format!("problem  There is no plugin for Nix {version}\n"));
     has(has(ran, "' has plugins for Nix 0.3.1.\n"), "Install the plugin for this Nix there, or take '");
 
     // A Nix that says that it is a fork.
-    let fork = "printf '#!/bin/sh\ncase \"$*\" in *--version*) echo \"nix (Determinate Nix 3.8.2) 2.30.1\" ;; \
-                *) exec %s \"$@\" ;; esac\n' $(command -v nix) > ../nix; chmod +x ../nix; PATH=$PWD/..:$PATH";
-    let ran = doctor(fork, "").exits(1);
-    let ran = has(ran, "problem  There is no plugin for Determinate Nix based on Nix 2.30.1, which is not supported\n");
+    let fork = |says: &str| {
+        format!(
+            "printf '#!/bin/sh\ncase \"$*\" in *--version*) echo \"nix {says}\" ;; *) exec %s \"$@\" ;; esac\n' \
+             $(command -v nix) > ../nix; chmod +x ../nix; PATH=$PWD/..:$PATH"
+        )
+    };
+    let ran = doctor(&fork("(Lix, like Nix) 2.93.3"), "").exits(1);
+    let ran = has(ran, "problem  There is no plugin for Lix 2.93.3, which is not supported\n");
     has_not(has(ran, "Take '"), "Install the plugin");
+    let ran = doctor(&fork("(Determinate Nix 3.8.2) 2.30.1"), "").exits(1);
+    let ran = has(ran, "problem  There is no plugin for Determinate Nix 3.8.2\n");
+    has(has(ran, "' has plugins for Nix 0.3.1.\n"), "Install the plugin for this Nix there, or take '");
 }
 
 #[test]

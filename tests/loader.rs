@@ -194,12 +194,21 @@ fn in_another_build_of_the_same_version() {
 #[test]
 fn in_determinate_nix() {
     let nix = with_expression();
-    nix.write("determinate.c", "char variable[32] asm(\"_ZN3nix21determinateNixVersionB5cxx11E\");");
+    nix.write(
+        "determinate.c",
+        "struct { const char * text; unsigned long length, rest[2]; } \
+         variable asm(\"_ZN3nix21determinateNixVersionB5cxx11E\") = { \"3.4.0\", 5 };",
+    );
     nix.run("cc -shared -fPIC -o ../determinate.so ../determinate.c").exits(0);
-    for (named, says) in
-        [("$PLUGIN", ", which it does not support. Take '"), ("$DIRECT", "was built for another build of Nix ")]
-    {
-        let line = format!("with {named} env LD_PRELOAD=$PWD/../determinate.so nix-instantiate --eval -E '6 * 7'");
+    for (prepare, named, says) in [
+        ("", "$LOADER", "does nothing in Determinate Nix 3.4.0: "),
+        ("", "$LOADER", " has plugins for Nix 2."),
+        // The plugin that is for Nix itself.
+        ("mv $OURS/nix-$VERSION $OURS/determinate-nix-3.4.0", "$LOADER", "was built for Nix 2."),
+        ("", "$DIRECT", ", not for Determinate Nix 3.4.0, and does nothing"),
+    ] {
+        let line =
+            format!("{prepare}\n with {named} env LD_PRELOAD=$PWD/../determinate.so nix-instantiate --eval -E '6 * 7'");
         nix.run(&commands(&line)).exits(0).says_times("warning:", 1).says(says).prints("42");
     }
 }

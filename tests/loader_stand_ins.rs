@@ -12,6 +12,8 @@ struct StandIn {
     library: &'static str,
     /// `nix::nixVersion`.
     version: &'static str,
+    /// `nix::determinateNixVersion`, which only Determinate Nix has.
+    determinate: Option<&'static str>,
     /// How often it calls the entry of each plugin. It opens the loader twice.
     entries: u32,
 }
@@ -21,14 +23,16 @@ impl StandIn {
     /// whose plugins `prepare` can add to.
     fn run(&self, prepare: &str) -> Ran {
         let nix = Scratch::without_setting();
-        let string = |name: &str, text: &str| {
+        let string = |mangled: &str, text: &str| {
+            let length = text.len();
             format!(
-                "struct {{ const char * text; unsigned long length, rest[2]; }} {name} = {{ \"{text}\", {} }};",
-                text.len()
+                "struct {{ const char * text; unsigned long length, rest[2]; }} a{mangled} asm(\"{mangled}\") = \
+                 {{ \"{text}\", {length} }};\n"
             )
         };
-        let variable = "version asm(\"_ZN3nix10nixVersionB5cxx11E\")";
-        nix.write("library.c", &string(variable, self.version));
+        let determinate = self.determinate.map(|text| string("_ZN3nix21determinateNixVersionB5cxx11E", text));
+        let version = string("_ZN3nix10nixVersionB5cxx11E", self.version);
+        nix.write("library.c", &(version + &determinate.unwrap_or_default()));
         nix.write(
             "program.c",
             r#"
@@ -72,7 +76,7 @@ fn lix() {
         // Whatever the library.
         ("libstore.so", "2.96.0", 1),
     ] {
-        let ran = StandIn { library, version, entries }.run("").exits(0).prints("42");
+        let ran = StandIn { determinate: None, library, version, entries }.run("").exits(0).prints("42");
         let ran =
             ran.says_times(DOES_NOTHING, 1).says(&format!(" in Lix {version}, which it does not support. Take '"));
         assert_eq!(ran.stderr.lines().count(), 1, "{ran}");
@@ -83,7 +87,7 @@ fn lix() {
 /// The same libraries under Nix's names are a Nix.
 #[test]
 fn nix_of_a_version_without_a_plugin() {
-    let nix = StandIn { library: "libnixstore.so", version: "2.89.0", entries: 2 };
+    let nix = StandIn { determinate: None, library: "libnixstore.so", version: "2.89.0", entries: 2 };
     nix.run("").exits(0).prints("42").says_times(DOES_NOTHING, 1).says(" in Nix 2.89.0: ");
 }
 
@@ -101,7 +105,7 @@ fn imitation(built_for: &str, folder: &str) -> String {
 #[test]
 fn a_development_version() {
     for version in ["2.36.0pre", "2.36.0pre20260812_0123abc"] {
-        let nix = StandIn { library: "libnixstore.so", version, entries: 1 };
+        let nix = StandIn { determinate: None, library: "libnixstore.so", version, entries: 1 };
         for (built_for, folder) in [("2.36.0pre", "nix-2.36.0pre"), (version, &format!("nix-{version}"))] {
             let ran = nix.run(&imitation(built_for, folder)).exits(0).prints("opened\n42");
             ran.does_not_say("warning:");
@@ -113,8 +117,32 @@ fn a_development_version() {
     }
     // The plugin of one day's version is not that of another day's, or of libraries that may be another day's.
     for version in ["2.36.0pre", "2.36.0pre20260813_0123abc"] {
-        let nix = StandIn { library: "libnixstore.so", version, entries: 1 };
+        let nix = StandIn { determinate: None, library: "libnixstore.so", version, entries: 1 };
         let day = "2.36.0pre20260812_0123abc";
         nix.run(&imitation(day, "nix-2.36.0pre")).exits(0).prints("42").says(&format!("was built for Nix {day}"));
     }
+}
+
+/// Determinate Nix has the version of the Nix that it is based on, and plugins of its own.
+#[test]
+fn determinate_nix() {
+    let nix = StandIn { library: "libnixstore.so", version: "2.35.2", determinate: Some("3.22.2"), entries: 1 };
+    let note = "determinate-nix-3.22.2";
+    nix.run(&imitation(note, note)).exits(0).prints("opened\n42").does_not_say("warning:");
+    for (prepare, says) in [
+        (imitation("2.35.2", "nix-2.35.2"), " in Determinate Nix 3.22.2: "),
+        (imitation("2.35.2", "nix-2.35.2"), " has plugins for Nix 2.35.2. Install"),
+        (imitation(note, "determinate-nix-3.22.1"), " has plugins for Determinate Nix 3.22.1. Install"),
+        (imitation("2.35.2", note), "was built for Nix 2.35.2. "),
+        (imitation("determinate-nix-3.22.1", note), "was built for Determinate Nix 3.22.1. "),
+    ] {
+        nix.run(&prepare).exits(0).prints("42").says_times(DOES_NOTHING, 1).says(says);
+    }
+    // Nix itself does not take what is for Determinate Nix.
+    let nix = StandIn { determinate: None, ..nix };
+    nix.run(&imitation(note, note)).exits(0).prints("42").says(" in Nix 2.35.2: ");
+    nix.run(&imitation(note, "nix-2.35.2")).exits(0).prints("42").says("was built for Determinate Nix 3.22.2. ");
+    // Its version is the one that counts, and without it nothing is opened.
+    let nix = StandIn { determinate: Some(""), ..nix };
+    nix.run(&imitation("2.35.2", "nix-2.35.2")).exits(0).prints("42").says("is no Nix whose version can be read");
 }

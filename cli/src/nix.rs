@@ -23,7 +23,7 @@ use nix_negative_cache_core::environment::{Comparison, Environment};
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::record::FailureSummary;
 use nix_negative_cache_core::settings::{DATABASE, Settings};
-use nix_version::{Flavour, NixVersion};
+use nix_version::{Nix, NixVersion};
 
 use crate::args::SettingsArguments;
 use crate::databases::{Builder, SeenRecord};
@@ -270,17 +270,21 @@ fn nix(options: &[&str], command: &[&str]) -> Result<(String, String), NixError>
 ///
 /// If Nix can't be run or fails.
 pub fn version(options: &[&str]) -> Result<String, NixError> {
-    flavour_and_version(options).map(|(_, version)| version)
+    Ok(printed_version(options)?.split_whitespace().last().unwrap_or("").to_owned())
 }
 
-/// Whose Nix is in PATH, and its version.
+/// The Nix in PATH, as plugins tell one from another.
 ///
 /// # Errors
 ///
 /// If Nix can't be run or fails.
-pub fn flavour_and_version(options: &[&str]) -> Result<(Flavour, String), NixError> {
-    let (out, _) = nix(options, &["--version"])?;
-    Ok((Flavour::printed(&out), out.split_whitespace().last().unwrap_or("").to_owned()))
+pub fn in_path(options: &[&str]) -> Result<Nix, NixError> {
+    printed_version(options).map(|text| Nix::printed(&text))
+}
+
+/// What Nix prints about its version.
+fn printed_version(options: &[&str]) -> Result<String, NixError> {
+    nix(options, &["--version"]).map(|(out, _)| out)
 }
 
 /// The plugin's settings in force, and the file of the database if one of them names it.

@@ -419,7 +419,14 @@ class HttpQuestions
     void rememberCache(const CacheInfo & info)
     {
         try {
-#if NIX_AT_LEAST(2, 35)
+#if IS_DETERMINATE_NIX
+            disk->createCache(
+                cache.address.key,
+                parser().storeDir,
+                {.fields = {
+                     {"WantMassQuery", info.wantMassQuery ? "1" : "0"},
+                     {"Priority", std::to_string(info.priority)}}});
+#elif NIX_AT_LEAST(2, 35)
             disk->createCache(
                 cache.address.key,
                 parser().storeDir,
@@ -665,8 +672,14 @@ PublicKeys publicKeys(const Strings & keys)
     PublicKeys read;
     for (auto & text : keys)
         try {
+#if IS_DETERMINATE_NIX
+            auto key = PublicKey::parse(text);
+            auto name = key->name;
+            read.emplace(name, std::move(key));
+#else
             PublicKey key(text);
             read.emplace(key.name, key);
+#endif
         } catch (Error & error) {
             throw Error("the public key '%s' can't be read: %s", text, problemOf(error));
         }

@@ -89,6 +89,15 @@ static size_t exportedSize(const void * variable, std::string_view name)
 }
 #endif
 
+std::string determinateVersion()
+{
+    /* `nix::determinateNixVersion` */
+    auto version = static_cast<const std::string *>(dlsym(RTLD_DEFAULT, "_ZN3nix21determinateNixVersionB5cxx11E"));
+    if (!version)
+        return "";
+    return version->empty() ? "?" : *version;
+}
+
 #ifdef NIX_NEGATIVE_CACHE_NIX_LIBDIR
 /* Whether Nix's libraries were loaded from the folder in which their headers say they are. All development versions between
    two releases have libraries of the same version; in Nix's store, their folder tells one from another. */
@@ -112,9 +121,6 @@ bool isSameBuild()
         return false;
 #endif
     if ((dlsym(RTLD_DEFAULT, "GC_malloc") != nullptr) != collectsGarbage)
-        return false;
-    /* Determinate Nix has the version of the Nix that it is based on, and this variable (`nix::determinateNixVersion`). */
-    if (dlsym(RTLD_DEFAULT, "_ZN3nix21determinateNixVersionB5cxx11E"))
         return false;
 #ifdef __GLIBC__
     /* Most people who change Nix add settings, which changes the size. */

@@ -13,6 +13,10 @@ inline constexpr bool nixCallsEntry = true;
 inline constexpr bool nixCallsEntry = false;
 #endif
 
+/* The version of Determinate Nix in this process, which has the version of the Nix that it is based on as well; empty in
+   any other Nix. */
+std::string determinateVersion();
+
 /* Whether the Nix of this process is the same build as the one whose headers the plugin was compiled with. Their
    versions are equal; this looks for differences in what the Nix of this process exports. */
 bool isSameBuild();

@@ -40,9 +40,16 @@ namespace {
 
 #if NIX_AT_LEAST(2, 36)
 using LogFields = std::span<const Logger::Field>;
-#  define NEGATIVE_CACHE_LOGS noexcept override
 #else
 using LogFields = const Logger::Fields &;
+#endif
+
+/* Whether loggers may not throw. */
+#if NIX_AT_LEAST(2, 36) || IS_DETERMINATE_NIX
+#  define LOGGERS_ARE_NOEXCEPT 1
+#  define NEGATIVE_CACHE_LOGS noexcept override
+#else
+#  define LOGGERS_ARE_NOEXCEPT 0
 #  define NEGATIVE_CACHE_LOGS override
 #endif
 
@@ -81,7 +88,7 @@ void tellListener(Tell && tell)
     auto listener = Listener::current();
     if (!listener)
         return;
-#if NIX_AT_LEAST(2, 36)
+#if LOGGERS_ARE_NOEXCEPT
     try {
         tell(*listener);
     } catch (...) {
@@ -207,7 +214,7 @@ public:
     }
 #endif
 
-#if NIX_AT_LEAST(2, 36)
+#if LOGGERS_ARE_NOEXCEPT
     void result(ActivityId activity, ResultType type, const nlohmann::json & json) NEGATIVE_CACHE_LOGS
     {
         inner.result(activity, type, json);

@@ -6,7 +6,9 @@ using namespace nix;
 
 std::pair<std::string, std::string> fullLogs()
 {
-#if NIX_AT_LEAST(2, 26)
+#if IS_DETERMINATE_NIX
+    return {"For full logs, run:\n  " ANSI_BOLD "nix log ", ANSI_NORMAL};
+#elif NIX_AT_LEAST(2, 26)
     auto command = experimentalFeatureSettings.isEnabled(Xp::NixCommand) ? "nix log " : "nix-store -l ";
     return {std::string("For full logs, run:\n  " ANSI_BOLD) + command, ANSI_NORMAL};
 #else

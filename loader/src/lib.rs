@@ -30,7 +30,7 @@ use nix_version::Flavour;
 #[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]
 static AT_LOAD: extern "C" fn() = {
     extern "C" fn at_load() {
-        if !nix::version().is_some_and(|version| version.calls_entry() && nix::flavour(&version) != Flavour::Lix) {
+        if !nix::calls_entry() || nix::running().is_some_and(|nix| nix.flavour == Flavour::Lix) {
             load_once();
         }
     }
@@ -71,7 +71,7 @@ fn load_once() {
 fn load() -> Result<(), String> {
     let own_path = own_path().ok_or("nix-negative-cache does nothing: the loader does not find its own file")?;
     let installation = Installation::around(&own_path);
-    let Some(version) = nix::version() else {
+    let Some(nix) = nix::running() else {
         return Err(format!(
             "nix-negative-cache does nothing: this program is no Nix whose version can be read; {}. Upgrade \
              nix-negative-cache, or take '{}' out of 'plugin-files'",
@@ -79,36 +79,28 @@ fn load() -> Result<(), String> {
             own_path.display()
         ));
     };
-    let flavour = nix::flavour(&version);
-    if flavour == Flavour::Lix {
+    if nix.flavour == Flavour::Lix {
         return Err(format!(
-            "nix-negative-cache does nothing in Lix {version}, which it does not support. Take '{}' out of \
-             'plugin-files', or set NIX_CONFIG='plugin-files =' for Lix if Nix reads the same nix.conf",
+            "nix-negative-cache does nothing in {nix}, which it does not support. Take '{}' out of 'plugin-files', or \
+             set NIX_CONFIG='plugin-files =' for Lix if Nix reads the same nix.conf",
             own_path.display()
         ));
     }
-    if flavour != Flavour::Nix {
+    let Some(plugin) = installation.plugin(&nix) else {
         return Err(format!(
-            "nix-negative-cache does nothing in {flavour} {version}, which it does not support. Take '{}' out of \
+            "nix-negative-cache does nothing in {nix}: {}. Install the plugin for this Nix there, or take '{}' out of \
              'plugin-files'",
-            own_path.display()
-        ));
-    }
-    let Some(plugin) = installation.plugin(version.as_str()) else {
-        return Err(format!(
-            "nix-negative-cache does nothing in Nix {version}: {}. Install the plugin for this Nix there, or take '{}' \
-             out of 'plugin-files'",
             installation.what_it_has(),
             own_path.display()
         ));
     };
     let unusable = |why: String| {
         let plugin = plugin.display();
-        format!("nix-negative-cache does nothing in Nix {version}: the plugin '{plugin}' {why}. Install it again")
+        format!("nix-negative-cache does nothing in {nix}: the plugin '{plugin}' {why}. Install it again")
     };
     // Apple's systems refuse to open a file that was cut off.
     #[cfg(not(target_vendor = "apple"))]
-    plugin_file::check(&plugin, version.as_str()).map_err(unusable)?;
+    plugin_file::check(&plugin, &nix).map_err(unusable)?;
     // SAFETY: the file is a complete library of this project, and it was built for this Nix.
     let library = unsafe { Library::open(&plugin) }.map_err(|why| unusable(format!("can't be opened: {why}")))?;
     let entry = library.symbol(c"nix_plugin_entry").map_err(|why| unusable(format!("is incomplete: {why}")))?;

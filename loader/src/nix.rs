@@ -1,19 +1,23 @@
 //! The Nix that runs in this process.
 
 use std::ffi::{CStr, OsStr, c_void};
-use std::fmt;
 use std::path::Path;
 
-use nix_version::{Flavour, NixVersion};
+use nix_version::{Flavour, Nix, NixVersion};
 
 use crate::dynamic_linker::{self, Library};
 
 /// `nix::nixVersion`, a `std::string`, which the program sets before it loads plugins. GNU's and LLVM's libraries have
 /// different names and layouts for it.
 #[cfg(not(target_vendor = "apple"))]
-const SYMBOL: (&CStr, Layout) = (c"_ZN3nix10nixVersionB5cxx11E", gnu_string);
+const SYMBOL: &CStr = c"_ZN3nix10nixVersionB5cxx11E";
 #[cfg(target_vendor = "apple")]
-const SYMBOL: (&CStr, Layout) = (c"_ZN3nix10nixVersionE", llvm_string);
+const SYMBOL: &CStr = c"_ZN3nix10nixVersionE";
+
+#[cfg(not(target_vendor = "apple"))]
+const LAYOUT: Layout = gnu_string;
+#[cfg(target_vendor = "apple")]
+const LAYOUT: Layout = llvm_string;
 
 /// Finds the start of the text of a `std::string`, and its length.
 type Layout = fn(*const c_void) -> (*const u8, usize);
@@ -28,20 +32,27 @@ const DETERMINATE: &CStr = c"_ZN3nix21determinateNixVersionE";
 /// How the names of Lix's libraries begin, whatever their version. Those of Nix begin with `libnix`.
 const LIX: &[u8] = b"liblix";
 
-/// Whose Nix is in this process, which has this version.
-pub fn flavour(version: &Version) -> Flavour {
+/// The Nix in this process, if this process is Nix and its version can be read.
+pub fn running() -> Option<Nix> {
+    let version = version(SYMBOL)?;
     if Library::program().symbol(DETERMINATE).is_ok() {
-        Flavour::Determinate
-    } else if dynamic_linker::has_library(LIX) {
-        Flavour::Lix
-    } else {
-        NixVersion::parse(&version.0).map_or(Flavour::Nix, Flavour::by_number)
+        let own = self::version(DETERMINATE)?;
+        return Some(Nix { flavour: Flavour::Determinate, version: own.0 });
     }
+    let is_lix = dynamic_linker::has_library(LIX);
+    let by_number = || NixVersion::parse(&version.0).map_or(Flavour::Nix, Flavour::by_number);
+    Some(Nix { flavour: if is_lix { Flavour::Lix } else { by_number() }, version: version.0 })
+}
+
+/// Whether the Nix in this process calls `nix_plugin_entry`, as Nix does since 2.22. Others only open the plugin.
+#[cfg(not(test))]
+pub fn calls_entry() -> bool {
+    version(SYMBOL).is_some_and(|version| version.calls_entry())
 }
 
 /// A version as Nix spells it, such as 2.26.3 or 2.32.0pre20250901_abc.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Version(String);
+struct Version(String);
 
 impl Version {
     /// Accepts nothing but a version, since other texts, such as `..`, could lead to another folder.
@@ -52,27 +63,15 @@ impl Version {
         fits.then(|| Version(text.to_owned()))
     }
 
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-
-    /// Whether this Nix calls `nix_plugin_entry`, as Nix does since 2.22. Others only open the plugin.
-    pub fn calls_entry(&self) -> bool {
+    fn calls_entry(&self) -> bool {
         NixVersion::parse(&self.0).is_some_and(|version| version.is_at_least(2, 22))
     }
 }
 
-impl fmt::Display for Version {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
-}
-
-/// The version of the Nix in this process, if this process is Nix and its version can be read.
-pub fn version() -> Option<Version> {
-    let (name, layout) = SYMBOL;
-    let string = Library::program().symbol(name).ok()?;
-    let (text, length) = layout(string);
+/// The version in this variable of the Nix in this process, if there is one that can be read.
+fn version(variable: &CStr) -> Option<Version> {
+    let string = Library::program().symbol(variable).ok()?;
+    let (text, length) = LAYOUT(string);
     if text.is_null() || !(1..=100).contains(&length) {
         return None;
     }
@@ -125,7 +124,7 @@ mod tests {
     #[test]
     fn a_version_is_nothing_but_a_version() {
         for text in ["2.8.0", "2.26.3", "2.32.0pre20250901_0123abc", "2.19.0-dev+1"] {
-            assert_eq!(Version::new(text.as_bytes()).unwrap().as_str(), text);
+            assert_eq!(Version::new(text.as_bytes()).unwrap().0, text);
         }
         for text in ["", "../2.8", "2/8", "2.8\0", "2.8\n", "nix", "2.8 "] {
             assert_eq!(Version::new(text.as_bytes()), None, "{text:?}");
@@ -163,7 +162,7 @@ mod tests {
 
     #[test]
     fn a_program_that_is_no_nix_has_no_version() {
-        assert_eq!(version(), None);
+        assert_eq!(running(), None);
         assert!(!is_build_hook());
     }
 }

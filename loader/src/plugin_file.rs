@@ -7,6 +7,7 @@ use std::fs::File;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+use nix_version::Nix;
 use object::Endianness;
 use object::elf::{ET_DYN, PT_LOAD};
 use object::read::elf::{FileHeader, ProgramHeader};
@@ -21,12 +22,12 @@ const NO_LIBRARY: &str = "is no shared library for this machine";
 const CUT_OFF: &str = "is cut off";
 const FOREIGN: &str = "is no plugin of nix-negative-cache";
 
-/// Checks the plugin for this version of Nix.
+/// Checks the plugin for this Nix.
 ///
 /// # Errors
 ///
 /// What is wrong with the file, as the end of a sentence that begins with its path.
-pub fn check(path: &Path, version: &str) -> Result<(), String> {
+pub fn check(path: &Path, nix: &Nix) -> Result<(), String> {
     let unreadable = |error| format!("can't be read: {error}");
     // Without this flag, opening a pipe would wait until another process writes to it.
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(unreadable)?;
@@ -35,11 +36,11 @@ pub fn check(path: &Path, version: &str) -> Result<(), String> {
         return Err("is no file".to_owned());
     }
     let data = ReadCache::new(file);
-    let built_for = String::from_utf8_lossy(examine(&data, found.len())?);
-    if nix_version::fits(&built_for, version) { Ok(()) } else { Err(format!("was built for Nix {built_for}")) }
+    let built_for = Nix::from_note(&String::from_utf8_lossy(examine(&data, found.len())?));
+    if built_for.fits(nix) { Ok(()) } else { Err(format!("was built for {built_for}")) }
 }
 
-/// The version of Nix for which a plugin was built.
+/// What a plugin says about the Nix that it was built for.
 ///
 /// # Errors
 ///

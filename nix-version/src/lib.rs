@@ -60,21 +60,88 @@ pub enum Flavour {
     Lix,
 }
 
+/// A Nix as far as plugins tell one from another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Nix {
+    /// Whose it is.
+    pub flavour: Flavour,
+    /// The version: of Determinate Nix its own, not that of the Nix that it is based on.
+    pub version: String,
+}
+
+impl Nix {
+    /// Nix itself in this version.
+    pub fn released(version: &str) -> Nix {
+        Nix { flavour: Flavour::Nix, version: version.to_owned() }
+    }
+
+    /// Determinate Nix in this version.
+    pub fn determinate(version: &str) -> Nix {
+        Nix { flavour: Flavour::Determinate, version: version.to_owned() }
+    }
+
+    /// Reads the name of the folder of a plugin; `None` if it has another form.
+    pub fn from_folder(name: &str) -> Option<Nix> {
+        let determinate = name.strip_prefix(DETERMINATE_FOLDER).map(Nix::determinate);
+        determinate.or_else(|| name.strip_prefix(NIX_FOLDER).map(Nix::released))
+    }
+
+    /// The name of the folder of the plugin for this Nix. There is none for Lix.
+    pub fn folder(&self) -> Option<String> {
+        let prefix = match self.flavour {
+            Flavour::Nix => NIX_FOLDER,
+            Flavour::Determinate => DETERMINATE_FOLDER,
+            Flavour::Lix => return None,
+        };
+        Some(format!("{prefix}{}", self.version))
+    }
+
+    /// Reads what a plugin says about the Nix that it was built for: a version of Nix, or the name of a folder.
+    pub fn from_note(note: &str) -> Nix {
+        note.strip_prefix(DETERMINATE_FOLDER).map_or_else(|| Nix::released(note), Nix::determinate)
+    }
+
+    /// The Nix that the output of `nix --version` names, such as "nix (Determinate Nix 3.8.2) 2.30.1".
+    pub fn printed(output: &str) -> Nix {
+        let last = output.split_whitespace().last().unwrap_or_default();
+        let determinate = output.split_once("(Determinate Nix ").and_then(|(_, rest)| rest.split_once(')'));
+        match determinate {
+            Some((version, _)) => Nix::determinate(version),
+            None if output.contains("(Lix") => Nix { flavour: Flavour::Lix, version: last.to_owned() },
+            None => Nix::released(last),
+        }
+    }
+
+    /// What the libraries of this Nix say, if that may differ from what its program says ([`of_libraries`]).
+    pub fn of_libraries(&self) -> Option<Nix> {
+        let version = (self.flavour == Flavour::Nix).then(|| of_libraries(&self.version)).flatten()?;
+        Some(Nix::released(version))
+    }
+
+    /// Whether a plugin that was built for this Nix fits another one ([`fits`]).
+    pub fn fits(&self, running: &Nix) -> bool {
+        self.flavour == running.flavour
+            && match self.flavour {
+                Flavour::Nix => fits(&self.version, &running.version),
+                Flavour::Determinate => self.version == running.version,
+                Flavour::Lix => false,
+            }
+    }
+}
+
+impl fmt::Display for Nix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.flavour, self.version)
+    }
+}
+
+const NIX_FOLDER: &str = "nix-";
+const DETERMINATE_FOLDER: &str = "determinate-nix-";
+
 impl Flavour {
     /// The flavour as far as the version tells: Determinate Nix counts as Nix.
     pub fn by_number(version: NixVersion) -> Flavour {
         if version.major == 2 && version.is_at_least(2, 90) { Flavour::Lix } else { Flavour::Nix }
-    }
-
-    /// The flavour that the output of `nix --version` names, such as "nix (Determinate Nix 3.8.2) 2.30.1".
-    pub fn printed(output: &str) -> Flavour {
-        if output.contains("(Determinate Nix") {
-            Flavour::Determinate
-        } else if output.contains("(Lix") {
-            Flavour::Lix
-        } else {
-            Flavour::Nix
-        }
     }
 }
 
@@ -82,7 +149,7 @@ impl fmt::Display for Flavour {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Flavour::Nix => "Nix",
-            Flavour::Determinate => "Determinate Nix based on Nix",
+            Flavour::Determinate => "Determinate Nix",
             Flavour::Lix => "Lix",
         })
     }
@@ -132,16 +199,32 @@ mod tests {
     }
 
     #[test]
+    fn folders_and_notes() {
+        for (nix, folder, note) in [
+            (Nix::released("2.35.2"), "nix-2.35.2", "2.35.2"),
+            (Nix::determinate("3.22.2"), "determinate-nix-3.22.2", "determinate-nix-3.22.2"),
+        ] {
+            assert_eq!((nix.folder().as_deref(), Nix::from_folder(folder)), (Some(folder), Some(nix.clone())));
+            assert_eq!(Nix::from_note(note), nix);
+            assert!(nix.fits(&nix) && !nix.fits(&Nix::released("2.35.1")) && !nix.fits(&Nix::determinate("3.22.1")));
+        }
+        assert_eq!((Nix::from_folder("loader"), Nix::from_folder("determinate-")), (None, None));
+        // Determinate Nix has the version of the Nix that it is based on as well.
+        assert!(!Nix::released("2.35.2").fits(&Nix::determinate("2.35.2")));
+        assert!(!Nix::determinate("2.35.2").fits(&Nix::released("2.35.2")));
+    }
+
+    #[test]
     fn flavours_by_version_and_by_what_they_print() {
         let by_number = |text| Flavour::by_number(NixVersion::parse(text).unwrap());
         assert!(["2.90.0", "2.93.3", "2.96.0-pre1"].into_iter().all(|text| by_number(text) == Flavour::Lix));
         assert!(["2.8.0", "2.35.2", "3.0"].into_iter().all(|text| by_number(text) == Flavour::Nix));
-        for (output, flavour) in [
-            ("nix (Nix) 2.35.2", Flavour::Nix),
-            ("nix (Determinate Nix 3.8.2) 2.30.1", Flavour::Determinate),
-            ("nix (Lix, like Nix) 2.93.3", Flavour::Lix),
+        for (output, nix) in [
+            ("nix (Nix) 2.35.2", Nix::released("2.35.2")),
+            ("nix (Determinate Nix 3.8.2) 2.30.1", Nix::determinate("3.8.2")),
+            ("nix (Lix, like Nix) 2.93.3", Nix { flavour: Flavour::Lix, version: "2.93.3".to_owned() }),
         ] {
-            assert_eq!(Flavour::printed(output), flavour);
+            assert_eq!(Nix::printed(output), nix);
         }
     }
 }

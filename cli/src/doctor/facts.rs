@@ -16,7 +16,6 @@ use nix_negative_cache_core::database::location::{self, Audience, default_path, 
 use nix_negative_cache_core::failure_object::marker;
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::settings::{SettingError, Settings};
-use nix_version::Flavour;
 
 use super::daemon_process::{DaemonProcess, socket};
 use super::locks::Lock;
@@ -53,7 +52,7 @@ pub struct CacheFacts {
 pub struct Nix {
     /// The program; none if there is no Nix in PATH.
     pub program: Option<PathBuf>,
-    pub version: Result<(Flavour, String), NixError>,
+    pub version: Result<nix_version::Nix, NixError>,
     pub configuration: Result<Configuration, NixError>,
     /// Whether it starts at least without its plugins.
     pub starts_without_plugins: bool,
@@ -162,9 +161,9 @@ impl Nix {
     fn gather(state: &Path) -> Nix {
         let configuration = nix::configuration(&[]);
         let without_plugins =
-            if configuration.is_err() { nix::flavour_and_version(&WITHOUT_PLUGINS) } else { Err(NixError::default()) };
+            if configuration.is_err() { nix::in_path(&WITHOUT_PLUGINS) } else { Err(NixError::default()) };
         let starts_without_plugins = without_plugins.is_ok();
-        let version = without_plugins.or_else(|_| nix::flavour_and_version(&[]));
+        let version = without_plugins.or_else(|_| nix::in_path(&[]));
         let plugins = configuration.as_ref().map(plugins).unwrap_or_default();
         let loaders = plugins.iter().filter(|file| is_loader(file));
         let loaders = loaders.map(|file| (file.clone(), Installation::around(file))).collect();
@@ -188,10 +187,7 @@ impl Nix {
     /// The plugins that loaders open in this Nix.
     pub fn opened_plugins(&self) -> impl Iterator<Item = PathBuf> {
         let version = self.version.as_ref().ok();
-        self.loaders.iter().filter_map(move |(_, installation)| {
-            let (flavour, version) = version?;
-            (*flavour == Flavour::Nix).then(|| installation.plugin(version)).flatten()
-        })
+        self.loaders.iter().filter_map(move |(_, installation)| installation.plugin(version?))
     }
 
     /// Whether it loads the plugin.
@@ -281,7 +277,7 @@ fn caches(nix: &Nix, marker: &str) -> Vec<CacheFacts> {
         let substituters = nix.setting("substituters").unwrap_or_default();
         urls = substituters.split_whitespace().map(str::to_owned).collect();
     }
-    let version = nix.version.as_ref().map_or("", |(_, version)| version.as_str());
+    let version = nix.version.as_ref().map_or("", |nix| nix.version.as_str());
     let ask = |url: String| CacheFacts {
         has_marker: nix::plugin_asks(&url, version).and_then(|()| nix::has_path(&url, marker, PATIENCE)),
         url,

@@ -41,12 +41,12 @@ pub fn check_nix(facts: &Facts) -> Vec<Finding> {
             Finding::problem("There is no 'nix' in PATH").advice("Nothing but the databases can be looked at."),
         ];
     };
-    let version = nix.version.as_ref().map_or(String::new(), |(_, version)| format!(" {version}"));
+    let version = nix.version.as_ref().map_or("Nix".to_owned(), ToString::to_string);
     let Err(error) = &nix.configuration else {
         let user = user_name(facts.user);
-        return vec![Finding::ok(format!("Nix{version} is '{}', run by {user}", program.display()))];
+        return vec![Finding::ok(format!("{version} is '{}', run by {user}", program.display()))];
     };
-    let problem = Finding::problem(format!("Nix{version}, '{}', does not start", program.display()))
+    let problem = Finding::problem(format!("{version}, '{}', does not start", program.display()))
         .advice(format!("It says: {}", said(error)));
     if !nix.starts_without_plugins {
         return vec![problem];
@@ -82,17 +82,17 @@ pub fn check_plugin(facts: &Facts) -> Vec<Finding> {
             edits_nix_conf(facts, Finding::problem("This Nix does not load the plugin").advice(advice))
         }];
     }
-    if let (Ok((flavour, version)), [(loader, _)]) = (&nix.version, nix.loaders.as_slice())
-        && *flavour != Flavour::Nix
+    if let (Ok(version), [(loader, _)]) = (&nix.version, nix.loaders.as_slice())
+        && version.flavour == Flavour::Lix
     {
-        let problem = Finding::problem(format!("There is no plugin for {flavour} {version}, which is not supported"));
+        let problem = Finding::problem(format!("There is no plugin for {version}, which is not supported"));
         let problem = problem.advice(format!("Take '{}' out of 'plugin-files'.", loader.display()));
         return vec![edits_nix_conf(facts, problem)];
     }
-    if let (Ok((_, version)), [(loader, installation)]) = (&nix.version, nix.loaders.as_slice())
+    if let (Ok(version), [(loader, installation)]) = (&nix.version, nix.loaders.as_slice())
         && installation.plugin(version).is_none()
     {
-        let problem = Finding::problem(format!("There is no plugin for this Nix, {version}"));
+        let problem = Finding::problem(format!("There is no plugin for {version}"));
         let problem = problem.advice(format!("{}.", installation.what_it_has())).advice(format!(
             "Install the plugin for this Nix there, or take '{}' out of 'plugin-files'.",
             loader.display()

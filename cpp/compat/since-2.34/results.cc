@@ -83,8 +83,15 @@ BuildResults collectResults(const std::vector<Requested> & requested)
 {
     BuildResults results;
     for (auto & i : requested)
+#if IS_DETERMINATE_NIX
+        /* Its commands end the process if there is not one result for each request. */
+        results.push_back(KeyedBuildResult{
+            i.goal ? i.goal->buildResult : BuildResult{.inner = BuildError(BuildError::Cancelled, "")},
+            i.request});
+#else
         if (i.goal && i.goal->exitCode != Goal::ecBusy)
             results.push_back(KeyedBuildResult{i.goal->buildResult, i.request});
+#endif
     return results;
 }
 
