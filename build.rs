@@ -4,6 +4,7 @@ use std::env;
 use std::fs;
 use std::io;
 use std::iter;
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -11,6 +12,17 @@ use nix_version::{Flavour, Nix, NixVersion};
 
 /// The releases of Nix that the C++ side has been compiled against and tested with.
 const SUPPORTED: [(u32, u32); 6] = [(2, 8), (2, 26), (2, 28), (2, 31), (2, 34), (2, 35)];
+
+/// The first release whose programs can export the C API (`plugin-c-api`).
+const C_API_SINCE: (u32, u32) = (2, 35);
+
+/// The functions of the C API that src/primop/c_api.rs calls.
+const C_API: &str = "nix_(alloc_primop|alloc_value|bindings_builder_(free|insert)|c_context_(create|free)|err_(code|msg)|gc_decref|\
+                     get_(attr_byname|string|type|typename)|has_attr_byname|init_(bool|float|int|null|string)|make_attrs|\
+                     make_bindings_builder|register_primop|set_err_msg|value_(decref|force))";
+
+/// The package of the headers of the C API.
+const C_API_PACKAGE: &str = "nix-expr-c";
 
 const PACKAGES: [&str; 3] = ["nix-store", "nix-expr", "nix-main"];
 
@@ -28,6 +40,7 @@ fn main() {
         println!("cargo::rustc-cdylib-link-arg=-Wl,-Bsymbolic-functions");
     }
     println!("cargo::rerun-if-changed=cpp");
+    println!("cargo::rustc-check-cfg=cfg(c_api)");
     if let Err(message) = build() {
         println!("cargo::error={message}");
         std::process::exit(1);
@@ -38,12 +51,23 @@ fn build() -> Result<(), String> {
     let version = pkg_config("--modversion", &PACKAGES[..1])?;
     let numbers = NixVersion::parse(&version).ok_or(format!("Nix has the odd version '{version}'"))?;
     let NixVersion { major, minor, patch } = numbers;
-    let flags = pkg_config("--cflags", &PACKAGES)?;
+    let uses_c_api = uses_c_api(numbers);
+    let packages: Vec<&str> = PACKAGES.into_iter().chain(uses_c_api.then_some(C_API_PACKAGE)).collect();
+    let flags = pkg_config("--cflags", &packages)?;
     let flags = shell_words::split(&flags).map_err(|error| format!("pkg-config's flags for Nix: {error}"))?;
     let nix = if is_determinate(&flags) { Nix::determinate(&determinate_version()?) } else { Nix::released(&version) };
     check_support(&nix)?;
 
-    let mut compiler = cxx_build::bridges(["src/bridge.rs", "src/ending.rs"]);
+    let mut compiler = match uses_c_api {
+        true => cxx_build::bridges(["src/bridge.rs", "src/ending.rs", "src/primop.rs"]),
+        false => cxx_build::bridges(["src/bridge.rs", "src/ending.rs"]),
+    };
+    if uses_c_api {
+        bind_c_api(&flags)?;
+        // By itself: the C API has types with the names of Nix's own.
+        compiler.file("cpp/c_api/primop.cc");
+        compiler.define("NIX_NEGATIVE_CACHE_C_API", None);
+    }
     // Nix's headers take most of the time, so all files of a layer are compiled as one.
     let eras = eras(numbers)?;
     let compat: Vec<&Path> = iter::once(Path::new(COMPAT)).chain(eras.iter().map(PathBuf::as_path)).collect();
@@ -128,6 +152,45 @@ fn determinate_version() -> Result<String, String> {
 }
 
 const DETERMINATE_VARIABLE: &str = "DETERMINATE_NIX_VERSION";
+
+/// Whether `builtins.knownFailure` is also written against the C API, for processes that export it.
+fn uses_c_api(NixVersion { major, minor, .. }: NixVersion) -> bool {
+    let wanted = (major, minor) >= C_API_SINCE || env::var_os("CARGO_FEATURE_C_API_OF_EVERY_NIX").is_some();
+    let is_there = wanted && pkg_config("--exists", &[C_API_PACKAGE]).is_ok();
+    if wanted && !is_there {
+        println!(
+            "cargo::warning=pkg-config does not find {C_API_PACKAGE}: builtins.knownFailure is for the C++ API only"
+        );
+    }
+    is_there
+}
+
+/// Makes the bindings of the C API, which are a table of functions that is filled at run time.
+///
+/// # Errors
+/// If there is no libclang, or if it can't read Nix's headers.
+fn bind_c_api(flags: &[String]) -> Result<(), String> {
+    println!("cargo::rustc-cfg=c_api");
+    let folders = nix_flags(flags).into_iter().filter(|flag| flag.starts_with("-isystem/"));
+    let builder = bindgen::Builder::default()
+        .header_contents("c_api.h", "#include <nix_api_expr.h>\n#include <nix_api_value.h>\n")
+        // The headers have attributes in the form of C23.
+        .clang_args(["-std=c2x"].map(str::to_owned).into_iter().chain(folders))
+        .allowlist_function(C_API)
+        .dynamic_library_name("CApi")
+        .dynamic_link_require_all(true)
+        .prepend_enum_name(false)
+        .generate_comments(false)
+        .rust_edition(bindgen::RustEdition::Edition2024)
+        .wrap_unsafe_ops(true)
+        .formatter(bindgen::Formatter::None);
+    // Without libclang, bindgen panics.
+    let bindings = panic::catch_unwind(panic::AssertUnwindSafe(|| builder.generate()))
+        .map_err(|_| "bindgen needs libclang for the C API of Nix; on Debian 12: libclang1-14, libclang-common-14-dev")?
+        .map_err(|error| format!("the headers of Nix's C API can't be read: {error}"))?;
+    let path = PathBuf::from(env::var_os("OUT_DIR").unwrap_or_default()).join("c_api.rs");
+    bindings.write_to_file(&path).map_err(|error| format!("cannot write '{}': {error}", path.display()))
+}
 
 /// The folder with all code that differs between versions of Nix.
 const COMPAT: &str = "cpp/compat";

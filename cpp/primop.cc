@@ -1,4 +1,5 @@
 #include "primop.hh"
+#include "c_api/register.hh"
 #include "compat.hh"
 #include "guard.hh"
 #include "known_failure.hh"
@@ -58,10 +59,8 @@ bool isPrimOpRegistered()
 
 void registerPrimOp()
 {
-    compat::registerPrimOp(
-        primOpName,
-        "drv",
-        R"(
+    static constexpr auto argument = "drv";
+    static constexpr auto documentation = R"(
           Return what is known of the last failure to build *drv*, a derivation or the path of one: a set with
           `drvPath`, `outPath`, `class`, `exitCode` (or `null`), `reason`, `log`, `attempts`, `firstFailure`,
           `lastFailure` and `believedUntil` (in seconds since 1970; `null` is for ever) and others. It is `null` if *drv*
@@ -70,8 +69,9 @@ void registerPrimOp()
           ```nix
           lib.filterAttrs (_: p: builtins.knownFailure p == null) packages
           ```
-        )",
-        knownFailureOf);
+        )";
+    if (!c_api::registerPrimOp(primOpName, argument, documentation))
+        compat::registerPrimOp(primOpName, argument, documentation, knownFailureOf);
 }
 
 } // namespace negative_cache

@@ -22,7 +22,11 @@ rustPlatform.buildRustPackage {
   # the companion.
   doCheck = false;
 
-  nativeBuildInputs = [ pkg-config ];
+  nativeBuildInputs = [
+    pkg-config
+  ]
+  # The headers of the C API are read since 2.35, with libclang.
+  ++ lib.optional (!lib.versionOlder nix.version "2.35") rustPlatform.bindgenHook;
   # A Nix that consists of several libraries propagates the packages that it was built with. These may be other versions than
   # those of nixpkgs, such as another boost.
   buildInputs = [

@@ -194,6 +194,9 @@ with_nix() {
     env "${variables[@]}" "$@"
 }
 
+# has_c_api VERSION: whether the programs of that Nix may export the C API, which bindgen then reads.
+has_c_api() { [ "$(printf '%s\n' 2.35 "$1" | sort -V | head -n1)" = 2.35 ]; }
+
 # build_companion: builds the loader and the companion program.
 build_companion() {
     need_rust
@@ -209,6 +212,7 @@ build_companion() {
 build_plugin() {
     local version=$1 feature=${2:-} folder=$target/nix-$1${2:+-for-tests} other
     build_companion
+    if has_c_api "$version" || [ "$feature" = c-api-of-every-nix ]; then need_packages libclang1-14 libclang-common-14-dev; fi
     # What the plugin depends on is the same for all Nixes, and compiled once.
     if [ ! -e "$folder" ] && [ -z "$feature" ]; then
         for other in "$target"/nix-*.*/release; do

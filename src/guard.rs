@@ -29,6 +29,10 @@ pub enum Failure {
     /// A panic, and where it was.
     #[error("building without the negative cache: {0}")]
     Panic(String),
+    /// What a function of Nix's C API says is wrong.
+    #[cfg(c_api)]
+    #[error("negative cache: {0}")]
+    CApi(String),
     /// An exception that Nix threw while it was asked something. C++ has kept the exception and deals with it.
     #[error("{0}")]
     Nix(#[from] cxx::Exception),

@@ -8,5 +8,7 @@ mod ending;
 mod guard;
 mod lookup;
 mod policy;
+#[cfg(c_api)]
+mod primop;
 mod recording;
 mod running_build;

@@ -1,4 +1,5 @@
-//! The function `builtins.knownFailure`.
+//! The function `builtins.knownFailure`. Since Nix 2.35 it has two forms: one for processes that export the C API, and one for
+//! others. `./dev test` runs these tests with both.
 
 use nix_negative_cache_tests::{Scratch, TWO_USERS, among_users, beside_a_daemon};
 
@@ -110,6 +111,74 @@ fn other_arguments_are_errors() {
     nix.run("nix eval --impure --expr 'builtins.knownFailure 1'").exits(1).says("string");
     nix.run("nix eval --impure --expr 'builtins.knownFailure { a = 1; }'").exits(1).says("is not a derivation");
     nix.run("nix eval --impure --expr 'builtins.knownFailure \"not a path\"'").exits(0).prints("null");
+}
+
+/// Otherwise `tryEval` would not help against packages that throw errors, and an interrupt would become an error.
+#[test]
+fn an_error_of_the_argument_stays_what_it_is() {
+    let nix = Scratch::new();
+    nix.expression(r#"fail "bad""#);
+    nix.run("nix-build").exits(100);
+    let thrown = "throw \"no package\"";
+    let derivation = |attributes: &str| format!("{{ type = \"derivation\"; {attributes} }}");
+    for argument in [
+        thrown.to_owned(),
+        "assert false; null".to_owned(),
+        derivation(&format!("drvPath = {thrown};")),
+        derivation(&format!("drvPath = \"/x.drv\"; outPath = {thrown};")),
+        format!("{{ type = {thrown}; }}"),
+        format!("(import ./.) // {{ outPath = {thrown}; }}"),
+        format!("(import ./.) // {{ outPath = builtins.knownFailure ({thrown}); }}"),
+    ] {
+        let caught = format!("(builtins.tryEval (builtins.knownFailure ({argument}))).success");
+        assert_eq!(eval(&nix, &caught), false, "{argument}");
+    }
+    nix.run(&format!("nix eval --impure --expr 'builtins.knownFailure ({thrown})'"))
+        .exits(1)
+        .says("error: no package")
+        .does_not_say("custom function");
+    // What is wrong with the call itself can't be caught.
+    nix.run("nix eval --impure --expr 'builtins.tryEval (builtins.knownFailure { })'")
+        .exits(1)
+        .says("not a derivation");
+    let ran = nix.run("nix eval --impure --expr 'builtins.knownFailure (import ./. // { drvPath = [ ]; })'").exits(1);
+    let ran = ran.says("a list");
+    if nix.nix_is_at_least(2, 26) {
+        ran.says("while evaluating a path of the derivation given to");
+    }
+}
+
+/// The answers of a whole package set are kept through the collection of garbage.
+#[test]
+fn answers_survive_the_garbage_collector() {
+    let nix = Scratch::new();
+    nix.expression(r#"fail "bad""#);
+    nix.run("nix-build").exits(100);
+    let many = "let bad = import ./.; answer = n: builtins.knownFailure (bad // { inherit n; }); \
+                answers = builtins.genList answer 300; \
+                garbage = builtins.foldl'\\'' (sum: n: sum + builtins.stringLength (toString (builtins.genList toString n))) 0 \
+                (builtins.genList (n: n) 600); \
+                in builtins.deepSeq answers (builtins.seq garbage (builtins.all (a: a.exitCode == 3 && a.log == \"it is broken\\n\") answers))";
+    let ran = nix.run_with(&format!("nix eval --impure --expr '{many}'"), &[("GC_INITIAL_HEAP_SIZE", "1000000")]);
+    ran.exits(0).prints("true");
+}
+
+/// Nothing else tells which form of the function is there, as both do the same.
+#[test]
+fn the_c_api_is_used_where_nix_exports_it() {
+    let nix = Scratch::new();
+    if !nix.nix_is_at_least(2, 35) {
+        eprintln!("Left out: the programs of this Nix can't export the C API");
+        return;
+    }
+    // In the program itself, or in a library that it was made to load.
+    let looked =
+        "nm --dynamic --defined-only $NIX | grep -w nix_register_primop; readelf --dynamic $NIX | grep libnixexprc";
+    let is_exported = !nix.run(&format!("NIX=$(command -v nix); {looked}")).stdout.is_empty();
+    let form = if is_exported { "C" } else { "C++" };
+    nix.run("nix eval -vvvv --expr 1")
+        .exits(0)
+        .says(&format!("negative cache: 'builtins.knownFailure' is the one for the {form} API"));
 }
 
 #[test]

@@ -99,10 +99,13 @@ let
       stdenvNoCC = self.stdenv // {
         mkDerivation = named;
       };
-      rustPlatform.buildRustPackage =
-        attrs:
-        assert builtins.pathExists attrs.cargoLock.lockFile;
-        named (removeAttrs attrs [ "cargoLock" ]);
+      rustPlatform = {
+        bindgenHook = package { name = "rust-bindgen-hook"; };
+        buildRustPackage =
+          attrs:
+          assert builtins.pathExists attrs.cargoLock.lockFile;
+          named (removeAttrs attrs [ "cargoLock" ]);
+      };
       runCommand =
         name: attrs: command:
         package (attrs // { inherit name command; });
