@@ -11,6 +11,7 @@ pub mod belief;
 pub mod build_status;
 pub mod channel;
 pub mod class;
+pub mod counts;
 pub mod database;
 pub mod deciding_line;
 pub mod decision;

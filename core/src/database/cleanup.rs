@@ -8,7 +8,8 @@ use rusqlite::types::Value;
 use rusqlite::vtab::array::Array;
 use rusqlite::{ErrorCode, Row, Transaction, params};
 
-use super::{Database, DatabaseError, FailureId, location};
+use super::{Database, DatabaseError, FailureId, counts, location};
+use crate::counts::Day;
 
 /// How long the write-ahead log may be, in bytes: twice as long as SQLite lets it become if nobody reads for long.
 pub(super) const LONG_LOG: u64 = 8 << 20;
@@ -42,7 +43,8 @@ impl Database {
 
     /// Removes some of the records that are too many (more than `most`) or that nobody has used since `oldest`, the
     /// longest unused first. Returns how many were removed. One call removes only a few, and none while another process
-    /// writes. If the write-ahead log has become long, it is emptied.
+    /// writes. Counts of as long ago are removed as well, and of refusals as many are kept as records. If the write-ahead log has
+    /// become long, it is emptied.
     ///
     /// # Errors
     ///
@@ -53,11 +55,13 @@ impl Database {
         if self.is_readonly() {
             return Ok(0);
         }
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        let oldest_day = oldest.map_or(Day(i64::MIN), Day::of);
         let oldest = oldest.map_or(i64::MIN, |oldest| oldest.as_millisecond());
         let failed = self.failed();
         let tidied = self.at_once(|connection| {
+            counts::remove_old(connection, most, oldest_day)?;
             let surplus = "SELECT max(0, count(*) - ?1) FROM failure";
-            let most = i64::try_from(most).unwrap_or(i64::MAX);
             let surplus: i64 = connection.prepare_cached(surplus)?.query_row([most], |row| row.get(0))?;
             let old = "SELECT EXISTS (SELECT 1 FROM failure WHERE used < ?1)";
             let old: bool = connection.prepare_cached(old)?.query_row([oldest], |row| row.get(0))?;

@@ -11,12 +11,14 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use crate::counts::Counts;
 use crate::environment::Environment;
 use freshness::Remembered;
 
 mod cleanup;
 mod columns;
 pub mod condition;
+mod counts;
 mod elsewhere;
 mod error;
 mod freshness;
@@ -27,6 +29,7 @@ mod read;
 mod schema;
 mod write;
 
+pub use counts::{By, JudgedBuilds};
 pub use elsewhere::{Learning, Published};
 pub use error::DatabaseError;
 pub use freshness::Version;
@@ -44,6 +47,8 @@ pub struct Database {
     /// loses all of SQLite's locks on it (sqlite.org/howtocorrupt.html, 2.2).
     wal_index: Option<ManuallyDrop<File>>,
     remembered: Remembered,
+    /// What was counted and not written yet.
+    counts: Counts,
     /// How often this connection wrote.
     writes: u64,
     /// What texts of environments say, of those that were read lately.

@@ -14,6 +14,7 @@ use rusqlite::{Connection, OpenFlags, ffi};
 use super::freshness::Remembered;
 use super::location::{self, Audience};
 use super::{Database, DatabaseError, schema};
+use crate::counts::Counts;
 
 /// How long a process waits for another one that writes. A build is never held up for longer: what can't be read
 /// or written by then is given up with a warning.
@@ -106,6 +107,7 @@ impl Database {
             connection,
             wal_index,
             remembered: Remembered::default(),
+            counts: Counts::default(),
             writes: 0,
             environments: RefCell::default(),
             writes_as_it_should: false,

@@ -131,6 +131,29 @@ pub(super) const MIGRATIONS: &[&str] = &[
         PRIMARY KEY (destination, path, period, signer)
     ) STRICT, WITHOUT ROWID;
 ",
+    "
+    -- Refusals by day and derivation. They stay when the record is forgotten.
+    CREATE TABLE refusal (
+        id       INTEGER PRIMARY KEY, -- in the order in which they were first counted
+        day      INTEGER NOT NULL,    -- of UTC, since 1970
+        drv_path TEXT    NOT NULL,
+        name     TEXT    NOT NULL,
+        system   TEXT    NOT NULL,
+        class    TEXT    NOT NULL,
+        origin   TEXT    NOT NULL,    -- as people are told; empty if the failure was seen here
+        refusals INTEGER NOT NULL,
+        saved_ms INTEGER NOT NULL,    -- how long the refused builds took when they failed, all together
+        UNIQUE (day, drv_path, class, origin)
+    ) STRICT;
+    -- Builds that failed, by day.
+    CREATE TABLE judged (
+        day     INTEGER NOT NULL,
+        class   TEXT    NOT NULL,
+        verdict TEXT    NOT NULL, -- whether they were recorded, and if not, why
+        builds  INTEGER NOT NULL,
+        PRIMARY KEY (day, class, verdict)
+    ) STRICT, WITHOUT ROWID;
+",
 ];
 
 /// Brings the schema up to date.
