@@ -62,19 +62,17 @@ std::shared_ptr<compat::BuildingGoal> LateRefusal::goalOf(const std::string & ke
     return nullptr;
 }
 
-std::optional<compat::Refusal> LateRefusal::refusalOfKnown(
-    const StorePath & path,
-    const core::PlannedDerivation & derivation)
+std::optional<SingleRefusal> LateRefusal::refusalOfKnown(const StorePath & path, const core::PlannedDerivation & derivation)
 {
     /* Caches are asked later: this can be in a function of Nix that may not throw, which an interrupt does. */
     Caches none(store);
-    auto refusal = refusalOf(store, policy, path, derivation, none);
+    auto refused = refusalOf(store, policy, path, derivation, none);
     auto & outputs = derivation.outputs;
     bool saidBefore =
         std::any_of(outputs.begin(), outputs.end(), [&](auto & output) { return said.count(std::string(output.key)); });
-    if (refusal && saidBefore)
-        refusal->error = compat::notBuilt(store.printStorePath(path), "is not built again: it failed in this run");
-    return refusal;
+    if (refused && saidBefore)
+        refused->refusal.error = compat::notBuilt(store.printStorePath(path), "is not built again: it failed in this run");
+    return refused;
 }
 
 /* Whether the failure that refuses a derivation came from a binary cache and was withdrawn since. */
@@ -110,11 +108,12 @@ void LateRefusal::look(const std::function<std::string()> & keyOf)
             return compat::wants(*goal, std::string(output.name)) && !isValid(store, output);
         }))
         return;
-    auto refusal = refusalOfKnown(path, derivation);
+    auto refused = refusalOfKnown(path, derivation);
     alreadySaid(plainKeys(outputs));
-    if (!refusal)
+    if (!refused)
         return;
-    auto & plan = plans.insert_or_assign(goal, Plan{*refusal, std::move(derivation), nullptr, nullptr}).first->second;
+    auto & plan =
+        plans.insert_or_assign(goal, Plan{std::move(*refused), std::move(derivation), nullptr, nullptr}).first->second;
     plan.kept = compat::keepFromOtherMachines(*goal);
     /* The goal can't be made to fail here, because it is running. */
     plan.errand = compat::makeErrand(worker, *goal, [this, &plan, goal = WeakGoal(goal)] { carryOut(plan, goal); });
@@ -129,8 +128,9 @@ void LateRefusal::carryOut(Plan & plan, const WeakGoal & weak)
         auto goal = weak.lock();
         if (!goal || !compat::isAboutToBuild(*goal) || wasWithdrawn(compat::pathOf(*goal), plan.derivation))
             return;
-        compat::refuse(*goal, plan.refusal);
+        compat::refuse(*goal, plan.refused.refusal);
         isRefused = true;
+        core::count_refusals(policy, plan.refused.counted);
     });
     if (!isRefused)
         for (auto & output : plan.derivation.outputs)

@@ -9,6 +9,7 @@
 
 #include "caches.hh"
 #include "compat.hh"
+#include "counts.hh"
 
 #include "nix-negative-cache-plugin/src/bridge.rs.h"
 
@@ -33,7 +34,7 @@ class LateRefusal
     /* How a goal is to fail while it waits for its turn. */
     struct Plan
     {
-        compat::Refusal refusal;
+        SingleRefusal refused;
         core::PlannedDerivation derivation;
         /* Null once the goal was made to fail, or once that turned out to be impossible. It is impossible if the goal
            has released its locks, which can happen since 2.31. Such a goal gets new locks later. */
@@ -44,7 +45,7 @@ class LateRefusal
     std::map<WeakGoal, Plan, std::owner_less<WeakGoal>> plans;
 
     std::shared_ptr<compat::BuildingGoal> goalOf(const std::string & key);
-    std::optional<compat::Refusal> refusalOfKnown(const nix::StorePath & path, const core::PlannedDerivation & derivation);
+    std::optional<SingleRefusal> refusalOfKnown(const nix::StorePath & path, const core::PlannedDerivation & derivation);
     bool wasWithdrawn(const nix::StorePath & path, const core::PlannedDerivation & derivation);
     void look(const std::function<std::string()> & keyOf);
     void carryOut(Plan & plan, const WeakGoal & goal);

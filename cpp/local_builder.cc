@@ -1,4 +1,5 @@
 #include "local_builder.hh"
+#include "counts.hh"
 #include "guard.hh"
 #include "policy.hh"
 #include "refused_goals.hh"
@@ -58,6 +59,7 @@ template<typename Finish>
     Finish && finish)
 {
     auto policy = policyFor(store);
+    CountsOfRequest counts(store, *policy);
     auto decided = decideUnlessItFails(mode, [&] { return decide(store, *policy, requests); });
     compat::QuietActivities quiet(decided.decision.refuses_all);
     WatchedWorker watched(store, evalStore, mode, *policy);
@@ -98,6 +100,7 @@ BuildResult LocalBuilder::buildDerivation(const StorePath & path, const BasicDer
     if (!negative_cache::settings().isOn())
         return next.buildDerivation(path, derivation, mode);
     auto policy = policyFor(store);
+    CountsOfRequest counts(store, *policy);
     auto refusal = decideUnlessItFails(mode, [&] { return decide(store, *policy, path, derivation); });
     WatchedWorker watched(store, store, mode, *policy);
     if (!refusal)

@@ -1,4 +1,5 @@
 #include "remote_builder.hh"
+#include "counts.hh"
 #include "daemon_observer.hh"
 #include "guard.hh"
 #include "policy.hh"
@@ -112,6 +113,7 @@ void RemoteBuilder::buildPaths(const std::vector<DerivedPath> & requests, BuildM
     if (!negative_cache::settings().isOn())
         return next.buildPaths(requests, mode);
     auto policy = policyFor(store);
+    CountsOfRequest counts(store, *policy);
     auto decided = decideUnlessItFails(mode, [&] { return decide(store, *policy, requests); });
     if (!decided.refusesAny()) {
         DaemonObserver observer(store, mode, *policy);
@@ -138,6 +140,7 @@ compat::BuildResults RemoteBuilder::buildPathsWithResults(const std::vector<Deri
     if (!negative_cache::settings().isOn())
         return next.buildPathsWithResults(requests, mode);
     auto policy = policyFor(store);
+    CountsOfRequest counts(store, *policy);
     auto decided = decideUnlessItFails(mode, [&] { return decide(store, *policy, requests); });
     auto ask = [&](const std::vector<DerivedPath> & asked) {
         DaemonObserver observer(store, mode, *policy);
@@ -156,6 +159,7 @@ BuildResult RemoteBuilder::buildDerivation(const StorePath & path, const BasicDe
     if (!negative_cache::settings().isOn())
         return next.buildDerivation(path, derivation, mode);
     auto policy = policyFor(store);
+    CountsOfRequest counts(store, *policy);
     auto refusal = decideUnlessItFails(mode, [&] { return decide(store, *policy, path, derivation); });
     if (!refusal) {
         DaemonObserver observer(store, mode, *policy);

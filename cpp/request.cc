@@ -122,6 +122,7 @@ DecidedRequest decide(Store & store, const core::Policy & policy, const std::vec
     auto found = LastAnswer::of(store, requests);
     if (found.refused) {
         sayTheRestOf(found.refused->decision, *found.refused->plan);
+        core::count_refusals(policy, found.refused->decision.counted);
         return *found.refused;
     }
     auto plan = std::make_shared<BuildPlan>(store, requests, std::move(found.willBuild));
@@ -130,6 +131,7 @@ DecidedRequest decide(Store & store, const core::Policy & policy, const std::vec
     decided.decision = fromCore([&] { return core::decide(policy, *plan, caches, compat::keepGoing()); });
     decided.asked = decided.decision.asked || plan->wasAnswered();
     sayTheRestOf(decided.decision, *plan);
+    core::count_refusals(policy, decided.decision.counted);
     decided.keep(store, std::move(plan));
     return decided;
 }
@@ -156,10 +158,14 @@ std::optional<compat::Refusal> decide(
     if (std::none_of(keys.begin(), keys.end(), isKnown)
         || std::all_of(keys.begin(), keys.end(), [&](auto & key) { return canBeHad(store, derivation, key); }))
         return std::nullopt;
-    return refusalOf(store, policy, path, asked, caches);
+    auto refused = refusalOf(store, policy, path, asked, caches);
+    if (!refused)
+        return std::nullopt;
+    core::count_refusals(policy, refused->counted);
+    return refused->refusal;
 }
 
-std::optional<compat::Refusal> refusalOf(
+std::optional<SingleRefusal> refusalOf(
     Store & store,
     const core::Policy & policy,
     const StorePath & path,
@@ -170,7 +176,7 @@ std::optional<compat::Refusal> refusalOf(
     sayTheRest(decision, [&](auto &) { return store.printStorePath(path); });
     if (decision.refused.empty())
         return std::nullopt;
-    return refusal(store, path, decision.refused[0]);
+    return SingleRefusal{refusal(store, path, decision.refused[0]), std::move(decision.counted)};
 }
 
 bool isThere(Store & store, const DerivedPath & request)

@@ -44,7 +44,7 @@ struct DecidedRequest
     void keep(nix::Store & store, std::shared_ptr<BuildPlan> && made);
 };
 
-/* Decides about `requests`, before anything is built or substituted. Nothing is refused if the store is that of a daemon which
+/* Decides about `requests`, before anything is built or substituted. Refusals are counted. Nothing is refused if the store is that of a daemon which
    can't tell which of several requests failed (before Nix 2.8): such a daemon can't be asked for a part of the requests. */
 DecidedRequest decide(nix::Store & store, const core::Policy & policy, const std::vector<nix::DerivedPath> & requests);
 
@@ -66,7 +66,7 @@ std::vector<std::string> foresee(
     const std::vector<nix::DerivedPath> & requests);
 
 /* The refusal of a derivation that is built without its dependencies (`buildDerivation`), if the derivation is known to
-   fail. */
+   fail. It is counted. */
 std::optional<compat::Refusal> decide(
     nix::Store & store,
     const core::Policy & policy,
@@ -75,7 +75,7 @@ std::optional<compat::Refusal> decide(
 
 /* The refusal of a derivation that is about to be built. It is refused if a failure is recorded for one of its outputs and
    is believed. If that came from a binary cache, `caches` are asked whether it was withdrawn. */
-std::optional<compat::Refusal> refusalOf(
+std::optional<SingleRefusal> refusalOf(
     nix::Store & store,
     const core::Policy & policy,
     const nix::StorePath & path,

@@ -2,6 +2,7 @@
 /* The stores that Nix opens instead of its own. */
 
 #include "compat.hh"
+#include "counts.hh"
 #include "what_is_missing.hh"
 
 #include <atomic>
@@ -13,7 +14,7 @@ class LocalBuilder;
 class RemoteBuilder;
 
 /* The differences from Nix's own local store; see `compat::LocalStoreWith`. */
-class LocalStore : public Remembering
+class LocalStore : public Remembering, public CountingStore
 {
 protected:
     using Builder = LocalBuilder;
@@ -25,7 +26,7 @@ protected:
 };
 
 /* The differences from Nix's own client of a daemon; see `compat::DaemonStoreWith`. */
-class DaemonStore : public Remembering
+class DaemonStore : public Remembering, public CountingStore
 {
     std::atomic<bool> hasPlugin = false;
     /* Whether the daemon has answered a message of the plugin with an error. */

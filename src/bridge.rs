@@ -20,6 +20,7 @@ use nix_negative_cache_core::store_url;
 use nix_version::Nix;
 
 use crate::caches::NixsCaches;
+use crate::counting;
 use crate::guard::{Failure, caught, guarded};
 use crate::lookup::{self, Lookup};
 use crate::policy::Policy;
@@ -28,7 +29,10 @@ use crate::running_build::RunningBuild;
 
 pub use crate::ending::Ending;
 use ffi::*;
-pub use ffi::{CacheAnswers, CacheQuestion, CacheSettings, Caches, Circumstances, EndedBuild, FoundPath, KnownFailure};
+pub use ffi::{
+    CacheAnswers, CacheQuestion, CacheSettings, Caches, Circumstances, EndedBuild, FoundPath, KnownFailure,
+    RefusedDerivation,
+};
 
 /// The types and functions that both sides see.
 #[cxx::bridge(namespace = "negative_cache::core")]
@@ -205,6 +209,19 @@ mod ffi {
         ending: Ending,
     }
 
+    /// A derivation that is refused, as it is counted; see `RefusedDerivation` in the core.
+    #[derive(Clone)]
+    struct RefusedDerivation {
+        path: String,
+        name: String,
+        system: String,
+        failure_class: String,
+        /// Where the failure was learned; empty if it happened here.
+        origin: String,
+        /// How long the build took that failed.
+        duration_ms: i64,
+    }
+
     /// What to do about a request. If nothing is refused, it is built.
     #[derive(Default)]
     struct Decision {
@@ -212,6 +229,8 @@ mod ffi {
         /// Derivations that failed before, but whose failure does not stand in the way.
         doubted: Vec<KnownFailure>,
         refused: Vec<KnownFailure>,
+        /// Those of `refused` as they are counted.
+        counted: Vec<RefusedDerivation>,
         /// The indexes of the derivations that need one of `refused`.
         dependents: Vec<usize>,
         /// Whether each requested derivation is itself a known failure, so that nothing is left to do.
@@ -310,6 +329,13 @@ mod ffi {
         fn has_records(policy: &Policy) -> Result<bool>;
         /// Removes a few records if there are too many, or if they are too old.
         fn tidy(policy: &Policy) -> Result<()>;
+
+        /// Counts derivations that are refused. Nothing is written yet.
+        fn count_refusals(policy: &Policy, refused: &Vec<RefusedDerivation>) -> Result<()>;
+        /// Writes what was counted, unless that was done a moment ago. Returns whether anything is left to write.
+        fn write_counts(policy: &Policy) -> Result<bool>;
+        /// Writes what is left.
+        fn write_all_counts() -> Result<()>;
 
         /// What the settings say of binary caches. None is asked if the settings can't be read.
         fn cache_settings(self: &Policy) -> CacheSettings;
@@ -596,6 +622,25 @@ fn tidy(policy: &Policy) -> Result<(), Failure> {
     guarded(|| recording::tidy(policy))
 }
 
+#[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
+fn count_refusals(policy: &Policy, refused: &Vec<RefusedDerivation>) -> Result<(), Failure> {
+    guarded(|| {
+        counting::refused(policy, refused);
+        Ok(())
+    })
+}
+
+fn write_counts(policy: &Policy) -> Result<bool, Failure> {
+    guarded(|| counting::write(policy))
+}
+
+fn write_all_counts() -> Result<(), Failure> {
+    guarded(|| {
+        counting::write_rest();
+        Ok(())
+    })
+}
+
 fn decide(
     policy: &Policy,
     plan: Pin<&mut BuildPlan>,
@@ -689,8 +734,8 @@ fn learn_all(policy: &Policy, plan: Pin<&mut BuildPlan>, caches: Pin<&mut Caches
 
 impl From<lookup::InWords> for Decision {
     fn from(in_words: lookup::InWords) -> Decision {
-        let lookup::InWords { warnings, doubted, refused } = in_words;
-        Decision { warnings, doubted, refused, ..Decision::default() }
+        let lookup::InWords { warnings, doubted, refused, counted } = in_words;
+        Decision { warnings, doubted, refused, counted, ..Decision::default() }
     }
 }
 

@@ -98,6 +98,11 @@ pub fn with_own<T>(
     with_database(path, access, work)
 }
 
+/// Calls `work` with each database that is open. None is opened.
+pub fn each_open(work: impl FnMut(&mut Database)) {
+    connections().open.iter_mut().map(|(_, database)| database).for_each(work);
+}
+
 /// Calls `work` with a database of `policy` that is only consulted. Without a database, the answer is the default.
 ///
 /// # Errors

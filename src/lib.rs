@@ -4,6 +4,7 @@ mod bridge;
 mod caches;
 mod client;
 mod connections;
+mod counting;
 mod ending;
 mod guard;
 mod lookup;

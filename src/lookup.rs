@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use jiff::Timestamp;
 use nix_negative_cache_core::belief::{Belief, Doubt, Source, believe};
 use nix_negative_cache_core::class::Class;
+use nix_negative_cache_core::counts;
 use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
 use nix_negative_cache_core::decision::Decision;
 use nix_negative_cache_core::elsewhere::Learned;
@@ -19,7 +20,7 @@ use nix_negative_cache_core::request::{Failures, PlannedDerivation};
 use nix_negative_cache_core::store_path::OutputKey;
 use serde::Serialize;
 
-use crate::bridge::KnownFailure;
+use crate::bridge::{KnownFailure, RefusedDerivation};
 use crate::caches::NixsCaches;
 use crate::connections::{self, consulting, with_own};
 use crate::guard::Failure;
@@ -37,6 +38,18 @@ struct BelievedFailure {
 impl BelievedFailure {
     fn believed(&self) -> Believed<'_> {
         self.record.believed(self.attempt)
+    }
+
+    fn counted(&self) -> RefusedDerivation {
+        let counted = counts::RefusedDerivation::of(&self.record, self.attempt);
+        RefusedDerivation {
+            path: counted.derivation.to_string(),
+            name: counted.name,
+            system: counted.system,
+            failure_class: counted.class.to_string(),
+            origin: counted.origin.unwrap_or_default(),
+            duration_ms: self.record.summary.duration_ms,
+        }
     }
 
     /// By what it is known if it came from a binary cache, which can withdraw it.
@@ -136,6 +149,7 @@ impl<'a> Lookup<'a> {
             Decision::Warn(warned) => words.warnings = self.say(warned, refusal::warning),
             Decision::Refuse { known, .. } => {
                 words.refused = self.say(known, refusal::refusal);
+                words.counted = known.iter().filter_map(|index| Some(self.found.get(index)?.counted())).collect();
                 self.note_use(known)?;
             }
         }
@@ -175,6 +189,8 @@ pub struct InWords {
     pub doubted: Vec<KnownFailure>,
     /// Failures of derivations that are refused.
     pub refused: Vec<KnownFailure>,
+    /// The same as they are counted.
+    pub counted: Vec<RefusedDerivation>,
 }
 
 impl Failures for Lookup<'_> {

@@ -3,6 +3,7 @@
 use jiff::Timestamp;
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::class::Class;
+use nix_negative_cache_core::counts::Verdict;
 use nix_negative_cache_core::judgement::{self, Judgement, Reason, Suspicion};
 use nix_negative_cache_core::log::tail::{beginning, printable};
 use nix_negative_cache_core::portable::Scope;
@@ -12,6 +13,7 @@ use nix_negative_cache_core::store_path::{DerivationPath, OutputKey};
 use crate::bridge::{EndedBuild, Ending};
 use crate::client;
 use crate::connections::with_own;
+use crate::counting;
 use crate::guard::Failure;
 use crate::lookup;
 use crate::policy::Policy;
@@ -77,7 +79,10 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
         Judgement::Ignore(..) | Judgement::Record(..) if policy.daemon_decides() || !policy.settings()?.enabled => {
             Ok(Outcome::Silent)
         }
-        Judgement::Ignore(class, reason) => Ok(Outcome::NotRecorded(class, reason)),
+        Judgement::Ignore(class, reason) => {
+            counting::failed(policy, class, Verdict::from(&reason));
+            Ok(Outcome::NotRecorded(class, reason))
+        }
         Judgement::Succeeded => {
             with_own(policy, false, |database| match database {
                 Some(database) => database.succeed(&outputs, Timestamp::now()).map(|_| ()),
@@ -126,6 +131,7 @@ pub fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) 
                 Some(database) => database.insert(&failure).map(|()| true),
                 None => Ok(false),
             })?;
+            counting::failed(policy, class, if doubtful.is_some() { Verdict::Doubtful } else { Verdict::Recorded });
             Ok(match doubtful {
                 _ if !has_database => Outcome::Silent,
                 Some(suspicion) => Outcome::Doubtful(suspicion),

@@ -195,6 +195,14 @@ impl Day {
         Day(time.as_millisecond().div_euclid(Day::MILLISECONDS))
     }
 
+    /// The day of the counts that are kept without their day and derivation, because they are old.
+    pub(crate) const EARLIER: Day = Day(0);
+
+    /// Whether it stands for days long ago.
+    pub fn is_earlier(self) -> bool {
+        self == Day::EARLIER
+    }
+
     /// The date. A day that no clock can have is the first one that can be written.
     pub fn date(self) -> Date {
         let start = self.0.checked_mul(Day::MILLISECONDS).and_then(|start| Timestamp::from_millisecond(start).ok());

@@ -43,8 +43,8 @@ impl Database {
 
     /// Removes some of the records that are too many (more than `most`) or that nobody has used since `oldest`, the
     /// longest unused first. Returns how many were removed. One call removes only a few, and none while another process
-    /// writes. Counts of as long ago are removed as well, and of refusals as many are kept as records. If the write-ahead log has
-    /// become long, it is emptied.
+    /// writes. Counts of as long ago are summed up, and of refusals as many are kept as records. If the write-ahead log has become
+    /// long, it is emptied.
     ///
     /// # Errors
     ///
@@ -60,7 +60,7 @@ impl Database {
         let oldest = oldest.map_or(i64::MIN, |oldest| oldest.as_millisecond());
         let failed = self.failed();
         let tidied = self.at_once(|connection| {
-            counts::remove_old(connection, most, oldest_day)?;
+            counts::sum_up_old(connection, most, oldest_day)?;
             let surplus = "SELECT max(0, count(*) - ?1) FROM failure";
             let surplus: i64 = connection.prepare_cached(surplus)?.query_row([most], |row| row.get(0))?;
             let old = "SELECT EXISTS (SELECT 1 FROM failure WHERE used < ?1)";

@@ -2,9 +2,11 @@
 //! waits: a batch that can't be written at once is kept for the next time.
 
 use std::mem;
+use std::rc::Rc;
 
-use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, ValueRef};
-use rusqlite::{Connection, ErrorCode, Transaction, TransactionBehavior, params};
+use rusqlite::types::{FromSql, FromSqlResult, ToSql, ToSqlOutput, Value, ValueRef};
+use rusqlite::vtab::array::Array;
+use rusqlite::{Connection, ErrorCode, Row, Transaction, TransactionBehavior, params};
 
 use super::{Database, DatabaseError};
 use crate::class::Class;
@@ -84,22 +86,30 @@ impl Database {
         }
     }
 
-    /// The refusals since a day, or all, in groups: by a property, and what was saved.
+    /// The refusals since a day, or all, in groups: by a property, and what was saved. Of refusals long ago only the class and the
+    /// origin are known.
     ///
     /// # Errors
     ///
     /// If the database can't be read.
     pub fn refusals(&self, by: By, since: Option<Day>) -> Result<Vec<(String, Tally)>, DatabaseError> {
-        self.grouped_refusals(by.column(), since)
+        let mut groups = self.grouped_refusals(by.column(), since)?;
+        if matches!(by, By::Derivation | By::Name | By::System) {
+            groups.retain(|(key, _): &(String, Tally)| !key.is_empty());
+        }
+        Ok(groups)
     }
 
-    /// The refusals of each day since `since`, or of all days, the oldest day first. A day without refusals is not among them.
+    /// The refusals of each day since `since`, or of all days, the oldest day first. A day without refusals is not among them, nor
+    /// are days long ago.
     ///
     /// # Errors
     ///
     /// If the database can't be read.
     pub fn refusals_by_day(&self, since: Option<Day>) -> Result<Vec<(Day, Tally)>, DatabaseError> {
-        self.grouped_refusals("day", since)
+        let mut days = self.grouped_refusals("day", since)?;
+        days.retain(|(day, _): &(Day, Tally)| !day.is_earlier());
+        Ok(days)
     }
 
     fn grouped_refusals<K: FromSql>(&self, column: &str, since: Option<Day>) -> Result<Vec<(K, Tally)>, DatabaseError> {
@@ -116,7 +126,8 @@ impl Database {
         query().map_err(self.failed())
     }
 
-    /// The builds that failed since a day, or all, the oldest day first: how many were recorded, and why others were not.
+    /// The builds that failed since a day, or all, the oldest day first: how many were recorded, and why others were not. The day
+    /// of builds long ago is none, see [`Day::is_earlier`].
     ///
     /// # Errors
     ///
@@ -178,18 +189,40 @@ fn write(connection: &Connection, counts: &Counts) -> rusqlite::Result<bool> {
     Ok(is_time_to_tidy)
 }
 
-/// Removes counts of days before `oldest`, and those of refusals that are more than `most`, the oldest first. One call removes
-/// only some.
-pub(super) fn remove_old(connection: &Connection, most: i64, oldest: Day) -> rusqlite::Result<()> {
-    // Ids are given in the order in which derivations were first refused on a day.
-    connection
-        .prepare_cached(
-            "DELETE FROM refusal WHERE id IN (SELECT id FROM refusal WHERE day < ?1 LIMIT ?3)
-                 OR id IN (SELECT id FROM refusal WHERE id <= (SELECT max(id) FROM refusal) - ?2 LIMIT ?3)",
-        )?
-        .execute(params![oldest, most, STEP])?;
-    connection.prepare_cached("DELETE FROM judged WHERE day < ?1")?.execute([oldest])?;
-    Ok(())
+/// Removes the days and the derivations from counts of days before `oldest`, and from those of refusals that are more than `most`,
+/// the oldest first. Their sums are kept, so that nothing seems to be less than it was. One call does that only for some.
+pub(super) fn sum_up_old(connection: &Connection, most: i64, oldest: Day) -> rusqlite::Result<()> {
+    // Ids are given in the order in which derivations were first refused on a day. The sums have no derivation.
+    let old = "SELECT id FROM refusal WHERE drv_path <> '' AND day < ?1
+               UNION SELECT id FROM refusal WHERE drv_path <> '' AND id <= (SELECT max(id) FROM refusal) - ?2 LIMIT ?3";
+    let ids = |row: &Row<'_>| Ok(Value::Integer(row.get(0)?));
+    let mut statement = connection.prepare_cached(old)?;
+    let old: Vec<Value> = statement.query_map(params![oldest, most, STEP], ids)?.collect::<Result<_, _>>()?;
+    let is_any_judged = "SELECT EXISTS (SELECT 1 FROM judged WHERE day < ?1 AND day <> ?2)";
+    let mut statement = connection.prepare_cached(is_any_judged)?;
+    let is_any_judged: bool = statement.query_row([oldest, Day::EARLIER], |row| row.get(0))?;
+    if old.is_empty() && !is_any_judged {
+        return Ok(());
+    }
+    let old: Array = Rc::new(old);
+    let transaction = Transaction::new_unchecked(connection, TransactionBehavior::Immediate)?;
+    transaction.execute(
+        "INSERT INTO refusal (day, drv_path, name, system, class, origin, refusals, saved_ms)
+             SELECT ?2, '', '', '', class, origin, sum(refusals), sum(saved_ms) FROM refusal
+             WHERE id IN rarray(?1) GROUP BY class, origin
+         ON CONFLICT (day, drv_path, class, origin)
+             DO UPDATE SET refusals = refusals + excluded.refusals, saved_ms = saved_ms + excluded.saved_ms",
+        params![old, Day::EARLIER],
+    )?;
+    transaction.execute("DELETE FROM refusal WHERE id IN rarray(?1)", [old])?;
+    transaction.execute(
+        "INSERT INTO judged (day, class, verdict, builds)
+             SELECT ?2, class, verdict, sum(builds) FROM judged WHERE day < ?1 AND day <> ?2 GROUP BY class, verdict
+         ON CONFLICT (day, class, verdict) DO UPDATE SET builds = builds + excluded.builds",
+        [oldest, Day::EARLIER],
+    )?;
+    transaction.execute("DELETE FROM judged WHERE day < ?1 AND day <> ?2", [oldest, Day::EARLIER])?;
+    transaction.commit()
 }
 
 impl FromSql for Day {
@@ -371,15 +404,19 @@ mod tests {
         }
         assert_eq!(asked_to_tidy, 3);
         let days = |database: &Database| {
-            database.refusals_by_day(None).unwrap().into_iter().map(|(day, _)| day.0).collect::<Vec<_>>()
+            let days = database.refusals_by_day(None).unwrap();
+            days.into_iter().map(|(day, tally)| (day.0, tally.refusals)).collect::<Vec<_>>()
         };
         database.tidy(1000, Some(time(4))).unwrap();
-        assert_eq!(days(&database), (4..10).collect::<Vec<_>>());
-        assert_eq!(database.judged_builds(None).unwrap().len(), 6);
+        assert_eq!(days(&database), (4..10).map(|day| (day, 20)).collect::<Vec<_>>());
+        let judged = database.judged_builds(None).unwrap();
+        assert_eq!((judged.len(), judged[0].day, judged[0].count), (7, Day::EARLIER, 80));
         database.tidy(50, None).unwrap();
-        assert_eq!(
-            database.refusals_by_day(None).unwrap(),
-            [(Day(7), tally(10, 10)), (Day(8), tally(20, 20)), (Day(9), tally(20, 20))]
-        );
+        assert_eq!(days(&database), [(7, 9), (8, 20), (9, 20)]);
+        // Nothing is lost but the days and the derivations.
+        database.tidy(50, Some(time(4))).unwrap();
+        assert_eq!(database.refusals(By::Class, None).unwrap(), [("builder".to_owned(), tally(200, 200))]);
+        assert_eq!(database.refusals(By::Name, None).unwrap().len(), 49);
+        assert_eq!(database.judged_builds(None).unwrap().iter().map(|judged| judged.count).sum::<i64>(), 200);
     }
 }

@@ -25,6 +25,7 @@ mod freshness;
 pub mod location;
 mod lookup;
 mod open;
+mod overview;
 mod read;
 mod schema;
 mod write;
@@ -33,6 +34,7 @@ pub use counts::{By, JudgedBuilds};
 pub use elsewhere::{Learning, Published};
 pub use error::DatabaseError;
 pub use freshness::Version;
+pub use overview::Overview;
 
 /// The id of a record in the database. It is good until the record is forgotten.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -240,7 +240,7 @@ fn attach<'a, R: 'a>(
 }
 
 /// Where a failure was learned. If it can't be read, nobody can be believed.
-fn origin(json: &str) -> rusqlite::Result<Origin> {
+pub(super) fn origin(json: &str) -> rusqlite::Result<Origin> {
     serde_json::from_str(json).map_err(unreadable)
 }
 

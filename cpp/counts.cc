@@ -1,0 +1,41 @@
+#include "counts.hh"
+#include "guard.hh"
+
+#include <cstdlib>
+
+namespace negative_cache {
+
+using namespace nix;
+
+/* Whether this process has begun to exit. What the end of a process destroys may need what is gone already. */
+static std::atomic<bool> isExiting = false;
+
+CountingStore::~CountingStore()
+{
+    if (isAnythingLeft && !isExiting)
+        guardedNoexcept([] { core::write_all_counts(); });
+}
+
+CountsOfRequest::CountsOfRequest(Store & store, const core::Policy & policy)
+    : store(store)
+    , policy(policy)
+{
+}
+
+CountsOfRequest::~CountsOfRequest()
+{
+    guardedNoexcept([&] {
+        bool isAnythingLeft = core::write_counts(policy);
+        auto counting = dynamic_cast<CountingStore *>(&store);
+        if (!counting)
+            return;
+        if (isAnythingLeft) {
+            /* A store that is destroyed at the end of the process was made before this, so that comes after this handler. */
+            static const bool isRegistered = std::atexit([] { isExiting = true; }) == 0;
+            isAnythingLeft = isRegistered;
+        }
+        counting->isAnythingLeft = isAnythingLeft;
+    });
+}
+
+} // namespace negative_cache

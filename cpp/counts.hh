@@ -1,0 +1,42 @@
+#pragma once
+/* What the core counts: refusals, and builds that failed. */
+
+#include "compat.hh"
+
+#include "nix-negative-cache-plugin/src/bridge.rs.h"
+
+#include <atomic>
+
+namespace negative_cache {
+
+/* The refusal of a single derivation, and how it is counted if it comes to that. */
+struct SingleRefusal
+{
+    compat::Refusal refusal;
+    rust::Vec<core::RefusedDerivation> counted;
+};
+
+/* A part of a store. When the store is closed, it writes what requests have left. */
+struct CountingStore
+{
+    std::atomic<bool> isAnythingLeft = false;
+
+    CountingStore() = default;
+    ~CountingStore();
+    CountingStore(const CountingStore &) = delete;
+};
+
+/* Writes what was counted at the end of its scope, which is the end of a request: the worker is gone, and has printed what it had
+   to say. A request that follows at once leaves it to a later one, or to the store. */
+class CountsOfRequest
+{
+    nix::Store & store;
+    const core::Policy & policy;
+
+public:
+    CountsOfRequest(nix::Store & store, const core::Policy & policy);
+    ~CountsOfRequest();
+    CountsOfRequest(const CountsOfRequest &) = delete;
+};
+
+} // namespace negative_cache
