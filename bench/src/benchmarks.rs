@@ -98,6 +98,11 @@ impl Bench<'_> {
         Ok(())
     }
 
+    /// How often peaks of memory are measured.
+    fn rounds_of_memory(&self) -> usize {
+        if self.arguments.short { 1 } else { 11 }
+    }
+
     fn compare(
         &mut self,
         benchmark: impl Into<String>,
@@ -706,26 +711,27 @@ fn dead_caches(bench: &mut Bench<'_>) -> Result<()> {
 
 /// Compares the peak memory of two commands.
 fn peak(bench: &mut Bench<'_>, name: &str, installation: &Installation, ours: &str, theirs: &str) -> Result<()> {
-    let mebibytes = |line: &str| -> Result<f64> {
-        let file = installation.path("peak");
-        let mut command = Command::new("/usr/bin/time");
-        installation.environment(&mut command);
-        command.args(["--quiet", "--format=%M", "--output"]).arg(&file).args(shell_words::split(line)?);
-        let output = command.output()?;
-        if output.status.code() != Some(100) {
-            return Err(format!("{line}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into());
-        }
-        let kibibytes: f64 = fs::read_to_string(file)?.trim().parse()?;
-        Ok(kibibytes / 1024.0)
-    };
-    let rounds = if bench.arguments.short { 1 } else { 11 };
     let mut samples = Samples::default();
-    for _ in 0..rounds {
-        samples.ours.push(mebibytes(ours)?);
-        samples.theirs.push(mebibytes(theirs)?);
+    for _ in 0..bench.rounds_of_memory() {
+        samples.ours.push(mebibytes(installation, ours, 100)?);
+        samples.theirs.push(mebibytes(installation, theirs, 100)?);
     }
     bench.push(memory_row(name, samples)?);
     Ok(())
+}
+
+/// The peak memory of a command that exits with `status`, in MiB.
+fn mebibytes(installation: &Installation, line: &str, status: i32) -> Result<f64> {
+    let file = installation.path("peak");
+    let mut command = Command::new("/usr/bin/time");
+    installation.environment(&mut command);
+    command.args(["--quiet", "--format=%M", "--output"]).arg(&file).args(shell_words::split(line)?);
+    let output = command.output()?;
+    if output.status.code() != Some(status) {
+        return Err(format!("{line}: {}: {}", output.status, String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let kibibytes: f64 = fs::read_to_string(file)?.trim().parse()?;
+    Ok(kibibytes / 1024.0)
 }
 
 /// A row with values in MiB.
@@ -895,7 +901,8 @@ fn record(bench: &mut Bench<'_>) -> Result<()> {
 
 fn companion(bench: &mut Bench<'_>) -> Result<()> {
     let (list, show) = ("companion, list of 100,000", "companion, show");
-    if !bench.wants(&[list, show]) {
+    let [stats, peak] = ["companion, stats of 100,000", "companion, stats of 100,000, peak memory"];
+    if !bench.wants(&[list, show, stats, peak]) {
         return Ok(());
     }
     let (installation, derivations) = settled(bench.arguments, "requests", &["failing \"\""])?;
@@ -929,6 +936,30 @@ fn companion(bench: &mut Bench<'_>) -> Result<()> {
         );
         let pair = pair(ours(&on, &format!("show {output}")), theirs(&sql));
         bench.compare(show.to_owned(), &installation, &pair, "sqlite3", Target::Ratio(1.5))?;
+    }
+    // As many refusals as records, each of another derivation.
+    records::count_refusals(&path)?;
+    if bench.wants(&[stats]) {
+        let sql = "SELECT * FROM failure ORDER BY id; SELECT * FROM attempt ORDER BY failure; SELECT * FROM refusal;
+            SELECT * FROM judged";
+        let pair = pair(ours(alone, "stats"), theirs(sql));
+        bench.compare(stats, &installation, &pair, "sqlite3", Target::Ratio(1.5))?;
+    }
+    if bench.wants(&[peak]) {
+        let rounds = 0..bench.rounds_of_memory();
+        let peaks: Vec<f64> =
+            rounds.map(|_| mebibytes(&installation, &ours(alone, "stats"), 0)).collect::<Result<_>>()?;
+        let result = Estimate::of(peaks.clone())?;
+        bench.push(Row {
+            benchmark: peak.to_owned(),
+            unit: "MiB",
+            measured: result.median,
+            compared: None,
+            with: "nothing else",
+            rounds: peaks.len(),
+            result,
+            target: Target::AtMost(48.0),
+        });
     }
     Ok(())
 }

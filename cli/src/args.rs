@@ -219,6 +219,11 @@ pub enum Command {
     ///
     /// The Nix that builds asks them, and what they said is printed. Exit status: 0 if all are known to fail elsewhere, 3 if not.
     Fetch(FetchArguments),
+    /// Say what the cache has saved, and what failed
+    ///
+    /// Time saved is how long the refused builds took when they failed. Refusals are counted by day of UTC, where Nix may write to a
+    /// database.
+    Stats(StatsArguments),
     /// Check Nix, the plugin, its settings and the databases, and say what to do about what is wrong
     ///
     /// Exit status: 0 if nothing is wrong, 1 if a problem is left.
@@ -319,6 +324,21 @@ pub struct ListArguments {
 
     #[command(flatten)]
     pub settings: SettingsArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct StatsArguments {
+    /// Only this span of time until now, such as 12h or 7d; refusals count from the beginning of its first day of UTC
+    #[arg(long, value_name = "SPAN")]
+    pub since: Option<Span>,
+
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+
+    /// Print what Prometheus reads: the text format, for the textfile collector of its node_exporter
+    #[arg(long, conflicts_with_all = ["since", "json"])]
+    pub prometheus: bool,
 }
 
 fn class() -> impl TypedValueParser<Value = Class> {

@@ -82,6 +82,11 @@ impl Databases {
         Ok(Databases { open, paths })
     }
 
+    /// Those that are there.
+    pub fn all_open(&self) -> &[Database] {
+        &self.open
+    }
+
     /// Their paths in quotes, for messages.
     pub fn names(&self) -> String {
         let names: Vec<String> = self.paths.iter().map(|path| format!("'{}'", path.display())).collect();

@@ -23,6 +23,7 @@ mod output;
 mod pager;
 mod publish;
 mod shim;
+mod stats;
 mod streams;
 mod wrapping;
 
@@ -36,7 +37,7 @@ use std::path::Path;
 use std::process::{self, ExitCode};
 
 use anstream::{AutoStream, ColorChoice};
-use jiff::Zoned;
+use jiff::{Span, Timestamp, Zoned};
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::database::DatabaseError;
 use nix_negative_cache_core::record::FailureSummary;
@@ -187,6 +188,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Import(import) => export::import(arguments, import, out),
         Command::Publish(publish) => publish::publish(arguments, publish, out),
         Command::Fetch(fetch) => fetch::fetch(arguments, fetch, out),
+        Command::Stats(stats) => stats::stats(arguments, stats, out),
         Command::Doctor(doctor) => {
             if doctor::run(&arguments.database, doctor.fix, out)? {
                 Ok(())
@@ -302,8 +304,7 @@ fn chosen<R: AsRef<FailureSummary>>(
     if let Some(name) = &list.name {
         records.retain(|known| name.is_match(&known.record.as_ref().name));
     }
-    if let Some(since) = list.since {
-        let start = Zoned::now().checked_sub(since).map_err(|error| Failure::Other(error.to_string()))?.timestamp();
+    if let Some(start) = start_of(list.since)? {
         records.retain(|known| known.record.as_ref().last_failure >= start);
     }
     records.retain(|known| {
@@ -321,6 +322,12 @@ fn chosen<R: AsRef<FailureSummary>>(
         Order::Attempts => records.sort_by_key(|known| Reverse(known.record.as_ref().attempts)),
     }
     Ok(judged(arguments, &list.settings, records))
+}
+
+/// When a span of time began that ends now.
+fn start_of(span: Option<Span>) -> Result<Option<Timestamp>, Failure> {
+    let start = span.map(|span| Zoned::now().checked_sub(span)).transpose();
+    Ok(start.map_err(|error| Failure::Other(error.to_string()))?.map(|start| start.timestamp()))
 }
 
 /// What a list says once for all its failures.

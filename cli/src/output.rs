@@ -266,28 +266,39 @@ pub fn table(records: &[Judged<FailureSummary>], look: &Look, out: &mut impl Wri
         ];
         Row { columns, style: if judged.is_believed() { Style::new() } else { look.aside() } }
     });
-    let rows: Vec<Row<'_>> = iter::once(header).chain(rows).collect();
+    let rows: Vec<Row<'_, 6>> = iter::once(header).chain(rows).collect();
     arranged(&rows, look, width_of(io::stdout()).unwrap_or(usize::MAX), out)
 }
 
-/// A row of a table.
-struct Row<'a> {
-    columns: [Cow<'a, str>; 6],
-    style: Style,
+/// A row of a table. What is in the last column may be long.
+pub struct Row<'a, const COLUMNS: usize> {
+    pub columns: [Cow<'a, str>; COLUMNS],
+    pub style: Style,
 }
 
 /// Prints rows, the first one being the header, for a terminal of this width.
-fn arranged(rows: &[Row<'_>], look: &Look, terminal: usize, out: &mut impl Write) -> io::Result<()> {
+///
+/// # Errors
+///
+/// If it can't be written.
+pub fn arranged<const COLUMNS: usize>(
+    rows: &[Row<'_, COLUMNS>],
+    look: &Look,
+    terminal: usize,
+    out: &mut impl Write,
+) -> io::Result<()> {
     let width = |column: usize| rows.iter().map(|row| row.columns[column].len()).max().unwrap_or(0);
-    let widths: [usize; 5] = std::array::from_fn(|column| width(column) + 2);
-    let columns_before: usize = widths[..5].iter().sum();
-    let before = if columns_before + width(5) <= terminal { "" } else { "\n  " };
+    let last = COLUMNS - 1;
+    let widths: Vec<usize> = (0..last).map(|column| width(column) + 2).collect();
+    let columns_before: usize = widths.iter().sum();
+    let before = if columns_before + width(last) <= terminal { "" } else { "\n  " };
     // Each line of its own would be written to standard output at once.
     let mut out = BufWriter::new(out);
-    for (index, Row { columns: [columns @ .., path], style }) in rows.iter().enumerate() {
+    for (index, Row { columns, style }) in rows.iter().enumerate() {
+        let (path, columns) = (&columns[last], &columns[..last]);
         write!(out, "{style}")?;
         if columns_before <= terminal {
-            for (text, width) in columns.iter().zip(widths) {
+            for (text, &width) in columns.iter().zip(&widths) {
                 write!(out, "{text:width$}")?;
             }
         } else {

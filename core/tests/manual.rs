@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 
 use nix_negative_cache_core::class::Class;
+use nix_negative_cache_core::counts::Verdict;
 use nix_negative_cache_core::environment::FACTORS;
 use nix_negative_cache_core::portable::Bar;
 use regex::Regex;
@@ -47,6 +48,15 @@ fn portable() {
     let mut table = "| A failure stays on the machine if |\n| --- |\n".to_owned();
     for bar in Bar::ALL {
         table.push_str(&format!("| {} |\n", bar.rule()));
+    }
+    is_in_the_manual(&format!("{table}\n"));
+}
+
+#[test]
+fn what_becomes_of_failed_builds() {
+    let mut table = "| Verdict | As `stats` says it, below `NOT RECORDED, BECAUSE` |\n| --- | --- |\n".to_owned();
+    for verdict in Verdict::ALL {
+        table.push_str(&format!("| `{verdict}` | {} |\n", verdict.in_words()));
     }
     is_in_the_manual(&format!("{table}\n"));
 }
