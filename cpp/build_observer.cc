@@ -216,6 +216,8 @@ void BuildObserver::settle(Build & build, const compat::BuildingGoal * goal, cor
         outcome = core::build_ended(policy, ended, *build.running);
     }
     recorded |= outcome.is_recorded;
+    /* Before anything is printed, as that can take long. */
+    startHook(policy, ended, outcome);
     sayRecorded(ended, outcome);
 }
 

@@ -136,6 +136,7 @@ bool DaemonObserver::settle(
     ended.delegate = build.delegate;
     ended.normal_mode = !build.again;
     auto recorded = core::build_ended(policy, ended, *build.running);
+    startHook(policy, ended, recorded);
     sayRecorded(ended, recorded);
     return recorded.is_recorded;
 }

@@ -1,4 +1,5 @@
 #include "ended_build.hh"
+#include "guard.hh"
 #include "output_keys.hh"
 
 #include <csignal>
@@ -53,6 +54,17 @@ bool saysDiskIsFull(std::string_view message)
 void sayNotRecorded(const std::string & derivation, const std::string & reason)
 {
     printTalkative("negative cache: the failure of '%s' is not recorded: %s", derivation, compat::plain(reason));
+}
+
+void startHook(const core::Policy & policy, const core::EndedBuild & ended, const core::Recorded & recorded)
+{
+    if (!recorded.is_recorded)
+        return;
+    guarded([&] {
+        auto problem = core::start_hook(policy, ended);
+        if (!problem.empty())
+            warn("%s", compat::plain(std::string(problem)));
+    });
 }
 
 void sayRecorded(const core::EndedBuild & ended, const core::Recorded & recorded)

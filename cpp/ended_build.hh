@@ -1,5 +1,5 @@
 #pragma once
-/* Describes an ended build to the core, and tells the user how the core recorded it. */
+/* Describes an ended build to the core, and tells the user and the hook how the core recorded it. */
 
 #include "compat.hh"
 #include "nix-negative-cache-plugin/src/bridge.rs.h"
@@ -16,6 +16,10 @@ bool saysDiskIsFull(std::string_view message);
 
 /* Says why the failure of a derivation is not recorded. */
 void sayNotRecorded(const std::string & derivation, const std::string & reason);
+
+/* Starts the program that is to hear of a failure (`negative-cache-hook`), if the failure was recorded. This is not done while
+   others wait for the locks of the outputs. */
+void startHook(const core::Policy & policy, const core::EndedBuild & ended, const core::Recorded & recorded);
 
 /* Tells the user how the end of a build was recorded, if there is anything to tell. */
 void sayRecorded(const core::EndedBuild & ended, const core::Recorded & recorded);

@@ -102,6 +102,7 @@ static rust::Box<core::Policy> policy(Store & store, const DaemonStore * daemon,
     return core::new_policy({
         .settings = relevantSettings(),
         .database = bytes(settings().database()),
+        .hook = bytes(settings().hook()),
         .asks_daemon = bool(daemon),
         .daemon_decides = daemon && daemon->decides(),
         .served = servesClients(),

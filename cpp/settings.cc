@@ -25,11 +25,13 @@ static std::string checkPath(const nix::AbstractSetting & setting, const std::st
     return value.empty() ? value : compat::canonicalPath(value);
 }
 
+static constexpr auto hookName = "negative-cache-hook";
+
 Settings::Settings()
 {
     for (auto & info : core::settings_of_plugin()) {
         std::string name(info.name), description(info.description);
-        bool isDatabase = name == "negative-cache-database";
+        bool isDatabase = name == "negative-cache-database", isPath = isDatabase || name == hookName;
         switch (info.kind) {
         case core::SettingKind::Switch:
             switches.emplace_back(this, false, name, description);
@@ -38,7 +40,7 @@ Settings::Settings()
             numbers.emplace_back(this, info.number, name, description);
             break;
         default:
-            texts.emplace_back(this, std::string(info.text), name, description, isDatabase ? checkPath : check);
+            texts.emplace_back(this, std::string(info.text), name, description, isPath ? checkPath : check);
             if (isDatabase)
                 databaseSetting = &texts.back();
         }
@@ -154,6 +156,10 @@ bool registerSettings()
         last.values.clear();
         last.wasOn = false;
     }
+
+    /* A value that is no path is an error of Nix's. */
+    if (auto hook = last.values.find(hookName); hook != last.values.end() && nix::hasPrefix(hook->second, "/"))
+        registered->hookWhenLoaded = compat::canonicalPath(hook->second);
 
     /* Nix gives the pending values to the settings right after the plugins are loaded. */
     nix::GlobalConfig::Register registration(registered);

@@ -17,6 +17,9 @@ class Settings : public nix::Config
     std::deque<nix::Setting<uint64_t>> numbers;
     std::deque<compat::CheckedSetting> texts;
     const compat::CheckedSetting * databaseSetting = nullptr;
+    std::string hookWhenLoaded;
+
+    friend bool registerSettings();
 
 public:
     /* Makes the settings of the table in core/src/settings.rs. The first one of the table is `negative-cache`. */
@@ -39,6 +42,14 @@ public:
     const std::string & database() const
     {
         return databaseSetting->get();
+    }
+
+    /* The path of the program that is started after a failure was recorded; empty for none. This is the value that the
+       configuration and the command line of this process give. What others say later has no say in what this user runs: a
+       flake whose settings are accepted, or the client of a daemon. */
+    const std::string & hook() const
+    {
+        return hookWhenLoaded;
     }
 };
 

@@ -91,4 +91,12 @@ in
       For how many seconds a request waits at most until binary caches have said what is known to fail.
     '';
   };
+  hook = {
+    type = types.path;
+    default = "";
+    description = ''
+      A program that is started after a failure was recorded, with the record as JSON on its standard input. Nobody waits for
+      it. Root's is only started if root alone can write to it, as in the store.
+    '';
+  };
 }

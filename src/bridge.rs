@@ -22,6 +22,7 @@ use nix_version::Nix;
 use crate::caches::NixsCaches;
 use crate::counting;
 use crate::guard::{Failure, caught, guarded};
+use crate::hook;
 use crate::lookup::{self, Lookup};
 use crate::policy::Policy;
 use crate::recording::{self, Outcome};
@@ -69,6 +70,8 @@ mod ffi {
         settings: Vec<SettingValue>,
         /// The path of the database file; empty for the store's own.
         database: Vec<u8>,
+        /// The path of the program that is started after a failure was recorded; empty for none.
+        hook: Vec<u8>,
         /// Whether a daemon builds. Then the database of the store is the daemon's.
         asks_daemon: bool,
         /// Whether that daemon has the plugin on.
@@ -323,6 +326,9 @@ mod ffi {
         fn log_line(build: &mut RunningBuild, line: &[u8]);
         /// Records how a build ended.
         fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> Result<Recorded>;
+        /// Starts the program that is to hear of the failure of a build, which was just recorded. Returns a warning if that can't
+        /// be; empty if there is none.
+        fn start_hook(policy: &Policy, build: &EndedBuild) -> Result<String>;
         /// Reads an error about a derivation that was not judged.
         fn unbuilt(message: &CxxString, store_dir: &CxxString) -> Result<Unbuilt>;
         /// Whether any failure is recorded that a success would lift.
@@ -604,6 +610,10 @@ fn build_ended(policy: &Policy, build: &EndedBuild, running: &RunningBuild) -> R
         Outcome::Doubtful(why) => Recorded { is_recorded: true, doubtful: why.to_string(), ..Recorded::default() },
         Outcome::NotRecorded(class, reason) => Recorded { reason: in_full(&reason, class), ..Recorded::default() },
     })
+}
+
+fn start_hook(policy: &Policy, build: &EndedBuild) -> Result<String, Failure> {
+    Ok(guarded(|| hook::start(policy, build))?.unwrap_or_default())
 }
 
 fn unbuilt(message: &CxxString, store_dir: &CxxString) -> Result<Unbuilt, Failure> {

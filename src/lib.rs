@@ -5,8 +5,10 @@ mod caches;
 mod client;
 mod connections;
 mod counting;
+mod detached;
 mod ending;
 mod guard;
+mod hook;
 mod lookup;
 mod policy;
 #[cfg(c_api)]

@@ -43,6 +43,8 @@ pub struct Policy {
     pub audience: Audience,
     /// The daemon's database, which is only read; none unless a daemon builds.
     pub daemons: Option<PathBuf>,
+    /// The program that is started after a failure was recorded.
+    pub hook: Option<PathBuf>,
     daemon_decides: bool,
     /// The user who makes the request.
     pub user: u32,
@@ -112,6 +114,7 @@ impl Policy {
             database,
             audience,
             daemons,
+            hook: Some(path(&circumstances.hook)).filter(|hook| !hook.as_os_str().is_empty()),
             daemon_decides: circumstances.daemon_decides,
             user: circumstances.user,
             made: Timestamp::now(),
@@ -157,6 +160,7 @@ impl Policy {
             database: None,
             audience: Audience::Owner,
             daemons: None,
+            hook: None,
             daemon_decides: false,
             user: 0,
             made: Timestamp::MIN,

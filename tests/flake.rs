@@ -458,6 +458,7 @@ fn wrong_values_are_refused() {
         ("settings.trusted-public-keys", "[ \"ci-1:b2Zw\" ]"),
         ("settings.substituters", "[ \"https://one https://two\" ]"),
         ("settings.timeout", "\"5s\""),
+        ("settings.hook", "\"notify\""),
         ("enable", "\"true\""),
         ("publish.enable", "1"),
         ("publish.to", "[ ]"),
@@ -503,7 +504,8 @@ fn nix_takes_what_the_modules_set() {
             retry = true; action = \"warn\"; database = \"/srv/failures.sqlite\"; ttl = 60; max-ttl = 120;
             min-failures = 2; transient-exit-codes = [ 75 99 ]; timeouts = true; fixed-output = true;
             max-records = 7; trusted-public-keys = {keys_of_others};
-            substituters = [ \"https://one\" \"file:///two\" ]; timeout = 3; }}; }}; }}"
+            substituters = [ \"https://one\" \"file:///two\" ]; timeout = 3;
+            hook = \"/srv/notify\"; }}; }}; }}"
     );
     let show = if nix.nix_is_at_least(2, 20) { "nix config show" } else { "nix show-config" };
     let home_of = if nix.nix_is_at_least(2, 33) { "2_34" } else { "2_31" };

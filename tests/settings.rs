@@ -24,6 +24,7 @@ fn settings_are_shown_with_their_documentation() {
         ("negative-cache-trusted-public-keys", "".into()),
         ("negative-cache-substituters", "".into()),
         ("negative-cache-timeout", 5.into()),
+        ("negative-cache-hook", "".into()),
     ] {
         assert_eq!(shown[name]["value"], value, "{name}");
         assert_eq!(shown[name]["defaultValue"], value, "{name}");
@@ -34,7 +35,7 @@ fn settings_are_shown_with_their_documentation() {
         assert!(include_str!("../docs/manual.md").contains(&row), "the manual has no '{row}'");
     }
     let ours = shown.as_object().unwrap().keys().filter(|name| name.starts_with("negative-cache")).count();
-    assert_eq!(ours, 14, "settings that this test does not know");
+    assert_eq!(ours, 15, "settings that this test does not know");
 }
 
 #[test]
@@ -55,6 +56,7 @@ fn a_bad_value_is_an_error_that_names_the_setting() {
         ("negative-cache-trusted-public-keys", "ci-1"),
         ("negative-cache-trusted-public-keys", "ci-1:b2Zw"),
         ("negative-cache-timeout", "5s"),
+        ("negative-cache-hook", "notify"),
     ] {
         let nix = Scratch::without_setting();
         let message = format!("'{name}' has invalid value '{value}'");

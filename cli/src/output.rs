@@ -11,8 +11,8 @@ use jiff::tz::TimeZone;
 use nix_negative_cache_core::belief::{Belief, Origin, Source};
 use nix_negative_cache_core::channel::Message;
 use nix_negative_cache_core::explanation::{believed_until, explain, lifts};
-use nix_negative_cache_core::failure_object::signer_of;
 use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
+use nix_negative_cache_core::record_json::RecordJson;
 use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_core::time_text::{ago, moment, span};
 use serde::ser::SerializeSeq;
@@ -35,14 +35,9 @@ pub struct Judged<R = FailureRecord> {
 
 /// The same for programs.
 #[derive(Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
 struct Json<'a> {
     #[serde(flatten)]
-    record: &'a FailureRecord,
-    /// Where the last failure was learned; nothing if it happened here.
-    origin: Option<JsonOrigin<'a>>,
-    /// Whether the last failure is a doubtful one.
-    doubtful: bool,
+    record: RecordJson<'a>,
     /// What is believed here and now, if that was asked for.
     #[serde(flatten)]
     belief: Option<JsonBelief>,
@@ -64,31 +59,8 @@ struct JsonBelief {
 
 impl<'a> Json<'a> {
     fn of(record: &'a FailureRecord, belief: Option<JsonBelief>) -> Json<'a> {
-        let origin = record.origin().map(|Origin { source, attempts }| {
-            let (cache, key, file) = match source {
-                Source::Cache { cache, key } => (Some(cache.as_str()), Some(signer_of(key)), None),
-                Source::File { file } => (None, None, Some(file.as_str())),
-            };
-            JsonOrigin { cache, key, file, attempts: *attempts }
-        });
-        Json { record, origin, doubtful: record.summary.is_doubtful(), belief }
+        Json { record: RecordJson::of(record), belief }
     }
-}
-
-/// Where a failure was learned, for programs.
-#[derive(Debug, Serialize)]
-struct JsonOrigin<'a> {
-    /// The URL of the binary cache.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    cache: Option<&'a str>,
-    /// The name of the key that has signed it.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    key: Option<&'a str>,
-    /// The file that it was imported from.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    file: Option<&'a str>,
-    /// How many times in a row it had failed there.
-    attempts: u32,
 }
 
 impl<R: AsRef<FailureSummary>> Judged<R> {

@@ -4,7 +4,7 @@
 //! whether a record speaks against a new attempt, [`decision`] what is done about a request, and [`refusal`] what the user
 //! reads.
 //!
-//! Everything but [`database`] and [`machine`] is free of input and output. The plugin turns Nix's types into the plain data
+//! Everything but [`database`], [`hook`] and [`machine`] is free of input and output. The plugin turns Nix's types into the plain data
 //! of this crate, and acts on the answers.
 
 pub mod belief;
@@ -20,6 +20,7 @@ pub mod environment;
 pub mod explanation;
 pub mod failure_file;
 pub mod failure_object;
+pub mod hook;
 pub mod input_derivations;
 pub mod judgement;
 pub mod log;
@@ -27,6 +28,7 @@ pub mod machine;
 pub mod plain_derivation;
 pub mod portable;
 pub mod record;
+pub mod record_json;
 pub mod refusal;
 pub mod request;
 pub mod settings;

@@ -69,7 +69,7 @@ pub struct SettingInfo {
 }
 
 /// All settings of the plugin. The first one switches it on.
-pub const ALL: [SettingInfo; 14] = [
+pub const ALL: [SettingInfo; 15] = [
     SettingInfo {
         name: ENABLE,
         kind: Kind::Switch,
@@ -163,6 +163,13 @@ pub const ALL: [SettingInfo; 14] = [
                       is built as if nothing were known.",
         lenient: false,
     },
+    SettingInfo {
+        name: HOOK,
+        kind: Kind::Text(""),
+        description: "The path of a program that is started after a failure was recorded, with the record as JSON on its standard \
+                      input. Nobody waits for it. If empty, none is.",
+        lenient: false,
+    },
 ];
 
 /// With which the names of all settings begin, and the name of the one that switches the plugin on.
@@ -181,6 +188,9 @@ const MAX_RECORDS: &str = "negative-cache-max-records";
 const TRUSTED_PUBLIC_KEYS: &str = "negative-cache-trusted-public-keys";
 const SUBSTITUTERS: &str = "negative-cache-substituters";
 const TIMEOUT: &str = "negative-cache-timeout";
+/// The name of the setting for the program that is started after a failure was recorded. C++ keeps its value, see
+/// `cpp/settings.hh`.
+const HOOK: &str = "negative-cache-hook";
 
 impl SettingInfo {
     /// The setting of this name, if there is one.
@@ -201,7 +211,7 @@ impl SettingInfo {
     pub fn problem_with(&self, value: &str) -> Option<ValueError> {
         match self.name {
             ACTION => (value != "fail" && value != "warn").then_some(ValueError::NoAction),
-            DATABASE => (!value.is_empty() && !value.starts_with('/')).then_some(ValueError::NoPath),
+            DATABASE | HOOK => (!value.is_empty() && !value.starts_with('/')).then_some(ValueError::NoPath),
             MIN_FAILURES => min_failures(value).err(),
             TRANSIENT_EXIT_CODES => exit_codes(value).err(),
             TRUSTED_PUBLIC_KEYS => public_keys(value).err(),

@@ -86,12 +86,17 @@ pub(super) fn create(path: &Path, audience: Audience) -> Result<(), DatabaseErro
     make().map_err(|source| DatabaseError::Folder { path: path.to_owned(), source })
 }
 
+/// Why root can't trust a file or folder: it belongs to somebody else.
+pub const BELONGS_TO_OTHERS: &str = "does not belong to root";
+/// The same: somebody else may write there.
+pub const WRITABLE_BY_OTHERS: &str = "can be written to by others than root";
+
 /// Why root can't trust a file or folder: somebody else may write there. `None` if root can.
 pub fn distrust(metadata: &Metadata) -> Option<&'static str> {
     if metadata.uid() != 0 {
-        Some("does not belong to root")
+        Some(BELONGS_TO_OTHERS)
     } else if metadata.mode() & 0o002 != 0 || (metadata.mode() & 0o020 != 0 && metadata.gid() != 0) {
-        Some("can be written to by others than root")
+        Some(WRITABLE_BY_OTHERS)
     } else {
         None
     }
