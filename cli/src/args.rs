@@ -190,6 +190,11 @@ pub enum Command {
     /// If Nix has none, the last lines are printed that were recorded. On a terminal, a log that is longer than the screen goes
     /// through the pager that NIX_PAGER or PAGER name, or less.
     Log(LogArguments),
+    /// Follow what is recorded, refused and lifted, a line each
+    ///
+    /// Begins with what happens next, and ends by Control-C, or when nobody reads the output any more. A failure is lifted when it
+    /// was built, forgotten, or when somebody has asked for a new attempt.
+    Watch(WatchArguments),
     /// Judge the log of a failed build, without building: would the failure pass if it were tried again?
     ///
     /// Prints the class, the line of the log that decided, and all that speaks for and against it. If a failure is judged wrong,
@@ -548,6 +553,13 @@ fn signer(name: &str) -> Result<String, String> {
     } else {
         Err("not the name of a key, such as ci-1: what stands before the colon in its file".to_owned())
     }
+}
+
+#[derive(Debug, Args)]
+pub struct WatchArguments {
+    /// Print JSON, a line each
+    #[arg(long)]
+    pub json: bool,
 }
 
 #[derive(Debug, Args)]

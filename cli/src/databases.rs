@@ -94,7 +94,7 @@ impl Databases {
     }
 
     /// Whose builds a database is about.
-    fn builder(database: &Database) -> Builder {
+    pub fn builder(database: &Database) -> Builder {
         let personal = personal_path().as_deref() == Some(database.path());
         if personal || database.is_readonly() { Builder::Daemon } else { Builder::Here }
     }

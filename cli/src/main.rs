@@ -25,6 +25,7 @@ mod publish;
 mod shim;
 mod stats;
 mod streams;
+mod watch;
 mod wrapping;
 
 use std::cmp::Reverse;
@@ -189,6 +190,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Publish(publish) => publish::publish(arguments, publish, out),
         Command::Fetch(fetch) => fetch::fetch(arguments, fetch, out),
         Command::Stats(stats) => stats::stats(arguments, stats, out),
+        Command::Watch(follow) => watch::watch(arguments, follow, out),
         Command::Doctor(doctor) => {
             if doctor::run(&arguments.database, doctor.fix, out)? {
                 Ok(())

@@ -1,4 +1,4 @@
-//! A record as programs read it: what `list --json` and `show --json` print, and what the program of
+//! A record as programs read it: what `list --json` and `show --json` print, what `watch --json` tells, and what the program of
 //! `negative-cache-hook` gets.
 
 use serde::Serialize;

@@ -15,6 +15,7 @@ use crate::counts::Counts;
 use crate::environment::Environment;
 use freshness::Remembered;
 
+mod changes;
 mod cleanup;
 mod columns;
 pub mod condition;
@@ -30,6 +31,7 @@ mod read;
 mod schema;
 mod write;
 
+pub use changes::{Change, Seen, What};
 pub use counts::{By, JudgedBuilds};
 pub use elsewhere::{Learning, Published};
 pub use error::DatabaseError;

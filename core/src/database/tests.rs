@@ -26,7 +26,7 @@ use crate::record::{Failure, FailureRecord, Output};
 use crate::settings::Settings;
 use crate::store_path::OutputKey;
 
-fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
+pub(super) fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
     let path = |output: &str| OutputKey::from(format!("/nix/store/{output}"));
     Failure {
         derivation: format!("/nix/store/{name}.drv").into(),
@@ -50,13 +50,13 @@ fn failure(name: &str, outputs: &[&str], second: i64) -> Failure {
     }
 }
 
-fn database() -> (TempDir, Database) {
+pub(super) fn database() -> (TempDir, Database) {
     let folder = TempDir::new().unwrap();
     let database = Database::open_or_create(&folder.path().join("a/failures.sqlite"), Audience::Everybody).unwrap();
     (folder, database)
 }
 
-fn outputs(names: &[&str]) -> Vec<OutputKey> {
+pub(super) fn outputs(names: &[&str]) -> Vec<OutputKey> {
     names.iter().map(|name| OutputKey::from(format!("/nix/store/{name}"))).collect()
 }
 
