@@ -2,9 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::fs::{self, File, Permissions};
+use std::fs::File;
 use std::io::{self, BufReader, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use jiff::{SignedDuration, Timestamp};
@@ -17,13 +16,11 @@ use nix_negative_cache_core::time_text::ago;
 
 use crate::args::{Arguments, ExportArguments, ImportArguments, SettingsArguments};
 use crate::databases::Databases;
+use crate::files::{STANDARD, write_at_once};
 use crate::look::visible;
 use crate::nix::{self, BeliefContext};
 use crate::publish::portable_object;
 use crate::{Failure, counted, databases, say_with_name};
-
-/// What stands for standard input and output.
-const STANDARD: &str = "-";
 
 /// Writes what is portable to a file.
 ///
@@ -65,30 +62,9 @@ pub fn export(arguments: &Arguments, export: &ExportArguments, out: &mut impl Wr
         say_with_name(&done);
     } else {
         let failed = |error: io::Error| Failure::Other(format!("cannot write '{}': {error}", export.file.display()));
-        write_file(&export.file, &bytes).map_err(failed)?;
+        write_at_once(&export.file, |out| out.write_all(&bytes)).map_err(failed)?;
         writeln!(out, "{done}")?;
     }
-    Ok(())
-}
-
-/// Writes a file at once, so that nobody reads half of it. What is there keeps its mode, and a link leads to the new file.
-fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let there = fs::metadata(path).ok();
-    let is_link = fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_symlink());
-    if there.as_ref().map_or(is_link, |there| !there.is_file()) {
-        // A device, or a link to nothing yet.
-        return File::create(path)?.write_all(bytes);
-    }
-    let path = &if is_link { fs::canonicalize(path)? } else { path.to_owned() };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // The umask takes from it what it takes from every file.
-    let mut file = tempfile::Builder::new().permissions(Permissions::from_mode(0o666)).tempfile_in(folder)?;
-    file.write_all(bytes)?;
-    if let Some(there) = there {
-        file.as_file().set_permissions(there.permissions())?;
-    }
-    file.as_file().sync_all()?;
-    file.persist(path)?;
     Ok(())
 }
 

@@ -9,6 +9,7 @@ mod diff;
 mod doctor;
 mod export;
 mod fetch;
+mod files;
 mod installables;
 /// What the loader finds, found in the same way. The loader itself can't be linked: it acts when it is loaded.
 #[path = "../../loader/src/installation.rs"]
