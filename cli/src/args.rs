@@ -220,6 +220,12 @@ pub enum Command {
     /// here since, or if the failure was learned from elsewhere before and then forgotten. If a line of the file is bad, nothing is
     /// imported.
     Import(ImportArguments),
+    /// Write a page for browsers about failures, and about what was saved by not building them again
+    ///
+    /// The page is one file that asks for nothing else, in light and in dark colours: failures and time saved by day, what known
+    /// failures block, flaky derivations, and the failures with the ends of their logs, which can be searched. What they block is
+    /// asked of the Nix in PATH, for derivations that its store has.
+    Report(ReportArguments),
     /// Ask binary caches whether derivations are known to fail elsewhere, without building
     ///
     /// The Nix that builds asks them, and what they said is printed. Exit status: 0 if all are known to fail elsewhere, 3 if not.
@@ -545,6 +551,17 @@ pub struct ImportArguments {
     /// Print what would be imported, and what would be left out and why; nothing is written
     #[arg(long)]
     pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// The file, which is replaced if it is there; '-' is standard output
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub file: PathBuf,
+
+    /// Only this span of time until now, such as 12h, 30d or 3mo
+    #[arg(long, value_name = "SPAN")]
+    pub since: Option<Span>,
 }
 
 fn signer(name: &str) -> Result<String, String> {

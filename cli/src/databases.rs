@@ -1,9 +1,10 @@
 //! The databases that may know something: this user's own, of what a daemon built for them, and that of the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
+use nix_negative_cache_core::counts::{Day, Tally};
 use nix_negative_cache_core::database::location::personal_path;
 use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
 use nix_negative_cache_core::machine;
@@ -12,7 +13,7 @@ use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
 use crate::say_with_name;
 
 /// A record in one of these databases.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RecordId {
     /// The index of the database.
     index: usize,
@@ -128,6 +129,56 @@ impl Databases {
         }
         records.sort_by_key(|known| std::cmp::Reverse(known.record.as_ref().last_failure));
         Ok(records)
+    }
+
+    /// All failures and when they happened last, newest first.
+    ///
+    /// # Errors
+    ///
+    /// If a database can't be read.
+    pub fn newest_first(&self) -> Result<Vec<(RecordId, Timestamp)>, DatabaseError> {
+        let mut all = Vec::new();
+        for (index, database) in self.open.iter().enumerate() {
+            let failures = database.newest_first()?;
+            all.extend(failures.into_iter().map(|(id, time)| (RecordId { index, id }, time)));
+        }
+        all.sort_by_key(|(_, time)| std::cmp::Reverse(*time));
+        Ok(all)
+    }
+
+    /// The records of failures in the order of `wanted`, unless they were forgotten in the meantime.
+    ///
+    /// # Errors
+    ///
+    /// If a database can't be read.
+    pub fn records_in_order(&self, wanted: &[RecordId]) -> Result<Vec<SeenRecord>, DatabaseError> {
+        let mut read = HashMap::new();
+        for (index, database) in self.open.iter().enumerate() {
+            let ids = wanted.iter().filter(|wanted| wanted.index == index).map(|wanted| wanted.id);
+            for (id, record) in database.records_of(&ids.collect::<Vec<_>>())? {
+                read.insert(RecordId { index, id }, known(record, database, |record| &mut record.summary));
+            }
+        }
+        Ok(wanted.iter().filter_map(|id| read.remove(id)).collect())
+    }
+
+    /// What was counted on each day since `since`, or on all days: refusals, and builds that failed.
+    ///
+    /// # Errors
+    ///
+    /// If a database can't be read.
+    pub fn counted_by_day(&self, since: Option<Day>) -> Result<BTreeMap<Day, (Tally, i64)>, DatabaseError> {
+        let mut days: BTreeMap<Day, (Tally, i64)> = BTreeMap::new();
+        for database in &self.open {
+            for (day, tally) in database.refusals_by_day(since)? {
+                days.entry(day).or_default().0.add(tally);
+            }
+            for judged in database.judged_builds(since)? {
+                let failed = &mut days.entry(judged.day).or_default().1;
+                *failed = failed.saturating_add(judged.count);
+            }
+        }
+        Ok(days)
     }
 
     /// What is recorded for any of `paths`, which are those of derivations or outputs.

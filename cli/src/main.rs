@@ -23,6 +23,7 @@ mod nix;
 mod output;
 mod pager;
 mod publish;
+mod report;
 mod shim;
 mod stats;
 mod streams;
@@ -188,6 +189,7 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Retry(retry) => retry_failures(arguments, retry, out),
         Command::Export(export) => export::export(arguments, export, out),
         Command::Import(import) => export::import(arguments, import, out),
+        Command::Report(report) => report::report(arguments, report, out),
         Command::Publish(publish) => publish::publish(arguments, publish, out),
         Command::Fetch(fetch) => fetch::fetch(arguments, fetch, out),
         Command::Stats(stats) => stats::stats(arguments, stats, out),

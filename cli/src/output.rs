@@ -103,6 +103,16 @@ impl<R: AsRef<FailureSummary>> Judged<R> {
 }
 
 impl Judged {
+    /// What is recorded.
+    pub fn record(&self) -> &FailureRecord {
+        &self.record
+    }
+
+    /// Until when the failure is believed, or why it is not, as in lists.
+    pub fn believed_until(&self, zone: &TimeZone) -> String {
+        believed_until(&self.belief, zone)
+    }
+
     /// The derivation that failed.
     pub fn derivation(&self) -> &str {
         self.record.summary.derivation.as_str()

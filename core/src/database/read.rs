@@ -83,6 +83,24 @@ impl Database {
         Ok(records)
     }
 
+    /// The ids of all failures and when they happened last, newest first.
+    ///
+    /// # Errors
+    ///
+    /// If the database can't be read.
+    pub fn newest_first(&self) -> Result<Vec<(FailureId, Timestamp)>, DatabaseError> {
+        let read = || {
+            let query = "SELECT id, last_failure FROM failure ORDER BY last_failure DESC, id DESC";
+            let mut statement = self.connection.prepare_cached(query)?;
+            let rows = statement.query_map([], |row| {
+                let Milliseconds(time) = row.get(1)?;
+                Ok((row.get(0)?, time))
+            })?;
+            rows.collect::<rusqlite::Result<_>>()
+        };
+        read().map_err(self.failed())
+    }
+
     /// Adds their attempts and requests to retry to `summaries`, which are in the order of their ids.
     fn read_attempts_and_retries(
         &self,
