@@ -35,6 +35,7 @@ pub fn all(arguments: &RunArguments) -> Result<Vec<Row>> {
     consult(&mut bench)?;
     record(&mut bench)?;
     companion(&mut bench)?;
+    report(&mut bench)?;
     publish(&mut bench)?;
     bisect(&mut bench)?;
     if bench.rows.is_empty() {
@@ -959,6 +960,47 @@ fn companion(bench: &mut Bench<'_>) -> Result<()> {
             rounds: peaks.len(),
             result,
             target: Target::AtMost(48.0),
+        });
+    }
+    Ok(())
+}
+
+/// A page about many failures: how long it takes and how much memory, compared with `sqlite3`, which prints what is read.
+fn report(bench: &mut Bench<'_>) -> Result<()> {
+    let (name, memory) = ("report of 100,000", "memory, report of 100,000");
+    if !bench.wants(&[name, memory]) {
+        return Ok(());
+    }
+    let (installation, derivations) = settled(bench.arguments, "requests", &["failing \"\""])?;
+    let path = installation.path("report.sqlite");
+    let output = installation.output_of(&derivations[0])?;
+    let mut template = template(&installation)?;
+    template.log = "src/main.c:1:5: error: implicit declaration of function 'frobnicate'\n".repeat(25);
+    database(&path, &[failure(&template, &derivations[0], &output)], bench.size(100_000))?;
+    // Without Nix, so that nothing but the program is measured.
+    let alone = "/usr/bin/env PATH=/nonexistent";
+    let page = installation.path("report.html");
+    let companion = bench.arguments.companion.display();
+    let ours = format!("{alone} {companion} --database {} report {}", path.display(), page.display());
+    let sql = "SELECT * FROM failure ORDER BY id; SELECT * FROM output ORDER BY failure;
+        SELECT * FROM attempt ORDER BY failure; SELECT * FROM retry; SELECT * FROM environment";
+    let theirs = format!("{alone} /usr/bin/sqlite3 -readonly {} {}", path.display(), shell_words::quote(sql));
+    if bench.wants(&[name]) {
+        bench.compare(name, &installation, &pair(ours.clone(), theirs), "sqlite3", Target::Ratio(3.0))?;
+    }
+    if bench.wants(&[memory]) {
+        let rounds = 0..bench.rounds_of_memory();
+        let peaks: Vec<f64> = rounds.map(|_| mebibytes(&installation, &ours, 0)).collect::<Result<_>>()?;
+        let result = Estimate::of(peaks.clone())?;
+        bench.push(Row {
+            benchmark: memory.to_owned(),
+            unit: "MiB",
+            measured: result.median,
+            compared: None,
+            with: "nothing else",
+            rounds: peaks.len(),
+            result,
+            target: Target::AtMost(64.0),
         });
     }
     Ok(())
