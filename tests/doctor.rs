@@ -228,7 +228,7 @@ fn schemas() {
                  drop index output_failure; create index output_failure on output (failure); \
                  drop index failure_used; alter table failure drop column used; alter table failure drop column evidence; \
                  alter table failure drop column scope; drop table retry; drop table kept_out; drop table asked; drop table published; \
-                 drop table refusal; drop table judged; \
+                 drop table refusal; drop table judged; drop table hydra_build; \
                  create index failure_last_failure on failure (last_failure); pragma user_version = 2";
     is_repaired(&nix, &format!("{SQLITE} '{older}'"), "was written by an older version, or is empty");
     assert_eq!(nix.recorded(), ["bad"]);

@@ -23,6 +23,7 @@ mod counts;
 mod elsewhere;
 mod error;
 mod freshness;
+mod hydra;
 pub mod location;
 mod lookup;
 mod open;

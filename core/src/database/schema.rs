@@ -153,6 +153,15 @@ pub(super) const MIGRATIONS: &[&str] = &[
         builds  INTEGER NOT NULL,
         PRIMARY KEY (day, class, verdict)
     ) STRICT, WITHOUT ROWID;
+  ",
+    "
+    -- Builds of Hydras that need not be asked about again.
+    CREATE TABLE hydra_build (
+        server TEXT    NOT NULL, -- its URL
+        build  INTEGER NOT NULL,
+        time   INTEGER NOT NULL, -- when it was noted, in milliseconds since 1970
+        PRIMARY KEY (server, build)
+    ) STRICT, WITHOUT ROWID;
 ",
 ];
 
