@@ -69,6 +69,8 @@ pub struct Lookup<'a> {
     is_first: bool,
     /// The believed failures, by the indexes of the derivations.
     found: BTreeMap<usize, BelievedFailure>,
+    /// The same of those that only warn.
+    warning: BTreeMap<usize, BelievedFailure>,
     /// Derivations that failed before, but whose failure does not stand in the way.
     doubted: Vec<KnownFailure>,
     /// The binary caches that may know more, if they may be asked.
@@ -123,12 +125,14 @@ impl<'a> Lookup<'a> {
     pub fn new(policy: &'a Policy, caches: Option<NixsCaches<'a>>) -> Lookup<'a> {
         static CAME_BEFORE: AtomicBool = AtomicBool::new(false);
         let is_first = !CAME_BEFORE.swap(true, Ordering::Relaxed);
-        Lookup { policy, now: Timestamp::now(), is_first, found: BTreeMap::new(), doubted: Vec::new(), caches }
+        let (found, warning) = (BTreeMap::new(), BTreeMap::new());
+        Lookup { policy, now: Timestamp::now(), is_first, found, warning, doubted: Vec::new(), caches }
     }
 
     /// What to say of the failures at `indexes`.
     fn say(&self, indexes: &[usize], text: fn(&Believed<'_>, Timestamp, &Wording<'_>) -> String) -> Vec<KnownFailure> {
-        let found = indexes.iter().filter_map(|index| Some((*index, self.found.get(index)?)));
+        let failure = |index| self.found.get(index).or_else(|| self.warning.get(index));
+        let found = indexes.iter().filter_map(|index| Some((*index, failure(index)?)));
         let said = found.map(|(index, failure)| {
             let believed = failure.believed();
             let text = text(&believed, self.now, &self.policy.wording(&failure.database));
@@ -153,6 +157,7 @@ impl<'a> Lookup<'a> {
                 self.note_use(known)?;
             }
         }
+        words.warnings.extend(self.say(&self.only_warning(), refusal::warning));
         Ok(words)
     }
 
@@ -163,10 +168,16 @@ impl<'a> Lookup<'a> {
     /// Those of the settings.
     pub fn foreseen(&self, decision: &Decision) -> Result<Vec<KnownFailure>, Failure> {
         let text = if self.policy.settings()?.warn { refusal::foreseen_warning } else { refusal::foreseen };
-        Ok(match decision {
+        let mut said = match decision {
             Decision::Warn(warned) => self.say(warned, text),
             Decision::Build | Decision::Refuse { .. } => Vec::new(),
-        })
+        };
+        said.extend(self.say(&self.only_warning(), refusal::foreseen_warning));
+        Ok(said)
+    }
+
+    fn only_warning(&self) -> Vec<usize> {
+        self.warning.keys().copied().collect()
     }
 
     fn note_use(&self, indexes: &[usize]) -> Result<(), DatabaseError> {
@@ -223,6 +234,7 @@ impl Failures for Lookup<'_> {
 
     fn start_over(&mut self) {
         self.found.clear();
+        self.warning.clear();
         self.doubted.clear();
     }
 
@@ -286,6 +298,11 @@ impl Failures for Lookup<'_> {
                         self.found.entry(*index).or_insert(failure);
                     }
                     Belief::Told => {}
+                    Belief::Open(Doubt::OnlyWarns(attempt)) => {
+                        let failure = BelievedFailure { database: path.to_owned(), id: *id, record, attempt };
+                        self.warning.entry(*index).or_insert(failure);
+                        doubted.extend(derivation.outputs.iter().map(|output| output.key.clone()));
+                    }
                     Belief::Open(doubt) => {
                         self.doubted.push(KnownFailure {
                             index: *index,
@@ -347,7 +364,7 @@ impl Failures for Lookup<'_> {
     }
 
     fn doubts(&self) -> bool {
-        !self.doubted.is_empty()
+        !(self.doubted.is_empty() && self.warning.is_empty())
     }
 }
 
@@ -495,15 +512,20 @@ struct Origin {
     key: Option<String>,
     /// The file that it was imported from.
     file: Option<String>,
+    /// The build of a Hydra that it was imported from.
+    hydra: Option<String>,
 }
 
 impl Origin {
-    fn of(source: &Source) -> Origin {
+    fn of(source: &Source, derivation: &str) -> Origin {
         match source.clone() {
             Source::Cache { cache, key } => {
-                Origin { cache: Some(cache), key: Some(signer_of(&key).to_owned()), file: None }
+                Origin { cache: Some(cache), key: Some(signer_of(&key).to_owned()), ..Origin::default() }
             }
             Source::File { file } => Origin { file: Some(file), ..Origin::default() },
+            Source::Hydra { .. } => {
+                Origin { hydra: source.build_and_log(derivation).map(|(build, _)| build), ..Origin::default() }
+            }
         }
     }
 }
@@ -526,7 +548,7 @@ impl FailureAttributes {
 fn attributes(record: FailureRecord, attempt: usize, until: Option<Timestamp>) -> FailureAttributes {
     let believed = record.believed(attempt);
     let (reason, class, exit_code) = (believed.reason.clone(), believed.class.to_string(), believed.exit_code);
-    let origin = believed.origin.map(|origin| Origin::of(&origin.source));
+    let origin = believed.origin.map(|origin| Origin::of(&origin.source, record.summary.derivation.as_str()));
     let is_from_here = record.origin().is_none();
     FailureAttributes {
         origin,

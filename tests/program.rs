@@ -480,7 +480,7 @@ fn failures_travel_in_files() {
         "laptop nix-instantiate --eval --json --strict --expr '(builtins.knownFailure (import ./default.nix).one).origin'",
     )
     .exits(0)
-    .prints_part(r#"{"cache":null,"file":"failures.jsonl","key":null}"#);
+    .prints_part(r#"{"cache":null,"file":"failures.jsonl","hydra":null,"key":null}"#);
     // What was imported is not passed on as if it had happened here, and is forgotten as ever.
     on_laptop(&nix, "laptop $COMPANION export -").exits(0).says("exported 0 failures; 2 others stay on this machine");
     let forgotten =

@@ -67,7 +67,8 @@ fn what_is_recorded_refused_and_lifted_is_told_in_order() {
 fn people_read_a_line_for_each() {
     let nix = Scratch::new();
     nix.expression(r#"{ bad = fail "bad"; }"#);
-    let line = "nix-build -A bad &> ../built; arrive 1; $COMPANION forget $(nix-instantiate -A bad) &> ../built; arrive 2";
+    let line =
+        "nix-build -A bad &> ../built; arrive 1; $COMPANION forget $(nix-instantiate -A bad) &> ../built; arrive 2";
     let ran = nix.run(&watching("", line)).exits(0);
     let [recorded, lifted] = ran.stdout.lines().collect::<Vec<_>>()[..] else { panic!("{ran}") };
     assert!(

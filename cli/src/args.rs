@@ -12,9 +12,11 @@ use jiff::{SignedDuration, Span, SpanRelativeTo};
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::location::{default_path, personal_path};
 use nix_negative_cache_core::failure_object::is_signer;
+use nix_negative_cache_core::portable::Place;
 use nix_negative_cache_core::settings;
 use regex::Regex;
 
+use crate::hydra::arguments::HydraArguments;
 use crate::installables;
 use crate::wrapping::help_width;
 
@@ -308,8 +310,8 @@ pub struct ListArguments {
     #[arg(long, value_name = "CLASS", value_parser = class())]
     pub class: Option<Class>,
 
-    /// Only failures from there: 'here' for what failed here, 'file' for what was imported, or the name of the file, the URL of a
-    /// binary cache, or the name of the key of who published it
+    /// Only failures from there: 'here' for what failed here; 'file' for what was imported from files, or the name of a file; 'hydra',
+    /// or the URL of a Hydra; the URL of a binary cache, or the name of the key of who published it
     #[arg(long, value_name = "ORIGIN")]
     pub origin: Option<String>,
 
@@ -518,6 +520,10 @@ pub struct PublishArguments {
     #[arg(long, value_name = "SPAN", conflicts_with_all = ["attributes", "file"])]
     pub since: Option<Span>,
 
+    /// Failures of this machine, or those that were imported from Hydras, but for those that only warn
+    #[arg(long, value_name = "ORIGIN", default_value = "here")]
+    pub origin: PublishedOrigin,
+
     /// Leave out the last lines of logs
     #[arg(long)]
     pub no_log: bool,
@@ -529,6 +535,23 @@ pub struct PublishArguments {
     /// Print JSON, with --dry-run
     #[arg(long, requires = "dry_run")]
     pub json: bool,
+}
+
+/// Whose failures are published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum PublishedOrigin {
+    Here,
+    Hydra,
+}
+
+impl PublishArguments {
+    /// Where the failures happened that are published.
+    pub fn place(&self) -> Place {
+        match self.origin {
+            PublishedOrigin::Here => Place::Here,
+            PublishedOrigin::Hydra => Place::Hydra,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -543,10 +566,14 @@ pub struct ExportArguments {
 }
 
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true, disable_help_subcommand = true)]
 pub struct ImportArguments {
+    #[command(subcommand)]
+    pub from: Option<ImportCommand>,
+
     /// The file; '-' is standard input
-    #[arg(value_name = "FILE")]
-    pub file: PathBuf,
+    #[arg(value_name = "FILE", required = true)]
+    pub file: Option<PathBuf>,
 
     /// Print what would be imported, and what would be left out and why; nothing is written
     #[arg(long)]
@@ -562,6 +589,16 @@ pub struct ReportArguments {
     /// Only this span of time until now, such as 12h, 30d or 3mo
     #[arg(long, value_name = "SPAN")]
     pub since: Option<Span>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ImportCommand {
+    /// Take failures from a Hydra, such as hydra.nixos.org
+    ///
+    /// Builds count whose builder failed in the last 7 days, and whose log does not speak of anything that would pass, such as a lack of
+    /// memory. They are believed like failures from a file, and go into the same database. What was recorded stays if this is
+    /// interrupted, and the same command goes on from there; a build that was imported or left out once is not asked for again.
+    Hydra(HydraArguments),
 }
 
 fn signer(name: &str) -> Result<String, String> {

@@ -147,6 +147,7 @@ fn origins(record: &FailureSummary) -> Vec<String> {
         None => vec!["here".to_owned()],
         Some(Source::Cache { cache, key }) => vec![cache.clone(), signer_of(key).to_owned()],
         Some(Source::File { file }) => vec!["file".to_owned(), file.clone()],
+        Some(Source::Hydra { hydra, .. }) => vec!["hydra".to_owned(), hydra.clone()],
     }
 }
 

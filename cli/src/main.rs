@@ -10,6 +10,7 @@ mod doctor;
 mod export;
 mod fetch;
 mod files;
+mod hydra;
 mod installables;
 /// What the loader finds, found in the same way. The loader itself can't be linked: it acts when it is loaded.
 #[path = "../../loader/src/installation.rs"]
@@ -27,6 +28,7 @@ mod report;
 mod shim;
 mod stats;
 mod streams;
+mod target;
 mod watch;
 mod wrapping;
 
@@ -48,8 +50,8 @@ use nix_negative_cache_core::settings::Settings;
 use nix_negative_cache_core::store_path::is_store_path;
 
 use args::{
-    Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ListArguments, Order, RetryArguments,
-    SettingsArguments, ShimCommand, ShowArguments,
+    Arguments, CheckArguments, Command, ExplainArguments, ForgetArguments, ImportArguments, ImportCommand,
+    ListArguments, Order, RetryArguments, SettingsArguments, ShimCommand, ShowArguments,
 };
 use databases::{Databases, RecordId, SeenRecord};
 use judge::judge_log;
@@ -188,7 +190,12 @@ fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
         Command::Check(check) => check_derivations(arguments, check, out),
         Command::Retry(retry) => retry_failures(arguments, retry, out),
         Command::Export(export) => export::export(arguments, export, out),
-        Command::Import(import) => export::import(arguments, import, out),
+        Command::Import(ImportArguments { from: Some(ImportCommand::Hydra(hydra)), .. }) => {
+            hydra::import(arguments, hydra, out)
+        }
+        Command::Import(ImportArguments { file, dry_run, .. }) => {
+            export::import(arguments, file.as_deref().unwrap_or(Path::new("")), *dry_run, out)
+        }
         Command::Report(report) => report::report(arguments, report, out),
         Command::Publish(publish) => publish::publish(arguments, publish, out),
         Command::Fetch(fetch) => fetch::fetch(arguments, fetch, out),

@@ -349,7 +349,13 @@ fn full<'a>(records: impl Iterator<Item = Shown<'a>>, out: &mut impl Write) -> i
         }
         match record.origin() {
             Some(Origin { source: Source::File { file }, .. }) => line("Imported from", file)?,
-            Some(origin) => line("Binary cache", &origin.to_string())?,
+            Some(origin) => match origin.source.build_and_log(record.summary.derivation.as_str()) {
+                Some((build, log)) => {
+                    line("Imported from", &build)?;
+                    line("Log", &log)?;
+                }
+                None => line("Binary cache", &origin.to_string())?,
+            },
             None => line("Host", &record.host)?,
         }
         line("Versions", &format!("Nix {}, plugin {}", record.nix_version, record.plugin_version))?;

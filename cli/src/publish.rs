@@ -87,7 +87,15 @@ pub fn publish(arguments: &Arguments, publish: &PublishArguments, out: &mut impl
     let mut databases = Databases::open(arguments.database.paths())?;
     let wanted = Wanted::of(publish)?;
     let context = BeliefContext::ask(&arguments.database.store_state(), &SettingsArguments::default());
-    let plan = Plan::make(&mut databases, &wanted, &context, &destination.name, signer.name(), publish.no_log)?;
+    let plan = Plan::make(
+        &mut databases,
+        &wanted,
+        &context,
+        &destination.name,
+        signer.name(),
+        publish.place(),
+        publish.no_log,
+    )?;
     let unknown: Vec<String> = wanted.paths().iter().filter(|path| !plan.found.contains(*path)).cloned().collect();
     // What another user has is not this user's to publish, and no record at all is something else.
     let foreign = match unknown.first() {

@@ -77,6 +77,30 @@ pub enum Source {
         /// The name of the file.
         file: String,
     },
+    /// A Hydra of which a person has imported a build.
+    Hydra {
+        /// The URL of the Hydra, without a slash at its end.
+        hydra: String,
+        /// The number of the build.
+        build: u64,
+        /// Whether the person wants it to warn, and nothing to be refused because of it.
+        #[serde(default, rename = "warnOnly", skip_serializing_if = "std::ops::Not::not")]
+        warn_only: bool,
+    },
+}
+
+impl Source {
+    /// The URLs of the build and of its log, if it was learned from a Hydra. `derivation` is the one that failed.
+    pub fn build_and_log(&self, derivation: &str) -> Option<(String, String)> {
+        let Source::Hydra { hydra, build, .. } = self else { return None };
+        let name = derivation.rsplit('/').next().unwrap_or_default();
+        Some((format!("{hydra}/build/{build}"), format!("{hydra}/log/{name}")))
+    }
+
+    /// Whether nothing is refused because of it.
+    pub fn only_warns(&self) -> bool {
+        matches!(self, Source::Hydra { warn_only: true, .. })
+    }
 }
 
 impl Origin {
@@ -84,18 +108,19 @@ impl Origin {
     pub fn key(&self) -> Option<&str> {
         match &self.source {
             Source::Cache { key, .. } => Some(key),
-            Source::File { .. } => None,
+            Source::File { .. } | Source::Hydra { .. } => None,
         }
     }
 
     /// Whether a person means it by this text: the URL of the cache, or the name of the key; of imports, `file` or the name of
-    /// the file.
+    /// the file, and `hydra` or the URL of the Hydra.
     pub fn is_called(&self, text: &str) -> bool {
         match &self.source {
             Source::Cache { cache, key } => {
                 text.trim_end_matches('/') == cache.trim_end_matches('/') || text == failure_object::signer_of(key)
             }
             Source::File { file } => text == "file" || text == file,
+            Source::Hydra { hydra, .. } => text == "hydra" || text.trim_end_matches('/') == hydra,
         }
     }
 }
@@ -106,6 +131,7 @@ impl fmt::Display for Origin {
         match &self.source {
             Source::Cache { cache, key } => write!(f, "{cache}, key {}", failure_object::signer_of(key)),
             Source::File { file } => write!(f, "imported from {file}"),
+            Source::Hydra { hydra, build, .. } => write!(f, "hydra: {hydra}/build/{build}"),
         }
     }
 }
@@ -184,6 +210,8 @@ pub enum Doubt {
     Untrusted(String),
     /// It comes from a binary cache, where it ran in a sandbox, and here is none.
     NoSandbox,
+    /// A person who imported it wants to be warned of it only. The index is that of the attempt, which would count otherwise.
+    OnlyWarns(usize),
 }
 
 /// Whether a failure was followed by a success at some time. `attempts` are the newest first.
@@ -206,7 +234,7 @@ struct Counting<'a> {
 pub fn believe(attempts: &[Attempt], here: &Comparison, settings: &Settings, now: Timestamp) -> Belief {
     match (believe_seen(attempts, here, settings, now), believe_learned(attempts, here, settings, now)) {
         (Some(fails @ Belief::Fails { .. }), _) => fails,
-        (_, Some(fails @ Belief::Fails { .. })) => fails,
+        (_, Some(fails @ (Belief::Fails { .. } | Belief::Open(Doubt::OnlyWarns(_))))) => fails,
         (seen, learned) => seen.or(learned).unwrap_or(Belief::Open(Doubt::Succeeded)),
     }
 }
@@ -233,6 +261,8 @@ fn believe_learned(attempts: &[Attempt], here: &Comparison, settings: &Settings,
             Belief::Open(Doubt::TooFew { failures: origin.attempts, needed, flaky, doubtful: false })
         } else if until <= now {
             Belief::Open(Doubt::Expired(until))
+        } else if origin.source.only_warns() {
+            Belief::Open(Doubt::OnlyWarns(index))
         } else {
             Belief::Fails { attempt: index, until: Some(until) }
         }
@@ -382,6 +412,7 @@ impl fmt::Display for Doubt {
                 write!(f, "the key '{signer}' has signed it, which is not among 'negative-cache-trusted-public-keys'")
             }
             Doubt::NoSandbox => f.write_str("it failed in a sandbox elsewhere, and here is none"),
+            Doubt::OnlyWarns(_) => f.write_str("it was imported with --warn-only"),
         }
     }
 }

@@ -27,6 +27,7 @@ pub fn believed_until(belief: &Belief, zone: &TimeZone) -> String {
                 Doubt::Daemon => "the daemon says so",
                 Doubt::Untrusted(_) => "key not trusted",
                 Doubt::NoSandbox => "no sandbox here",
+                Doubt::OnlyWarns(_) => "only warns",
             };
             format!("not now: {why}")
         }
@@ -57,6 +58,7 @@ pub fn lifts(record: &FailureRecord, settings: &Settings, belief: &Belief, may_f
             lifts.push(match origin.source {
                 Source::Cache { .. } => "time: a failure from a binary cache is believed for 7 days at most".to_owned(),
                 Source::File { .. } => "time: a failure from a file is believed for 7 days at most".to_owned(),
+                Source::Hydra { .. } => "time: a failure from a Hydra is believed for 7 days at most".to_owned(),
             });
             return lifts;
         }

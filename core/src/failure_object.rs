@@ -17,7 +17,7 @@ use crate::record::FailureRecord;
 use crate::store_path::{OutputKey, is_in_names, is_store_path, make_store_path, text_path};
 
 /// The version of the format.
-const VERSION: u32 = 1;
+pub(crate) const VERSION: u32 = 1;
 /// For how long a failure from elsewhere is believed, and how long a period is, in seconds: 7 days.
 pub const PERIOD: i64 = 7 * 24 * 60 * 60;
 /// How long the content of an object is at most, in bytes.
@@ -226,7 +226,16 @@ impl FailureObject {
     ///
     /// If it is not what it should be.
     pub fn read_alone(bytes: &[u8], now: Timestamp) -> Result<FailureObject, ObjectError> {
-        let object = FailureObject::parse(bytes)?;
+        FailureObject::parse(bytes)?.standing_alone(now)
+    }
+
+    /// The same, with nothing in its texts that a terminal would obey, if it is what it should be.
+    ///
+    /// # Errors
+    ///
+    /// If it is not.
+    pub(crate) fn standing_alone(self, now: Timestamp) -> Result<FailureObject, ObjectError> {
+        let object = self;
         let store_dir = object.drv_path.rsplit_once('/').map(|(dir, _)| dir.to_owned());
         let store_dir = store_dir.filter(|dir| dir.starts_with('/'));
         let store_dir = store_dir.ok_or_else(|| ObjectError::Malformed(NOT_A_PATH.to_owned()))?;

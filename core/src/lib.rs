@@ -21,6 +21,7 @@ pub mod explanation;
 pub mod failure_file;
 pub mod failure_object;
 pub mod hook;
+pub mod hydra;
 pub mod input_derivations;
 pub mod judgement;
 pub mod log;

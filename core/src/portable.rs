@@ -4,7 +4,7 @@
 use serde::Serialize;
 use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
-use crate::belief::{Belief, is_flaky};
+use crate::belief::{Belief, Origin, Source, is_flaky};
 use crate::class::Class;
 use crate::environment::{Environment, NAMESPACES};
 use crate::record::FailureRecord;
@@ -21,6 +21,30 @@ pub enum Scope {
     Sandbox,
     /// The derivation has `negativeCache = "local"`.
     Local,
+}
+
+/// Where failures happened that are published.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Place {
+    /// On this machine.
+    #[default]
+    Here,
+    /// On Hydras, from which a person has imported them.
+    Hydra,
+}
+
+impl Place {
+    /// Whether a failure from there happened in this place.
+    pub fn is_of(self, origin: Option<&Origin>) -> bool {
+        match (self, origin) {
+            (Place::Here, None) => true,
+            // What is not believed enough to refuse anything is not told to others.
+            (Place::Hydra, Some(origin)) => {
+                matches!(origin.source, Source::Hydra { .. }) && !origin.source.only_warns()
+            }
+            _ => false,
+        }
+    }
 }
 
 /// Why a failure is not published.
@@ -57,7 +81,7 @@ impl Bar {
         match self {
             Bar::Class => "its class is neither `builder` nor `output`",
             Bar::Doubtful => "it is doubtful",
-            Bar::Learned => "it was learned from a binary cache or a file",
+            Bar::Learned => "it was learned from a binary cache, a file or a Hydra, and not from where `--origin` says",
             Bar::OtherMachine => "it was not built by a Nix on this machine that has the plugin",
             Bar::Flaky => "it has succeeded after a failure",
             Bar::NotBelieved => "it is not believed here, or it failed less often than `negative-cache-min-failures`",
@@ -72,19 +96,19 @@ impl Bar {
     }
 }
 
-/// Whether a record may be published that says `belief` about a new attempt here and now.
+/// Whether a record of a failure in this place may be published that says `belief` about a new attempt here and now.
 ///
 /// # Errors
 ///
 /// Why it is not, by the first rule that keeps it here.
-pub fn portable(record: &FailureRecord, belief: &Belief) -> Result<(), Bar> {
+pub fn portable(record: &FailureRecord, belief: &Belief, place: Place) -> Result<(), Bar> {
     let newest = record.summary.history.first().and_then(|attempt| attempt.failure.as_ref());
     let Some(newest) = newest else { return Err(Bar::NotBelieved) };
     let environment = &newest.environment;
     let bars = [
         (!matches!(newest.class, Class::Builder | Class::Output), Bar::Class),
         (newest.doubtful.is_some(), Bar::Doubtful),
-        (newest.origin.is_some(), Bar::Learned),
+        (!place.is_of(newest.origin.as_ref()), Bar::Learned),
         (environment.is_elsewhere(), Bar::OtherMachine),
         (is_flaky(&record.summary.history), Bar::Flaky),
         (!matches!(belief, Belief::Fails { attempt: 0, .. }), Bar::NotBelieved),
@@ -150,7 +174,7 @@ mod tests {
             vec![("sandbox-paths", "/bin/sh=/usr/bin/dash"), ("limit-memory", "unlimited")],
             vec![("extra-platforms", "i686-linux"), ("limit-open-files", "1024")],
         ] {
-            assert_eq!(portable(&with(&factors), &FAILS), Ok(()), "{factors:?}");
+            assert_eq!(portable(&with(&factors), &FAILS, Place::Here), Ok(()), "{factors:?}");
         }
     }
 
@@ -169,7 +193,7 @@ mod tests {
             (("machine", "ssh://other"), Bar::OtherMachine),
             (("namespaces", "false"), Bar::NoSandbox),
         ] {
-            assert_eq!(portable(&with(&[factors]), &FAILS), Err(bar), "{factors:?}");
+            assert_eq!(portable(&with(&[factors]), &FAILS, Place::Here), Err(bar), "{factors:?}");
         }
         type Change = fn(&mut FailureRecord);
         let changes: [(Change, Bar); 8] = [
@@ -198,8 +222,22 @@ mod tests {
         for (change, bar) in changes {
             let mut record = with(&[]);
             change(&mut record);
-            assert_eq!(portable(&record, &FAILS), Err(bar));
+            assert_eq!(portable(&record, &FAILS, Place::Here), Err(bar));
         }
-        assert_eq!(portable(&with(&[]), &Belief::Open(Doubt::Succeeded)), Err(Bar::NotBelieved));
+        assert_eq!(portable(&with(&[]), &Belief::Open(Doubt::Succeeded), Place::Here), Err(Bar::NotBelieved));
+    }
+
+    #[test]
+    fn what_a_hydra_has_seen_travels_if_that_is_asked_for() {
+        let from = |source: Source| {
+            let mut record = with(&[]);
+            record.summary.history[0].failure.as_mut().unwrap().origin = Some(Origin { source, attempts: 1 });
+            [Place::Here, Place::Hydra].map(|place| portable(&record, &FAILS, place))
+        };
+        let hydra = |warn_only| Source::Hydra { hydra: "https://a".to_owned(), build: 1, warn_only };
+        assert_eq!(from(hydra(false)), [Err(Bar::Learned), Ok(())]);
+        assert_eq!(from(hydra(true)), [Err(Bar::Learned); 2]);
+        assert_eq!(from(Source::File { file: "a".to_owned() }), [Err(Bar::Learned); 2]);
+        assert_eq!(portable(&with(&[]), &FAILS, Place::Hydra), Err(Bar::Learned));
     }
 }

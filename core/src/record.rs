@@ -270,6 +270,8 @@ fn reason(class: Class, exit_code: Option<i32>) -> String {
         (Class::LogLimit, _) => "it logged too much ('max-build-log-size')".to_owned(),
         (Class::Output, _) => "the builder succeeded, but an output is missing or was rejected".to_owned(),
         (_, Some(code)) => format!("builder failed with exit code {code}"),
+        // A Hydra does not tell it.
+        (Class::Builder, None) => "builder failed".to_owned(),
         (class, None) => format!("failure of the class '{class}'"),
     }
 }
@@ -322,6 +324,7 @@ pub(crate) mod tests {
     fn reasons_in_a_few_words() {
         assert_eq!(record().summary.reason(), "builder failed with exit code 1");
         let of = |class| reason(class, None);
+        assert_eq!(of(Class::Builder), "builder failed");
         assert_eq!(of(Class::Timeout), "it took too long ('timeout')");
         assert_eq!(of(Class::LogLimit), "it logged too much ('max-build-log-size')");
         assert_eq!(of(Class::Output), "the builder succeeded, but an output is missing or was rejected");

@@ -31,6 +31,12 @@ struct OriginJson<'a> {
     /// The file that it was imported from.
     #[serde(skip_serializing_if = "Option::is_none")]
     file: Option<&'a str>,
+    /// The build of a Hydra that it was imported from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hydra: Option<String>,
+    /// The log of that build.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    log: Option<String>,
     /// How many times in a row it had failed there.
     attempts: u32,
 }
@@ -42,8 +48,10 @@ impl<'a> RecordJson<'a> {
             let (cache, key, file) = match source {
                 Source::Cache { cache, key } => (Some(cache.as_str()), Some(signer_of(key)), None),
                 Source::File { file } => (None, None, Some(file.as_str())),
+                Source::Hydra { .. } => (None, None, None),
             };
-            OriginJson { cache, key, file, attempts: *attempts }
+            let (hydra, log) = source.build_and_log(record.summary.derivation.as_str()).unzip();
+            OriginJson { cache, key, file, hydra, log, attempts: *attempts }
         });
         RecordJson { record, origin, doubtful: record.summary.is_doubtful() }
     }

@@ -92,10 +92,17 @@ pub fn refusal(believed: &Believed<'_>, now: Timestamp, wording: &Wording<'_>) -
         for line in shown {
             text.push_str(&format!("> {line}\n"));
         }
-        // Only the machine that built it has the whole log.
-        if believed.origin.is_none() {
-            let (before, after) = wording.full_logs;
-            text.push_str(&format!("{before}{}{after}\n", record.summary.derivation));
+        // Only the machine that built it has the whole log, and a Hydra shows it.
+        match believed.origin {
+            None => {
+                let (before, after) = wording.full_logs;
+                text.push_str(&format!("{before}{}{after}\n", record.summary.derivation));
+            }
+            Some(origin) => {
+                if let Some((_, log)) = origin.source.build_and_log(record.summary.derivation.as_str()) {
+                    text.push_str(&format!("For full logs, see {log}\n"));
+                }
+            }
         }
     }
     text.push_str(&match wording.retry {

@@ -4,6 +4,7 @@
 
 pub mod caches;
 pub mod comparison;
+pub mod hydra;
 
 use std::fs;
 use std::io::Write;

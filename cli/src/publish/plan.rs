@@ -11,7 +11,7 @@ use nix_negative_cache_core::database::{Database, DatabaseError, Published};
 use nix_negative_cache_core::failure_object::{
     Address, FailureObject, Kind, ObjectError, PERIOD, main_output, period, withdrawal_bytes,
 };
-use nix_negative_cache_core::portable::{Bar, portable};
+use nix_negative_cache_core::portable::{Bar, Place, portable};
 use nix_negative_cache_core::record::FailureRecord;
 use nix_negative_cache_core::store_path::OutputKey;
 use regex::Regex;
@@ -147,6 +147,7 @@ pub struct Plan {
 struct Publication<'a> {
     context: &'a BeliefContext,
     signer: Option<&'a str>,
+    place: Place,
     with_log: bool,
     now: Timestamp,
 }
@@ -163,10 +164,11 @@ impl Plan {
         context: &BeliefContext,
         destination: &str,
         signer: Option<&str>,
+        place: Place,
         no_log: bool,
     ) -> Result<Plan, DatabaseError> {
         let with_log = !no_log && context.settings.keep_log;
-        let publication = Publication { context, signer, with_log, now: Timestamp::now() };
+        let publication = Publication { context, signer, place, with_log, now: Timestamp::now() };
         let mut plan = Plan::default();
         for (index, database) in databases.writable().enumerate() {
             let published = database.published(destination)?;
@@ -188,7 +190,8 @@ impl Plan {
         let known: HashSet<(&OutputKey, i64)> =
             published.iter().filter(of_signer).map(|published| (&published.key, published.period)).collect();
         for seen in records {
-            match portable_object(publication.context, publication.with_log, publication.now, &seen) {
+            let Publication { context, place, with_log, now, .. } = publication;
+            match portable_object(context, place, with_log, now, &seen) {
                 Err(reason) => self.staying.push((seen.record.summary.derivation.to_string(), reason)),
                 Ok((key, period, content)) => {
                     self.published += 1;
@@ -262,6 +265,7 @@ impl Plan {
 /// Why it may not.
 pub fn portable_object(
     context: &BeliefContext,
+    place: Place,
     with_log: bool,
     now: Timestamp,
     seen: &SeenRecord,
@@ -270,7 +274,7 @@ pub fn portable_object(
     if !record.summary.stands() {
         return Err(Reason::Succeeded);
     }
-    portable(record, &context.belief(seen, now)).map_err(Reason::Bar)?;
+    portable(record, &context.belief(seen, now), place).map_err(Reason::Bar)?;
     if now.as_second() - record.summary.last_failure.as_second() > PERIOD {
         return Err(Reason::Old);
     }

@@ -183,7 +183,9 @@ pub(super) fn put(
         // It was asked for by a build, which uses it from this moment on.
         Some(Source::Cache { .. }) => Timestamp::now(),
         // It may never be: a large file must not take the room of what is used.
-        Some(Source::File { .. }) => last_used.map_or(failure.time, |Milliseconds(used)| used.max(failure.time)),
+        Some(Source::File { .. } | Source::Hydra { .. }) => {
+            last_used.map_or(failure.time, |Milliseconds(used)| used.max(failure.time))
+        }
     };
     // What is learned counts all attempts that were made there, also those that were learned before.
     let attempts = match learned {

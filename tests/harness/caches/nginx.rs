@@ -33,6 +33,8 @@ http {
     server {
         listen 127.0.0.1:@PORT@ @TLS@;
         root @SERVED@;
+        # What is here is somewhere else, and not over TLS.
+        location /redirected/ { return 302 http://127.0.0.1:1/; }
         dav_methods PUT;
         create_full_put_path on;
     }
@@ -138,7 +140,7 @@ fn started(folder: &Path, served: &Path, tls: bool) -> Option<(Child, u16)> {
 /// Makes a key and a certificate for this machine that is its own authority.
 fn make_certificate(folder: &Path) {
     let words = "req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout key -out certificate -days 2 \
-                 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1";
+                 -subj /CN=localhost -addext subjectAltName=DNS:localhost,IP:127.0.0.1 -addext basicConstraints=critical,CA:FALSE";
     let made = Command::new("openssl").args(words.split(' ')).current_dir(folder).output().expect("openssl");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
 }

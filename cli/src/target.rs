@@ -1,0 +1,155 @@
+//! The database that failures from elsewhere are imported into, and what is said of them.
+
+use std::env;
+use std::io::{self, Write};
+use std::path::PathBuf;
+
+use jiff::Timestamp;
+use nix_negative_cache_core::database::location::{Audience, default_path, may_write, personal_path};
+use nix_negative_cache_core::database::{Database, Learning};
+use nix_negative_cache_core::elsewhere::LearnedFailure;
+use nix_negative_cache_core::time_text::ago;
+use tempfile::TempDir;
+
+use crate::args::Arguments;
+use crate::look::visible;
+use crate::{Failure, counted, nix, say_with_name};
+
+/// The database that failures are imported into. A database that is not there is made when something is written to it, unless the
+/// import is only tried.
+pub struct Target {
+    path: PathBuf,
+    audience: Audience,
+    is_tried: bool,
+    open: Option<Database>,
+    /// Has the database in which an import is tried, if there is no other.
+    folder: Option<TempDir>,
+}
+
+impl Target {
+    /// The one that builds of this user's Nix use, which `configured` may name, if this user may write to it, as root may, or else
+    /// the user's own. If the import is only tried, nothing is written.
+    ///
+    /// # Errors
+    ///
+    /// If there is no place for a database, or it can't be opened.
+    pub fn new(arguments: &Arguments, configured: Option<PathBuf>, is_tried: bool) -> Result<Target, Failure> {
+        let (path, audience) = destination(arguments, configured)?;
+        let open = Database::open(&path)?;
+        Ok(Target { path, audience, is_tried, open, folder: None })
+    }
+
+    /// The database, if it is there.
+    pub fn existing(&self) -> Option<&Database> {
+        self.open.as_ref()
+    }
+
+    /// The database, which is made if it is not there.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be made.
+    pub fn database(&mut self) -> Result<&mut Database, Failure> {
+        let open = match self.open.take() {
+            Some(open) => open,
+            None if self.is_tried => {
+                let folder = tempfile::tempdir().map_err(|error| {
+                    let folder = env::temp_dir();
+                    Failure::Other(format!(
+                        "cannot make a folder in '{}' to try the import in: {error}; set TMPDIR",
+                        folder.display()
+                    ))
+                })?;
+                let path = default_path(folder.path());
+                self.folder = Some(folder);
+                Database::open_or_create(&path, Audience::Owner)?
+            }
+            None => Database::open_or_create(&self.path, self.audience)?,
+        };
+        Ok(self.open.insert(open))
+    }
+
+    /// Records failures, or says what would become of them.
+    ///
+    /// # Errors
+    ///
+    /// If they can't be recorded.
+    pub fn import(&mut self, failures: &[LearnedFailure]) -> Result<Vec<Learning>, Failure> {
+        let is_tried = self.is_tried;
+        Ok(self.database()?.import(failures, is_tried)?)
+    }
+
+    /// Whether nothing is written.
+    pub fn is_tried(&self) -> bool {
+        self.is_tried
+    }
+
+    /// Begins the summary: how many failures were recorded, and from where.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be written.
+    pub fn summary(&self, recorded: usize, from: &str, out: &mut impl Write) -> io::Result<()> {
+        let done = if self.is_tried { "would import" } else { "imported" };
+        let path = self.path.display().to_string();
+        write!(out, "{done} {} from {from} into '{}'", counted(recorded, "failure"), visible(&path))
+    }
+
+    /// Says so if builds would not see what was imported. `folder` is that of the store.
+    pub fn say_who_decides(&self, arguments: &Arguments, folder: Option<&str>) {
+        // The daemon has the database of the store, unless its own nix.conf names another one.
+        if self.path != default_path(&arguments.database.store_state()) && folder.is_some_and(nix::daemon_decides) {
+            say_with_name(
+                "the daemon that builds decides by its own database, and does not know what is imported into another one; import \
+                 as root, who may write to it",
+            );
+        }
+    }
+}
+
+fn destination(arguments: &Arguments, configured: Option<PathBuf>) -> Result<(PathBuf, Audience), Failure> {
+    if let Some(chosen) = arguments.database.chosen() {
+        return Ok((chosen.to_owned(), Audience::Everybody));
+    }
+    let of_the_store = configured.unwrap_or_else(|| default_path(&arguments.database.store_state()));
+    if may_write(&of_the_store).is_ok() {
+        return Ok((of_the_store, Audience::Everybody));
+    }
+    let own = personal_path().ok_or_else(|| {
+        Failure::Other(
+            "this user has no place for a database; set XDG_STATE_HOME, or name one with --database".to_owned(),
+        )
+    })?;
+    Ok((own, Audience::Owner))
+}
+
+/// The folder of the store that failures are of.
+pub fn folder_of(failure: Option<&LearnedFailure>) -> Option<&str> {
+    failure.and_then(|failure| failure.object.drv_path.rsplit_once('/')).map(|(folder, _)| folder)
+}
+
+/// What became of a failure that was not recorded, as it stands in a summary after a number.
+pub fn left_out(learning: Learning) -> Option<&'static str> {
+    match learning {
+        Learning::Recorded => None,
+        Learning::Known => Some("known before"),
+        Learning::Contradicted => Some("left out because of newer attempts here"),
+        Learning::KeptOut => Some("left out because they were forgotten here"),
+        Learning::OtherOutputs => Some("left out because of records with other outputs"),
+    }
+}
+
+/// What would become of a failure, in words for itself alone.
+pub fn what_becomes_of(failure: &LearnedFailure, learning: Learning, now: Timestamp) -> String {
+    match learning {
+        Learning::Recorded => {
+            let object = &failure.object;
+            let time = Timestamp::from_second(object.last_failure).unwrap_or_default();
+            format!("it failed {} ({})", ago(time, now), object.reason)
+        }
+        Learning::Known => "known before".to_owned(),
+        Learning::Contradicted => "a newer attempt was made here".to_owned(),
+        Learning::KeptOut => "it was forgotten here".to_owned(),
+        Learning::OtherOutputs => "a record here has one of its outputs, and others".to_owned(),
+    }
+}

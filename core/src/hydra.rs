@@ -1,0 +1,336 @@
+//! Which builds of a Hydra count as failures that happened elsewhere.
+//!
+//! A Hydra tells how each of its builds ended, and shows its log. It does not tell the exit code, nor whether a signal or a lack of
+//! memory ended the builder: only the log may tell that. So a failure without a log, or with one that casts a doubt, is left out.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use jiff::Timestamp;
+use serde::{Deserialize, Deserializer};
+
+use crate::belief::{Origin, Source, latest};
+use crate::class::Class;
+use crate::elsewhere::LearnedFailure;
+use crate::failure_object::{FailureObject, PERIOD, VERSION};
+use crate::judgement::{Judgement, Reason, Suspicion, judge_exit};
+use crate::log::judge::{Facts, LogJudge};
+use crate::record::PLUGIN_VERSION;
+use crate::settings::Settings;
+use crate::store_path::{OutputKey, is_store_path};
+
+/// The status of a build whose builder failed (`BuildStatus` in Hydra's `state.hh`). All others tell of something else, such as a
+/// dependency that failed, a time limit, or somebody who cancelled the build.
+const FAILED: i64 = 1;
+
+/// A build, as a Hydra tells it.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct HydraBuild {
+    /// Its number.
+    pub id: u64,
+    /// Whether it has ended.
+    #[serde(deserialize_with = "number")]
+    pub finished: Option<i64>,
+    /// How it has ended.
+    #[serde(rename = "buildstatus", default, deserialize_with = "number")]
+    pub status: Option<i64>,
+    /// When it began, in seconds since 1970.
+    #[serde(rename = "starttime", default, deserialize_with = "number")]
+    pub start: Option<i64>,
+    /// When it ended.
+    #[serde(rename = "stoptime", default, deserialize_with = "number")]
+    pub stop: Option<i64>,
+    /// The attribute that it is of.
+    pub job: String,
+    /// The system that it is for.
+    pub system: String,
+    /// Its derivation.
+    #[serde(rename = "drvpath")]
+    pub derivation: String,
+    /// The outputs of the derivation, by their names.
+    #[serde(rename = "buildoutputs", default)]
+    pub outputs: BTreeMap<String, HydraOutput>,
+}
+
+/// An output of a build.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+pub struct HydraOutput {
+    /// Its path; none if that follows from its content and there is none.
+    pub path: Option<String>,
+}
+
+/// A number, which some versions write as text or as a truth value.
+fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum Written {
+        Number(i64),
+        Truth(bool),
+        Text(String),
+    }
+    Ok(match Option::<Written>::deserialize(deserializer)? {
+        None => None,
+        Some(Written::Number(number)) => Some(number),
+        Some(Written::Truth(truth)) => Some(i64::from(truth)),
+        Some(Written::Text(text)) => Some(text.parse().map_err(|_| serde::de::Error::custom("not a number"))?),
+    })
+}
+
+/// Why a build is left out. The text stands in a summary, after a number.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum LeftOut {
+    /// It has not ended yet.
+    Unfinished,
+    /// It did not end with the failure of its builder.
+    OtherEnd,
+    /// Nobody would believe it any more.
+    Old,
+    /// A clock was wrong.
+    Future,
+    /// It is not told in the form that it must have.
+    Malformed(String),
+    /// Nobody can tell whether it would pass.
+    NoLog,
+    /// The log, or what else is known, speaks for a failure that would pass. The text names the cause.
+    MayPass(String),
+}
+
+impl LeftOut {
+    /// Whether it stays so, so that the build need not be asked about again.
+    pub fn is_final(&self) -> bool {
+        !matches!(self, LeftOut::Unfinished | LeftOut::Future)
+    }
+}
+
+impl fmt::Display for LeftOut {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LeftOut::Unfinished => f.write_str("not finished yet"),
+            LeftOut::OtherEnd => f.write_str("ended in another way than by a failure of the builder"),
+            LeftOut::Old => f.write_str("too old to be believed"),
+            LeftOut::Future => f.write_str("left out because they are in the future: a clock was wrong"),
+            LeftOut::Malformed(what) => write!(f, "left out because what the Hydra tells {what}"),
+            LeftOut::NoLog => f.write_str("left out because there is no log"),
+            LeftOut::MayPass(cause) => write!(f, "left out because {cause}"),
+        }
+    }
+}
+
+impl HydraBuild {
+    /// Whether this is a failure that could count, as far as can be told without its log.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not count.
+    pub fn may_count(&self, now: Timestamp) -> Result<(), LeftOut> {
+        let Some(status) = self.status.filter(|_| self.finished != Some(0)) else { return Err(LeftOut::Unfinished) };
+        if status != FAILED {
+            return Err(LeftOut::OtherEnd);
+        }
+        let stop = self.stop.unwrap_or_default();
+        if stop <= now.as_second() - PERIOD {
+            Err(LeftOut::Old)
+        } else if stop > latest(now).as_second() {
+            Err(LeftOut::Future)
+        } else {
+            Ok(())
+        }
+    }
+
+    /// The failure as it is recorded. `hydra` is the URL of the Hydra, and `log` the end of the build's log. If `warn_only`,
+    /// nothing is to be refused because of it.
+    ///
+    /// # Errors
+    ///
+    /// Why it does not count.
+    pub fn failure(
+        &self,
+        hydra: &str,
+        warn_only: bool,
+        log: &LogJudge,
+        now: Timestamp,
+    ) -> Result<LearnedFailure, LeftOut> {
+        self.may_count(now)?;
+        if let Some(cause) = passing_cause(log) {
+            return Err(LeftOut::MayPass(cause));
+        }
+        let stop = self.stop.unwrap_or_default();
+        let duration = self.start.map_or(0, |start| stop.saturating_sub(start)).max(0);
+        let object = FailureObject {
+            version: VERSION,
+            outputs: self.keys().ok_or_else(|| LeftOut::Malformed("has an output without a path".to_owned()))?,
+            drv_path: self.derivation.clone(),
+            name: self.name().to_owned(),
+            system: self.system.clone(),
+            class: Class::Builder,
+            exit_code: None,
+            reason: "builder failed".to_owned(),
+            log: log.tail().text(),
+            first_failure: stop,
+            last_failure: stop,
+            attempts: 1,
+            duration_ms: duration.saturating_mul(1000),
+            nix_version: "unknown".to_owned(),
+            plugin_version: PLUGIN_VERSION.to_owned(),
+            // Hydra has no other builds.
+            sandbox: true,
+        };
+        let object = object.standing_alone(now).map_err(|error| LeftOut::Malformed(error.to_string()))?;
+        let source = Source::Hydra { hydra: hydra.to_owned(), build: self.id, warn_only };
+        Ok(LearnedFailure { object, origin: Origin { source, attempts: 1 } })
+    }
+
+    /// The last part of the path of its derivation, if it is such a path.
+    pub fn derivation_name(&self) -> Option<&str> {
+        let is_derivation = is_store_path(&self.derivation) && self.derivation.ends_with(".drv");
+        is_derivation.then(|| self.derivation.rsplit('/').next()).flatten()
+    }
+
+    /// The outputs by their names, if all have a path.
+    fn keys(&self) -> Option<BTreeMap<String, OutputKey>> {
+        let key = |(name, output): (&String, &HydraOutput)| Some((name.clone(), output.path.as_deref()?.into()));
+        self.outputs.iter().map(key).collect()
+    }
+
+    /// The name of the derivation, without hash and `.drv`. Hydra's own name may be another one.
+    fn name(&self) -> &str {
+        let base = self.derivation_name().unwrap_or_default();
+        let name = base.split_once('-').map_or("", |(_, name)| name);
+        name.strip_suffix(".drv").unwrap_or(name)
+    }
+}
+
+/// What speaks for a failure that would pass, if anything does. Whether the build was a download, which may use the network, is not
+/// told, so that what a log says of the network is doubtful here.
+fn passing_cause(log: &LogJudge) -> Option<String> {
+    /// Any exit code that does not tell anything by itself.
+    const PLAIN: i32 = 1;
+    let facts = Facts { sandboxed: None, fixed_output: false };
+    match judge_exit(PLAIN, log, facts, &Settings::default()) {
+        Judgement::Record(_, _, None) => None,
+        Judgement::Record(_, _, Some(Suspicion::Log(line))) | Judgement::Ignore(_, Reason::Log(line)) => {
+            Some(format!("the log tells of {}", line.cause))
+        }
+        Judgement::Record(_, _, Some(suspicion)) => Some(suspicion.to_string()),
+        Judgement::Ignore(_, reason) => Some(reason.to_string()),
+        Judgement::Succeeded => Some(Reason::NotTheBuilder.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: i64 = 1_700_000_000;
+
+    fn now() -> Timestamp {
+        Timestamp::from_second(NOW).unwrap()
+    }
+
+    fn build(change: &[(&str, serde_json::Value)]) -> HydraBuild {
+        let mut json = serde_json::json!({
+            "id": 123, "finished": 1, "buildstatus": 1, "starttime": NOW - 160, "stoptime": NOW - 100, "timestamp": NOW,
+            "project": "nixpkgs", "jobset": "trunk", "job": "x.x86_64-linux", "nixname": "x-1.0", "system": "x86_64-linux",
+            "drvpath": "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x-1.0.drv",
+            "buildoutputs": { "out": { "path": "/nix/store/zzz0h4gj6rsaw6xnsq7vj128dpiawa94-x-1.0" } },
+            "buildproducts": {}, "jobsetevals": [1, 2],
+        });
+        for (name, value) in change {
+            json[*name] = value.clone();
+        }
+        serde_json::from_value(json).unwrap()
+    }
+
+    fn log(text: &str) -> LogJudge {
+        let mut log = LogJudge::default();
+        text.lines().for_each(|line| log.line(line.as_bytes()));
+        log
+    }
+
+    const HYDRA: &str = "https://hydra.example.org";
+
+    #[test]
+    fn only_failures_of_builders_count_and_only_fresh_ones() {
+        for (name, value, expected) in [
+            ("id", 123.into(), Ok(())),
+            ("finished", "1".into(), Ok(())),
+            ("finished", true.into(), Ok(())),
+            ("finished", 0.into(), Err(LeftOut::Unfinished)),
+            ("buildstatus", serde_json::Value::Null, Err(LeftOut::Unfinished)),
+            ("stoptime", (NOW - PERIOD - 1).into(), Err(LeftOut::Old)),
+            ("stoptime", serde_json::Value::Null, Err(LeftOut::Old)),
+            ("stoptime", (NOW + 1000).into(), Err(LeftOut::Future)),
+            ("stoptime", i64::MAX.into(), Err(LeftOut::Future)),
+        ] {
+            assert_eq!(build(&[(name, value.clone())]).may_count(now()), expected, "{name} {value}");
+        }
+        // Succeeded, a dependency, aborted, cancelled, failed with output, timed out, cached, unsupported, too much log, too large an
+        // output, not deterministic, and what is to come.
+        for other in [0, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 99, -1] {
+            let other = build(&[("buildstatus", other.into())]);
+            assert_eq!(other.may_count(now()), Err(LeftOut::OtherEnd), "{other:?}");
+        }
+    }
+
+    #[test]
+    fn a_failure_with_a_clear_log_is_recorded() {
+        let learned = build(&[])
+            .failure(HYDRA, false, &log("x.c:1:1: error: expected ';'\n\x1b[2Jmake: *** Error 1"), now())
+            .unwrap();
+        let object = &learned.object;
+        assert_eq!((object.name.as_str(), object.exit_code, object.duration_ms), ("x-1.0", None, 60_000));
+        assert_eq!((object.first_failure, object.last_failure, object.attempts), (NOW - 100, NOW - 100, 1));
+        assert_eq!(object.log, "x.c:1:1: error: expected ';'\nmake: *** Error 1\n");
+        assert_eq!(learned.origin.to_string(), "hydra: https://hydra.example.org/build/123");
+        let urls = learned.origin.source.build_and_log(&object.drv_path).unwrap();
+        assert_eq!(urls.0, "https://hydra.example.org/build/123");
+        assert_eq!(urls.1, "https://hydra.example.org/log/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x-1.0.drv");
+        assert!(["hydra", HYDRA, "https://hydra.example.org/"].iter().all(|text| learned.origin.is_called(text)));
+        assert!(!learned.origin.is_called("here") && learned.origin.key().is_none());
+        let json = serde_json::to_string(&learned.origin).unwrap();
+        assert_eq!(json, r#"{"hydra":"https://hydra.example.org","build":123,"attempts":1}"#);
+        assert_eq!(serde_json::from_str::<Origin>(&json).unwrap(), learned.origin);
+        let warning = build(&[]).failure(HYDRA, true, &log("error"), now()).unwrap().origin;
+        let json = serde_json::to_string(&warning).unwrap();
+        assert_eq!(json, r#"{"hydra":"https://hydra.example.org","build":123,"warnOnly":true,"attempts":1}"#);
+        assert_eq!(serde_json::from_str::<Origin>(&json).unwrap(), warning);
+    }
+
+    #[test]
+    fn what_may_pass_is_left_out() {
+        for text in [
+            "cc1plus: out of memory allocating 65536 bytes",
+            "g++: fatal error: Killed signal terminated program cc1plus",
+            "error: No space left on device",
+            "java.lang.OutOfMemoryError: Java heap space",
+            "curl: (6) Could not resolve host: example.org",
+        ] {
+            let left_out = build(&[]).failure(HYDRA, false, &log(text), now()).unwrap_err();
+            assert!(matches!(left_out, LeftOut::MayPass(_)), "{text}: {left_out:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_told_must_have_its_form() {
+        let escape = "\u{1b}]0;x\u{7}";
+        for (name, value) in [
+            ("drvpath", serde_json::json!("/etc/passwd")),
+            ("drvpath", serde_json::json!("7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv")),
+            ("drvpath", serde_json::json!(format!("/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x{escape}.drv"))),
+            ("system", serde_json::json!(escape)),
+            ("system", serde_json::json!("")),
+            ("buildoutputs", serde_json::json!({})),
+            ("buildoutputs", serde_json::json!({ "out": { "path": null } })),
+            ("buildoutputs", serde_json::json!({ "out": { "path": "/etc/passwd" } })),
+            (
+                "buildoutputs",
+                serde_json::json!({ escape: { "path": "/nix/store/zzz0h4gj6rsaw6xnsq7vj128dpiawa94-x" } }),
+            ),
+            ("buildoutputs", serde_json::json!({ "out": { "path": "/other/zzz0h4gj6rsaw6xnsq7vj128dpiawa94-x" } })),
+        ] {
+            let left_out = build(&[(name, value.clone())]).failure(HYDRA, false, &log("error"), now()).unwrap_err();
+            assert!(matches!(left_out, LeftOut::Malformed(_)), "{value}: {left_out:?}");
+            assert!(!left_out.to_string().contains('\u{1b}'), "{left_out}");
+        }
+    }
+}
