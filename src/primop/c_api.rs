@@ -186,7 +186,6 @@ impl<'a> Evaluator<'a> {
     /// # Errors
     ///
     /// Those of Nix.
-    #[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
     pub fn known_failure(&self, paths: &Vec<String>) -> Result<String, cxx::Exception> {
         // SAFETY: the evaluator is alive.
         unsafe { ffi::known_failure(self.state, paths) }
