@@ -36,6 +36,7 @@ pub fn all(arguments: &RunArguments) -> Result<Vec<Row>> {
     record(&mut bench)?;
     companion(&mut bench)?;
     report(&mut bench)?;
+    import(&mut bench)?;
     publish(&mut bench)?;
     bisect(&mut bench)?;
     if bench.rows.is_empty() {
@@ -1001,6 +1002,47 @@ fn report(bench: &mut Bench<'_>) -> Result<()> {
             rounds: peaks.len(),
             result,
             target: Target::AtMost(64.0),
+        });
+    }
+    Ok(())
+}
+
+/// Importing a file of many failures: how long it takes and how much memory, compared with `sqlite3`, which reads the same database
+/// from statements.
+fn import(bench: &mut Bench<'_>) -> Result<()> {
+    let (name, memory) = ("import of 100,000", "memory, import of 100,000");
+    if !bench.wants(&[name, memory]) {
+        return Ok(());
+    }
+    let (installation, _) = settled(bench.arguments, "requests", &["failing \"\""])?;
+    let [file, path, other, statements] =
+        ["failures", "imported.sqlite", "read.sqlite", "imported.sql"].map(|name| installation.path(name));
+    fs::write(&file, records::file_of_failures(&template(&installation)?, bench.size(100_000))?)?;
+    // Without Nix, so that nothing but the program is measured.
+    let alone = "/usr/bin/env PATH=/nonexistent";
+    let companion = bench.arguments.companion.display();
+    let ours = format!("{alone} {companion} --database {} import {}", path.display(), file.display());
+    let forget = format!("/bin/rm -f {0} {0}-wal {0}-shm {1}", path.display(), other.display());
+    installation.output(&format!("{forget}; {ours}; sqlite3 {} .dump > {}", path.display(), statements.display()))?;
+    let theirs = format!("{alone} /usr/bin/sqlite3 {} '.read {}'", other.display(), statements.display());
+    if bench.wants(&[name]) {
+        let pair = Pair { prepare: Some(forget.clone()), ..pair(ours.clone(), theirs) };
+        bench.compare(name, &installation, &pair, "sqlite3", Target::Ratio(5.0))?;
+    }
+    if bench.wants(&[memory]) {
+        let rounds = 0..bench.rounds_of_memory();
+        let peak = |_| installation.output(&forget).and_then(|_| mebibytes(&installation, &ours, 0));
+        let peaks: Vec<f64> = rounds.map(peak).collect::<Result<_>>()?;
+        let result = Estimate::of(peaks.clone())?;
+        bench.push(Row {
+            benchmark: memory.to_owned(),
+            unit: "MiB",
+            measured: result.median,
+            compared: None,
+            with: "nothing else",
+            rounds: peaks.len(),
+            result,
+            target: Target::AtMost(256.0),
         });
     }
     Ok(())

@@ -10,6 +10,8 @@ use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::database::Database;
 use nix_negative_cache_core::database::location::Audience;
 use nix_negative_cache_core::environment::Environment;
+use nix_negative_cache_core::failure_file;
+use nix_negative_cache_core::failure_object::FailureObject;
 use nix_negative_cache_core::portable::Scope;
 use nix_negative_cache_core::record::{Failure, FailureRecord, FailureSummary, Output};
 use rusqlite::{Connection, params};
@@ -119,6 +121,18 @@ pub fn record(template: &FailureRecord, derivation: &str, output: &str) -> Failu
     };
     let outputs = vec![Output { name: "out".to_owned(), key: output.into() }];
     FailureRecord { summary, outputs, ..template.clone() }
+}
+
+/// A file that `nix-negative-cache import` reads, with so many failures like `template`.
+pub fn file_of_failures(template: &FailureRecord, count: u32) -> Result<Vec<u8>> {
+    let mut failures = BTreeMap::new();
+    for number in 0..count {
+        let path = |kind, end| format!("{}/{kind}{number:031}-other-{number}-1.0{end}", template.store_dir);
+        let record = record(template, &path(0, ".drv"), &path(1, ""));
+        let object = FailureObject::of(&record, true).to_bytes()?;
+        failures.extend(record.outputs.into_iter().map(|output| (output.key, object.clone())));
+    }
+    Ok(failure_file::write(&failures))
 }
 
 /// Makes a database with `failures` and `others` more, about which no benchmark asks.
