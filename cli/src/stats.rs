@@ -10,6 +10,7 @@ use std::iter;
 
 use clap::builder::styling::Style;
 use jiff::Timestamp;
+use nix_negative_cache_core::belief::Origin;
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::counts::{Day, Tally, Verdict};
 use nix_negative_cache_core::database::{By, Database, DatabaseError, JudgedBuilds, Overview};
@@ -134,7 +135,7 @@ impl Statistics {
         self.known += known;
         self.flaky += i64::from(record.is_flaky);
         self.by_class.entry(record.class.name()).or_default().known += known;
-        let origin = record.origin.as_ref().map_or_else(|| HERE.to_owned(), ToString::to_string);
+        let origin = record.origin.as_ref().map_or_else(|| HERE.to_owned(), Origin::counted_as);
         self.by_origin.entry(origin).or_default().known += known;
         if !self.failures_by_name.contains_key(record.name) {
             self.failures_by_name.insert(record.name.to_owned(), OfName::default());

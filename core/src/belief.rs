@@ -112,6 +112,14 @@ impl Origin {
         }
     }
 
+    /// From whom it was learned, as it is counted: all builds of a Hydra are one.
+    pub fn counted_as(&self) -> String {
+        match &self.source {
+            Source::Hydra { hydra, .. } => format!("hydra: {hydra}"),
+            Source::Cache { .. } | Source::File { .. } => self.to_string(),
+        }
+    }
+
     /// Whether a person means it by this text: the URL of the cache, or the name of the key; of imports, `file` or the name of
     /// the file, and `hydra` or the URL of the Hydra.
     pub fn is_called(&self, text: &str) -> bool {
@@ -738,5 +746,13 @@ mod tests {
             attempts.insert(0, succeeded(NOW));
             prop_assert_eq!(with(&attempts, |settings| settings.min_failures = min_failures), Belief::Open(Doubt::Succeeded));
         }
+    }
+    #[test]
+    fn all_builds_of_a_hydra_are_counted_as_one() {
+        let built = |build| {
+            let source = Source::Hydra { hydra: "https://hydra.example.org".to_owned(), build, warn_only: false };
+            Origin { source, attempts: 1 }.counted_as()
+        };
+        assert_eq!((built(1), built(2)), ("hydra: https://hydra.example.org".to_owned(), built(1)));
     }
 }

@@ -8,6 +8,7 @@ use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use strum::{Display, EnumString, IntoStaticStr, VariantArray};
 
+use crate::belief::Origin;
 use crate::class::Class;
 use crate::judgement::Reason;
 use crate::machine::Shortage;
@@ -44,7 +45,7 @@ impl RefusedDerivation {
             name: record.summary.name.clone(),
             system: record.summary.system.clone(),
             class: believed.class,
-            origin: believed.origin.map(ToString::to_string),
+            origin: believed.origin.map(Origin::counted_as),
         }
     }
 }
