@@ -17,8 +17,8 @@ bool saysDiskIsFull(std::string_view message);
 /* Says why the failure of a derivation is not recorded. */
 void sayNotRecorded(const std::string & derivation, const std::string & reason);
 
-/* Starts the program that is to hear of a failure (`negative-cache-hook`), if the failure was recorded. This is not done while
-   others wait for the locks of the outputs. */
+/* Starts the program that is to hear of a failure (`negative-cache-hook`), if the failure was recorded. Call this after the locks
+   of the outputs are released. */
 void startHook(const core::Policy & policy, const core::EndedBuild & ended, const core::Recorded & recorded);
 
 /* Tells the user how the end of a build was recorded, if there is anything to tell. */

@@ -44,8 +44,9 @@ struct DecidedRequest
     void keep(nix::Store & store, std::shared_ptr<BuildPlan> && made);
 };
 
-/* Decides about `requests`, before anything is built or substituted. Refusals are counted. Nothing is refused if the store is that of a daemon which
-   can't tell which of several requests failed (before Nix 2.8): such a daemon can't be asked for a part of the requests. */
+/* Decides about `requests`, before anything is built or substituted. Nothing is refused if the store is that of a daemon which
+   can't tell which of several requests failed (before Nix 2.8): such a daemon can't be asked for a part of the requests. Refusals
+   are counted. */
 DecidedRequest decide(nix::Store & store, const core::Policy & policy, const std::vector<nix::DerivedPath> & requests);
 
 /* Decides about requests before Nix is asked what it would build for them. If nothing is refused, nothing is decided. */

@@ -641,7 +641,7 @@ fn count_refusals(policy: &Policy, refused: &Vec<RefusedDerivation>) -> Result<(
 }
 
 fn write_counts(policy: &Policy) -> Result<bool, Failure> {
-    guarded(|| counting::write(policy))
+    guarded(|| Ok(counting::write(policy)))
 }
 
 fn write_all_counts() -> Result<(), Failure> {
@@ -657,7 +657,7 @@ fn decide(
     caches: Pin<&mut Caches>,
     keep_going: bool,
 ) -> Result<Decision, Failure> {
-    decide_by(policy, plan, caches, |plan, lookup, settings| {
+    decide_by(policy, plan, caches, keep_going, |plan, lookup, settings| {
         request::decide(plan, lookup, settings, keep_going).map(Some)
     })
 }
@@ -668,7 +668,7 @@ fn refuse_at_once(
     caches: Pin<&mut Caches>,
     keep_going: bool,
 ) -> Result<Decision, Failure> {
-    decide_by(policy, plan, caches, |plan, lookup, settings| {
+    decide_by(policy, plan, caches, keep_going, |plan, lookup, settings| {
         request::refuse_at_once(plan, lookup, settings, keep_going)
     })
 }
@@ -678,6 +678,7 @@ fn decide_by(
     policy: &Policy,
     plan: Pin<&mut BuildPlan>,
     caches: Pin<&mut Caches>,
+    keep_going: bool,
     decide: impl FnOnce(
         &mut NixsPlan<'_>,
         &mut Lookup<'_>,
@@ -687,7 +688,7 @@ fn decide_by(
     guarded(|| {
         let mut lookup = Lookup::new(policy, Some(NixsCaches::new(caches)));
         let decided = decide(&mut NixsPlan(plan), &mut lookup, policy.settings()?)?;
-        decided.map_or_else(|| Ok(Decision::default()), |decided| in_words(lookup, decided))
+        decided.map_or_else(|| Ok(Decision::default()), |decided| in_words(lookup, decided, keep_going))
     })
 }
 
@@ -700,8 +701,8 @@ fn foresee(policy: &Policy, plan: Pin<&mut BuildPlan>) -> Result<Vec<KnownFailur
 }
 
 /// A decision, and what to say of it.
-fn in_words(lookup: Lookup<'_>, decided: request::RequestDecision) -> Result<Decision, Failure> {
-    let in_words = lookup.in_words(&decided.decision)?;
+fn in_words(lookup: Lookup<'_>, decided: request::RequestDecision, keep_going: bool) -> Result<Decision, Failure> {
+    let in_words = lookup.in_words(&decided.decision, keep_going)?;
     let dependents = match decided.decision {
         decision::Decision::Refuse { dependents, .. } => dependents,
         decision::Decision::Build | decision::Decision::Warn(_) => Vec::new(),
@@ -723,7 +724,7 @@ fn decide_derivation(
     guarded(|| {
         let mut lookup = Lookup::new(policy, Some(NixsCaches::new(caches)));
         let decision = request::decide_single(&mut lookup, &derivation.clone().into(), policy.settings()?)?;
-        Ok(lookup.in_words(&decision)?.into())
+        Ok(lookup.in_words(&decision, false)?.into())
     })
 }
 

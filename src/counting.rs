@@ -10,7 +10,6 @@ use nix_negative_cache_core::counts::{Counts, RefusedDerivation as Counted, Verd
 
 use crate::bridge::RefusedDerivation;
 use crate::connections::{each_open, with_own};
-use crate::guard::Failure;
 use crate::policy::Policy;
 use crate::recording;
 
@@ -55,21 +54,17 @@ pub fn failed(policy: &Policy, class: Class, verdict: Verdict) {
     count(policy, |counts| counts.failed(class, verdict, Timestamp::now()));
 }
 
-/// Writes what was counted, unless that was done a moment ago. Returns whether anything is left.
-///
-/// # Errors
-///
-/// Those of tidying.
-pub fn write(policy: &Policy) -> Result<bool, Failure> {
+/// Writes what was counted, unless this process did so a moment ago. Returns whether anything is left.
+pub fn write(policy: &Policy) -> bool {
     static LAST: Mutex<Option<Instant>> = Mutex::new(None);
     let mut is_anything_left = false;
     each_open(|database| is_anything_left |= !database.counts().is_empty());
     if !is_anything_left {
-        return Ok(false);
+        return false;
     }
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     if last.is_some_and(|last| last.elapsed() < PAUSE) {
-        return Ok(true);
+        return true;
     }
     *last = Some(Instant::now());
     let (mut is_time_to_tidy, mut is_anything_left) = (false, false);
@@ -78,9 +73,10 @@ pub fn write(policy: &Policy) -> Result<bool, Failure> {
         is_anything_left |= !database.counts().is_empty();
     });
     if is_time_to_tidy {
-        recording::tidy(policy)?;
+        // What can't be tidied now is tidied when something is recorded.
+        let _ = recording::tidy(policy);
     }
-    Ok(is_anything_left)
+    is_anything_left
 }
 
 /// Writes what is left.

@@ -2,17 +2,17 @@
 //!
 //! `std::process` does not fit: what it starts is a child of this process, which stays as a zombie until somebody waits for it,
 //! and keeps the signals that Nix blocks. So the program is started by a process in between, which ends at once. Then the program
-//! belongs to the system's first process.
+//! belongs to the system's first process, or to one that takes its place.
 //!
 //! - Nix knows its children by their ids. A program that the plugin is loaded into may wait for any child. The process in between
-//!   has no signal for its end, so that this process gets no `SIGCHLD`, and only who asks for such children can wait for it
+//!   has no signal for its end, so that this process gets no `SIGCHLD`, and it is only waited for by those who ask for such children
 //!   (`__WALL`, clone(2)).
-//! - Other threads of Nix may hold any lock, that of the allocator among others. So the new processes only make system calls. All
-//!   that they need is allocated before.
+//! - If Nix runs as root, it has a mount namespace of its own, in which the store can be written to, and other limits. Nix's own
+//!   function gives them back to what it starts (`restoreProcessContext`).
 //! - To copy the page tables of an evaluator with gigabytes of memory takes long. So the new processes run in the memory of this
-//!   one, and the thread that starts them sleeps meanwhile (`CLONE_VM` and `CLONE_VFORK`, as in posix_spawn(3)). This is also how
-//!   this process hears that the program could not be started. No handler of a signal may run in such a process: all signals are
-//!   blocked until it has none.
+//!   one, and the thread that starts them sleeps meanwhile (`CLONE_VM` and `CLONE_VFORK`, as in posix_spawn(3)). All other threads go
+//!   on, so a lock that one of them holds is released. This is also how this process hears that the program could not be started. No
+//!   handler of a signal may run in such a process: all signals are blocked until it has none.
 //! - The file descriptors of this process do not get into the program: among them are the locks of outputs, which would stay
 //!   locked for as long as the program runs, and pipes, whose readers would wait for it.
 
@@ -20,11 +20,16 @@ use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Seek, Write};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use rustix::fs::{MemfdFlags, memfd_create};
-use rustix::io::fcntl_dupfd_cloexec;
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+
+unsafe extern "C" {
+    /// Gives the calling process back what Nix has taken from this one: the mount namespace and the limits.
+    fn negative_cache_restore_process_context();
+}
 
 /// What the new processes read, and where they leave what became of them. They share the memory of this process.
 struct Start {
@@ -56,7 +61,7 @@ const SIGNAL_SET: usize = 8;
 /// If it can't be started.
 pub fn start(program: &CStr, environment: &[CString], input: &[u8]) -> io::Result<i32> {
     // A file, and no pipe: a program that does not read must not keep anybody waiting.
-    let mut file = File::from(memfd_create(c"negative-cache-hook", MemfdFlags::CLOEXEC)?);
+    let mut file = File::from(memory_file()?);
     file.write_all(input)?;
     file.rewind()?;
     let input = out_of_the_way(file)?;
@@ -96,6 +101,22 @@ pub fn start(program: &CStr, environment: &[CString], input: &[u8]) -> io::Resul
     }
 }
 
+/// A descriptor by which [`is_running`] tells whether the process of this id runs. `None` if there is no such process.
+pub fn watch(pid: i32) -> Option<OwnedFd> {
+    // SAFETY: this makes a descriptor that nobody else knows.
+    let descriptor = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
+    let descriptor = c_int::try_from(descriptor).ok().filter(|descriptor| *descriptor >= 0)?;
+    // SAFETY: as above.
+    Some(unsafe { OwnedFd::from_raw_fd(descriptor) })
+}
+
+/// Whether a process still runs. One that has ended does not, even if nobody has asked yet how it ended.
+pub fn is_running(process: &OwnedFd) -> bool {
+    let mut asked = libc::pollfd { fd: process.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    // SAFETY: it is one descriptor.
+    unsafe { libc::poll(&raw mut asked, 1, 0) == 0 }
+}
+
 /// The process in between, which starts the program and ends.
 ///
 /// As it is the leader of a new session and the program is not, the program can't get a terminal.
@@ -115,7 +136,7 @@ extern "C" fn between(start: *mut c_void) -> c_int {
 
 /// The process that becomes the program. If it can't, it leaves the error and ends.
 extern "C" fn program(start: *mut c_void) -> c_int {
-    // SAFETY: see `start`. Only functions are called that are safe between fork and exec (signal-safety(7)).
+    // SAFETY: see `start`. But for that of Nix, only functions are called that are safe between fork and exec (signal-safety(7)).
     unsafe {
         let shared = start.cast::<Start>();
         // All zeros is the default. libc keeps two signals for itself, which may be ignored as well.
@@ -123,6 +144,7 @@ extern "C" fn program(start: *mut c_void) -> c_int {
         for signal in 1..=LAST_SIGNAL {
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<c_void>(), SIGNAL_SET);
         }
+        negative_cache_restore_process_context();
         let streams = [((*shared).input, 0), ((*shared).null, 1), ((*shared).null, 2)];
         if streams.iter().all(|&(from, to)| libc::dup2(from, to) != -1) {
             close_all((*shared).highest);
@@ -136,6 +158,16 @@ extern "C" fn program(start: *mut c_void) -> c_int {
         (*shared).error = errno();
         127
     }
+}
+
+/// A file in memory that nobody can execute, as some systems demand (`vm.memfd_noexec`, since Linux 6.3).
+fn memory_file() -> io::Result<OwnedFd> {
+    let create = |flags| memfd_create(c"negative-cache-hook", MemfdFlags::CLOEXEC | flags);
+    let file = create(MemfdFlags::NOEXEC_SEAL).or_else(|error| match error {
+        Errno::INVAL => create(MemfdFlags::empty()),
+        error => Err(error),
+    })?;
+    Ok(file)
 }
 
 fn errno() -> c_int {

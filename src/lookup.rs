@@ -141,12 +141,13 @@ impl<'a> Lookup<'a> {
         said.collect()
     }
 
-    /// What to say of a decision, in the types of the bridge. Failures that refuse something are marked as used.
+    /// What to say of a decision, in the types of the bridge. Failures that refuse something are marked as used. If something is
+    /// refused, nothing else is built without `keep_going`.
     ///
     /// # Errors
     ///
     /// Those of the database.
-    pub fn in_words(mut self, decision: &Decision) -> Result<InWords, Failure> {
+    pub fn in_words(mut self, decision: &Decision, keep_going: bool) -> Result<InWords, Failure> {
         let mut words = InWords { doubted: std::mem::take(&mut self.doubted), ..InWords::default() };
         match decision {
             Decision::Build => {}
@@ -157,7 +158,9 @@ impl<'a> Lookup<'a> {
                 self.note_use(known)?;
             }
         }
-        words.warnings.extend(self.say(&self.only_warning(), refusal::warning));
+        if keep_going || !matches!(decision, Decision::Refuse { .. }) {
+            words.warnings.extend(self.say(&self.only_warning(), refusal::warning));
+        }
         Ok(words)
     }
 
@@ -176,8 +179,9 @@ impl<'a> Lookup<'a> {
         Ok(said)
     }
 
+    /// The derivations of which nothing but warnings is known.
     fn only_warning(&self) -> Vec<usize> {
-        self.warning.keys().copied().collect()
+        self.warning.keys().filter(|index| !self.found.contains_key(index)).copied().collect()
     }
 
     fn note_use(&self, indexes: &[usize]) -> Result<(), DatabaseError> {
@@ -239,7 +243,8 @@ impl Failures for Lookup<'_> {
     }
 
     /// A failure that is recorded for the derivation itself counts, whatever else the derivation needs. Fetches are not
-    /// found in this way, because the output of a fetch may be available from elsewhere.
+    /// found in this way, because the output of a fetch may be available from elsewhere. Neither is what a Hydra has told, because
+    /// that may be a fetch.
     fn find_by_derivation(&mut self, derivations: &[String]) -> Result<Vec<usize>, Failure> {
         let policy = self.policy;
         let mut found = Vec::new();
@@ -251,7 +256,8 @@ impl Failures for Lookup<'_> {
                 let Some(index) = index.filter(|index| !self.found.contains_key(index)) else { continue };
                 let record = seen(policy, record);
                 let belief = record.summary.belief(policy.user, &here, policy.settings()?, self.now);
-                if let (Belief::Fails { attempt, .. }, false) = (belief, record.summary.class == Class::Fetch) {
+                let may_be_fetch = record.summary.class == Class::Fetch || record.summary.is_from_hydra();
+                if let (Belief::Fails { attempt, .. }, false) = (belief, may_be_fetch) {
                     found.push(index);
                     self.found.insert(index, BelievedFailure { database: path.to_owned(), id, record, attempt });
                 }
@@ -269,7 +275,7 @@ impl Failures for Lookup<'_> {
     }
 
     /// A failed fetch only counts for the same derivation. All fetches of one output have the same key, so anybody
-    /// could make one that fails.
+    /// could make one that fails. A Hydra does not tell which of its builds were fetches, so what it tells counts for no fetch.
     fn find_by_output(&mut self, derivations: &[(usize, PlannedDerivation)]) -> Result<(), Failure> {
         let policy = self.policy;
         let here = LazyCell::new(|| Comparison::with(policy.environment()));
@@ -288,7 +294,9 @@ impl Failures for Lookup<'_> {
                 let mut keys = derivation.outputs.iter().map(|output| &output.key);
                 let Some(id) = keys.find_map(|key| failures.get(key)) else { continue };
                 let Some(record) = records.get(id) else { continue };
-                if !record.summary.counts_for([derivation.path.as_str()]) {
+                if !record.summary.counts_for([derivation.path.as_str()])
+                    || (record.summary.is_from_hydra() && !derivation.may_be_learned)
+                {
                     continue;
                 }
                 let record = seen(policy, record.clone());

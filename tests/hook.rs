@@ -298,3 +298,13 @@ fn a_flake_names_no_hook() {
     assert_eq!(json(&told(&nix, 1)[0])["name"], "bad");
     assert!(!exists(&nix.path("told/theirs")));
 }
+
+/// Nix takes a mount namespace of its own where it runs as root, in which the store can be written to, and a larger stack.
+#[test]
+fn a_hook_has_the_mounts_and_limits_that_nix_was_started_with() {
+    let context = "readlink /proc/self/ns/mnt; ulimit -s";
+    let nix = with_hook(&format!("{{ {context}; }} > $told/.context; mv $told/.context $told/context"));
+    nix.expression(r#"fail "bad""#);
+    let outside = nix.run(&format!("ulimit -S -s 4096; {context}; nix-build &> ../built")).exits(100).stdout;
+    assert_eq!(told(&nix, 1)[0], outside);
+}

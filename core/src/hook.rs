@@ -5,7 +5,6 @@ use std::ffi::{OsStr, OsString};
 use std::fmt::{self, Display, Formatter};
 use std::fs;
 use std::io;
-use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -17,7 +16,7 @@ pub const WITHIN_HOOK: &str = "NIX_NEGATIVE_CACHE_HOOK";
 
 /// What a hook sees of the environment: what a program needs to find others and to reach this user, and where Nix is. All else
 /// can be a secret of the command that happened to fail, or would have the hook depend on it.
-const PASSED_ON: [&str; 10] = [
+const PASSED_ON: [&str; 19] = [
     "PATH",
     "HOME",
     "USER",
@@ -28,12 +27,19 @@ const PASSED_ON: [&str; 10] = [
     "DBUS_SESSION_BUS_ADDRESS",
     "DISPLAY",
     "WAYLAND_DISPLAY",
+    "NIX_REMOTE",
+    "NIX_DAEMON_SOCKET_PATH",
+    "NIX_STORE_DIR",
+    "NIX_STATE_DIR",
+    "NIX_LOCALSTATE_DIR",
+    "NIX_LOG_DIR",
+    "NIX_CONF_DIR",
+    "NIX_USER_CONF_FILES",
+    "NIX_SSL_CERT_FILE",
 ];
 
-/// `NIX_STATE_DIR`, `NIX_CONF_DIR` and others; but `NIX_CONFIG` can have access tokens.
 fn is_passed_on(name: &OsStr) -> bool {
-    let of_nix = name.as_bytes().starts_with(b"NIX_") && name != "NIX_CONFIG" && name != WITHIN_HOOK;
-    of_nix || PASSED_ON.iter().any(|passed| name == *passed)
+    PASSED_ON.iter().any(|passed| name == *passed)
 }
 
 /// The environment of a hook, made of that of the process that starts it.
@@ -191,6 +197,7 @@ mod tests {
             "HOME",
             "NIX_STATE_DIR",
             "NIX_CONFIG",
+            "NIX_SIGNING_KEY",
             "NIX_NEGATIVE_CACHE_HOOK",
             "AWS_SECRET_ACCESS_KEY",
             "LD_PRELOAD",

@@ -3,7 +3,7 @@
 use jiff::Timestamp;
 use serde::Serialize;
 
-use crate::belief::{Attempt, Belief, Doubt, Origin, believe, is_flaky};
+use crate::belief::{Attempt, Belief, Doubt, Origin, Source, believe, is_flaky};
 use crate::class::Class;
 use crate::deciding_line::DecidingLine;
 use crate::environment::{Comparison, Environment};
@@ -192,6 +192,11 @@ impl FailureSummary {
     /// Where the last failure was learned, if it did not happen here.
     pub fn origin(&self) -> Option<&Origin> {
         self.history.iter().find_map(|attempt| attempt.failure.as_ref())?.origin.as_ref()
+    }
+
+    /// Whether the last failure was learned from a Hydra.
+    pub fn is_from_hydra(&self) -> bool {
+        self.origin().is_some_and(|origin| matches!(origin.source, Source::Hydra { .. }))
     }
 
     /// Whether the last failure is from where a person means by this text: `here`, or as [`Origin::is_called`] says.

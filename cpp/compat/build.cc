@@ -98,7 +98,7 @@ std::string determinateVersion()
     return version->empty() ? "?" : *version;
 }
 
-#ifdef NIX_NEGATIVE_CACHE_NIX_LIBDIR
+#if defined NIX_NEGATIVE_CACHE_NIX_LIBDIR && defined __GLIBC__
 /* Whether Nix's libraries were loaded from the folder in which their headers say they are. All development versions between
    two releases have libraries of the same version; in Nix's store, their folder tells one from another. */
 static bool isFromItsFolder()
@@ -116,7 +116,7 @@ static bool isFromItsFolder()
 
 bool isSameBuild()
 {
-#ifdef NIX_NEGATIVE_CACHE_NIX_LIBDIR
+#if defined NIX_NEGATIVE_CACHE_NIX_LIBDIR && defined __GLIBC__
     if (!isFromItsFolder())
         return false;
 #endif

@@ -56,9 +56,14 @@ public:
         }
     }
 
-    std::shared_ptr<OwnFileTransfer> inPlaceOf(std::shared_ptr<OwnFileTransfer> given)
+    /* Another one. What `given` has under way goes on for as long as anybody keeps it. */
+    std::shared_ptr<OwnFileTransfer> inPlaceOf(const std::shared_ptr<OwnFileTransfer> & given)
     {
-        giveUp(std::move(given));
+        {
+            std::lock_guard lock(mutex);
+            if (state->current == given)
+                state->current.reset();
+        }
         return get();
     }
 };
@@ -98,8 +103,12 @@ Downloads::~Downloads()
 {
     inbox->isAbandoned = true;
     /* Downloads that were cut off still go on. */
-    if (transfer && (pending || anyCutOff))
+    bool anyGoesOn = pending || anyCutOff;
+    if (transfer && anyGoesOn)
         sharedFileTransfer().giveUp(std::move(transfer));
+    for (auto & earlier : earlierTransfers)
+        if (anyGoesOn)
+            sharedFileTransfer().giveUp(std::move(earlier));
 }
 
 static void takeResult(DownloadedFile & file, std::future<FileTransferResult> & result) noexcept
@@ -131,18 +140,13 @@ static constexpr size_t atOnce = 100;
    much longer than a question. */
 static constexpr size_t requestsOfTransfer = 900;
 
-bool Downloads::canEnqueue() const
-{
-    return pending < atOnce && (pending == 0 || !transfer || transfer->requests < requestsOfTransfer);
-}
-
 void Downloads::start(const HttpAddress & address, const std::string & path, size_t limit, OnEnd onEnd)
 {
     auto running = std::make_shared<Running>();
     running->limit = limit;
     running->onEnd = std::move(onEnd);
     auto request = address.request(path);
-    if (canEnqueue())
+    if (pending < atOnce)
         enqueue(running, request);
     else
         waiting.emplace_back(std::move(running), std::move(request));
@@ -174,15 +178,18 @@ void Downloads::enqueue(const std::shared_ptr<Running> & running, const FileTran
     };
     if (!transfer)
         transfer = sharedFileTransfer().get();
-    if (pending == 0 && transfer->requests >= requestsOfTransfer)
-        transfer = sharedFileTransfer().inPlaceOf(std::move(transfer));
+    if (transfer->requests >= requestsOfTransfer) {
+        earlierTransfers.push_back(transfer);
+        transfer = sharedFileTransfer().inPlaceOf(transfer);
+    }
     try {
         transfer->enqueue(request, takeData, takeEnd);
     } catch (Error &) {
         /* Its thread has ended, for example because this process was told to stop. */
         if (pending)
             throw;
-        transfer = sharedFileTransfer().inPlaceOf(std::move(transfer));
+        sharedFileTransfer().giveUp(std::move(transfer));
+        transfer = sharedFileTransfer().get();
         transfer->enqueue(request, takeData, takeEnd);
     }
     pending++;
@@ -197,12 +204,14 @@ void Downloads::await(Deadline deadline)
         std::swap(ended, inbox->ended);
     }
     pending -= ended.size();
-    while (!waiting.empty() && canEnqueue()) {
+    while (pending < atOnce && !waiting.empty()) {
         auto [running, request] = std::move(waiting.front());
         waiting.pop_front();
         try {
             enqueue(running, request);
-        } catch (Error & error) {
+        } catch (Interrupted &) {
+            throw;
+        } catch (std::exception & error) {
             running->file.problem = problemOf(error);
             ended.push_back(running);
         }

@@ -75,13 +75,14 @@ class Downloads
     struct Inbox;
     std::shared_ptr<Inbox> inbox;
     std::shared_ptr<OwnFileTransfer> transfer;
+    /* Those that get no more requests, but may not be done with all that they have. */
+    std::vector<std::shared_ptr<OwnFileTransfer>> earlierTransfers;
     /* Those that were enqueued and have not ended. */
     size_t pending = 0;
     bool anyCutOff = false;
     /* Those that are enqueued later, with their requests. */
     std::deque<std::pair<std::shared_ptr<Running>, nix::FileTransferRequest>> waiting;
 
-    bool canEnqueue() const;
     void enqueue(const std::shared_ptr<Running> & running, const nix::FileTransferRequest & request);
 
 public:
