@@ -89,6 +89,38 @@ fn a_page_says_what_failed_what_that_blocks_and_what_is_flaky() {
     assert!(plots[0].contains("3 failures from ") && plots[1].contains("126 minutes from "), "{plots:?}");
 }
 
+/// Of counts of days long ago only the sum is kept, in rows of the day 0.
+#[test]
+fn what_was_counted_long_ago_counts_without_a_day() {
+    if left_out() {
+        return;
+    }
+    let nix = with_failures();
+    let sql = "DELETE FROM refusal; INSERT INTO refusal VALUES (1, 0, '', '', '', 'builder', '', 100, 36000000), \
+         (2, strftime('%s', 'now') / 86400, 'x.drv', 'x', 's', 'builder', '', 1, 3600000); \
+         INSERT INTO judged VALUES (0, 'builder', 'recorded', 5000)";
+    nix.run(&format!("sqlite3 {} \"{sql}\"", nix.database().display())).exits(0);
+    let page = |options: &str| {
+        nix.run(&format!("$COMPANION report report.html {options}")).exits(0);
+        fs::read_to_string(nix.path("work/report.html")).unwrap()
+    };
+    let all = page("");
+    for part in ["<dt>Builds refused</dt><dd>101</dd>", "<dt>Time saved</dt><dd>11 h</dd>"] {
+        assert!(all.contains(part), "{part}: {all}");
+    }
+    // The plots begin with the first day that has something, and show two weeks at least.
+    let (first, rest) =
+        all.split_once(" failures from ").and_then(|(_, rest)| rest.split_once(" to ")).expect("a plot");
+    let last = &rest[..first.len()];
+    nix.run(&format!("sqlite3 :memory: \"SELECT julianday('{last}') - julianday('{first}')\"")).exits(0).prints("13.0");
+    for wrong in [">1970-", "<td>5000</td>"] {
+        assert!(!all.contains(wrong), "{wrong}: {all}");
+    }
+    // They are of no time that could be asked for.
+    let some = page("--since 2d");
+    assert!(some.contains("<dt>Builds refused</dt><dd>1</dd>"), "{some}");
+}
+
 #[test]
 fn failures_are_found_by_words_of_their_names_and_logs() {
     if left_out() {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use jiff::Timestamp;
 use nix_negative_cache_core::counts::{Day, Tally};
 use nix_negative_cache_core::database::location::personal_path;
-use nix_negative_cache_core::database::{Database, DatabaseError, FailureId};
+use nix_negative_cache_core::database::{By, Database, DatabaseError, FailureId};
 use nix_negative_cache_core::machine;
 use nix_negative_cache_core::record::{FailureRecord, FailureSummary};
 
@@ -162,7 +162,23 @@ impl Databases {
         Ok(wanted.iter().filter_map(|id| read.remove(id)).collect())
     }
 
-    /// What was counted on each day since `since`, or on all days: refusals, and builds that failed.
+    /// The refusals since a day, or all of them, with those of days long ago.
+    ///
+    /// # Errors
+    ///
+    /// If a database can't be read.
+    pub fn refusals(&self, since: Option<Day>) -> Result<Tally, DatabaseError> {
+        let mut all = Tally::default();
+        for database in &self.open {
+            for (_, tally) in database.refusals(By::Class, since)? {
+                all.add(tally);
+            }
+        }
+        Ok(all)
+    }
+
+    /// What was counted on each day since `since`, or on all days: refusals, and builds that failed. Counts of days long ago, of
+    /// which only the sum is kept, have no day to be listed with.
     ///
     /// # Errors
     ///
@@ -173,7 +189,7 @@ impl Databases {
             for (day, tally) in database.refusals_by_day(since)? {
                 days.entry(day).or_default().0.add(tally);
             }
-            for judged in database.judged_builds(since)? {
+            for judged in database.judged_builds(since)?.into_iter().filter(|judged| !judged.day.is_earlier()) {
                 let failed = &mut days.entry(judged.day).or_default().1;
                 *failed = failed.saturating_add(judged.count);
             }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
-use jiff::{Span, Timestamp, ToSpan, Zoned};
+use jiff::{Span, Timestamp, ToSpan};
 use nix_negative_cache_core::belief::{Attempt, is_flaky};
 use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::counts::{Day, Tally};
@@ -13,12 +13,12 @@ use nix_negative_cache_core::time_text::{moment, span};
 
 use super::dependents::{self, ASKED, Blocking};
 use super::plots::Plot;
-use crate::Failure;
 use crate::args::{Arguments, SettingsArguments};
 use crate::databases::Databases;
 use crate::look::visible;
 use crate::nix::BeliefContext;
 use crate::output::{Judged, zone};
+use crate::{Failure, start_of};
 
 /// How many failures are on the page, the newest ones: with more, browsers take longer than a second to open it.
 pub const LISTED: usize = 10_000;
@@ -145,8 +145,7 @@ impl Report {
     /// If a database can't be read.
     pub fn make(databases: &Databases, arguments: &Arguments, since: Option<Span>) -> Result<Report, Failure> {
         let (zone, now) = (zone(), Timestamp::now());
-        let start = since.map(|since| Zoned::now().checked_sub(since)).transpose();
-        let start = start.map_err(|error| Failure::Other(error.to_string()))?.map(|start| start.timestamp());
+        let start = start_of(since)?;
         let mut wanted = databases.newest_first()?;
         wanted.retain(|(_, time)| start.is_none_or(|start| *time >= start));
         let wanted: Vec<_> = wanted.into_iter().map(|(id, _)| id).collect();
@@ -180,8 +179,7 @@ impl Report {
         let blocking = dependents::ask(&listed, believed - listed.len());
         let days = days(databases.counted_by_day(first)?, remembered);
         let plots = plotted(&days, first.map(Day::date), Day::of(now).date())?;
-        let mut all = Tally::default();
-        days.values().for_each(|day| all.add(day.tally));
+        let all = databases.refusals(first)?;
         Ok(Report {
             made: moment(now, &zone),
             since: start.map(|start| moment(start, &zone)),
