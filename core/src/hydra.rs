@@ -17,7 +17,7 @@ use crate::judgement::{Judgement, Reason, Suspicion, judge_exit};
 use crate::log::judge::{Facts, LogJudge};
 use crate::record::PLUGIN_VERSION;
 use crate::settings::Settings;
-use crate::store_path::{OutputKey, is_store_path};
+use crate::store_path::{OutputKey, derivation_name, is_store_path};
 
 /// The status of a build whose builder failed (`BuildStatus` in Hydra's `state.hh`). All others tell of something else, such as a
 /// dependency that failed, a time limit, or somebody who cancelled the build.
@@ -194,9 +194,7 @@ impl HydraBuild {
 
     /// The name of the derivation, without hash and `.drv`. Hydra's own name may be another one.
     fn name(&self) -> &str {
-        let base = self.derivation_name().unwrap_or_default();
-        let name = base.split_once('-').map_or("", |(_, name)| name);
-        name.strip_suffix(".drv").unwrap_or(name)
+        self.derivation_name().map(derivation_name).unwrap_or_default()
     }
 }
 

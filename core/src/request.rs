@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use crate::decision::{self, Decision};
 use crate::record::Output;
 use crate::settings::Settings;
+use crate::store_path::derivation_name;
 
 /// A derivation of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,13 +60,8 @@ impl Listed {
 
     /// The names of the derivations, without hash and extension.
     fn names(&self) -> Vec<&str> {
-        self.base_names.iter().map(|base_name| name(base_name)).collect()
+        self.base_names.iter().map(|base_name| derivation_name(base_name)).collect()
     }
-}
-
-fn name(base_name: &str) -> &str {
-    let (_, name) = base_name.split_once('-').unwrap_or_default();
-    name.strip_suffix(".drv").unwrap_or(name)
 }
 
 /// What Nix would build for a request. An index is a position in the list that was made last.

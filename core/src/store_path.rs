@@ -71,6 +71,12 @@ pub fn is_in_names(c: char) -> bool {
     c.is_ascii_alphanumeric() || "+-._?=".contains(c)
 }
 
+/// The name of a derivation, without hash and `.drv`, by the last part of its path.
+pub fn derivation_name(base_name: &str) -> &str {
+    let name = base_name.split_once('-').map_or(base_name, |(_, name)| name);
+    name.strip_suffix(".drv").unwrap_or(name)
+}
+
 /// Whether a path has the form of a store path, whichever folder is the store.
 pub fn is_store_path(path: &str) -> bool {
     let base_name = path.rsplit('/').next().unwrap_or_default();
@@ -108,6 +114,13 @@ mod tests {
     }
 
     const DRV: &str = "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv";
+
+    #[test]
+    fn names_of_derivations_are_read_from_paths() {
+        assert_eq!(derivation_name("7r40h4gj6rsaw6xnsq7vj128dpiawa94-x-1.0.drv"), "x-1.0");
+        assert_eq!(derivation_name("7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv.drv"), "x.drv");
+        assert_eq!((derivation_name(""), derivation_name("x.drv")), ("", "x"));
+    }
 
     #[test]
     fn paths_of_a_store_are_told_by_their_form() {

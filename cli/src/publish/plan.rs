@@ -6,7 +6,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::fmt;
 use std::io::{self, Write};
 
-use jiff::{Timestamp, Zoned};
+use jiff::Timestamp;
 use nix_negative_cache_core::database::{Database, DatabaseError, Published};
 use nix_negative_cache_core::failure_object::{
     Address, FailureObject, Kind, ObjectError, PERIOD, main_output, period, withdrawal_bytes,
@@ -17,10 +17,10 @@ use nix_negative_cache_core::store_path::OutputKey;
 use regex::Regex;
 use serde::Serialize;
 
-use crate::Failure;
 use crate::args::PublishArguments;
 use crate::databases::{Databases, SeenRecord};
 use crate::nix::BeliefContext;
+use crate::{Failure, start_of};
 
 /// Which records were asked for.
 pub enum Wanted<'a> {
@@ -40,9 +40,7 @@ impl<'a> Wanted<'a> {
         if !arguments.paths.is_empty() {
             return Ok(Wanted::Paths(&arguments.paths));
         }
-        let start = |since| Zoned::now().checked_sub(since).map(|start| start.timestamp());
-        let start = arguments.since.map(start).transpose().map_err(|error| Failure::Other(error.to_string()))?;
-        Ok(Wanted::Some { name: arguments.name.as_ref(), start })
+        Ok(Wanted::Some { name: arguments.name.as_ref(), start: start_of(arguments.since)? })
     }
 
     /// The paths that were asked for, if some were.

@@ -4,9 +4,9 @@ use std::collections::BTreeSet;
 use std::panic::resume_unwind;
 use std::thread;
 
-use nix_negative_cache_core::store_path::is_store_path;
+use nix_negative_cache_core::store_path::{derivation_name, is_store_path};
 
-use super::model::{Entry, name_of};
+use super::model::Entry;
 use crate::nix::{self, NixError};
 
 /// How many failures are asked about. Nix is started for each.
@@ -101,5 +101,6 @@ fn valid<'a>(paths: &[&'a str]) -> Result<BTreeSet<&'a str>, NixError> {
 fn dependents(derivation: &str) -> Result<Vec<String>, NixError> {
     let (out, _) = nix::run("nix-store", ["--query", "--referrers-closure", derivation])?;
     let others = out.lines().map(str::trim).filter(|path| *path != derivation && path.ends_with(".drv"));
-    Ok(others.map(|path| name_of(path).to_owned()).collect())
+    let name = |path: &str| path.rsplit('/').next().map(derivation_name).unwrap_or_default().to_owned();
+    Ok(others.map(name).collect())
 }

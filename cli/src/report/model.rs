@@ -225,13 +225,6 @@ fn saved(milliseconds: i64) -> String {
     }
 }
 
-/// The name of a derivation, which is part of its path.
-pub fn name_of(path: &str) -> &str {
-    let base_name = path.rsplit('/').next().unwrap_or_default();
-    let name = base_name.split_once('-').map_or(base_name, |(_, name)| name);
-    name.strip_suffix(".drv").unwrap_or(name)
-}
-
 /// The plots of failures and of time saved.
 fn plotted(days: &BTreeMap<Date, Happened>, start: Option<Date>, today: Date) -> Result<[Plot; 2], Failure> {
     let first = start.or_else(|| days.keys().next().copied()).unwrap_or(today);
@@ -343,10 +336,5 @@ mod tests {
         assert_eq!((&*saved.sum, saved.most), ("60", Some((date, "60".to_owned()))));
         assert!(saved.drawing.trim().starts_with('<') && saved.drawing.contains("<rect "), "{}", saved.drawing);
         assert!(!saved.drawing.contains("svg"), "{}", saved.drawing);
-    }
-
-    #[test]
-    fn names_are_read_from_paths() {
-        assert_eq!(name_of("/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x-1.0.drv"), "x-1.0");
     }
 }
