@@ -478,7 +478,7 @@ fn help_and_completions() {
     }
 }
 
-const COMMANDS: [&str; 22] = [
+const COMMANDS: [&str; 26] = [
     "",
     "list",
     "show",
@@ -489,8 +489,12 @@ const COMMANDS: [&str; 22] = [
     "log",
     "judge",
     "check",
+    "stats",
+    "report",
+    "watch",
     "export",
     "import",
+    "import hydra",
     "publish",
     "fetch",
     "doctor",
@@ -545,6 +549,10 @@ fn whatever_prints_survives_a_closed_pipe_and_a_full_device() {
         "check $DRV",
         "retry $DRV",
         "forget --name one; nix-build -A one 2> /dev/null",
+        "stats",
+        "stats --json",
+        "stats --prometheus",
+        "report -",
         "doctor",
         "path",
         "run -- true",
