@@ -1,5 +1,7 @@
 //! What is counted, and what `stats` makes of it.
 
+use std::time::{Duration, Instant};
+
 use nix_negative_cache_tests::{
     CLIENT, REFUSED, Scratch, among_users_of_a_stock_daemon, beside_a_daemon, left_out, with_daemon,
 };
@@ -35,7 +37,10 @@ fn refusals_are_counted_with_the_time_of_the_real_build() {
     assert_eq!((&counted["recorded"], &counted["known"], &counted["flaky"]), (&1.into(), &1.into(), &0.into()));
     // What needs a known failure is not counted by itself.
     assert_eq!(counted["savedMost"], serde_json::json!([{ "name": "slow-1.0", "refusals": 3, "savedMs": saved }]));
-    assert_eq!(counted["days"].as_array().unwrap().len(), 1);
+    // A test that runs over midnight has two days.
+    let days = counted["days"].as_array().unwrap();
+    let of_days = |what: &str| days.iter().map(|day| day[what].as_i64().unwrap()).sum::<i64>();
+    assert_eq!(["refusals", "savedMs", "recorded", "notRecorded"].map(of_days), [3, saved, 1, 0], "{counted}");
     let group = |name: &str| serde_json::json!([{ "name": name, "known": 1, "refusals": 3, "savedMs": saved }]);
     assert_eq!((&counted["classes"], &counted["origins"]), (&group("builder"), &group("here")));
     nix.run("$COMPANION stats").exits(0).prints_part(", by 3 refusals").prints_part("slow-1.0");
@@ -130,12 +135,16 @@ fn who_may_not_write_refuses_and_counts_nothing() {
          nix-build -A slow",
     );
     nix.run("unshare -m ./readonly").exits(100).says(REFUSED).does_not_say("warning:");
-    // Nobody waits for another process that writes.
-    let start = std::time::Instant::now();
-    nix.run("sqlite3 ../var/negative-cache/failures.sqlite 'begin immediate' '.shell nix-build -A slow'")
-        .says(REFUSED)
-        .does_not_say("warning:");
-    assert!(start.elapsed().as_secs() < 4, "{:?}", start.elapsed());
+    // Nobody waits for another process that writes, for which a connection has 5 seconds. A busy machine may take as long by
+    // itself, but not each time.
+    let is_soon = |_: i32| {
+        let start = Instant::now();
+        nix.run("sqlite3 ../var/negative-cache/failures.sqlite 'begin immediate' '.shell nix-build -A slow'")
+            .says(REFUSED)
+            .does_not_say("warning:");
+        start.elapsed() < Duration::from_secs(5)
+    };
+    assert!((0..6).any(is_soon), "each refusal took as long as if it had waited");
     assert_eq!(refusals(&nix), 3);
 }
 
@@ -156,7 +165,7 @@ fn what_one_process_is_refused_in_a_moment_is_counted_whole() {
         if refusals(&nix) == said {
             return;
         }
-        std::thread::sleep(std::time::Duration::from_millis(50));
+        std::thread::sleep(Duration::from_millis(50));
     }
     panic!("{} of {said} are counted: {ran}", refusals(&nix));
 }

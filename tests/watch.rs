@@ -3,16 +3,25 @@
 use nix_negative_cache_tests::{Ran, Scratch, among_users, exists};
 use serde_json::Value;
 
-/// Starts `watch` with these words after it, and has the function `arrive` wait for so many lines.
+/// Starts `watch` with these words after it. The function `arrive` waits for so many lines, `said` for a message, and `looked` until
+/// the databases were looked at since: between two looks the process sleeps, which its system counts.
 fn watching(arguments: &str, line: &str) -> String {
     format!(
         "env --default-signal=INT $COMPANION watch {arguments} > ../events 2> ../said & watch=$!; trap 'kill $watch 2> /dev/null' EXIT
-         for i in $(seq 300); do ! grep -q 'watching .*; Control-C ends it' ../said || break; sleep 0.05; done
          arrive() {{ for i in $(seq 200); do [ $(wc -l < ../events) -lt $1 ] || return 0; sleep 0.05; done; echo \"no line $1\" >&2; }}
+         said() {{ for i in $(seq 300); do ! grep -qs \"$1\" ../said || return 0; sleep 0.05; done; echo \"not said: $1\" >&2; exit 9; }}
+         slept() {{ awk '$1 == \"voluntary_ctxt_switches:\" {{ print $2 }}' /proc/$watch/status; }}
+         looked() {{ local start=$(slept); for i in $(seq 300); do [ $(slept) -lt $((start + 4)) ] || return 0; sleep 0.05; done
+                     echo 'no look' >&2; exit 9; }}
+         said 'watching .*; Control-C ends it'
          {line}
          kill -INT $watch; wait $watch; [ $? = 130 ] && cat ../events && cat ../said >&2"
     )
 }
+
+/// Waits until `watch` says that it is there.
+const WATCHING: &str =
+    "for i in $(seq 300); do ! grep -qs 'watching .*; Control-C ends it' ../said || break; sleep 0.05; done";
 
 /// The lines of `watch --json`.
 fn lines(ran: &Ran) -> Vec<Value> {
@@ -84,7 +93,7 @@ fn databases_come_and_go() {
     let nix = Scratch::new();
     nix.expression(r#"{ one = fail "one"; two = fail "two"; three = fail "three"; }"#);
     let line = "nix-build -A one &> ../built; arrive 1
-                mv ../var/negative-cache ../gone; sleep 0.7; nix-build -A two &> ../built; arrive 2
+                mv ../var/negative-cache ../gone; looked; nix-build -A two &> ../built; arrive 2
                 rm -r ../var/negative-cache; mv ../gone ../var/negative-cache; nix-build -A three &> ../built; arrive 3";
     assert!(!exists(&nix.database()));
     let ran = nix.run(&watching("--json", line)).exits(0);
@@ -95,8 +104,10 @@ fn databases_come_and_go() {
 fn what_can_not_be_read_is_said_once() {
     let nix = Scratch::new();
     nix.expression(r#"fail "bad""#);
-    let line = "mkdir -p ../var/negative-cache/failures.sqlite; sleep 2; rmdir ../var/negative-cache/failures.sqlite; sleep 1; \
-                nix-build &> ../built; arrive 1";
+    // It is looked at again while the folder is there, which is when it could be said twice. That nothing is there has to be seen
+    // as well: what appears in its place between two looks may be old.
+    let line = "mkdir -p ../var/negative-cache/failures.sqlite; said 'is not a regular file'; looked
+                rmdir ../var/negative-cache/failures.sqlite; looked; nix-build &> ../built; arrive 1";
     let ran = nix.run(&watching("--json", line)).exits(0).says_times("is not a regular file", 1);
     assert_eq!(events(&lines(&ran)), ["recorded bad"], "{ran}");
 }
@@ -106,7 +117,7 @@ fn what_can_not_be_read_is_said_once() {
 fn the_write_ahead_log_does_not_grow_while_somebody_watches() {
     let nix = Scratch::new();
     nix.expression(r#"{ bad = fail "bad"; other = fail "other"; }"#);
-    let line = "nix-build -A bad &> ../built; arrive 1; sleep 1
+    let line = "nix-build -A bad &> ../built; arrive 1; looked
                 sqlite3 ../var/negative-cache/failures.sqlite 'PRAGMA wal_checkpoint(truncate)' >&2
                 nix-build -A other &> ../built; arrive 2";
     nix.run(&watching("", line)).exits(0).says("0|0|0");
@@ -117,11 +128,23 @@ fn it_ends_when_nobody_reads_any_more() {
     let nix = Scratch::new();
     nix.expression(r#"fail "bad""#);
     // The reader goes after a line, and without one.
-    let line = "set -o pipefail; (sleep 2; nix-build &> ../built) & timeout 60 $COMPANION watch --json | head -n 1; \
-                echo $?; timeout 60 $COMPANION watch | sleep 1; echo $?";
-    let ran = nix.run(line).exits(0);
+    let line = format!(
+        "set -o pipefail; ({WATCHING}; nix-build &> ../built) & timeout 60 $COMPANION watch --json 2> ../said | head -n 1; \
+         echo $?; rm ../said; timeout 60 $COMPANION watch 2> ../said | ({WATCHING}); echo $?"
+    );
+    let ran = nix.run(&line).exits(0);
     let [event, first, second] = ran.stdout.lines().collect::<Vec<_>>()[..] else { panic!("{ran}") };
     assert!(event.starts_with("{\"event\":\"recorded\"") && (first, second) == ("0", "0"), "{ran}");
+}
+
+#[test]
+fn a_full_device_ends_it() {
+    let nix = Scratch::new();
+    nix.expression(r#"fail "bad""#);
+    let line = format!(
+        "({WATCHING}; nix-build &> ../built) & timeout 60 $COMPANION watch > /dev/full 2> ../said; status=$?; cat ../said >&2; exit $status"
+    );
+    nix.run(&line).exits(1).says("nix-negative-cache: cannot write the output: No space left on device");
 }
 
 /// Of a daemon's database, a user sees what `list` shows.
@@ -131,11 +154,11 @@ fn users_watch_the_database_of_a_daemon() {
     nix.expression(r#"{ first = fail "first"; bad = fail "bad"; }"#);
     let line = "as news nix-build -A first &> ../built
                 as games timeout --foreground 60 $COMPANION watch --json > ../events 2> ../said & watch=$!
-                for i in $(seq 300); do ! grep -q 'watching' ../said || break; sleep 0.05; done
+                @
                 as news nix-build -A bad &> ../built
                 for i in $(seq 300); do [ ! -s ../events ] || break; sleep 0.05; done
                 pkill -g 0 -u games; wait $watch; cat ../events; cat ../said >&2";
-    let ran = among_users(&nix, line).exits(0);
+    let ran = among_users(&nix, &line.replace('@', WATCHING)).exits(0);
     let lines = lines(&ran);
     assert_eq!(events(&lines), ["recorded bad"], "{ran}");
 }
