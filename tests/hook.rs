@@ -3,11 +3,10 @@
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use nix_negative_cache_tests::{
-    REFUSED, Ran, Scratch, among_users, among_users_of_a_stock_daemon, exists, left_out, short,
-};
+use nix_negative_cache_tests::{REFUSED, Scratch, among_users, among_users_of_a_stock_daemon, exists, left_out, short};
 use serde_json::Value;
 
 /// How Nix says that a hook was not started.
@@ -52,9 +51,24 @@ fn json(text: &str) -> Value {
     serde_json::from_str(text).unwrap()
 }
 
-/// Ends what a hook has become that has left its id.
-fn end(nix: &Scratch) -> Ran {
-    nix.run("kill $(cat ../told/*)")
+/// What hooks have become that have left their ids. Whatever is left of it ends with the test, also if that fails.
+struct Lasting<'a>(&'a Scratch);
+
+impl Lasting<'_> {
+    /// Ends all of it, which is still there.
+    fn end(&self) {
+        self.0.run("kill $(cat ../told/*) && rm ../told/*").exits(0);
+    }
+}
+
+impl Drop for Lasting<'_> {
+    fn drop(&mut self) {
+        // A panic here would hide why the test fails.
+        let files = fs::read_dir(self.0.path("told")).into_iter().flatten().flatten();
+        for id in files.filter_map(|file| fs::read_to_string(file.path()).ok()) {
+            let _ = Command::new("kill").arg(id.trim()).status();
+        }
+    }
 }
 
 #[test]
@@ -93,6 +107,7 @@ fn a_recorded_failure_starts_the_hook_with_its_record() {
 #[test]
 fn nobody_waits_for_a_hook() {
     let nix = with_hook("echo $$ > $told/$$; exec sleep 60");
+    let hooks = Lasting(&nix);
     nix.expression(r#"{ bad = fail "bad"; other = fail "other"; }"#);
     let start = Instant::now();
     // The pipes of the test are closed, or the command would not have ended.
@@ -108,7 +123,7 @@ fn nobody_waits_for_a_hook() {
         .exits(100)
         .says_times("failed with exit code 3", 2);
     told(&nix, 3);
-    end(&nix).exits(0);
+    hooks.end();
 }
 
 #[test]
@@ -183,12 +198,13 @@ fn so_many_hooks_run_at_once_and_no_more() {
         return;
     }
     let nix = with_hook("echo $$ > $told/$$; exec sleep 100");
+    let hooks = Lasting(&nix);
     nix.expression(r#"map (number: fail "bad-${toString number}") (builtins.genList (number: number) 70)"#);
     let ran = nix.run("nix-build -k --no-out-link").exits(100).says_times("warning", 1);
     ran.says(&format!("{NOT_STARTED}64 that this process has started are still running"));
     told(&nix, 64);
     assert_eq!(nix.recorded().len(), 70);
-    end(&nix).exits(0);
+    hooks.end();
 }
 
 /// A hook that builds something would start hooks for the failures of that.
