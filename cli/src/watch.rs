@@ -64,7 +64,7 @@ fn wait_for_a_moment() -> Result<bool, Failure> {
     let mut streams = [PollFd::new(&stdout, PollFlags::empty())];
     let pause = Timespec { tv_sec: 0, tv_nsec: i64::from(PAUSE.subsec_nanos()) };
     match poll(&mut streams, Some(&pause)) {
-        // Without a reader, there is an error at once.
+        // Once the last reader of a pipe has gone, `poll` reports an error (POLLERR), at once and without being asked for it.
         Ok(_) => Ok(streams[0].revents().is_empty()),
         Err(Errno::INTR) => Ok(true),
         Err(error) => Err(Failure::Other(format!("cannot wait for the failure databases: {error}"))),
