@@ -1,19 +1,20 @@
 //! The benchmarks and their targets.
 
+mod companion;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use nix_negative_cache_core::failure_object::FailureObject;
 use nix_negative_cache_core::record::FailureRecord;
-use nix_negative_cache_tests::caches::{Nginx, S3, Silent, refused_url};
+use nix_negative_cache_tests::caches::{Nginx, Silent, refused_url};
 
 use crate::caches::{Cache, FORGET, with_settings};
 use crate::daemon::Daemon;
 use crate::installation::{Installation, Plugin};
 use crate::pairs::{Effort, Estimate, Pair, Samples, measure};
-use crate::records::{self, database, failure, template, template_with, write_paths};
+use crate::records::{self, database, failure, template, write_paths};
 use crate::table::{Row, Target};
 use crate::{Result, RunArguments, caches, sides};
 
@@ -34,10 +35,10 @@ pub fn all(arguments: &RunArguments) -> Result<Vec<Row>> {
     connection(&mut bench)?;
     consult(&mut bench)?;
     record(&mut bench)?;
-    companion(&mut bench)?;
-    report(&mut bench)?;
-    import(&mut bench)?;
-    publish(&mut bench)?;
+    companion::companion(&mut bench)?;
+    companion::report(&mut bench)?;
+    companion::import(&mut bench)?;
+    companion::publish(&mut bench)?;
     bisect(&mut bench)?;
     if bench.rows.is_empty() {
         return Err("there is no such benchmark".into());
@@ -897,230 +898,6 @@ fn record(bench: &mut Bench<'_>) -> Result<()> {
         };
         let pair = pair(side("record", &ours), side("commit", &theirs));
         bench.compare(name, &installation, &pair, "a durable commit", Target::Ratio(1.5))?;
-    }
-    Ok(())
-}
-
-fn companion(bench: &mut Bench<'_>) -> Result<()> {
-    let (list, show) = ("companion, list of 100,000", "companion, show");
-    let [stats, peak] = ["companion, stats of 100,000", "companion, stats of 100,000, peak memory"];
-    if !bench.wants(&[list, show, stats, peak]) {
-        return Ok(());
-    }
-    let (installation, derivations) = settled(bench.arguments, "requests", &["failing \"\""])?;
-    let template = template(&installation)?;
-    let path = installation.path("list.sqlite");
-    let output = installation.output_of(&derivations[0])?;
-    database(&path, &[failure(&template, &derivations[0], &output)], bench.size(100_000))?;
-    let companion = bench.arguments.companion.display();
-    // `list` asks Nix for the settings in force. Without Nix in PATH it does not.
-    let (on, alone) = (installation.with(Plugin::On, &[])?, "/usr/bin/env PATH=/nonexistent");
-    let ours = |with: &str, what: &str| format!("{with} {companion} --database {} {what}", path.display());
-    let theirs =
-        |sql: &str| format!("{alone} /usr/bin/sqlite3 -readonly {} {}", path.display(), shell_words::quote(sql));
-    if bench.wants(&[list]) {
-        let sql = "SELECT * FROM failure ORDER BY id; SELECT * FROM output ORDER BY failure;
-            SELECT * FROM attempt ORDER BY failure; SELECT * FROM retry; SELECT * FROM environment";
-        for (name, with) in [(list.to_owned(), &*on), (format!("{list}, without Nix"), alone)] {
-            bench.compare(
-                name,
-                &installation,
-                &pair(ours(with, "list"), theirs(sql)),
-                "sqlite3",
-                Target::Ratio(1.5),
-            )?;
-        }
-    }
-    if bench.wants(&[show]) {
-        let sql = format!(
-            "SELECT * FROM output JOIN failure ON failure.id = output.failure
-            JOIN attempt ON attempt.failure = failure.id WHERE path = '{output}'"
-        );
-        let pair = pair(ours(&on, &format!("show {output}")), theirs(&sql));
-        bench.compare(show.to_owned(), &installation, &pair, "sqlite3", Target::Ratio(1.5))?;
-    }
-    // As many refusals as records, each of another derivation.
-    records::count_refusals(&path)?;
-    if bench.wants(&[stats]) {
-        let sql = "SELECT * FROM failure ORDER BY id; SELECT * FROM attempt ORDER BY failure; SELECT * FROM refusal;
-            SELECT * FROM judged";
-        let pair = pair(ours(alone, "stats"), theirs(sql));
-        bench.compare(stats, &installation, &pair, "sqlite3", Target::Ratio(1.5))?;
-    }
-    if bench.wants(&[peak]) {
-        let rounds = 0..bench.rounds_of_memory();
-        let peaks: Vec<f64> =
-            rounds.map(|_| mebibytes(&installation, &ours(alone, "stats"), 0)).collect::<Result<_>>()?;
-        let result = Estimate::of(peaks.clone())?;
-        bench.push(Row {
-            benchmark: peak.to_owned(),
-            unit: "MiB",
-            measured: result.median,
-            compared: None,
-            with: "nothing else",
-            rounds: peaks.len(),
-            result,
-            target: Target::AtMost(48.0),
-        });
-    }
-    Ok(())
-}
-
-/// A page about many failures: how long it takes and how much memory, compared with `sqlite3`, which prints what is read.
-fn report(bench: &mut Bench<'_>) -> Result<()> {
-    let (name, memory) = ("report of 100,000", "memory, report of 100,000");
-    if !bench.wants(&[name, memory]) {
-        return Ok(());
-    }
-    let (installation, derivations) = settled(bench.arguments, "requests", &["failing \"\""])?;
-    let path = installation.path("report.sqlite");
-    let output = installation.output_of(&derivations[0])?;
-    let mut template = template(&installation)?;
-    template.log = "src/main.c:1:5: error: implicit declaration of function 'frobnicate'\n".repeat(25);
-    database(&path, &[failure(&template, &derivations[0], &output)], bench.size(100_000))?;
-    // Without Nix, so that nothing but the program is measured.
-    let alone = "/usr/bin/env PATH=/nonexistent";
-    let page = installation.path("report.html");
-    let companion = bench.arguments.companion.display();
-    let ours = format!("{alone} {companion} --database {} report {}", path.display(), page.display());
-    let sql = "SELECT * FROM failure ORDER BY id; SELECT * FROM output ORDER BY failure;
-        SELECT * FROM attempt ORDER BY failure; SELECT * FROM retry; SELECT * FROM environment";
-    let theirs = format!("{alone} /usr/bin/sqlite3 -readonly {} {}", path.display(), shell_words::quote(sql));
-    if bench.wants(&[name]) {
-        bench.compare(name, &installation, &pair(ours.clone(), theirs), "sqlite3", Target::Ratio(3.0))?;
-    }
-    if bench.wants(&[memory]) {
-        let rounds = 0..bench.rounds_of_memory();
-        let peaks: Vec<f64> = rounds.map(|_| mebibytes(&installation, &ours, 0)).collect::<Result<_>>()?;
-        let result = Estimate::of(peaks.clone())?;
-        bench.push(Row {
-            benchmark: memory.to_owned(),
-            unit: "MiB",
-            measured: result.median,
-            compared: None,
-            with: "nothing else",
-            rounds: peaks.len(),
-            result,
-            target: Target::AtMost(64.0),
-        });
-    }
-    Ok(())
-}
-
-/// Importing a file of many failures: how long it takes and how much memory, compared with `sqlite3`, which reads the same database
-/// from statements.
-fn import(bench: &mut Bench<'_>) -> Result<()> {
-    let (name, memory) = ("import of 100,000", "memory, import of 100,000");
-    if !bench.wants(&[name, memory]) {
-        return Ok(());
-    }
-    let (installation, _) = settled(bench.arguments, "requests", &["failing \"\""])?;
-    let [file, path, other, statements] =
-        ["failures", "imported.sqlite", "read.sqlite", "imported.sql"].map(|name| installation.path(name));
-    fs::write(&file, records::file_of_failures(&template(&installation)?, bench.size(100_000))?)?;
-    // Without Nix, so that nothing but the program is measured.
-    let alone = "/usr/bin/env PATH=/nonexistent";
-    let companion = bench.arguments.companion.display();
-    let ours = format!("{alone} {companion} --database {} import {}", path.display(), file.display());
-    let forget = format!("/bin/rm -f {0} {0}-wal {0}-shm {1}", path.display(), other.display());
-    installation.output(&format!("{forget}; {ours}; sqlite3 {} .dump > {}", path.display(), statements.display()))?;
-    let theirs = format!("{alone} /usr/bin/sqlite3 {} '.read {}'", other.display(), statements.display());
-    if bench.wants(&[name]) {
-        let pair = Pair { prepare: Some(forget.clone()), ..pair(ours.clone(), theirs) };
-        bench.compare(name, &installation, &pair, "sqlite3", Target::Ratio(5.0))?;
-    }
-    if bench.wants(&[memory]) {
-        let rounds = 0..bench.rounds_of_memory();
-        let peak = |_| installation.output(&forget).and_then(|_| mebibytes(&installation, &ours, 0));
-        let peaks: Vec<f64> = rounds.map(peak).collect::<Result<_>>()?;
-        let result = Estimate::of(peaks.clone())?;
-        bench.push(Row {
-            benchmark: memory.to_owned(),
-            unit: "MiB",
-            measured: result.median,
-            compared: None,
-            with: "nothing else",
-            rounds: peaks.len(),
-            result,
-            target: Target::AtMost(256.0),
-        });
-    }
-    Ok(())
-}
-
-/// The settings of a sandbox in which a failure can be published.
-const SANDBOX: [&str; 2] = ["sandbox = true", "sandbox-paths = /bin/sh=/bin/bash-static"];
-
-/// Publishing failures in a folder and in S3, compared with copying as many store paths of their size there.
-fn publish(bench: &mut Bench<'_>) -> Result<()> {
-    let [name, to_s3] = ["publish 10,000 failures", "publish 1,000 failures to S3"];
-    if !bench.wants(&[name, to_s3]) {
-        return Ok(());
-    }
-    let (installation, _) = settled(bench.arguments, "publish", &["failing \"\""])?;
-    if bench.wants(&[name]) {
-        let folder = installation.path("published");
-        publish_to(bench, &installation, name, 10_000, &format!("file://{}", folder.display()), &folder)?;
-    }
-    let version = installation.output("nix --version")?;
-    if bench.wants(&[to_s3]) && !S3::is_spoken_by(&version) {
-        eprintln!("Left out: {to_s3}, as {} does not ask S3 like other binary caches", version.trim());
-    } else if bench.wants(&[to_s3]) {
-        let buckets = installation.path("buckets");
-        let server = S3::start(&buckets, "published");
-        publish_to(bench, &installation, to_s3, 1000, &server.url("published"), &buckets.join("published"))?;
-    }
-    Ok(())
-}
-
-/// Publishes so many failures in the cache at `url`, whose files are in `folder`.
-fn publish_to(
-    bench: &mut Bench<'_>,
-    installation: &Installation,
-    name: &str,
-    size: u32,
-    url: &str,
-    folder: &Path,
-) -> Result<()> {
-    let size = bench.size(size);
-    let template = template_with(installation, &SANDBOX)?;
-    let failures: Vec<_> = (1..=size)
-        .map(|number| {
-            // The alphabet of hashes in store paths has no E.
-            let hash = format!("{:016x}", u64::from(number).wrapping_mul(0x9e37_79b9_7f4a_7c15)).replace('e', "z");
-            let output = format!("{}/{hash}{hash}-package-{number}-1.0", template.store_dir);
-            failure(&template, &format!("{output}.drv"), &output)
-        })
-        .collect();
-    let (kept, used) = (installation.path("kept-failures.sqlite"), installation.path("failures.sqlite"));
-    database(&kept, &failures, 0)?;
-
-    let (on, off) = (installation.with(Plugin::On, &SANDBOX)?, installation.with(Plugin::Absent, &[])?);
-    let key = caches::key(installation)?;
-    let object = records::record(&template, "x.drv", &failures[0].outputs[0].key.to_string());
-    let length = FailureObject::of(&object, true).to_bytes()?.len();
-    let paths = format!(
-        "let padding = builtins.concatStringsSep \"\" (builtins.genList (n: \"x\") {length}); \
-         small = n: builtins.toFile \"build-failure\" \"${{toString n}} ${{padding}}\"; \
-         in builtins.toFile \"all\" (builtins.concatStringsSep \" \" (builtins.genList small {size}))"
-    );
-    let all = installation
-        .output(&format!("{off} nix-instantiate --eval --read-write-mode --expr {}", shell_words::quote(&paths)))?;
-    let all = all.trim_matches('"');
-    let companion = bench.arguments.companion.display();
-    let (kept, used, key) = (kept.display(), used.display(), key.secret.display());
-    // The database remembers which failures were published at which destination.
-    let fresh = format!("rm -rf {0} {used}* home/.cache/nix && mkdir -p {0} && cp {kept} {used}", folder.display());
-    let prepare = Some(format!("/bin/sh -c {}", shell_words::quote(&fresh)));
-    let to = shell_words::quote(url);
-    let ours = format!("{on} {companion} publish --database {used} --to {to} --key-file {key}");
-    let signing = format!("{url}{}secret-key={key}", if url.contains('?') { '&' } else { '?' });
-    let theirs = format!("{off} nix copy --to {} {all}", shell_words::quote(&signing));
-    let pair = Pair { prepare, ..pair(ours, theirs) };
-    bench.compare(name, installation, &pair, "nix copy", Target::Ratio(1.5))?;
-    let published = fs::read_dir(folder)?.count();
-    if published < failures.len() {
-        return Err(format!("{name}: {published} files are there after {} failures", failures.len()).into());
     }
     Ok(())
 }

@@ -14,6 +14,7 @@ use nix_negative_cache_core::failure_file;
 use nix_negative_cache_core::failure_object::FailureObject;
 use nix_negative_cache_core::portable::Scope;
 use nix_negative_cache_core::record::{Failure, FailureRecord, FailureSummary, Output};
+use nix_negative_cache_core::store_path::derivation_name;
 use rusqlite::{Connection, params};
 
 use crate::Result;
@@ -83,8 +84,7 @@ pub fn made_up() -> FailureRecord {
 
 /// The name of the derivation with this path.
 pub fn name_of(derivation: &str) -> &str {
-    let base = derivation.rsplit('/').next().unwrap_or(derivation);
-    base.trim_end_matches(".drv").split_once('-').map_or(base, |(_, name)| name)
+    derivation.rsplit('/').next().map(derivation_name).unwrap_or_default()
 }
 
 /// A failure like `template`, but of another derivation with one output.
