@@ -237,7 +237,7 @@ fn a_newer_schema_is_left_alone() {
     let nix = with_expressions();
     nix.run("nix-build -A bad").exits(100);
     nix.run(&format!("sqlite3 {DATABASE} 'pragma user_version = 99'")).exits(0);
-    builds_as_stock(&nix, "has version 99 of its schema, this program knows 6; upgrade nix-negative-cache");
+    builds_as_stock(&nix, "has version 99 of its schema, this program knows 8; upgrade nix-negative-cache");
     nix.run(&format!("sqlite3 {DATABASE} 'pragma user_version'")).prints("99");
 }
 
@@ -346,7 +346,7 @@ fn a_disk_that_fills_up() {
     nix.expression(r#"n: drv "bad${n}" "seq 300; exit 3" { }"#);
     let ran = nix.run(
         "mkdir -p ../var/negative-cache; unshare -m bash -c '\
-         mount -t tmpfs -o mode=755,size=200k none ../var/negative-cache || exit 9; \
+         mount -t tmpfs -o mode=755,size=260k none ../var/negative-cache || exit 9; \
          build() { nix-build -k -E \"map (import ./.) [ \\\"$1\\\" \\\"$2\\\" ]\"; echo $?; }; \
          for n in $(seq 8); do build a$n b$n 2> said-$n; done | sort | uniq -c; cat said-* >&2; \
          mount -o remount,size=9m none ../var/negative-cache; \
