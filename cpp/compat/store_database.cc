@@ -31,7 +31,7 @@ static bool query(Store & store, const std::string & sql, const Paths & paths, R
 #endif
         SQLiteStmt statement(state->db, sql);
         auto row = statement.use();
-#if NIX_AT_LEAST(2, 34)
+#if NIX_AT_LEAST(2, 35)
         row.apply(list.dump());
 #else
         row(list.dump());
