@@ -80,7 +80,7 @@ fn every_setting_has_a_flag() {
             serde_json::Value::Bool(false) => (format!("--{name}"), serde_json::Value::from(true)),
             serde_json::Value::Number(_) => (format!("--{name} 77"), 77.into()),
             _ if name.ends_with("action") => (format!("--{name} warn"), "warn".into()),
-            _ if name.ends_with("database") => (format!("--{name} /d"), "/d".into()),
+            _ if name.ends_with("database") || name.ends_with("hook") => (format!("--{name} /d"), "/d".into()),
             _ if name.ends_with("keys") => {
                 let key = format!("ci-1:{}=", "A".repeat(43));
                 (format!("--{name} {key}"), key.into())
