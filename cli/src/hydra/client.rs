@@ -19,8 +19,7 @@ use ureq::{Agent, BodyReader, Proxy};
 use super::pace::Pace;
 
 /// Who asks. Operators find out by it what this program is.
-const USER_AGENT: &str =
-    concat!("nix-negative-cache/", env!("CARGO_PKG_VERSION"), " (+https://github.com/OWNER/nix-negative-cache)");
+const USER_AGENT: &str = concat!("nix-negative-cache/", env!("CARGO_PKG_VERSION"));
 
 /// How often an answer is asked for at most.
 const TRIES: usize = 5;
