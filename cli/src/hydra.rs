@@ -10,7 +10,8 @@ mod client;
 mod pace;
 mod workers;
 
-use std::collections::{BTreeMap, HashSet};
+use std::cell::Cell;
+use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
 use indicatif::{ProgressBar, ProgressStyle};
@@ -18,7 +19,7 @@ use jiff::Timestamp;
 use nix_negative_cache_core::database::Learning;
 use nix_negative_cache_core::elsewhere::LearnedFailure;
 use nix_negative_cache_core::failure_object::PERIOD;
-use nix_negative_cache_core::hydra::{HydraBuild, LeftOut};
+use nix_negative_cache_core::hydra::{HydraBuild, LeftOut, REMEMBERED};
 
 use answers::Page;
 use arguments::{HydraArguments, Jobset};
@@ -27,11 +28,9 @@ use workers::{Finding, Left, Task, Wanted};
 
 use crate::args::Arguments;
 use crate::look::visible;
+use crate::streams::Output;
 use crate::target::{Target, folder_of, left_out, what_becomes_of};
 use crate::{Failure, counted, nix, say_with_name};
-
-/// How many failures of one evaluation are kept in memory at most.
-const MOST_FAILURES: usize = 50_000;
 
 /// How many pages of evaluations are looked at: more than any jobset has in a week.
 const MOST_PAGES: u32 = 100;
@@ -41,7 +40,7 @@ const MOST_PAGES: u32 = 100;
 /// # Errors
 ///
 /// If the server can't be asked, or something can't be recorded. What was recorded until then stays.
-pub fn import(arguments: &Arguments, hydra: &HydraArguments, out: &mut impl Write) -> Result<(), Failure> {
+pub fn import(arguments: &Arguments, hydra: &HydraArguments, out: &mut Output) -> Result<(), Failure> {
     // Nix may not be there; then all is as by default.
     let (_, configured) = nix::settings_in_force().unwrap_or_default();
     let mut target = Target::new(arguments, configured, hydra.dry_run)?;
@@ -50,20 +49,27 @@ pub fn import(arguments: &Arguments, hydra: &HydraArguments, out: &mut impl Writ
         say_with_name(&format!("'{server}' is not asked over https: whoever is on the way there can make failures up"));
     }
     let client = Client::new(hydra.server.clone(), hydra.rate, hydra.timeout).map_err(Failure::Other)?;
-    let known = target.existing().map_or_else(|| Ok(HashSet::new()), |database| database.known_builds(server))?;
+    let now = Timestamp::now();
+    let noted =
+        |of: &str| target.existing().map_or_else(|| Ok(HashMap::new()), |database| database.known_builds(of, now));
+    let (known, read) = (noted(server)?, noted(&evaluations_of(hydra))?);
     if !known.is_empty() && !hydra.dry_run {
-        // One wish holds for all that a Hydra told.
+        // One wish holds for all that came from a Hydra.
         target.database()?.set_warn_only(server, hydra.warn_only)?;
     }
     let mut import = Import {
         client: &client,
         target,
         arguments: hydra,
-        now: Timestamp::now(),
+        now,
         known,
+        read,
+        until: Timestamp::MAX,
         learned: Vec::new(),
         left: BTreeMap::new(),
-        unread: Vec::new(),
+        not_asked_for: None,
+        unread: None,
+        unasked: (0, 0),
         folder: None,
     };
     let result = import.all(out);
@@ -80,30 +86,46 @@ struct Import<'a> {
     target: Target,
     arguments: &'a HydraArguments,
     now: Timestamp,
-    /// The builds that need not be asked about again.
-    known: HashSet<u64>,
+    /// The builds that need not be asked about again, and until when.
+    known: HashMap<u64, Timestamp>,
+    /// The evaluations of which that is true for all builds that are asked for.
+    read: HashMap<u64, Timestamp>,
+    /// Until when that is true for what was read of the present evaluation.
+    until: Timestamp,
     /// What became of failures.
     learned: Vec<Learning>,
     /// What was left out and why, with numbers.
     left: BTreeMap<LeftOut, usize>,
-    /// Why builds could not be read.
-    unread: Vec<AskError>,
+    /// Why the one build that was asked for is not imported, if that does not follow from the build.
+    not_asked_for: Option<&'static str>,
+    /// How many builds could not be read, and why the first one could not.
+    unread: Option<(usize, AskError)>,
+    /// How many builds and evaluations were not asked for, because the server had to be left alone.
+    unasked: (usize, usize),
     /// The folder of the store that the failures are of.
     folder: Option<String>,
 }
 
 impl Import<'_> {
-    fn all(&mut self, out: &mut impl Write) -> Result<(), Failure> {
+    fn all(&mut self, out: &mut Output) -> Result<(), Failure> {
         if let Some(build) = self.arguments.build {
-            let tasks = if self.known.contains(&build) { vec![] } else { vec![Task::Number(build)] };
-            return self.work(tasks, out);
+            if self.known.contains_key(&build) {
+                self.not_asked_for = Some("imported or left out before");
+                return Ok(());
+            }
+            return self.work(vec![Task::Number(build)], out);
         }
         if let Some(evaluation) = self.arguments.eval {
             return self.evaluation(evaluation, out);
         }
         let Some(jobset) = &self.arguments.jobset else { return Ok(()) };
-        for evaluation in self.evaluations(jobset)? {
-            self.evaluation(evaluation, out)?;
+        let evaluations = self.evaluations(jobset)?;
+        for (place, evaluation) in evaluations.iter().enumerate() {
+            if self.client.is_stopped() {
+                self.unasked.1 = evaluations.len() - place;
+                break;
+            }
+            self.evaluation(*evaluation, out)?;
         }
         Ok(())
     }
@@ -113,21 +135,19 @@ impl Import<'_> {
         let oldest = self.now.as_second() - PERIOD;
         let mut found = Vec::new();
         let bar = spinner(format!("reading the evaluations of {project}/{name}"));
-        for number in 1..=MOST_PAGES {
+        'pages: for number in 1..=MOST_PAGES {
             let path = format!("/jobset/{project}/{name}/evals?page={number}");
             let Page { evals, next } = self.ask(&path, answers::page)?;
             for evaluation in &evals {
-                if evaluation.timestamp.is_some_and(|time| time < oldest) && !found.is_empty() {
-                    return Ok(found);
+                let is_old = evaluation.timestamp.is_some_and(|time| time < oldest);
+                if is_old && !self.arguments.latest {
+                    break 'pages;
                 }
-                // Without their numbers, only the list of the builds tells.
-                let is_new =
-                    evaluation.builds.is_empty() || evaluation.builds.iter().any(|build| !self.known.contains(build));
-                if is_new {
+                if !self.read.contains_key(&evaluation.id) {
                     found.push(evaluation.id);
                 }
                 if self.arguments.latest {
-                    return Ok(found);
+                    break 'pages;
                 }
             }
             if evals.is_empty() || next.is_none() {
@@ -138,34 +158,56 @@ impl Import<'_> {
         Ok(found)
     }
 
-    /// Imports the failures of an evaluation: by the list of its builds, if the server can make it in time, or else one by one.
-    fn evaluation(&mut self, number: u64, out: &mut impl Write) -> Result<(), Failure> {
+    /// Imports the failures of an evaluation: by the list of its builds, if the server can make it in time, or else one by one. Notes
+    /// it if nothing is left to be asked for.
+    fn evaluation(&mut self, number: u64, out: &mut Output) -> Result<(), Failure> {
         let bar = spinner(format!("reading the builds of evaluation {number}"));
         let path = format!("/eval/{number}/builds");
+        let until = Cell::new(Timestamp::MAX);
         let listed = self.client.ask(Question { path: &path, is_heavy: true }, |answer| {
-            answers::builds(answer, MOST_FAILURES, &|build| {
-                !self.known.contains(&build.id)
-                    && !matches!(build.may_count(self.now), Err(LeftOut::OtherEnd))
-                    && is_wanted(self.arguments, build)
+            until.set(Timestamp::MAX);
+            answers::builds(answer, &|build| {
+                let known = self.known.get(&build.id).copied();
+                let known = known.or_else(|| match build.may_count(self.now) {
+                    Err(why @ LeftOut::OtherEnd { .. }) => Some(self.until(&why)),
+                    _ => None,
+                });
+                if let Some(known) = known.filter(|_| is_wanted(self.arguments, build)) {
+                    until.set(until.get().min(known));
+                }
+                known.is_none() && is_wanted(self.arguments, build)
             })
         });
         bar.finish_and_clear();
+        self.until = until.get();
         let tasks: Vec<Task> = match listed {
-            Ok(Some(builds)) => builds.into_iter().map(Task::Log).collect(),
+            Ok(Some(builds)) => builds.into_iter().map(|build| Task::Log(Box::new(build))).collect(),
             Ok(None) => {
                 return Err(Failure::Other(format!(
-                    "evaluation {number} has more than {MOST_FAILURES} failures; ask for some of them with --job or --system"
+                    "evaluation {number} has too many failures; ask for some of them with --job or --system"
                 )));
             }
             Err(AskError::Failed(why)) => {
                 say_with_name(&format!("{why}; so its builds are asked for one by one, which takes longer"));
                 let evaluation = self.ask(&format!("/eval/{number}"), answers::evaluation)?;
-                let builds = evaluation.builds.into_iter().filter(|build| !self.known.contains(build));
+                let known = evaluation.builds.iter().filter_map(|build| self.known.get(build));
+                self.until = known.min().copied().unwrap_or(Timestamp::MAX);
+                let builds = evaluation.builds.into_iter().filter(|build| !self.known.contains_key(build));
                 builds.map(Task::Number).collect()
             }
             Err(error) => return Err(Failure::Other(error.to_string())),
         };
-        self.work(tasks, out)
+        self.work(tasks, out)?;
+        let until = self.until.min(self.now + REMEMBERED);
+        if until > self.now && !self.target.is_tried() {
+            self.target.database()?.note_builds(&evaluations_of(self.arguments), &[(number, until)])?;
+        }
+        Ok(())
+    }
+
+    /// Until when a build that was left out for this need not be asked about again.
+    fn until(&self, why: &LeftOut) -> Timestamp {
+        self.now + why.stands_for()
     }
 
     fn ask<T>(
@@ -176,7 +218,7 @@ impl Import<'_> {
         self.client.ask(Question { path, is_heavy: false }, read).map_err(|error| Failure::Other(error.to_string()))
     }
 
-    fn work(&mut self, tasks: Vec<Task>, out: &mut impl Write) -> Result<(), Failure> {
+    fn work(&mut self, tasks: Vec<Task>, out: &mut Output) -> Result<(), Failure> {
         let bar = progress(tasks.len());
         let (client, arguments) = (self.client, self.arguments);
         let is_wanted = |build: &HydraBuild| is_wanted(arguments, build);
@@ -186,25 +228,40 @@ impl Import<'_> {
             bar.suspend(|| self.record(findings, out))
         });
         bar.finish_and_clear();
-        worked
+        let unasked = worked?;
+        self.unasked.0 += unasked;
+        if unasked > 0 {
+            self.until = self.now;
+        }
+        Ok(())
     }
 
     /// Records what was found, and then that it need not be asked for again.
-    fn record(&mut self, findings: Vec<Finding>, out: &mut impl Write) -> Result<(), Failure> {
-        let (mut failures, mut known): (Vec<LearnedFailure>, Vec<u64>) = (Vec::new(), Vec::new());
+    fn record(&mut self, findings: Vec<Finding>, out: &mut Output) -> Result<(), Failure> {
+        let is_one = self.arguments.build.is_some();
+        let (mut failures, mut known): (Vec<LearnedFailure>, Vec<(u64, Timestamp)>) = (Vec::new(), Vec::new());
         for Finding { build, derivation, result } in findings {
-            match result {
+            let left = match result {
                 Ok(failure) => {
                     failures.push(failure);
-                    known.push(build);
+                    known.push((build, self.now + REMEMBERED));
+                    continue;
                 }
-                Err(Left::Unwanted) => {}
-                Err(Left::Unread(error)) => self.unread.push(error),
-                Err(Left::Out(why)) => {
-                    if why.is_final() {
-                        known.push(build);
-                    }
-                    if why != LeftOut::OtherEnd {
+                // That is an answer about one of many, and an error if it is about the one that somebody has named.
+                Err(Left::Unread(AskError::Missing(_))) if !is_one => Left::Out(LeftOut::Missing),
+                Err(left) => left,
+            };
+            match left {
+                Left::Unwanted if is_one => self.not_asked_for = Some("left out by --job or --system"),
+                Left::Unwanted => {}
+                Left::Unread(error) => {
+                    self.until = self.now;
+                    self.unread.get_or_insert((0, error)).0 += 1;
+                }
+                Left::Out(why) => {
+                    known.push((build, self.until(&why)));
+                    // Most builds have succeeded.
+                    if is_one || !matches!(why, LeftOut::OtherEnd { .. }) {
                         if let Some(derivation) = derivation.filter(|_| self.target.is_tried()) {
                             writeln!(out, "{}: {why}", visible(&derivation))?;
                         }
@@ -217,12 +274,18 @@ impl Import<'_> {
             self.folder = folder_of(failures.first()).map(str::to_owned);
         }
         let learned = if failures.is_empty() { Vec::new() } else { self.target.import(&failures)? };
+        self.until = known.iter().map(|(_, until)| *until).fold(self.until, Timestamp::min);
+        known.retain(|(_, until)| *until > self.now);
         if self.target.is_tried() {
             for (failure, learning) in failures.iter().zip(&learned) {
                 writeln!(out, "{}: {}", failure.object.drv_path, what_becomes_of(failure, *learning, self.now))?;
             }
+            // The server need not be asked for what nobody reads.
+            if out.is_dropped {
+                self.client.stop();
+            }
         } else if !known.is_empty() {
-            self.target.database()?.note_builds(self.client.server(), &known, self.now)?;
+            self.target.database()?.note_builds(self.client.server(), &known)?;
         }
         self.learned.extend(learned);
         self.known.extend(known);
@@ -234,13 +297,14 @@ impl Import<'_> {
     /// # Errors
     ///
     /// If some builds could not be read.
-    fn finish(&mut self, arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
+    fn finish(&mut self, arguments: &Arguments, out: &mut Output) -> Result<(), Failure> {
         let count = |wanted: Learning| self.learned.iter().filter(|learning| **learning == wanted).count();
         self.target.summary(count(Learning::Recorded), self.client.server(), out)?;
         let others = [Learning::Known, Learning::Contradicted, Learning::KeptOut, Learning::OtherOutputs];
         let others = others.into_iter().filter_map(|learning| Some((count(learning), left_out(learning)?.to_owned())));
         let left = self.left.iter().map(|(why, count)| (*count, why.to_string()));
-        for (count, what) in others.chain(left).filter(|(count, _)| *count > 0) {
+        let one = self.not_asked_for.map(|why| (1, why.to_owned()));
+        for (count, what) in others.chain(left).chain(one).filter(|(count, _)| *count > 0) {
             write!(out, "; {count} {what}")?;
         }
         writeln!(out)?;
@@ -250,14 +314,21 @@ impl Import<'_> {
             database?.drop_old_builds(self.now)?;
         }
         self.target.say_who_decides(arguments, self.folder.as_deref());
-        match self.unread.as_slice() {
-            [] => Ok(()),
-            [why, ..] => {
-                let count = counted(self.unread.len(), "build");
-                Err(Failure::Other(format!("{count} could not be read, which the same command tries again: {why}")))
-            }
-        }
+        let Some((count, why)) = &self.unread else { return Ok(()) };
+        let count = counted(*count, "build");
+        let (builds, evaluations) = self.unasked;
+        let unasked = [(builds, "build"), (evaluations, "evaluation")].into_iter().filter(|(count, _)| *count > 0);
+        let unasked: Vec<String> = unasked.map(|(count, what)| counted(count, what)).collect();
+        let unasked =
+            if unasked.is_empty() { String::new() } else { format!(" (not asked for: {})", unasked.join(", ")) };
+        Err(Failure::Other(format!("{count} could not be read{unasked}, which the same command tries again: {why}")))
     }
+}
+
+/// The name by which it is noted which evaluations were read: what is read of one depends on what is asked for. No URL has a space.
+fn evaluations_of(HydraArguments { server, job, system, .. }: &HydraArguments) -> String {
+    let job = job.as_ref().map(regex::Regex::as_str);
+    format!("{} evaluations {job:?} {system:?}", server.as_str())
 }
 
 /// Whether a build is one of those that were asked for.

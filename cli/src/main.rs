@@ -178,7 +178,7 @@ fn evaluate(arguments: &mut Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
-fn run(arguments: &Arguments, out: &mut impl Write) -> Result<(), Failure> {
+fn run(arguments: &Arguments, out: &mut Output) -> Result<(), Failure> {
     match &arguments.command {
         Command::List(list) => list_failures(arguments, list, out),
         Command::Show(show) => show_failures(arguments, show, out),

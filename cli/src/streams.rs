@@ -10,8 +10,8 @@ use std::io::{self, StdoutLock, Write};
 /// Standard output.
 pub struct Output<W: Write = StdoutLock<'static>> {
     stream: W,
-    /// Whether nobody reads it any more.
-    is_dropped: bool,
+    /// Whether nobody reads it any more, which is known once something was written in vain.
+    pub is_dropped: bool,
 }
 
 impl Output {
@@ -80,6 +80,7 @@ mod tests {
                 let mut out = Output { stream: Failing(takes, kind), is_dropped: false };
                 let written = write!(out, "more than that").and_then(|()| out.flush());
                 assert_eq!(written.map_err(|error| error.kind()), if fails { Err(kind) } else { Ok(()) });
+                assert_eq!(out.is_dropped, !fails);
             }
         }
     }

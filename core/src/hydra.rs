@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Deserializer};
 
 use crate::belief::{Origin, Source, latest};
@@ -22,6 +22,15 @@ use crate::store_path::{OutputKey, derivation_name, is_store_path};
 /// The status of a build whose builder failed (`BuildStatus` in Hydra's `state.hh`). All others tell of something else, such as a
 /// dependency that failed, a time limit, or somebody who cancelled the build.
 const FAILED: i64 = 1;
+
+/// The status of a build that succeeded.
+const SUCCEEDED: i64 = 0;
+
+/// How long is remembered what does not change. Evaluations carry builds of earlier ones along for longer than a failure is believed.
+pub const REMEMBERED: SignedDuration = SignedDuration::from_hours(90 * 24);
+
+/// How long is remembered what may change.
+const A_DAY: SignedDuration = SignedDuration::from_hours(24);
 
 /// A build, as a Hydra tells it.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
@@ -81,8 +90,14 @@ fn number<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::
 pub enum LeftOut {
     /// It has not ended yet.
     Unfinished,
-    /// It did not end with the failure of its builder.
-    OtherEnd,
+    /// It did not end with the failure of its builder. Whoever runs the Hydra can start what has not succeeded once more, under the
+    /// same number, and does so only soon after.
+    OtherEnd {
+        /// Whether that may come, so that it may still end in another way.
+        may_change: bool,
+    },
+    /// The server does not have it, or not any more.
+    Missing,
     /// Nobody would believe it any more.
     Old,
     /// A clock was wrong.
@@ -96,9 +111,16 @@ pub enum LeftOut {
 }
 
 impl LeftOut {
-    /// Whether it stays so, so that the build need not be asked about again.
-    pub fn is_final(&self) -> bool {
-        !matches!(self, LeftOut::Unfinished | LeftOut::Future)
+    /// For how long the build need not be asked about again.
+    pub fn stands_for(&self) -> SignedDuration {
+        match self {
+            LeftOut::Unfinished | LeftOut::Future => SignedDuration::ZERO,
+            // A log may come late, and a server may be wrong about what it has.
+            LeftOut::OtherEnd { may_change: true } | LeftOut::Missing | LeftOut::NoLog => A_DAY,
+            LeftOut::OtherEnd { may_change: false } | LeftOut::Old | LeftOut::Malformed(_) | LeftOut::MayPass(_) => {
+                REMEMBERED
+            }
+        }
     }
 }
 
@@ -106,10 +128,11 @@ impl fmt::Display for LeftOut {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             LeftOut::Unfinished => f.write_str("not finished yet"),
-            LeftOut::OtherEnd => f.write_str("ended in another way than by a failure of the builder"),
+            LeftOut::OtherEnd { .. } => f.write_str("ended in another way than by a failure of the builder"),
             LeftOut::Old => f.write_str("too old to be believed"),
             LeftOut::Future => f.write_str("left out because they are in the future: a clock was wrong"),
             LeftOut::Malformed(what) => write!(f, "left out because what the Hydra tells {what}"),
+            LeftOut::Missing => f.write_str("left out because the server does not have them"),
             LeftOut::NoLog => f.write_str("left out because there is no log"),
             LeftOut::MayPass(cause) => write!(f, "left out because {cause}"),
         }
@@ -124,11 +147,11 @@ impl HydraBuild {
     /// Why it does not count.
     pub fn may_count(&self, now: Timestamp) -> Result<(), LeftOut> {
         let Some(status) = self.status.filter(|_| self.finished != Some(0)) else { return Err(LeftOut::Unfinished) };
-        if status != FAILED {
-            return Err(LeftOut::OtherEnd);
-        }
         let stop = self.stop.unwrap_or_default();
-        if stop <= now.as_second() - PERIOD {
+        let is_old = stop <= now.as_second() - PERIOD;
+        if status != FAILED {
+            Err(LeftOut::OtherEnd { may_change: status != SUCCEEDED && !is_old })
+        } else if is_old {
             Err(LeftOut::Old)
         } else if stop > latest(now).as_second() {
             Err(LeftOut::Future)
@@ -184,6 +207,17 @@ impl HydraBuild {
     pub fn derivation_name(&self) -> Option<&str> {
         let is_derivation = is_store_path(&self.derivation) && self.derivation.ends_with(".drv");
         is_derivation.then(|| self.derivation.rsplit('/').next()).flatten()
+    }
+
+    /// How many bytes of memory it takes, or a few more.
+    pub fn memory(&self) -> usize {
+        /// What the outputs take beside their texts: room for a few, and what one more may add to that.
+        const OUTPUTS: (usize, usize) = (600, 128);
+        let output = |(name, output): (&String, &HydraOutput)| {
+            name.capacity() + output.path.as_ref().map_or(0, String::capacity) + OUTPUTS.1
+        };
+        let texts = self.job.capacity() + self.system.capacity() + self.derivation.capacity();
+        size_of::<HydraBuild>() + texts + OUTPUTS.0 + self.outputs.iter().map(output).sum::<usize>()
     }
 
     /// The outputs by their names, if all have a path.
@@ -266,7 +300,40 @@ mod tests {
         // output, not deterministic, and what is to come.
         for other in [0, 2, 3, 4, 6, 7, 8, 9, 10, 11, 12, 99, -1] {
             let other = build(&[("buildstatus", other.into())]);
-            assert_eq!(other.may_count(now()), Err(LeftOut::OtherEnd), "{other:?}");
+            let may_change = other.status != Some(0);
+            assert_eq!(other.may_count(now()), Err(LeftOut::OtherEnd { may_change }), "{other:?}");
+        }
+        let old = build(&[("buildstatus", 3.into()), ("stoptime", (NOW - PERIOD - 1).into())]);
+        assert_eq!(old.may_count(now()), Err(LeftOut::OtherEnd { may_change: false }));
+    }
+
+    #[test]
+    fn what_may_change_is_looked_at_again() {
+        for (left_out, days) in [
+            (LeftOut::Unfinished, 0),
+            (LeftOut::Future, 0),
+            (LeftOut::OtherEnd { may_change: true }, 1),
+            (LeftOut::NoLog, 1),
+            (LeftOut::Missing, 1),
+            (LeftOut::OtherEnd { may_change: false }, 90),
+            (LeftOut::MayPass("the log tells of a reason".to_owned()), 90),
+        ] {
+            assert_eq!(left_out.stands_for(), SignedDuration::from_hours(days * 24), "{left_out:?}");
+        }
+    }
+
+    #[test]
+    fn no_text_is_forgotten_when_memory_is_counted() {
+        let long = "x".repeat(1000);
+        let least = build(&[]).memory();
+        for (name, value) in [
+            ("job", long.as_str().into()),
+            ("system", long.as_str().into()),
+            ("drvpath", long.as_str().into()),
+            ("buildoutputs", serde_json::json!({ long.as_str(): { "path": null } })),
+            ("buildoutputs", serde_json::json!({ "out": { "path": long } })),
+        ] {
+            assert!(build(&[(name, value)]).memory() > least + 800, "{name}");
         }
     }
 

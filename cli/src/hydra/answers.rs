@@ -14,28 +14,39 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, Map
 use super::client::{Bounded, ReadError, TooLarge};
 
 /// How many builds an evaluation has at most.
-const MOST_BUILDS: usize = 200_000;
+const MOST_BUILDS: usize = 500_000;
+/// How many failures of one evaluation are kept at most, and how many bytes of memory they take at most.
+const MOST_KEPT: (usize, usize) = (50_000, 48 << 20);
 /// How many evaluations a page has at most. A Hydra has 20 on one.
 const MOST_EVALUATIONS: usize = 100;
 /// How many bytes the list of all builds of an evaluation has at most.
 const MOST_OF_LIST: u64 = 1 << 30;
 /// How many bytes one build has at most.
 const MOST_OF_BUILD: u64 = 1 << 20;
-/// How many bytes a page of evaluations has at most, with the numbers of all their builds.
-const MOST_OF_PAGE: u64 = 64 << 20;
+/// How many bytes a page of evaluations has at most, with the numbers of all their builds, which are not kept.
+const MOST_OF_PAGE: u64 = 256 << 20;
+/// How many bytes a text has at most, wherever it is. Evaluations have one with all errors of Nix.
+const MOST_OF_TEXT: usize = 16 << 20;
+/// How many lists and objects may be within one another.
+const MOST_LEVELS: usize = 100;
 /// How many bytes of a log are read at most. Where a Hydra has its logs elsewhere, they come whole.
 const MOST_OF_LOG: u64 = 128 << 20;
 
-/// An evaluation of a jobset.
+/// The builds of an evaluation of a jobset.
 #[derive(Debug, Deserialize)]
 pub struct Evaluation {
+    /// Their numbers.
+    #[serde(deserialize_with = "at_most::<_, _, MOST_BUILDS>")]
+    pub builds: Vec<u64>,
+}
+
+/// An evaluation of a jobset, without its builds.
+#[derive(Debug, Deserialize)]
+pub struct Listed {
     /// Its number.
     pub id: u64,
     /// When it was made, in seconds since 1970.
     pub timestamp: Option<i64>,
-    /// The numbers of its builds.
-    #[serde(default, deserialize_with = "at_most::<_, _, MOST_BUILDS>")]
-    pub builds: Vec<u64>,
 }
 
 /// A page of the evaluations of a jobset, newest first.
@@ -43,7 +54,7 @@ pub struct Evaluation {
 pub struct Page {
     /// The evaluations.
     #[serde(deserialize_with = "at_most::<_, _, MOST_EVALUATIONS>")]
-    pub evals: Vec<Evaluation>,
+    pub evals: Vec<Listed>,
     /// There if there is another page.
     pub next: Option<IgnoredAny>,
 }
@@ -78,7 +89,50 @@ fn at_most<'de, D: Deserializer<'de>, T: Deserialize<'de>, const MOST: usize>(
 
 /// Reads a small answer.
 fn whole<T: DeserializeOwned>(answer: impl Read, most: u64) -> Result<T, ReadError> {
-    Ok(serde_json::from_reader(BufReader::new(Bounded::new(answer, most)))?)
+    Ok(serde_json::from_reader(BufReader::new(Shallow::new(Bounded::new(answer, most))))?)
+}
+
+/// Reads JSON without long texts and many levels. What reads it next needs memory for these two, also for what it then ignores.
+struct Shallow<R> {
+    inner: R,
+    /// How many bytes a text has so far, if what comes next is of one.
+    text: Option<usize>,
+    /// Whether the next byte is that after a backslash.
+    is_escaped: bool,
+    levels: usize,
+}
+
+impl<R: Read> Shallow<R> {
+    fn new(inner: R) -> Shallow<R> {
+        Shallow { inner, text: None, is_escaped: false, levels: 0 }
+    }
+
+    fn pass(&mut self, byte: u8) {
+        match (self.text, byte) {
+            (Some(_), b'"') if !self.is_escaped => self.text = None,
+            (Some(length), _) => {
+                self.text = Some(length + 1);
+                self.is_escaped = byte == b'\\' && !self.is_escaped;
+            }
+            (None, b'"') => self.text = Some(0),
+            (None, b'[' | b'{') => self.levels += 1,
+            (None, b']' | b'}') => self.levels = self.levels.saturating_sub(1),
+            (None, _) => {}
+        }
+    }
+}
+
+impl<R: Read> Read for Shallow<R> {
+    fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let length = self.inner.read(bytes)?;
+        for byte in bytes.iter().take(length) {
+            self.pass(*byte);
+            if self.levels > MOST_LEVELS || self.text.is_some_and(|length| length > MOST_OF_TEXT) {
+                return Err(io::Error::other(TooLarge));
+            }
+        }
+        Ok(length)
+    }
 }
 
 /// Reads a build.
@@ -133,14 +187,18 @@ pub fn log(answer: impl Read) -> Result<LogJudge, ReadError> {
     Ok(log)
 }
 
-/// Reads all builds of an evaluation, and keeps those that `keep` wants, `most` at most. Returns nothing if there are more of them.
+/// Reads all builds of an evaluation, and keeps those that `keep` wants. Returns nothing if they take more memory than they may.
 ///
 /// # Errors
 ///
 /// If it is no list of builds, or can't be read to its end.
-pub fn builds(
+pub fn builds(answer: impl Read, keep: &dyn Fn(&HydraBuild) -> bool) -> Result<Option<Vec<HydraBuild>>, ReadError> {
+    builds_within(answer, MOST_KEPT, keep)
+}
+
+fn builds_within(
     answer: impl Read,
-    most: usize,
+    most: (usize, usize),
     keep: &dyn Fn(&HydraBuild) -> bool,
 ) -> Result<Option<Vec<HydraBuild>>, ReadError> {
     let left = Rc::new(Cell::new(MOST_OF_BUILD));
@@ -169,7 +227,7 @@ impl<R: Read> Read for PerBuild<R> {
 /// A list of builds, or an object of them.
 struct Builds<'a> {
     keep: &'a dyn Fn(&HydraBuild) -> bool,
-    most: usize,
+    most: (usize, usize),
     left: &'a Cell<u64>,
 }
 
@@ -178,12 +236,16 @@ impl Builds<'_> {
         &self,
         mut next: impl FnMut() -> Result<Option<HydraBuild>, E>,
     ) -> Result<Option<Vec<HydraBuild>>, E> {
-        let (mut kept, mut too_many) = (Vec::new(), false);
+        let (mut kept, mut memory, mut too_many) = (Vec::new(), 0, false);
         while let Some(build) = next()? {
             self.left.set(MOST_OF_BUILD);
-            if (self.keep)(&build) {
-                too_many |= kept.len() == self.most;
-                if !too_many {
+            if !too_many && (self.keep)(&build) {
+                memory += build.memory();
+                too_many = kept.len() == self.most.0 || memory > self.most.1;
+                if too_many {
+                    // Nothing is done with them, and what is read after them needs no memory.
+                    kept = Vec::new();
+                } else {
                     kept.push(build);
                 }
             }
@@ -229,9 +291,13 @@ mod tests {
         )
     }
 
-    fn kept(text: &str, most: usize) -> Result<Option<Vec<u64>>, ReadError> {
-        let kept = builds(text.as_bytes(), most, &|build| build.status == Some(1))?;
+    fn kept_within(text: &str, most: (usize, usize)) -> Result<Option<Vec<u64>>, ReadError> {
+        let kept = builds_within(text.as_bytes(), most, &|build| build.status == Some(1))?;
         Ok(kept.map(|kept| kept.into_iter().map(|build| build.id).collect()))
+    }
+
+    fn kept(text: &str, most: usize) -> Result<Option<Vec<u64>>, ReadError> {
+        kept_within(text, (most, usize::MAX))
     }
 
     #[test]
@@ -258,10 +324,38 @@ mod tests {
     }
 
     #[test]
+    fn builds_of_a_list_take_no_more_memory_than_they_may() {
+        let long = "x".repeat(1 << 16);
+        let list = |number, count| format!("[{}]", vec![build_of(number, &long); count].join(","));
+        let most = (50, 8 << 16);
+        assert_eq!(kept_within(&list(1, 7), most).unwrap(), Some(vec![1; 7]));
+        assert_eq!(kept_within(&list(1, 8), most).unwrap(), None);
+        // Builds with even numbers have succeeded, and are not kept.
+        assert_eq!(kept_within(&list(2, 50), most).unwrap(), Some(vec![]));
+    }
+
+    #[test]
+    fn what_is_ignored_needs_no_memory() {
+        let long = "x".repeat(MOST_OF_TEXT + 1);
+        let many = |what: &str| what.repeat(MOST_LEVELS);
+        for text in [
+            format!(r#"{{"evals":[],"{long}":1}}"#),
+            format!(r#"{{"evals":[],"error":"\"{long}"}}"#),
+            format!(r#"{{"evals":[],"x":{}{}}}"#, many("["), many("]")),
+            many("[") + "[",
+        ] {
+            assert!(matches!(page(text.as_bytes()), Err(ReadError::TooLarge)), "{}", text.len());
+        }
+        let text = format!(r#"{{"evals":[{{"id":1,"error":"\\\"{}"}}],"x":[[]]}}"#, many("["));
+        assert_eq!(page(text.as_bytes()).unwrap().evals[0].id, 1);
+    }
+
+    #[test]
     fn lists_have_an_end() {
         let numbers = "1,".repeat(MOST_BUILDS) + "1";
         let text = format!(r#"{{"id":1,"builds":[{numbers}]}}"#);
         assert!(matches!(evaluation(text.as_bytes()), Err(ReadError::Broken(_))));
+        assert!(evaluation(&br#"{"id":1}"#[..]).is_err());
         let text =
             format!(r#"{{"evals":[{}{{"id":1}}],"next":"?page=2"}}"#, r#"{"id":1},"#.repeat(MOST_EVALUATIONS - 1));
         let read = page(text.as_bytes()).unwrap();

@@ -5,7 +5,6 @@ use std::fmt;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
-use std::thread;
 use std::time::Duration;
 
 use backon::{BackoffBuilder, ExponentialBuilder};
@@ -85,6 +84,8 @@ pub enum AskError {
     Refused(String),
     /// The server does not want to be asked again for so long.
     Later(Duration),
+    /// Nothing is asked any more.
+    Stopped,
 }
 
 impl fmt::Display for AskError {
@@ -99,6 +100,7 @@ impl fmt::Display for AskError {
                     time.as_secs()
                 )
             }
+            AskError::Stopped => f.write_str("the server is not asked any more"),
         }
     }
 }
@@ -196,7 +198,18 @@ impl Client {
         self.server.as_str()
     }
 
-    /// Asks for something and reads it. What fails in a way that may pass is asked for again, after longer and longer waits.
+    /// Asks for nothing any more. Threads that wait for their turn get an error at once.
+    pub fn stop(&self) {
+        self.pace.stop();
+    }
+
+    /// Whether nothing is asked any more.
+    pub fn is_stopped(&self) -> bool {
+        self.pace.is_stopped()
+    }
+
+    /// Asks for something and reads it. What fails in a way that may pass is asked for again, after longer and longer waits. Once the
+    /// server wants to be asked much later, it is asked for nothing any more.
     ///
     /// # Errors
     ///
@@ -216,11 +229,16 @@ impl Client {
             .build();
         let mut waits = waits.into_iter();
         loop {
-            self.pace.wait();
+            if !self.pace.wait() {
+                return Err(AskError::Stopped);
+            }
             let why = match self.once(&url, question.is_heavy, &read) {
                 Ok(Attempt::Done(value)) => return Ok(value),
                 Ok(Attempt::Again(why)) => why,
-                Ok(Attempt::Wait(time)) if time > self.patience * LONGEST_WAIT => return Err(AskError::Later(time)),
+                Ok(Attempt::Wait(time)) if time > self.patience * LONGEST_WAIT => {
+                    self.stop();
+                    return Err(AskError::Later(time));
+                }
                 Ok(Attempt::Wait(time)) => {
                     self.pace.hold(time);
                     format!("'{url}' can't be read: the server wants to be asked later")
@@ -228,7 +246,8 @@ impl Client {
                 Err(error) => return Err(error),
             };
             match waits.next() {
-                Some(wait) => thread::sleep(wait),
+                Some(wait) if self.pace.rest(wait) => {}
+                Some(_) => return Err(AskError::Stopped),
                 None => return Err(AskError::Failed(why)),
             }
         }

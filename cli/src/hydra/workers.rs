@@ -33,7 +33,7 @@ pub enum Task {
     /// A build of which only the number is known.
     Number(u64),
     /// The log of a build that failed.
-    Log(HydraBuild),
+    Log(Box<HydraBuild>),
 }
 
 /// Which failures are wanted, and what for.
@@ -68,8 +68,8 @@ pub enum Left {
     Unread(AskError),
 }
 
-/// Carries out `tasks`, and hands what comes of them to `each`. Stops early if that fails, or if the server answers nothing any more;
-/// what is left then has no finding.
+/// Carries out `tasks`, and hands what comes of them to `each`. Stops the client if that fails, or if the server answers nothing any
+/// more. Returns how many builds were not asked for, because the client was stopped; they have no finding.
 ///
 /// # Errors
 ///
@@ -79,27 +79,30 @@ pub fn work<E>(
     tasks: impl IntoIterator<Item = Task>,
     wanted: &Wanted<'_>,
     mut each: impl FnMut(Vec<Finding>) -> Result<(), E>,
-) -> Result<(), E> {
+) -> Result<usize, E> {
     let queue: Mutex<VecDeque<Task>> = Mutex::new(tasks.into_iter().collect());
-    let unread = AtomicUsize::new(0);
+    let (unread, unasked) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let (sender, receiver) = mpsc::sync_channel(BATCH.0);
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
-            let (sender, queue, unread) = (sender.clone(), &queue, &unread);
+            let (sender, queue, unread, unasked) = (sender.clone(), &queue, &unread, &unasked);
             scope.spawn(move || {
                 let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
                 while let Some(task) = next() {
                     let finding = carry_out(client, task, wanted);
-                    let is_over = match &finding.result {
-                        Err(Left::Unread(AskError::Later(_))) => true,
-                        Err(Left::Unread(_)) => unread.fetch_add(1, Ordering::Relaxed) + 1 >= GIVE_UP,
-                        _ => {
-                            unread.store(0, Ordering::Relaxed);
-                            false
+                    match &finding.result {
+                        // So does all that is left in the queue, at once.
+                        Err(Left::Unread(AskError::Stopped)) => {
+                            unasked.fetch_add(1, Ordering::Relaxed);
+                            continue;
                         }
-                    };
-                    if is_over {
-                        queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
+                        // A server that has no such build has answered.
+                        Err(Left::Unread(error)) if !matches!(error, AskError::Missing(_)) => {
+                            if unread.fetch_add(1, Ordering::Relaxed) + 1 >= GIVE_UP {
+                                client.stop();
+                            }
+                        }
+                        _ => unread.store(0, Ordering::Relaxed),
                     }
                     // Nobody listens any more if what was found can't be recorded.
                     if sender.send(finding).is_err() {
@@ -126,18 +129,19 @@ pub fn work<E>(
             }
         }
         if handed.is_err() {
-            queue.lock().unwrap_or_else(PoisonError::into_inner).clear();
+            client.stop();
         }
         drop(receiver);
         handed
-    })
+    })?;
+    Ok(unasked.into_inner())
 }
 
 fn carry_out(client: &Client, task: Task, wanted: &Wanted<'_>) -> Finding {
     let now = wanted.now;
     let (number, known) = match task {
         Task::Number(number) => (number, None),
-        Task::Log(build) => (build.id, Some(build)),
+        Task::Log(build) => (build.id, Some(*build)),
     };
     let finding = |derivation, result| Finding { build: number, derivation, result };
     let build = match known.map_or_else(|| ask_for_build(client, number), Ok) {

@@ -1,43 +1,48 @@
-//! Which builds of Hydras need not be asked about again: those that were imported, or left out for good.
+//! Which builds and evaluations of Hydras need not be asked about again: those that were imported, or left out.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use rusqlite::{Transaction, params};
 
 use super::columns::Milliseconds;
 use super::{Database, DatabaseError};
-
-/// How long builds are remembered. Evaluations carry builds of earlier ones along for longer than a failure is believed.
-const REMEMBERED: SignedDuration = SignedDuration::from_hours(90 * 24);
+use crate::hydra::REMEMBERED;
 
 impl Database {
-    /// The builds of a Hydra that need not be asked about again.
+    /// The builds of a Hydra that need not be asked about again, and until when. In place of the URL of the Hydra, `of` can be any
+    /// other name for numbers: evaluations are noted as builds are.
     ///
     /// # Errors
     ///
     /// If the database can't be read.
-    pub fn known_builds(&self, server: &str) -> Result<HashSet<u64>, DatabaseError> {
+    pub fn known_builds(&self, of: &str, now: Timestamp) -> Result<HashMap<u64, Timestamp>, DatabaseError> {
         let query = || {
-            let mut statement = self.connection.prepare_cached("SELECT build FROM hydra_build WHERE server = ?1")?;
-            let rows = statement.query_map([server], |row| row.get::<_, i64>("build").map(i64::cast_unsigned))?;
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT build, time FROM hydra_build WHERE server = ?1 AND time > ?2")?;
+            let rows = statement.query_map(params![of, noted_for(now)], |row| {
+                let Milliseconds(time) = row.get("time")?;
+                let until = time.saturating_add(REMEMBERED).unwrap_or(Timestamp::MAX);
+                Ok((row.get::<_, i64>("build")?.cast_unsigned(), until))
+            })?;
             rows.collect::<rusqlite::Result<_>>()
         };
         query().map_err(self.failed())
     }
 
-    /// Notes builds of a Hydra that need not be asked about again.
+    /// Notes builds of a Hydra, or other numbers, that need not be asked about again until some time.
     ///
     /// # Errors
     ///
     /// If the database can't be read or written.
-    pub fn note_builds(&mut self, server: &str, builds: &[u64], now: Timestamp) -> Result<(), DatabaseError> {
+    pub fn note_builds(&mut self, of: &str, builds: &[(u64, Timestamp)]) -> Result<(), DatabaseError> {
         let failed = self.failed();
         let note = |transaction: &Transaction<'_>| {
             let mut statement = transaction
                 .prepare_cached("INSERT OR REPLACE INTO hydra_build (server, build, time) VALUES (?1, ?2, ?3)")?;
-            for build in builds {
-                statement.execute(params![server, build.cast_signed(), Milliseconds(now)])?;
+            for (build, until) in builds {
+                statement.execute(params![of, build.cast_signed(), noted_for(*until)])?;
             }
             Ok(())
         };
@@ -64,22 +69,29 @@ impl Database {
         self.in_transaction(set).map(|_| ()).map_err(failed)
     }
 
-    /// Drops what was noted of builds long ago.
+    /// Drops what was noted of builds and has passed.
     ///
     /// # Errors
     ///
     /// If the database can't be read or written.
     pub fn drop_old_builds(&mut self, now: Timestamp) -> Result<(), DatabaseError> {
         let failed = self.failed();
-        let oldest = Milliseconds(now.saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN));
+        let passed = noted_for(now);
         let drop =
-            |transaction: &Transaction<'_>| transaction.execute("DELETE FROM hydra_build WHERE time < ?1", [oldest]);
+            |transaction: &Transaction<'_>| transaction.execute("DELETE FROM hydra_build WHERE time <= ?1", [passed]);
         self.in_transaction(drop).map(|_| ()).map_err(failed)
     }
 }
 
+/// The time in the row of what is remembered until `until`: the row has the time at which it was noted if it is remembered as long as
+/// can be, and an earlier one if it is remembered for less.
+fn noted_for(until: Timestamp) -> Milliseconds {
+    Milliseconds(until.saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN))
+}
+
 #[cfg(test)]
 mod tests {
+    use jiff::SignedDuration;
     use tempfile::TempDir;
 
     use super::super::location::Audience;
@@ -90,15 +102,17 @@ mod tests {
         let folder = TempDir::new().unwrap();
         let mut database = Database::open_or_create(&folder.path().join("a/failures.sqlite"), Audience::Owner).unwrap();
         let now = Timestamp::from_second(1_000_000_000).unwrap();
-        database.note_builds("https://a", &[1, u64::MAX], now).unwrap();
-        database.note_builds("https://b", &[2], now + SignedDuration::from_hours(1)).unwrap();
-        let known = |database: &Database, server| database.known_builds(server).unwrap();
-        assert_eq!(known(&database, "https://a"), HashSet::from([1, u64::MAX]));
-        assert_eq!(known(&database, "https://c"), HashSet::new());
-        database.drop_old_builds(now + REMEMBERED + SignedDuration::from_mins(1)).unwrap();
-        assert_eq!(
-            (known(&database, "https://a"), known(&database, "https://b")),
-            (HashSet::new(), HashSet::from([2]))
-        );
+        let [hour, day] = [1, 24].map(|hours| now + SignedDuration::from_hours(hours));
+        let long = now + REMEMBERED;
+        database.note_builds("https://a", &[(1, long), (u64::MAX, day), (3, now)]).unwrap();
+        database.note_builds("https://b", &[(2, long)]).unwrap();
+        let known = |database: &Database, server, now| database.known_builds(server, now).unwrap();
+        assert_eq!(known(&database, "https://a", now), HashMap::from([(1, long), (u64::MAX, day)]));
+        assert_eq!(known(&database, "https://a", day), HashMap::from([(1, long)]));
+        assert_eq!(known(&database, "https://c", now), HashMap::new());
+        database.drop_old_builds(day).unwrap();
+        assert_eq!(known(&database, "https://a", hour), HashMap::from([(1, long)]));
+        database.drop_old_builds(long).unwrap();
+        assert_eq!((known(&database, "https://a", now), known(&database, "https://b", now)), Default::default());
     }
 }
