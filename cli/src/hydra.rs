@@ -100,7 +100,7 @@ struct Import<'a> {
     not_asked_for: Option<&'static str>,
     /// How many builds could not be read, and why the first one could not.
     unread: Option<(usize, AskError)>,
-    /// How many builds and evaluations were not asked for, because the server had to be left alone.
+    /// How many builds and evaluations were not asked for, because the import had to stop.
     unasked: (usize, usize),
     /// The folder of the store that the failures are of.
     folder: Option<String>,
@@ -125,7 +125,13 @@ impl Import<'_> {
                 self.unasked.1 = evaluations.len() - place;
                 break;
             }
-            self.evaluation(*evaluation, out)?;
+            if let Err(failure) = self.evaluation(*evaluation, out) {
+                self.unasked.1 = evaluations.len() - place;
+                return Err(match failure {
+                    Failure::Other(why) => Failure::Other(format!("{why}{}", self.what_is_left())),
+                    other => other,
+                });
+            }
         }
         Ok(())
     }
@@ -316,12 +322,16 @@ impl Import<'_> {
         self.target.say_who_decides(arguments, self.folder.as_deref());
         let Some((count, why)) = &self.unread else { return Ok(()) };
         let count = counted(*count, "build");
+        let left = self.what_is_left();
+        Err(Failure::Other(format!("{count} could not be read{left}, which the same command tries again: {why}")))
+    }
+
+    /// What was not asked for, in parentheses, if there is anything.
+    fn what_is_left(&self) -> String {
         let (builds, evaluations) = self.unasked;
         let unasked = [(builds, "build"), (evaluations, "evaluation")].into_iter().filter(|(count, _)| *count > 0);
         let unasked: Vec<String> = unasked.map(|(count, what)| counted(count, what)).collect();
-        let unasked =
-            if unasked.is_empty() { String::new() } else { format!(" (not asked for: {})", unasked.join(", ")) };
-        Err(Failure::Other(format!("{count} could not be read{unasked}, which the same command tries again: {why}")))
+        if unasked.is_empty() { String::new() } else { format!(" (not asked for: {})", unasked.join(", ")) }
     }
 }
 

@@ -89,6 +89,11 @@ fn a_server_that_wants_to_be_left_alone_is_asked_for_nothing_more() {
     }
     hydra.evaluates(2, Duration::from_secs(60));
     hydra.evaluates(3, Duration::from_secs(30));
+    hydra.answers_first("/eval/3/builds", [Answer::new(429, "").header("Retry-After", "86400")]);
+    import(&nix, &hydra, "--jobset project/jobset")
+        .exits(1)
+        .says("asks not to be asked again for 86400 seconds; run the same command then (not asked for: 3 evaluations)");
+    assert_eq!(asked(&hydra), [PAGE, "GET /eval/3/builds"]);
     let log = |number| made_up(number)["drvpath"].as_str().unwrap().replace("/nix/store/", "/log/");
     hydra.answers_first(&log(1), [Answer::new(503, "").header("Retry-After", "86400")]);
     // Those who wait for something else are not asked for either.
