@@ -17,7 +17,7 @@
 //!   locked for as long as the program runs, and pipes, whose readers would wait for it.
 
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File};
 use std::io::{self, Seek, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -37,7 +37,6 @@ struct Start {
     arguments: [*const c_char; 2],
     environment: *const *const c_char,
     input: c_int,
-    null: c_int,
     /// The highest descriptor to close, where the kernel can't close all of them.
     highest: c_int,
     stack: *mut c_void,
@@ -65,7 +64,6 @@ pub fn start(program: &CStr, environment: &[CString], input: &[u8]) -> io::Resul
     file.write_all(input)?;
     file.rewind()?;
     let input = out_of_the_way(file)?;
-    let null = out_of_the_way(OpenOptions::new().read(true).write(true).open("/dev/null")?)?;
     let environment: Vec<*const c_char> = environment.iter().map(|one| one.as_ptr()).chain([ptr::null()]).collect();
     let [mut stack, mut stack_between] = [(); 2].map(|()| vec![0_u128; STACK]);
     let mut start = Start {
@@ -73,7 +71,6 @@ pub fn start(program: &CStr, environment: &[CString], input: &[u8]) -> io::Resul
         arguments: [program.as_ptr(), ptr::null()],
         environment: environment.as_ptr(),
         input: input.as_raw_fd(),
-        null: null.as_raw_fd(),
         highest: if can_close_range() { 0 } else { highest_descriptor() },
         stack: stack.as_mut_ptr_range().end.cast(),
         pid: -1,
@@ -145,8 +142,10 @@ extern "C" fn program(start: *mut c_void) -> c_int {
             libc::syscall(libc::SYS_rt_sigaction, signal, default.as_ptr(), ptr::null_mut::<c_void>(), SIGNAL_SET);
         }
         negative_cache_restore_process_context();
-        let streams = [((*shared).input, 0), ((*shared).null, 1), ((*shared).null, 2)];
-        if streams.iter().all(|&(from, to)| libc::dup2(from, to) != -1) {
+        // Opened here: one of this process would be in its mount namespace.
+        let null = || libc::open(c"/dev/null".as_ptr(), libc::O_RDWR);
+        let is_output = |null| null != -1 && libc::dup2(null, 1) != -1 && libc::dup2(null, 2) != -1;
+        if libc::dup2((*shared).input, 0) != -1 && is_output(null()) {
             close_all((*shared).highest);
             if libc::chdir(c"/".as_ptr()) == 0 {
                 let mut none = MaybeUninit::uninit();
