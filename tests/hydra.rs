@@ -16,7 +16,10 @@ const BROKEN: &str = "x.c:1:1: error: expected ';'\nmake: *** [x] Error 1\n";
 fn in_sandbox() -> Scratch {
     let nix = Scratch::in_sandbox();
     nix.expression(
-        r#"{ one = drv "one" "exit 3" { }; two = drv "two" "exit 4" { }; good = drv "good" "echo x > $out" { }; }"#,
+        r#"{ one = drv "one" "exit 3" { }; two = drv "two" "exit 4" { }; good = drv "good" "echo x > $out" { };
+             fetch = drv "fetch" "exit 5" {
+               outputHash = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"; outputHashAlgo = "sha256";
+             }; }"#,
     );
     nix
 }
@@ -80,6 +83,16 @@ fn what_a_hydra_has_seen_fail_is_refused() {
         .prints_part("; 1 imported or left out before");
     assert_eq!(asked(&hydra), Vec::<String>::new());
     nix.run("nix-build --no-out-link -A one").exits(100).says("building '");
+}
+
+/// The same output may come from elsewhere, and a Hydra does not tell that it was one.
+#[test]
+fn a_fetch_is_not_refused() {
+    let nix = in_sandbox();
+    let hydra = Hydra::start(&nix);
+    hydra.fails(&nix, 123, "fetch", BROKEN);
+    import(&nix, &hydra, "--build 123").exits(0).prints_part("imported 1 failure");
+    nix.run("nix-build --no-out-link -A fetch").says("building '").does_not_say("is not built");
 }
 
 #[test]
