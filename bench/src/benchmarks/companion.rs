@@ -58,7 +58,7 @@ pub(super) fn companion(bench: &mut Bench<'_>) -> Result<()> {
         let sql = "SELECT * FROM failure ORDER BY id; SELECT * FROM attempt ORDER BY failure; SELECT * FROM refusal;
             SELECT * FROM judged";
         let pair = pair(ours(alone, "stats"), theirs(sql));
-        bench.compare(stats, &installation, &pair, "sqlite3", Target::Ratio(1.5))?;
+        bench.compare(stats, &installation, &pair, "sqlite3", Target::Ratio(3.0))?;
     }
     if bench.wants(&[peak]) {
         memory(bench, peak, &installation, None, &ours(alone, "stats"), 48.0)?;
@@ -115,7 +115,7 @@ pub(super) fn import(bench: &mut Bench<'_>) -> Result<()> {
     let theirs = format!("{alone} /usr/bin/sqlite3 {} '.read {}'", other.display(), statements.display());
     if bench.wants(&[name]) {
         let pair = Pair { prepare: Some(forget.clone()), ..pair(ours.clone(), theirs) };
-        bench.compare(name, &installation, &pair, "sqlite3", Target::Ratio(5.0))?;
+        bench.compare(name, &installation, &pair, "sqlite3", Target::Ratio(10.0))?;
     }
     if bench.wants(&[peak]) {
         memory(bench, peak, &installation, Some(&forget), &ours, 256.0)?;
