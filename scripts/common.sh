@@ -119,7 +119,7 @@ source_of() {
 }
 # The versions that build.rs supports, one a line.
 supported_versions() {
-    sed -n '/^const SUPPORTED/,/;$/p' "$project/build.rs" | grep -oE '\([0-9]+, [0-9]+\)' | tr -d '() ' | tr , .
+    sed -n 's/^const SUPPORTED.*= //p' "$project/build.rs" | grep -oE '\([0-9]+, [0-9]+\)' | tr -d '() ' | tr , .
 }
 # What plugin-files names, with everything built as usual or with a feature: loader_of [FEATURE]
 loader_of() { echo "$installed${1:+-$1}/lib/nix-negative-cache/loader/libnix_negative_cache.so"; }
