@@ -84,7 +84,7 @@ fn build() -> Result<(), String> {
     // One number that conditionals can compare, two of three digits each below the major version.
     let number = major * 1_000_000 + minor * 1_000 + patch;
     compiler.define("NIX_NEGATIVE_CACHE_NIX_VERSION", number.to_string().as_str());
-    // What the note in the plugin says, and what messages say.
+    // The loader reads the note in the plugin's file. Messages name Nix.
     let folder = nix.folder().unwrap_or_default();
     let note = if nix.flavour == Flavour::Nix { &version } else { &folder };
     compiler.define("NIX_NEGATIVE_CACHE_NOTE", format!("\"{note}\"").as_str());

@@ -10,6 +10,11 @@ using namespace nix;
 /* Whether this process has begun to exit. What the end of a process destroys may need what is gone already. */
 static std::atomic<bool> isExiting = false;
 
+void countRefusals(const core::Policy & policy, const rust::Vec<core::RefusedDerivation> & refused)
+{
+    guarded([&] { core::count_refusals(policy, refused); });
+}
+
 CountingStore::~CountingStore()
 {
     if (isAnythingLeft && !isExiting)

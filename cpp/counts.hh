@@ -16,6 +16,9 @@ struct SingleRefusal
     rust::Vec<core::RefusedDerivation> counted;
 };
 
+/* Counts refusals. Nothing that goes wrong with that is an error of the request. */
+void countRefusals(const core::Policy & policy, const rust::Vec<core::RefusedDerivation> & refused);
+
 /* A part of a store. When the store is closed, it writes what requests have left. */
 struct CountingStore
 {

@@ -130,7 +130,7 @@ void LateRefusal::carryOut(Plan & plan, const WeakGoal & weak)
             return;
         compat::refuse(*goal, plan.refused.refusal);
         isRefused = true;
-        core::count_refusals(policy, plan.refused.counted);
+        countRefusals(policy, plan.refused.counted);
     });
     if (!isRefused)
         for (auto & output : plan.derivation.outputs)

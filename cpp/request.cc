@@ -122,7 +122,7 @@ DecidedRequest decide(Store & store, const core::Policy & policy, const std::vec
     auto found = LastAnswer::of(store, requests);
     if (found.refused) {
         sayTheRestOf(found.refused->decision, *found.refused->plan);
-        guarded([&] { core::count_refusals(policy, found.refused->decision.counted); });
+        countRefusals(policy, found.refused->decision.counted);
         return *found.refused;
     }
     auto plan = std::make_shared<BuildPlan>(store, requests, std::move(found.willBuild));
@@ -131,7 +131,7 @@ DecidedRequest decide(Store & store, const core::Policy & policy, const std::vec
     decided.decision = fromCore([&] { return core::decide(policy, *plan, caches, compat::keepGoing()); });
     decided.asked = decided.decision.asked || plan->wasAnswered();
     sayTheRestOf(decided.decision, *plan);
-    guarded([&] { core::count_refusals(policy, decided.decision.counted); });
+    countRefusals(policy, decided.decision.counted);
     decided.keep(store, std::move(plan));
     return decided;
 }
@@ -161,7 +161,7 @@ std::optional<compat::Refusal> decide(
     auto refused = refusalOf(store, policy, path, asked, caches);
     if (!refused)
         return std::nullopt;
-    guarded([&] { core::count_refusals(policy, refused->counted); });
+    countRefusals(policy, refused->counted);
     return refused->refusal;
 }
 

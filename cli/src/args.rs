@@ -224,9 +224,9 @@ pub enum Command {
     Import(ImportArguments),
     /// Write a page for browsers about failures, and about what was saved by not building them again
     ///
-    /// The page is one file that asks for nothing else, in light and in dark colours: failures and time saved by day, what known
-    /// failures block, flaky derivations, and the failures with the ends of their logs, which can be searched. What they block is
-    /// asked of the Nix in PATH, for derivations that its store has.
+    /// The page is one file that asks for nothing else, in light and in dark colours. It shows failures and time saved by day, what
+    /// known failures block, flaky derivations, and each failure with the end of its log. The failures can be searched. The Nix in
+    /// PATH tells what they block, if its store has the derivations.
     Report(ReportArguments),
     /// Ask binary caches whether derivations are known to fail elsewhere, without building
     ///
@@ -537,7 +537,7 @@ pub struct PublishArguments {
     pub json: bool,
 }
 
-/// Whose failures are published.
+/// Which failures are published: those of this machine, or those that were imported from Hydras.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum PublishedOrigin {
     Here,
@@ -596,8 +596,8 @@ pub enum ImportCommand {
     /// Take failures from a Hydra, such as hydra.nixos.org
     ///
     /// Builds count whose builder failed in the last 7 days, and whose log does not speak of anything that would pass, such as a lack of
-    /// memory. They are believed like failures from a file, and go into the same database. What was recorded stays if this is
-    /// interrupted, and the same command goes on from there; a build that was imported or left out once is not asked for again.
+    /// memory. They are believed like failures from a file, and go into the same database. If you interrupt it, what was recorded stays,
+    /// and the same command goes on from there. A build that was imported or left out is not asked for again for some time.
     Hydra(HydraArguments),
 }
 

@@ -177,8 +177,8 @@ impl Databases {
         Ok(all)
     }
 
-    /// What was counted on each day since `since`, or on all days: refusals, and builds that failed. Counts of days long ago, of
-    /// which only the sum is kept, have no day to be listed with.
+    /// The refusals of each day since `since`, or of all days, and how many builds failed on that day. Of days long ago only the sum is
+    /// kept, so they are not listed.
     ///
     /// # Errors
     ///

@@ -5,10 +5,11 @@ use std::io::{self, BufWriter, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
-/// What stands for standard input and output.
+/// The name of a file that means standard input or standard output.
 pub const STANDARD: &str = "-";
 
-/// Writes a file at once, so that nobody reads half of it. What is there keeps its mode, and a link leads to the new file.
+/// Writes a file as a whole: others read either all of it or what was there before. The mode of a file that is there is kept. A symbolic
+/// link stays, and the file that it leads to is replaced.
 ///
 /// # Errors
 ///

@@ -1,8 +1,8 @@
 //! `nix-negative-cache import hydra`: what a Hydra has seen fail.
 //!
-//! [`client`] asks it, not faster than [`pace`] lets it, [`answers`] reads what it says, and [`workers`] ask about many builds. Which
-//! builds count is decided by the core. What was found is recorded as it comes, together with the numbers of the builds, so that
-//! whoever interrupts an import can go on with it, and the next one asks only about what is new.
+//! [`client`] sends questions to the Hydra, and [`pace`] limits how many. [`answers`] reads the answers. [`workers`] ask about many
+//! builds at once. The core decides which builds count. Each failure is recorded as soon as it is found, and so is the number of each
+//! build that was looked at. So an import that was interrupted can go on, and the next one asks only about what is new.
 
 mod answers;
 pub mod arguments;

@@ -75,10 +75,10 @@ impl Statistics {
         let by_name = |value: fn(&Tally) -> f64| {
             saved_most.iter().map(|(name, tally)| (vec![("name", *name)], value(tally))).collect()
         };
-        let judged = |((class, verdict), count): (&(&'static str, _), &i64)| {
-            let verdict: &nix_negative_cache_core::counts::Verdict = verdict;
-            (vec![("class", *class), ("verdict", verdict.name())], number(*count))
-        };
+        let judged = self
+            .judged
+            .iter()
+            .map(|((class, verdict), count)| (vec![("class", *class), ("verdict", verdict.name())], number(*count)));
         let failed_most = self.failed_most(false);
         let metrics = [
             Metric {
@@ -109,7 +109,7 @@ impl Statistics {
                 name: "failed_builds_total",
                 kind: "counter",
                 help: "Builds that failed, by class and by whether they were recorded or why not.",
-                values: self.judged.iter().map(judged).collect(),
+                values: judged.collect(),
             },
             Metric {
                 name: "known_failures",
