@@ -6,7 +6,6 @@ use std::io::{self, BufReader, Write};
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
-use nix_negative_cache_core::database::Learning;
 use nix_negative_cache_core::failure_file::{self, FailureFile};
 use nix_negative_cache_core::failure_object::PERIOD;
 use nix_negative_cache_core::portable::Place;
@@ -17,7 +16,7 @@ use crate::files::{STANDARD, write_at_once};
 use crate::look::visible;
 use crate::nix::{self, BeliefContext};
 use crate::publish::portable_object;
-use crate::target::{Target, folder_of, left_out, what_becomes_of};
+use crate::target::{Target, folder_of, what_becomes_of};
 use crate::{Failure, counted, databases, say_with_name};
 
 /// Writes what is portable to a file.
@@ -89,19 +88,11 @@ pub fn import(arguments: &Arguments, file: &Path, dry_run: bool, out: &mut impl 
             writeln!(out, "{}: too old to be believed", failure.object.drv_path)?;
         }
     }
-    let count = |wanted: Learning| learned.iter().filter(|learning| **learning == wanted).count();
-    target.summary(count(Learning::Recorded), &name, out)?;
-    let others = [Learning::Known, Learning::Contradicted, Learning::KeptOut, Learning::OtherOutputs];
-    let others = others.into_iter().filter_map(|learning| Some((count(learning), left_out(learning)?)));
-    for (count, what) in others.chain([
-        (old.len(), "too old to be believed"),
-        (future, "left out because they are in the future: a clock was wrong"),
-    ]) {
-        if count > 0 {
-            write!(out, "; {count} {what}")?;
-        }
-    }
-    writeln!(out)?;
+    let others = [
+        (old.len(), "too old to be believed".into()),
+        (future, "left out because they are in the future: a clock was wrong".into()),
+    ];
+    target.summary(&learned, others, &name, out)?;
     target.say_who_decides(arguments, folder_of(failures.first()));
     Ok(())
 }

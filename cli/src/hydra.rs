@@ -29,7 +29,7 @@ use workers::{Finding, Left, Task, Wanted};
 use crate::args::Arguments;
 use crate::look::visible;
 use crate::streams::Output;
-use crate::target::{Target, folder_of, left_out, what_becomes_of};
+use crate::target::{Target, folder_of, what_becomes_of};
 use crate::{Failure, counted, nix, say_with_name};
 
 /// How many pages of evaluations are looked at: more than any jobset has in a week.
@@ -304,20 +304,11 @@ impl Import<'_> {
     ///
     /// If some builds could not be read.
     fn finish(&mut self, arguments: &Arguments, out: &mut Output) -> Result<(), Failure> {
-        let count = |wanted: Learning| self.learned.iter().filter(|learning| **learning == wanted).count();
-        self.target.summary(count(Learning::Recorded), self.client.server(), out)?;
-        let others = [Learning::Known, Learning::Contradicted, Learning::KeptOut, Learning::OtherOutputs];
-        let others = others.into_iter().filter_map(|learning| Some((count(learning), left_out(learning)?.to_owned())));
-        let left = self.left.iter().map(|(why, count)| (*count, why.to_string()));
-        let one = self.not_asked_for.map(|why| (1, why.to_owned()));
-        for (count, what) in others.chain(left).chain(one).filter(|(count, _)| *count > 0) {
-            write!(out, "; {count} {what}")?;
-        }
-        writeln!(out)?;
-        if !self.target.is_tried()
-            && let Some(database) = self.target.existing().is_some().then(|| self.target.database())
-        {
-            database?.drop_old_builds(self.now)?;
+        let left = self.left.iter().map(|(why, count)| (*count, why.to_string().into()));
+        let one = self.not_asked_for.map(|why| (1, why.into()));
+        self.target.summary(&self.learned, left.chain(one), self.client.server(), out)?;
+        if !self.target.is_tried() && self.target.existing().is_some() {
+            self.target.database()?.drop_old_builds(self.now)?;
         }
         self.target.say_who_decides(arguments, self.folder.as_deref());
         let Some((count, why)) = &self.unread else { return Ok(()) };

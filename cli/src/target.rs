@@ -1,5 +1,6 @@
 //! The database that failures from elsewhere are imported into, and what is said of them.
 
+use std::borrow::Cow;
 use std::env;
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -84,15 +85,35 @@ impl Target {
         self.is_tried
     }
 
-    /// Begins the summary: how many failures were recorded, and from where.
+    /// Prints the summary: how many failures were recorded, from where, and how many were not and why. `others` are those that were left
+    /// out before anything was learned, with numbers.
     ///
     /// # Errors
     ///
     /// If it can't be written.
-    pub fn summary(&self, recorded: usize, from: &str, out: &mut impl Write) -> io::Result<()> {
+    pub fn summary<'a>(
+        &self,
+        learned: &[Learning],
+        others: impl IntoIterator<Item = (usize, Cow<'a, str>)>,
+        from: &str,
+        out: &mut impl Write,
+    ) -> io::Result<()> {
         let done = if self.is_tried { "would import" } else { "imported" };
         let path = self.path.display().to_string();
-        write!(out, "{done} {} from {from} into '{}'", counted(recorded, "failure"), visible(&path))
+        let count = |wanted: Learning| learned.iter().filter(|learning| **learning == wanted).count();
+        let recorded = counted(count(Learning::Recorded), "failure");
+        write!(out, "{done} {recorded} from {from} into '{}'", visible(&path))?;
+        let not_recorded = [
+            (count(Learning::Known), "known before"),
+            (count(Learning::Contradicted), "left out because of newer attempts here"),
+            (count(Learning::KeptOut), "left out because they were forgotten here"),
+            (count(Learning::OtherOutputs), "left out because of records with other outputs"),
+        ];
+        let not_recorded = not_recorded.map(|(count, what)| (count, Cow::Borrowed(what)));
+        for (count, what) in not_recorded.into_iter().chain(others).filter(|(count, _)| *count > 0) {
+            write!(out, "; {count} {what}")?;
+        }
+        writeln!(out)
     }
 
     /// Says so if builds would not see what was imported. `folder` is that of the store.
@@ -126,17 +147,6 @@ fn destination(arguments: &Arguments, configured: Option<PathBuf>) -> Result<(Pa
 /// The folder of the store that failures are of.
 pub fn folder_of(failure: Option<&LearnedFailure>) -> Option<&str> {
     failure.and_then(|failure| failure.object.drv_path.rsplit_once('/')).map(|(folder, _)| folder)
-}
-
-/// What became of a failure that was not recorded, as it stands in a summary after a number.
-pub fn left_out(learning: Learning) -> Option<&'static str> {
-    match learning {
-        Learning::Recorded => None,
-        Learning::Known => Some("known before"),
-        Learning::Contradicted => Some("left out because of newer attempts here"),
-        Learning::KeptOut => Some("left out because they were forgotten here"),
-        Learning::OtherOutputs => Some("left out because of records with other outputs"),
-    }
 }
 
 /// What would become of a failure, in words for itself alone.
