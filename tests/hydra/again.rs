@@ -23,7 +23,7 @@ fn with(number: u64, name: &str, value: impl Into<Value>) -> Value {
 /// Makes what was noted about the Hydra so many hours older.
 fn passes(nix: &Scratch, hours: u32) -> Ran {
     let database = nix.database();
-    nix.run(&format!("sqlite3 {} 'UPDATE hydra_build SET time = time - {hours} * 3600 * 1000'", database.display()))
+    nix.run(&format!("sqlite3 {} 'UPDATE hydra_build SET until = until - {hours} * 3600 * 1000'", database.display()))
         .exits(0)
 }
 

@@ -7,7 +7,6 @@ use rusqlite::{Transaction, params};
 
 use super::columns::Milliseconds;
 use super::{Database, DatabaseError};
-use crate::hydra::REMEMBERED;
 
 impl Database {
     /// The builds of a Hydra that need not be asked about again, and until when. In place of the URL of the Hydra, `of` can be any
@@ -20,10 +19,9 @@ impl Database {
         let query = || {
             let mut statement = self
                 .connection
-                .prepare_cached("SELECT build, time FROM hydra_build WHERE server = ?1 AND time > ?2")?;
-            let rows = statement.query_map(params![of, noted_for(now)], |row| {
-                let Milliseconds(time) = row.get("time")?;
-                let until = time.saturating_add(REMEMBERED).unwrap_or(Timestamp::MAX);
+                .prepare_cached("SELECT build, until FROM hydra_build WHERE server = ?1 AND until > ?2")?;
+            let rows = statement.query_map(params![of, Milliseconds(now)], |row| {
+                let Milliseconds(until) = row.get("until")?;
                 Ok((row.get::<_, i64>("build")?.cast_unsigned(), until))
             })?;
             rows.collect::<rusqlite::Result<_>>()
@@ -40,9 +38,9 @@ impl Database {
         let failed = self.failed();
         let note = |transaction: &Transaction<'_>| {
             let mut statement = transaction
-                .prepare_cached("INSERT OR REPLACE INTO hydra_build (server, build, time) VALUES (?1, ?2, ?3)")?;
+                .prepare_cached("INSERT OR REPLACE INTO hydra_build (server, build, until) VALUES (?1, ?2, ?3)")?;
             for (build, until) in builds {
-                statement.execute(params![of, build.cast_signed(), noted_for(*until)])?;
+                statement.execute(params![of, build.cast_signed(), Milliseconds(*until)])?;
             }
             Ok(())
         };
@@ -76,17 +74,11 @@ impl Database {
     /// If the database can't be read or written.
     pub fn drop_old_builds(&mut self, now: Timestamp) -> Result<(), DatabaseError> {
         let failed = self.failed();
-        let passed = noted_for(now);
-        let drop =
-            |transaction: &Transaction<'_>| transaction.execute("DELETE FROM hydra_build WHERE time <= ?1", [passed]);
+        let drop = |transaction: &Transaction<'_>| {
+            transaction.execute("DELETE FROM hydra_build WHERE until <= ?1", [Milliseconds(now)])
+        };
         self.in_transaction(drop).map(|_| ()).map_err(failed)
     }
-}
-
-/// The time in the row of what is remembered until `until`: the row has the time at which it was noted if it is remembered as long as
-/// can be, and an earlier one if it is remembered for less.
-fn noted_for(until: Timestamp) -> Milliseconds {
-    Milliseconds(until.saturating_sub(REMEMBERED).unwrap_or(Timestamp::MIN))
 }
 
 #[cfg(test)]
@@ -96,6 +88,7 @@ mod tests {
 
     use super::super::location::Audience;
     use super::*;
+    use crate::hydra::REMEMBERED;
 
     #[test]
     fn builds_are_remembered_for_some_time_and_by_server() {

@@ -155,11 +155,11 @@ pub(super) const MIGRATIONS: &[&str] = &[
     ) STRICT, WITHOUT ROWID;
   ",
     "
-    -- Builds of Hydras that need not be asked about again.
+    -- Builds and evaluations of Hydras that need not be asked about again, and until when.
     CREATE TABLE hydra_build (
-        server TEXT    NOT NULL, -- its URL
+        server TEXT    NOT NULL, -- its URL; for evaluations, a name that begins with it
         build  INTEGER NOT NULL,
-        time   INTEGER NOT NULL, -- when it was noted, in milliseconds since 1970
+        until  INTEGER NOT NULL, -- in milliseconds since 1970
         PRIMARY KEY (server, build)
     ) STRICT, WITHOUT ROWID;
 ",
