@@ -21,12 +21,8 @@ const STEP: i64 = 4096;
 /// By what refusals are grouped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum By {
-    /// The path of the derivation.
-    Derivation,
     /// The name of the derivation.
     Name,
-    /// The system that it is for.
-    System,
     /// The class of the failure.
     Class,
     /// Where the failure was learned, as people are told. Empty if it happened here.
@@ -36,9 +32,7 @@ pub enum By {
 impl By {
     fn column(self) -> &'static str {
         match self {
-            By::Derivation => "drv_path",
             By::Name => "name",
-            By::System => "system",
             By::Class => "class",
             By::Origin => "origin",
         }
@@ -94,7 +88,7 @@ impl Database {
     /// If the database can't be read.
     pub fn refusals(&self, by: By, since: Option<Day>) -> Result<Vec<(String, Tally)>, DatabaseError> {
         let mut groups = self.grouped_refusals(by.column(), since)?;
-        if matches!(by, By::Derivation | By::Name | By::System) {
+        if by == By::Name {
             groups.retain(|(key, _): &(String, Tally)| !key.is_empty());
         }
         Ok(groups)
@@ -316,10 +310,8 @@ mod tests {
         };
         let rows = |rows: [(&str, i64); 2]| rows.map(|(key, count)| (key.to_owned(), count)).to_vec();
         assert_eq!(by(By::Name), rows([("a", 5), ("b", 1)]));
-        assert_eq!(by(By::Derivation), rows([("/nix/store/a.drv", 5), ("/nix/store/b.drv", 1)]));
         assert_eq!(by(By::Class), rows([("builder", 5), ("output", 1)]));
         assert_eq!(by(By::Origin), rows([("", 5), ("a cache", 1)]));
-        assert_eq!(by(By::System), [("x86_64-linux".to_owned(), 6)]);
     }
 
     #[test]
