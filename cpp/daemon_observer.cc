@@ -127,11 +127,15 @@ bool DaemonObserver::settle(
                 add(path->to_string());
     if (about.empty() && !successesMatter)
         return false;
+    bool built = areBuilt(store, ended.outputs);
+    /* The build was given up, or the daemon was. */
+    if (about.empty() && !built)
+        return false;
     for (auto index : about)
         ended.messages.push_back(rust::String::lossy(errors[index]));
     if (!diskIsFull.empty())
         ended.messages.push_back(rust::String::lossy(diskIsFull));
-    ended.ending = areBuilt(store, ended.outputs) ? core::Ending::Built : core::Ending::Reported;
+    ended.ending = built ? core::Ending::Built : core::Ending::Reported;
     ended.machine = build.machine;
     ended.delegate = build.delegate;
     ended.normal_mode = !build.again;

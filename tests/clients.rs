@@ -311,6 +311,27 @@ fn what_was_interrupted_or_killed_is_no_failure() {
     });
 }
 
+/// What Nix gives up because something else failed did not fail.
+#[test]
+fn what_was_given_up_is_not_judged() {
+    let nix = Scratch::new();
+    nix.expression(
+        r#"{ first = fail "first"; slow = drv "slow" "echo > ${runs}/started; sleep 100" { };
+             bad = drv "bad" "until [ -e ${runs}/started ]; do sleep 0.05; done; exit 3" { }; }"#,
+    );
+    let ran = among_users_of_a_stock_daemon(
+        &nix,
+        "NIX_CONFIG=$WITH; as games nix-build -A first; as games nix-build -v -j2 -A slow -A bad; as games $COMPANION stats --json",
+    );
+    let ran = ran.exits(0).says("-bad.drv' failed with exit code 3").does_not_say("-slow.drv' is not recorded");
+    let counted: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    assert_eq!(
+        (nix.runs("slow"), &counted["recorded"], &counted["notRecorded"]),
+        (1, &2.into(), &serde_json::json!({})),
+        "{ran}"
+    );
+}
+
 #[test]
 fn off_is_off_in_a_client() {
     both_ways(|new| {
