@@ -66,6 +66,19 @@ fn only_record(database: &Database) -> FailureRecord {
     records.remove(0)
 }
 
+#[test]
+fn more_attempts_than_can_be_counted_are_no_trouble() {
+    let (_folder, mut database) = database();
+    for output in ["a", "b"] {
+        let mut learned = from_file(&failure(output, &[output], 10));
+        learned.object.attempts = u32::MAX;
+        learned.origin.attempts = u32::MAX;
+        assert_eq!(database.import(&[learned], false).unwrap(), [Learning::Recorded]);
+    }
+    database.insert(&failure("both", &["a", "b"], 20)).unwrap();
+    assert_eq!(only_record(&database).summary.attempts, u32::MAX);
+}
+
 /// A failure of another machine, from a file.
 fn from_file(failure: &Failure) -> LearnedFailure {
     let (_folder, mut database) = database();

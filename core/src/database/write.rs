@@ -166,7 +166,7 @@ pub(super) fn put(
     let earlier: Array = Rc::new(earlier.into_iter().map(types::Value::Integer).collect());
     let (first, last_used, attempts): (Option<Milliseconds>, Option<Milliseconds>, u32) = transaction
         .prepare_cached(
-            "SELECT min(first_failure) AS first, max(used) AS used, coalesce(sum(attempts), 0) AS attempts
+            "SELECT min(first_failure) AS first, max(used) AS used, min(coalesce(sum(attempts), 0), 4294967295) AS attempts
              FROM failure WHERE id IN rarray(?1)",
         )?
         .query_row([&earlier], |row| Ok((row.get("first")?, row.get("used")?, row.get("attempts")?)))?;
