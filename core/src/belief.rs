@@ -112,11 +112,13 @@ impl Origin {
         }
     }
 
-    /// From whom it was learned, as it is counted: all builds of a Hydra are one.
+    /// From whom it was learned, as it is counted: all builds of a Hydra are one, and so are all files, which may have a new name
+    /// each day.
     pub fn counted_as(&self) -> String {
         match &self.source {
             Source::Hydra { hydra, .. } => format!("hydra: {hydra}"),
-            Source::Cache { .. } | Source::File { .. } => self.to_string(),
+            Source::File { .. } => "imported from files".to_owned(),
+            Source::Cache { .. } => self.to_string(),
         }
     }
 
@@ -748,11 +750,12 @@ mod tests {
         }
     }
     #[test]
-    fn all_builds_of_a_hydra_are_counted_as_one() {
-        let built = |build| {
-            let source = Source::Hydra { hydra: "https://hydra.example.org".to_owned(), build, warn_only: false };
-            Origin { source, attempts: 1 }.counted_as()
-        };
+    fn all_builds_of_a_hydra_and_all_files_are_counted_as_one() {
+        let counted = |source| Origin { source, attempts: 1 }.counted_as();
+        let built =
+            |build| counted(Source::Hydra { hydra: "https://hydra.example.org".to_owned(), build, warn_only: false });
         assert_eq!((built(1), built(2)), ("hydra: https://hydra.example.org".to_owned(), built(1)));
+        let file = |file: &str| counted(Source::File { file: file.to_owned() });
+        assert_eq!(file("monday"), file("tuesday"));
     }
 }
