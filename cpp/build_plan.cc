@@ -162,7 +162,8 @@ core::PlannedDerivation planned(Store & store, const StorePath & path, const Der
         .outputs = {},
         .is_resolved = false,
         .system = rust::String::lossy(derivation.platform),
-        .may_be_learned = !compat::typeOf(derivation).isFixed() && compat::substitutesAllowed(derivation),
+        .is_fetch = compat::typeOf(derivation).isFixed(),
+        .may_be_substituted = compat::substitutesAllowed(derivation),
     };
     if (compat::wantsNegativeCache(derivation)) {
         planned.outputs = outputKeys(store, derivation);
@@ -185,7 +186,8 @@ static std::optional<core::PlannedDerivation> scanPlain(Store & store, const Sto
         .outputs = std::move(read.outputs),
         .is_resolved = false,
         .system = std::move(read.system),
-        .may_be_learned = true,
+        .is_fetch = false,
+        .may_be_substituted = true,
     };
 }
 

@@ -32,7 +32,7 @@ static const PolicyOfStore & policyOf(Store & store)
 }
 
 /* Asks a daemon with the plugin whether any of `paths` is known to fail. The daemon sees what the environment of its builds
-   is, and which settings are in force for them. */
+   is, and which settings are in force for them. It looks up the outputs of a derivation by itself. */
 static bool daemonKnows(Store & store, const rust::Vec<rust::String> & paths)
 {
     return std::any_of(paths.begin(), paths.end(), [&](auto & path) {
@@ -49,12 +49,15 @@ rust::String knownFailure(Store & store, rust::Vec<rust::String> paths)
 
     /* The outputs are looked up as well: another derivation with the same outputs, which only uses other fetchers, may
        have failed. */
+    bool isNoFetch = false;
     for (auto & path : std::vector(paths.begin(), paths.end()))
         guarded([&] {
             auto derivation = store.maybeParseStorePath(std::string(path));
             if (!derivation || !derivation->isDerivation() || !store.isValidPath(*derivation))
                 return;
-            for (auto & key : outputKeys(store, store.readDerivation(*derivation)))
+            auto read = store.readDerivation(*derivation);
+            isNoFetch = !compat::typeOf(read).isFixed();
+            for (auto & key : outputKeys(store, read))
                 paths.push_back(key.key);
         });
 
@@ -62,7 +65,7 @@ rust::String knownFailure(Store & store, rust::Vec<rust::String> paths)
         auto & [policy, asksDaemon] = policyOf(store);
         bool told = asksDaemon && daemonKnows(store, paths);
         if (!asksDaemon || told)
-            failure = core::known_failure(*policy, paths, told);
+            failure = core::known_failure(*policy, paths, isNoFetch, told);
     });
     return failure;
 }

@@ -36,10 +36,26 @@ void LateRefusal::expect(const Goals & goals)
     requested = goals;
 }
 
-void LateRefusal::alreadySaid(const rust::Vec<rust::String> & keys)
+static void insert(StringSet & set, const rust::Vec<rust::String> & keys)
 {
     for (auto & key : keys)
-        said.insert(std::string(key));
+        set.insert(std::string(key));
+}
+
+/* Whether the key of any output is in a set. */
+static bool hasAny(const StringSet & set, const rust::Vec<core::OutputKey> & outputs)
+{
+    return std::any_of(outputs.begin(), outputs.end(), [&](auto & output) { return set.count(std::string(output.key)); });
+}
+
+void LateRefusal::alreadySaid(const rust::Vec<rust::String> & keys)
+{
+    insert(said, keys);
+}
+
+void LateRefusal::alreadyWarned(const rust::Vec<rust::String> & keys)
+{
+    insert(warned, keys);
 }
 
 std::shared_ptr<compat::BuildingGoal> LateRefusal::goalOf(const std::string & key)
@@ -66,11 +82,9 @@ std::optional<SingleRefusal> LateRefusal::refusalOfKnown(const StorePath & path,
 {
     /* Caches are asked later: this can be in a function of Nix that may not throw, which an interrupt does. */
     Caches none(store);
-    auto refused = refusalOf(store, policy, path, derivation, none);
-    auto & outputs = derivation.outputs;
-    bool saidBefore =
-        std::any_of(outputs.begin(), outputs.end(), [&](auto & output) { return said.count(std::string(output.key)); });
-    if (refused && saidBefore)
+    auto says = hasAny(warned, derivation.outputs) ? SayTheRest::No : SayTheRest::Yes;
+    auto refused = refusalOf(store, policy, path, derivation, none, says);
+    if (refused && hasAny(said, derivation.outputs))
         refused->refusal.error = compat::notBuilt(store.printStorePath(path), "is not built again: it failed in this run");
     return refused;
 }
@@ -80,7 +94,7 @@ bool LateRefusal::wasWithdrawn(const StorePath & path, const core::PlannedDeriva
 {
     if (!caches)
         caches.emplace(store, policy);
-    return caches->may_be_asked() && !refusalOf(store, policy, path, derivation, *caches);
+    return caches->may_be_asked() && !refusalOf(store, policy, path, derivation, *caches, SayTheRest::No);
 }
 
 void LateRefusal::look(const std::function<std::string()> & keyOf)
@@ -89,7 +103,7 @@ void LateRefusal::look(const std::function<std::string()> & keyOf)
         return;
     auto key = keyOf();
     /* The user was warned of this failure, and the derivation is built. */
-    if (policy.warns() && said.count(key))
+    if (policy.warns() && (said.count(key) || warned.count(key)))
         return;
     if (!core::is_known_failure(policy, key))
         return;
@@ -109,7 +123,7 @@ void LateRefusal::look(const std::function<std::string()> & keyOf)
         }))
         return;
     auto refused = refusalOfKnown(path, derivation);
-    alreadySaid(plainKeys(outputs));
+    insert(refused ? said : warned, plainKeys(outputs));
     if (!refused)
         return;
     auto & plan =

@@ -24,6 +24,7 @@ class LateRefusal
     nix::Goals requested;
     /* The keys of the outputs that the user was already told about in this run. */
     nix::StringSet said;
+    nix::StringSet warned;
     /* The binary caches, once one was asked. All late refusals of a run share the time that they may take to answer: what
        asks them keeps the other goals waiting. */
     std::optional<Caches> caches;
@@ -61,8 +62,11 @@ public:
     /* The worker is about to run these goals. */
     void expect(const nix::Goals & goals);
 
-    /* The user was told that the outputs with these keys failed. */
+    /* The user was told that the outputs with these keys failed in this run. */
     void alreadySaid(const rust::Vec<rust::String> & keys);
+
+    /* The user was warned of known failures of the outputs with these keys, which are built all the same. */
+    void alreadyWarned(const rust::Vec<rust::String> & keys);
 
     /* Nix has just asked the store `asked` for an output. `keyOf` returns the key of the output (see `outputKeys`). If
        the key is a store path, the output is missing; if it is a realisation, the output may be there. While other

@@ -69,7 +69,7 @@ template<typename Finish>
     for (auto & i : requested)
         if (i.goal && i.goal->exitCode == Goal::ecBusy)
             goals.insert(i.goal);
-    watched.lateRefusal.alreadySaid(decided.decision.warned_keys);
+    watched.lateRefusal.alreadyWarned(decided.decision.warned_keys);
     run(watched, goals, decided.asked);
     return finish(watched.worker, requested);
 }

@@ -158,7 +158,7 @@ std::optional<compat::Refusal> decide(
     if (std::none_of(keys.begin(), keys.end(), isKnown)
         || std::all_of(keys.begin(), keys.end(), [&](auto & key) { return canBeHad(store, derivation, key); }))
         return std::nullopt;
-    auto refused = refusalOf(store, policy, path, asked, caches);
+    auto refused = refusalOf(store, policy, path, asked, caches, SayTheRest::Yes);
     if (!refused)
         return std::nullopt;
     countRefusals(policy, refused->counted);
@@ -170,10 +170,12 @@ std::optional<SingleRefusal> refusalOf(
     const core::Policy & policy,
     const StorePath & path,
     const core::PlannedDerivation & derivation,
-    Caches & caches)
+    Caches & caches,
+    SayTheRest says)
 {
     auto decision = fromCore([&] { return core::decide_derivation(policy, derivation, caches); });
-    sayTheRest(decision, [&](auto &) { return store.printStorePath(path); });
+    if (says == SayTheRest::Yes)
+        sayTheRest(decision, [&](auto &) { return store.printStorePath(path); });
     if (decision.refused.empty())
         return std::nullopt;
     return SingleRefusal{refusal(store, path, decision.refused[0]), std::move(decision.counted)};

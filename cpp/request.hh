@@ -74,6 +74,9 @@ std::optional<compat::Refusal> decide(
     const nix::StorePath & path,
     const nix::BasicDerivation & derivation);
 
+/* Whether warnings, and failures that are doubted, are printed of a derivation that is built all the same. */
+enum class SayTheRest { No, Yes };
+
 /* The refusal of a derivation that is about to be built. It is refused if a failure is recorded for one of its outputs and
    is believed. If that came from a binary cache, `caches` are asked whether it was withdrawn. */
 std::optional<SingleRefusal> refusalOf(
@@ -81,7 +84,8 @@ std::optional<SingleRefusal> refusalOf(
     const core::Policy & policy,
     const nix::StorePath & path,
     const core::PlannedDerivation & derivation,
-    Caches & caches);
+    Caches & caches,
+    SayTheRest says);
 
 compat::Refusal refusal(const nix::Store & store, const nix::StorePath & path, const core::KnownFailure & failure);
 

@@ -40,12 +40,15 @@ bool negative_cache::LocalStore::isValidPath(nix::LocalStore & store, const Stor
         guarded([&] {
             auto policy = policyFor(store);
             rust::Vec<rust::String> outputs;
+            bool isNoFetch = false;
             if (auto derivation = derivationAskedAbout(store, name)) {
                 if (core::wants_fetch(name))
                     fetch(store, *policy, *derivation);
-                outputs = plainKeys(planned(store, *derivation, store.readDerivation(*derivation)).outputs);
+                auto asked = planned(store, *derivation, store.readDerivation(*derivation));
+                outputs = plainKeys(asked.outputs);
+                isNoFetch = !asked.is_fetch;
             }
-            isYes = core::hear(*policy, store.storeDir, std::string(text), outputs);
+            isYes = core::hear(*policy, store.storeDir, std::string(text), outputs, isNoFetch);
         });
         return isYes;
     }

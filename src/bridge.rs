@@ -140,7 +140,8 @@ mod ffi {
         outputs: Vec<OutputKey>,
         is_resolved: bool,
         system: String,
-        may_be_learned: bool,
+        is_fetch: bool,
+        may_be_substituted: bool,
     }
 
     /// What the settings say of binary caches that are asked for failures.
@@ -384,8 +385,9 @@ mod ffi {
         fn has_database(policy: &Policy) -> Result<bool>;
         /// Whether the output with this key failed when it was last built.
         fn is_known_failure(policy: &Policy, key: &CxxString) -> Result<bool>;
-        /// The failure known by any of `paths`, as JSON; empty if there is none. `told` tells that the daemon knows one.
-        fn known_failure(policy: &Policy, paths: &Vec<String>, told: bool) -> Result<String>;
+        /// The failure known by any of `paths`, as JSON; empty if there is none. `is_no_fetch` tells that their derivation is known to
+        /// be no fetch, and `told` that the daemon knows a failure.
+        fn known_failure(policy: &Policy, paths: &Vec<String>, is_no_fetch: bool, told: bool) -> Result<String>;
         /// Whether a daemon builds that has the plugin on, and so is asked what is known.
         fn daemon_decides(self: &Policy) -> bool;
         /// The question to a daemon whether it answers others, as the last part of the store path to ask for.
@@ -396,14 +398,20 @@ mod ffi {
 
         /// Whether the last part of a store path is a message of a client; see `core/src/channel.rs`.
         fn is_message(base_name: &str) -> bool;
-        /// The hash part of the derivation that a message asks about. Empty if it asks about none, or if its sender asks about the
-        /// outputs as well.
+        /// The hash part of the path that a message asks about. Empty if it asks about none.
         fn hash_part_asked_about(base_name: &str) -> String;
         /// Whether a message wants caches to be asked.
         fn wants_fetch(base_name: &str) -> bool;
         /// Does what the message of a client says. Returns whether the path is to be reported as valid, which answers a
-        /// greeting, and a question with yes. If it asks about a derivation, `outputs` are the keys of its outputs.
-        fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString, outputs: &Vec<String>) -> Result<bool>;
+        /// greeting, and a question with yes. If it asks about a derivation, `outputs` are the keys of its outputs, and
+        /// `is_no_fetch` tells that it is known to be no fetch.
+        fn hear(
+            policy: &Policy,
+            store_dir: &CxxString,
+            base_name: &CxxString,
+            outputs: &Vec<String>,
+            is_no_fetch: bool,
+        ) -> Result<bool>;
         /// The messages of a client to a daemon, as the last parts of the store paths to ask for. The first message is
         /// a greeting, which a daemon with the plugin answers.
         fn messages_to_daemon(policy: &Policy) -> Vec<String>;
@@ -475,9 +483,9 @@ impl From<&Output> for OutputKey {
 
 impl From<PlannedDerivation> for request::PlannedDerivation {
     fn from(planned: PlannedDerivation) -> request::PlannedDerivation {
-        let PlannedDerivation { path, outputs, is_resolved, system, may_be_learned } = planned;
+        let PlannedDerivation { path, outputs, is_resolved, system, is_fetch, may_be_substituted } = planned;
         let outputs = outputs.iter().map(Output::from).collect();
-        request::PlannedDerivation { path, outputs, is_resolved, system, may_be_learned }
+        request::PlannedDerivation { path, outputs, is_resolved, system, is_fetch, may_be_substituted }
     }
 }
 
@@ -707,13 +715,9 @@ fn in_words(lookup: Lookup<'_>, decided: request::RequestDecision, keep_going: b
         decision::Decision::Refuse { dependents, .. } => dependents,
         decision::Decision::Build | decision::Decision::Warn(_) => Vec::new(),
     };
-    Ok(Decision {
-        dependents,
-        refuses_all: decided.refuses_all,
-        asked: decided.asked,
-        warned_keys: decided.warned_keys,
-        ..in_words.into()
-    })
+    let words: Decision = in_words.into();
+    let warned_keys = [words.warned_keys, decided.warned_keys].concat();
+    Ok(Decision { dependents, refuses_all: decided.refuses_all, asked: decided.asked, warned_keys, ..words })
 }
 
 fn decide_derivation(
@@ -745,8 +749,8 @@ fn learn_all(policy: &Policy, plan: Pin<&mut BuildPlan>, caches: Pin<&mut Caches
 
 impl From<lookup::InWords> for Decision {
     fn from(in_words: lookup::InWords) -> Decision {
-        let lookup::InWords { warnings, doubted, refused, counted } = in_words;
-        Decision { warnings, doubted, refused, counted, ..Decision::default() }
+        let lookup::InWords { warnings, doubted, refused, counted, warned_keys } = in_words;
+        Decision { warnings, doubted, refused, counted, warned_keys, ..Decision::default() }
     }
 }
 
@@ -761,9 +765,9 @@ fn is_known_failure(policy: &Policy, key: &CxxString) -> Result<bool, Failure> {
 }
 
 #[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
-fn known_failure(policy: &Policy, paths: &Vec<String>, told: bool) -> Result<String, Failure> {
+fn known_failure(policy: &Policy, paths: &Vec<String>, is_no_fetch: bool, told: bool) -> Result<String, Failure> {
     guarded(|| {
-        let failure = lookup::known_failure(policy, paths, told)?;
+        let failure = lookup::known_failure(policy, paths, is_no_fetch, told)?;
         Ok(failure.and_then(|failure| serde_json::to_string(&failure).ok()).unwrap_or_default())
     })
 }
@@ -778,7 +782,7 @@ fn shown_url(url: &str) -> String {
 
 fn hash_part_asked_about(base_name: &str) -> String {
     match caught(|| Ok(Message::parse(base_name))) {
-        Ok(Some(Message::Fetch(hash_part) | Message::IsRefused(hash_part))) => hash_part,
+        Ok(Some(Message::Fetch(hash_part) | Message::IsKnown(hash_part) | Message::IsRefused(hash_part))) => hash_part,
         _ => String::new(),
     }
 }
@@ -788,10 +792,16 @@ fn wants_fetch(base_name: &str) -> bool {
 }
 
 #[expect(clippy::ptr_arg, reason = "the bridge passes vectors")]
-fn hear(policy: &Policy, store_dir: &CxxString, base_name: &CxxString, outputs: &Vec<String>) -> Result<bool, Failure> {
+fn hear(
+    policy: &Policy,
+    store_dir: &CxxString,
+    base_name: &CxxString,
+    outputs: &Vec<String>,
+    is_no_fetch: bool,
+) -> Result<bool, Failure> {
     guarded(|| {
         let Some(message) = Message::parse(&base_name.to_string_lossy()) else { return Ok(false) };
-        recording::hear(policy, &store_dir.to_string_lossy(), message, outputs)
+        recording::hear(policy, &store_dir.to_string_lossy(), message, outputs, is_no_fetch)
     })
 }
 

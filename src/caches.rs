@@ -185,7 +185,7 @@ impl<'a> NixsCaches<'a> {
     pub fn learn(&mut self, policy: &Policy, derivations: &[PlannedDerivation]) -> Result<bool, Failure> {
         let wanted: Vec<Wanted> = derivations
             .iter()
-            .filter(|derivation| derivation.may_be_learned)
+            .filter(|derivation| derivation.may_be_substituted && !derivation.is_fetch)
             .filter_map(|derivation| {
                 let main: &Output = main_output(&derivation.outputs, |output| &output.name)?;
                 Some(Wanted { key: main.key.clone(), system: derivation.system.clone() })

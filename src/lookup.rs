@@ -14,7 +14,7 @@ use nix_negative_cache_core::decision::Decision;
 use nix_negative_cache_core::elsewhere::Learned;
 use nix_negative_cache_core::environment::Comparison;
 use nix_negative_cache_core::failure_object::{main_output, period, signer_of};
-use nix_negative_cache_core::record::{Believed, FailureRecord};
+use nix_negative_cache_core::record::{Believed, FailureRecord, Output};
 use nix_negative_cache_core::refusal::{self, Wording};
 use nix_negative_cache_core::request::{Failures, PlannedDerivation};
 use nix_negative_cache_core::store_path::OutputKey;
@@ -38,6 +38,11 @@ struct BelievedFailure {
 impl BelievedFailure {
     fn believed(&self) -> Believed<'_> {
         self.record.believed(self.attempt)
+    }
+
+    /// The outputs of the derivation.
+    fn outputs(&self) -> &[Output] {
+        &self.record.outputs
     }
 
     fn counted(&self) -> RefusedDerivation {
@@ -159,7 +164,11 @@ impl<'a> Lookup<'a> {
             }
         }
         if keep_going || !matches!(decision, Decision::Refuse { .. }) {
-            words.warnings.extend(self.say(&self.only_warning(), refusal::warning));
+            let only_warning = self.only_warning();
+            words.warnings.extend(self.say(&only_warning, refusal::warning));
+            let outputs =
+                only_warning.iter().filter_map(|index| self.warning.get(index)).flat_map(BelievedFailure::outputs);
+            words.warned_keys = outputs.map(|output| output.key.to_string()).collect();
         }
         Ok(words)
     }
@@ -206,6 +215,8 @@ pub struct InWords {
     pub refused: Vec<KnownFailure>,
     /// The same as they are counted.
     pub counted: Vec<RefusedDerivation>,
+    /// The keys of the outputs of the derivations that are warned about because no more than warnings is known of them.
+    pub warned_keys: Vec<String>,
 }
 
 impl Failures for Lookup<'_> {
@@ -243,8 +254,7 @@ impl Failures for Lookup<'_> {
     }
 
     /// A failure that is recorded for the derivation itself counts, whatever else the derivation needs. Fetches are not
-    /// found in this way, because the output of a fetch may be available from elsewhere. Neither is what a Hydra has told, because
-    /// that may be a fetch.
+    /// found in this way, because the output of a fetch may be available from elsewhere.
     fn find_by_derivation(&mut self, derivations: &[String]) -> Result<Vec<usize>, Failure> {
         let policy = self.policy;
         let mut found = Vec::new();
@@ -256,8 +266,8 @@ impl Failures for Lookup<'_> {
                 let Some(index) = index.filter(|index| !self.found.contains_key(index)) else { continue };
                 let record = seen(policy, record);
                 let belief = record.summary.belief(policy.user, &here, policy.settings()?, self.now);
-                let may_be_fetch = record.summary.class == Class::Fetch || record.summary.is_from_hydra();
-                if let (Belief::Fails { attempt, .. }, false) = (belief, may_be_fetch) {
+                let Belief::Fails { attempt, .. } = belief else { continue };
+                if record.summary.class != Class::Fetch && record.summary.attempt_counts(attempt, false) {
                     found.push(index);
                     self.found.insert(index, BelievedFailure { database: path.to_owned(), id, record, attempt });
                 }
@@ -275,7 +285,7 @@ impl Failures for Lookup<'_> {
     }
 
     /// A failed fetch only counts for the same derivation. All fetches of one output have the same key, so anybody
-    /// could make one that fails. A Hydra does not tell which of its builds were fetches, so what it tells counts for no fetch.
+    /// could make one that fails.
     fn find_by_output(&mut self, derivations: &[(usize, PlannedDerivation)]) -> Result<(), Failure> {
         let policy = self.policy;
         let here = LazyCell::new(|| Comparison::with(policy.environment()));
@@ -294,13 +304,17 @@ impl Failures for Lookup<'_> {
                 let mut keys = derivation.outputs.iter().map(|output| &output.key);
                 let Some(id) = keys.find_map(|key| failures.get(key)) else { continue };
                 let Some(record) = records.get(id) else { continue };
-                if !record.summary.counts_for([derivation.path.as_str()])
-                    || (record.summary.is_from_hydra() && !derivation.may_be_learned)
-                {
+                if !record.summary.counts_for([derivation.path.as_str()]) {
                     continue;
                 }
                 let record = seen(policy, record.clone());
-                match record.summary.belief(policy.user, &here, policy.settings()?, self.now) {
+                let belief = record.summary.belief(policy.user, &here, policy.settings()?, self.now);
+                if let Belief::Fails { attempt, .. } | Belief::Open(Doubt::OnlyWarns(attempt)) = belief
+                    && !record.summary.attempt_counts(attempt, !derivation.is_fetch)
+                {
+                    continue;
+                }
+                match belief {
                     Belief::Fails { attempt, .. } => {
                         let failure = BelievedFailure { database: path.to_owned(), id: *id, record, attempt };
                         self.found.entry(*index).or_insert(failure);
@@ -385,6 +399,8 @@ pub struct Asked<'a> {
     /// If it is that of a derivation in the store, the keys of its outputs. Another derivation with the same outputs may have
     /// failed.
     pub outputs: &'a [String],
+    /// Whether it is known that the derivation is no fetch.
+    pub is_no_fetch: bool,
 }
 
 /// Whether a record of this path speaks against a new attempt, as `belief` reads it.
@@ -393,7 +409,7 @@ fn any_record(
     asked: &Asked<'_>,
     belief: impl Fn(&FailureRecord) -> Result<Belief, Failure>,
 ) -> Result<bool, Failure> {
-    let Asked { store_dir, hash_part, outputs } = asked;
+    let Asked { store_dir, hash_part, outputs, is_no_fetch } = *asked;
     let start = format!("{store_dir}/{hash_part}-");
     for path in policy.databases() {
         let records = consulting(policy, path, |database| {
@@ -404,7 +420,10 @@ fn any_record(
         for record in records {
             // A fetch counts for the same derivation only.
             let counts = record.summary.class != Class::Fetch || record.summary.derivation.as_str().starts_with(&start);
-            if counts && matches!(belief(&record)?, Belief::Fails { .. }) {
+            if counts
+                && let Belief::Fails { attempt, .. } = belief(&record)?
+                && record.summary.attempt_counts(attempt, is_no_fetch)
+            {
                 return Ok(true);
             }
         }
@@ -455,13 +474,18 @@ pub fn is_refused(policy: &Policy, asked: &Asked<'_>) -> Result<bool, Failure> {
     any_record(policy, asked, belief)
 }
 
-/// The failure that is known by any of `paths`, if it is believed. If a daemon has `told` that it knows one, that counts,
-/// and the databases are only asked what they have of it.
+/// The failure that is known by any of `paths`, if it is believed; `is_no_fetch` is whether it is known that their derivation is no
+/// fetch. If a daemon has `told` that it knows one, that counts, and the databases are only asked what they have of it.
 ///
 /// # Errors
 ///
 /// Those of the databases and settings.
-pub fn known_failure(policy: &Policy, paths: &[String], told: bool) -> Result<Option<FailureAttributes>, Failure> {
+pub fn known_failure(
+    policy: &Policy,
+    paths: &[String],
+    is_no_fetch: bool,
+    told: bool,
+) -> Result<Option<FailureAttributes>, Failure> {
     let now = Timestamp::now();
     // The word of a daemon is about its own records.
     let own = policy.database.as_deref();
@@ -475,7 +499,9 @@ pub fn known_failure(policy: &Policy, paths: &[String], told: bool) -> Result<Op
         let Some(record) = record.map(|record| seen(policy, record)) else { continue };
         let here = Comparison::with(policy.environment());
         match believe(&record.summary.history, &here, policy.settings()?, now) {
-            Belief::Fails { attempt, until } => return Ok(Some(attributes(record, attempt, until))),
+            Belief::Fails { attempt, until } if record.summary.attempt_counts(attempt, is_no_fetch) => {
+                return Ok(Some(attributes(record, attempt, until)));
+            }
             // The daemon sees more than this process. Until when it believes the failure is not known.
             _ if told => {
                 let last = record.summary.history.iter().position(|attempt| attempt.failure.is_some());

@@ -156,13 +156,19 @@ pub fn tidy(policy: &Policy) -> Result<(), Failure> {
 }
 
 /// Does what a message of the client says; see [`nix_negative_cache_core::channel`]. If it asks about a derivation, `outputs` are
-/// the keys of its outputs. Returns whether the answer is yes.
+/// the keys of its outputs, and `is_no_fetch` is whether it is known that it is no fetch. Returns whether the answer is yes.
 ///
 /// # Errors
 ///
 /// Those of the database and settings.
-pub fn hear(policy: &Policy, store_dir: &str, message: Message, outputs: &[String]) -> Result<bool, Failure> {
-    let asked = |hash_part| lookup::Asked { store_dir, hash_part, outputs };
+pub fn hear(
+    policy: &Policy,
+    store_dir: &str,
+    message: Message,
+    outputs: &[String],
+    is_no_fetch: bool,
+) -> Result<bool, Failure> {
+    let asked = |hash_part| lookup::Asked { store_dir, hash_part, outputs, is_no_fetch };
     match message {
         Message::Hello | Message::Answers | Message::Fetches => return Ok(true),
         Message::Fetch(hash_part) => return lookup::is_known_elsewhere(policy, &asked(&hash_part)),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use nix_negative_cache_tests::caches::{Answer, Key, Nginx, refused_url};
 use nix_negative_cache_tests::hydra::{Hydra, Listener, build, made_up};
-use nix_negative_cache_tests::{Ran, Scratch, left_out};
+use nix_negative_cache_tests::{Ran, Scratch, left_out, with_daemon};
 use serde_json::{Value, json};
 
 const BROKEN: &str = "x.c:1:1: error: expected ';'\nmake: *** [x] Error 1\n";
@@ -19,7 +19,9 @@ fn in_sandbox() -> Scratch {
         r#"{ one = drv "one" "exit 3" { }; two = drv "two" "exit 4" { }; good = drv "good" "echo x > $out" { };
              fetch = drv "fetch" "exit 5" {
                outputHash = "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae"; outputHashAlgo = "sha256";
-             }; }"#,
+             };
+             local = drv "local" "exit 6" { allowSubstitutes = false; };
+             late = drv "late" "exit 7" { after = drv "slow" "until [ $SECONDS -ge 3 ]; do :; done; echo x > $out" { }; }; }"#,
     );
     nix
 }
@@ -93,6 +95,48 @@ fn a_fetch_is_not_refused() {
     hydra.fails(&nix, 123, "fetch", BROKEN);
     import(&nix, &hydra, "--build 123").exits(0).prints_part("imported 1 failure");
     nix.run("nix-build --no-out-link -A fetch").says("building '").does_not_say("is not built");
+    let known =
+        |name| format!("nix-instantiate --eval --expr 'builtins.knownFailure (import ./default.nix).{name} != null'");
+    nix.run(&known("fetch")).exits(0).prints("false");
+    // Who may not be substituted is no fetch.
+    hydra.fails(&nix, 124, "local", BROKEN);
+    import(&nix, &hydra, "--build 124").exits(0).prints_part("imported 1 failure");
+    nix.run("nix-build --no-out-link -A local").exits(100).does_not_say("building '").says("elsewhere");
+    nix.run(&known("local")).exits(0).prints("true");
+    // The daemon looks into the derivation as well.
+    let through = |name| with_daemon(&nix, &format!("NIX_REMOTE=daemon {}", known(name)));
+    through("local").prints("true");
+    through("fetch").prints("false");
+}
+
+#[test]
+fn what_failed_here_counts_beside_what_a_hydra_has_seen_later() {
+    let nix = in_sandbox();
+    let hydra = Hydra::start(&nix);
+    nix.run("nix-build --no-out-link -A local -A fetch -k").exits(100);
+    let earlier = "update attempt set time = time - 3600000; update failure set first_failure = first_failure - 3600000, \
+                   last_failure = last_failure - 3600000";
+    nix.run(&format!("sqlite3 {} '{earlier}'", nix.database().display())).exits(0);
+    for (build, name) in [(1, "local"), (2, "fetch")] {
+        hydra.fails(&nix, build, name, BROKEN);
+        import(&nix, &hydra, &format!("--build {build}")).exits(0).prints_part("imported 1 failure");
+    }
+    nix.run("nix-build --no-out-link -A local").exits(100).does_not_say("building '").says("1 hour ago");
+}
+
+/// Another process writes to the database after the warning and before the builder starts.
+#[test]
+fn a_failure_that_only_warns_is_warned_of_once() {
+    let nix = in_sandbox();
+    let hydra = Hydra::start(&nix);
+    hydra.fails(&nix, 1, "late", BROKEN);
+    import(&nix, &hydra, "--build 1 --warn-only").exits(0).prints_part("imported 1 failure");
+    nix.run(
+        "nix-build --no-out-link -A late 2> said & until grep -q slow.drv said; do sleep 0.1; done; \
+         nix-build --no-out-link -A two; wait; cat said >&2",
+    )
+    .says_times("-late.drv' is built although it failed", 1)
+    .says_times("building '", 3);
 }
 
 #[test]

@@ -194,9 +194,12 @@ impl FailureSummary {
         self.history.iter().find_map(|attempt| attempt.failure.as_ref())?.origin.as_ref()
     }
 
-    /// Whether the last failure was learned from a Hydra.
-    pub fn is_from_hydra(&self) -> bool {
-        self.origin().is_some_and(|origin| matches!(origin.source, Source::Hydra { .. }))
+    /// Whether the failed attempt with this index says anything of a build of a derivation, of which it may be known that it is
+    /// no fetch. A Hydra does not tell which of its builds were fetches, so what it tells counts for no derivation that may be one.
+    pub fn attempt_counts(&self, attempt: usize, is_no_fetch: bool) -> bool {
+        let failure = self.history.get(attempt).and_then(|attempt| attempt.failure.as_ref());
+        let origin = failure.and_then(|failure| failure.origin.as_ref());
+        is_no_fetch || !origin.is_some_and(|origin| matches!(origin.source, Source::Hydra { .. }))
     }
 
     /// Whether the last failure is from where a person means by this text: `here`, or as [`Origin::is_called`] says.

@@ -22,8 +22,10 @@ pub struct PlannedDerivation {
     pub is_resolved: bool,
     /// The system it is for.
     pub system: String,
-    /// Whether binary caches may know that it fails: it is no fetch, and may be substituted.
-    pub may_be_learned: bool,
+    /// Whether it is a fetch: its output is fixed, however it is made.
+    pub is_fetch: bool,
+    /// Whether it may be substituted (`allowSubstitutes`).
+    pub may_be_substituted: bool,
 }
 
 /// Which derivations a plan lists.
@@ -698,7 +700,14 @@ mod tests {
             }
             let outputs = vec![Output { name: "out".to_owned(), key: format!("/s/1-{name}").as_str().into() }];
             let (path, system) = (format!("/s/0-{name}.drv"), "x86_64-linux".to_owned());
-            Ok(PlannedDerivation { path, outputs, is_resolved: false, system, may_be_learned: true })
+            Ok(PlannedDerivation {
+                path,
+                outputs,
+                is_resolved: false,
+                system,
+                is_fetch: false,
+                may_be_substituted: true,
+            })
         }
 
         fn mentioned_by(&self, index: usize) -> Result<Vec<usize>, &'static str> {
@@ -1063,7 +1072,7 @@ mod tests {
     fn single() -> PlannedDerivation {
         let outputs = vec![Output { name: "out".to_owned(), key: "/s/1-x".into() }];
         let (path, system) = ("/s/0-x.drv".to_owned(), "x86_64-linux".to_owned());
-        PlannedDerivation { path, outputs, is_resolved: false, system, may_be_learned: true }
+        PlannedDerivation { path, outputs, is_resolved: false, system, is_fetch: false, may_be_substituted: true }
     }
 
     #[test]
