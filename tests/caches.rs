@@ -586,7 +586,7 @@ fn failures_travel_through_s3() {
 
 /// What users are told by a Nix that can't ask S3.
 fn without_s3(machines: &Machines) {
-    let url = "s3://cache?endpoint=127.0.0.1:1&scheme=http&region=eu-west-1";
+    let url = "s3://cache?endpoint=http://127.0.0.1:1&region=eu-west-1";
     machines
         .run(&format!(
             "on ci nix-build --no-out-link -A library && exit 1

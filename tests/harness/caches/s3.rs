@@ -40,7 +40,7 @@ impl S3 {
 
     /// A bucket as a store, such as `s3://bucket?endpoint=…`, with its parameters in the order in which Nix prints them.
     pub fn url(&self, bucket: &str) -> String {
-        format!("s3://{bucket}?endpoint=127.0.0.1:{}&region=eu-west-1&scheme=http", self.port)
+        format!("s3://{bucket}?endpoint=http://127.0.0.1:{}&region=eu-west-1", self.port)
     }
 }
 
