@@ -268,7 +268,9 @@ fn with_nixpkgs(scenario: Scenario) -> Scenario {
 
 #[test]
 fn shells() {
-    let shell = |input: &str| format!(r#"drv "shell" "true" {{ builder = "/bin/bash"; input = {input}; }}"#);
+    let shell = |input: &str| {
+        format!(r#"drv "shell" "true" {{ builder = builtins.getEnv "NIX_BUILD_SHELL"; input = {input}; }}"#)
+    };
     for input in [r#"ok "input""#, r#"fail "input""#] {
         scenario(&shell(input)).run("nix-shell --run 'echo $name $input'").again().compare();
         with_nixpkgs(scenario(&shell(input))).run("nix develop -f . -c echo entered").again().compare();

@@ -161,7 +161,7 @@ fn other_ends_on_another_machine() {
     let nix = Scratch::new();
     nix.expression(
         r#"{ missing = drv "missing" "true" { }; mismatch = fetch "echo other > $out; exit 0";
-             gone = drv "gone" "echo $$ > @; exec /bin/sleep 60" { }; }"#
+             gone = drv "gone" "echo $$ > @; exec sleep 60" { }; }"#
             .replace('@', &nix.path("pid").display().to_string())
             .as_str(),
     );
