@@ -86,8 +86,12 @@ let
         "nlohmann_json"
         "openssh"
         "pkg-config"
+        "procps"
         "rustfmt"
         "sqlite"
+        "strace"
+        "systemd"
+        "util-linux"
       ]
     )
     // {
