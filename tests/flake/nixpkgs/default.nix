@@ -90,7 +90,6 @@ let
         "rustfmt"
         "sqlite"
         "strace"
-        "systemd"
         "util-linux"
       ]
     )
