@@ -26,7 +26,17 @@ all.packages
         touch "$out"
       '';
 }
-# One virtual machine for each supported version of Nix.
+# For each supported version of Nix, the functional tests that a builder can run, and machines of NixOS.
+// lib.mapAttrs' (
+  name: nix:
+  lib.nameValuePair "functional-tests-${name}" (
+    pkgs.callPackage ./functional-tests.nix {
+      inherit nix;
+      plugin = all.pluginFor nix;
+      bundle = all.bundleOf [ nix ];
+    }
+  )
+) all.nixVersions
 // lib.mapAttrs' (
   name: nix: lib.nameValuePair "nixos-${name}" (import ./nixos-test.nix { inherit pkgs nix; })
 ) all.nixVersions

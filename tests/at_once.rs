@@ -155,9 +155,10 @@ fn a_flake_is_not_checked_with_success() {
     let nix = with_failures();
     nix.write(
         "work/flake.nix",
-        r#"{ outputs = { self }: { checks.x86_64-linux = with import ./lib.nix; {
-            first = derivation { name = "first"; system = "x86_64-linux"; builder = "/bin/sh"; args = [ "-c" "exit 1" ]; };
-        }; }; }"#,
+        &r#"{ outputs = { self }: { checks.SYSTEM = with import ./lib.nix; {
+            first = derivation { name = "first"; system = "SYSTEM"; builder = "/bin/sh"; args = [ "-c" "exit 1" ]; };
+        }; }; }"#
+            .replace("SYSTEM", &format!("{}-linux", std::env::consts::ARCH)),
     );
     nix.write("work/lib.nix", "{}");
     let failed = nix.run("nix flake check path:.").does_not_say(REFUSED);

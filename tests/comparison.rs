@@ -189,7 +189,7 @@ fn another_machine() {
     for script in ["echo said; echo done > $out", "echo said; exit 3"] {
         scenario(&remote(script))
             .config("sandbox-paths = /bin/sh=/bin/bash-static")
-            .run("nix-build --max-jobs 0 --builders \"@ROOT@/machine x86_64-linux\" --option sandbox true")
+            .run("nix-build --max-jobs 0 --builders \"@ROOT@/machine\" --option sandbox true")
             .again()
             .compare();
     }
@@ -268,7 +268,9 @@ fn with_nixpkgs(scenario: Scenario) -> Scenario {
 
 #[test]
 fn shells() {
-    let shell = |input: &str| format!(r#"drv "shell" "true" {{ builder = "/bin/bash"; input = {input}; }}"#);
+    let shell = |input: &str| {
+        format!(r#"drv "shell" "true" {{ builder = builtins.getEnv "NIX_BUILD_SHELL"; input = {input}; }}"#)
+    };
     for input in [r#"ok "input""#, r#"fail "input""#] {
         scenario(&shell(input)).run("nix-shell --run 'echo $name $input'").again().compare();
         with_nixpkgs(scenario(&shell(input))).run("nix develop -f . -c echo entered").again().compare();
@@ -293,14 +295,15 @@ fn run() {
 
 #[test]
 fn flake_check() {
-    let flake = r#"{ outputs = { self }: with import ./lib.nix; { checks.x86_64-linux =
+    let system = format!("{}-linux", std::env::consts::ARCH);
+    let flake = r#"{ outputs = { self }: with import ./lib.nix; { checks.SYSTEM =
         { good = drv "good" "sleep 0.3; echo > $out" { }; bad = fail "bad"; }; }; }"#;
     for options in ["--max-jobs 1", "--max-jobs 1 --keep-going"] {
         scenario("null")
-            .file("flake/flake.nix", flake)
+            .file("flake/flake.nix", &flake.replace("SYSTEM", &system))
             .cut_off("good")
             .run(&format!("cp lib.nix flake; nix flake check --impure path:$PWD/flake {options}"))
-            .run("nix build --impure path:$PWD/flake#checks.x86_64-linux.good --out-link good")
+            .run(&format!("nix build --impure path:$PWD/flake#checks.{system}.good --out-link good"))
             .again()
             .compare();
     }

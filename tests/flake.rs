@@ -139,8 +139,10 @@ fn every_output_evaluates() {
     for system in SYSTEMS {
         assert_eq!(keys(&all[system]), packages.iter().map(String::as_str).collect());
         assert!(keys(&checks[system]).is_superset(&keys(&all[system])));
-        let machines = keys(&checks[system]).iter().filter(|name| name.starts_with("nixos-")).count();
-        assert_eq!(machines, VERSIONS.len(), "{system}");
+        let tested = |kind: &str| VERSIONS.map(|version| format!("{kind}-{version}"));
+        for name in tested("nixos").iter().chain(&tested("functional-tests")) {
+            assert!(keys(&checks[system]).contains(&**name), "{system} has no {name}");
+        }
         assert!(shells[system]["default"].is_string());
     }
     let name = output(&nix, "project", "packages.x86_64-linux.default.name", "name: name");
@@ -156,6 +158,50 @@ fn every_output_evaluates() {
     }
     let override_input = "--override-input nixpkgs path:$PWD/nixpkgs --no-write-lock-file";
     nix.run(&format!("nix flake check --no-build path:$PWD/project {override_input}")).exits(0);
+}
+
+/// The functional tests that are left out in a builder are there, and all others are run.
+#[test]
+fn what_a_builder_does_not_test_is_named() {
+    let nix = checkout();
+    let check = "checks.x86_64-linux.functional-tests-nix_2_31";
+    let left_out = output(&nix, "project", check, "check: { inherit (check) leftOut leftOutFiles; }");
+    let said = output(&nix, "project", check, "check: check.preCheck");
+    let flags = output(&nix, "project", check, "check: { inherit (check) cargoTestFlags checkFlags; }");
+    let has = |flags: &Value, flag: String| flags.as_array().unwrap().contains(&json!(flag));
+    let mut tests = BTreeSet::new();
+    for file in fs::read_dir(project().join("tests")).unwrap().flatten().map(|file| file.path()) {
+        let Some(name) = file.file_name().unwrap().to_str().unwrap().strip_suffix(".rs") else { continue };
+        let is_left_out = keys(&left_out["leftOutFiles"]).contains(name);
+        assert!(has(&flags["cargoTestFlags"], format!("--test={name}")) != is_left_out, "{name}: {flags}");
+        if !is_left_out {
+            let text = fs::read_to_string(&file).unwrap();
+            let after_attribute = text.split("#[test]\nfn ").skip(1);
+            tests.extend(after_attribute.filter_map(|rest| Some(rest.split_once('(')?.0.to_owned())));
+        }
+    }
+    for name in keys(&left_out["leftOut"]) {
+        assert!(tests.contains(name), "there is no test {name} to leave out");
+        assert!(has(&flags["checkFlags"], format!("--skip={name}")), "{name}: {flags}");
+    }
+    for what in keys(&left_out["leftOutFiles"])
+        .iter()
+        .map(|name| format!("all tests of {name}.rs. "))
+        .chain(keys(&left_out["leftOut"]).iter().map(|name| format!("{name}. ")))
+    {
+        assert!(said.as_str().unwrap().contains(&what), "it is not said that this is left out: {what}");
+    }
+}
+
+/// No machine of NixOS can be started here, but its script can be read.
+#[test]
+fn the_scripts_of_the_machines_are_python() {
+    let nix = checkout();
+    for version in VERSIONS {
+        let script = output(&nix, "project", &format!("checks.x86_64-linux.nixos-{version}.testScript"), "text: text");
+        nix.write("work/script.py", script.as_str().unwrap());
+        nix.run("python3 -c 'import ast; ast.parse(open(\"script.py\").read())'").exits(0);
+    }
 }
 
 #[test]

@@ -6,7 +6,7 @@ use nix_negative_cache_tests::{REFUSED, Scratch, exists};
 fn a_record_has_everything_that_is_known() {
     let nix = Scratch::new();
     nix.expression(
-        r#"drv "bad" "for i in 1 2 3; do echo line $i; done; printf '\\033[31mred\\033[0m\\n'; /bin/sleep 1; exit 7" {
+        r#"drv "bad" "for i in 1 2 3; do echo line $i; done; printf '\\033[31mred\\033[0m\\n'; sleep 1; exit 7" {
           outputs = [ "out" "dev" ];
         }"#,
     );
@@ -83,8 +83,8 @@ fn what_is_not_the_builders_own_failure_is_not_recorded() {
         ("killed", r#"drv "x" "kill -9 $$" { }"#, ""),
         ("terminated", r#"drv "x" "kill -15 $$" { }"#, ""),
         ("child killed", r#"drv "x" "/bin/sh -c 'kill -9 $$'" { }"#, ""),
-        ("timeout", r#"drv "x" "/bin/sleep 60" { }"#, "--timeout 1"),
-        ("silence", r#"drv "x" "/bin/sleep 60" { }"#, "--max-silent-time 1"),
+        ("timeout", r#"drv "x" "sleep 60" { }"#, "--timeout 1"),
+        ("silence", r#"drv "x" "sleep 60" { }"#, "--max-silent-time 1"),
         ("log limit", r#"drv "x" "while :; do echo much; done" { }"#, "--option max-build-log-size 1000"),
         ("feature", r#"drv "x" "exit 1" { requiredSystemFeatures = [ "no-such-feature" ]; }"#, ""),
         ("system", r#"drv "x" "exit 1" { system = "pdp11-unix"; }"#, ""),
@@ -115,7 +115,7 @@ fn what_is_not_the_builders_own_failure_is_not_recorded() {
 #[test]
 fn a_dependency_that_failed_and_goals_that_never_started_are_not_recorded() {
     let nix = Scratch::new();
-    nix.expression(r#"needs "top" [ (fail "aa-bad") (fail "bb-never") (drv "cc-slow" "/bin/sleep 1; exit 1" { }) ]"#);
+    nix.expression(r#"needs "top" [ (fail "aa-bad") (fail "bb-never") (drv "cc-slow" "sleep 1; exit 1" { }) ]"#);
     nix.run("nix-build --max-jobs 1").exits(100);
     assert_eq!(nix.recorded(), ["aa-bad"]);
 }
@@ -171,7 +171,7 @@ fn a_builder_that_uses_nix_is_not_recorded() {
 fn an_interrupted_build_is_not_recorded() {
     for signal in ["INT", "TERM", "HUP"] {
         let nix = Scratch::new();
-        nix.expression(r#"drv "slow" "trap 'exit 1' INT TERM HUP; /bin/sleep 60" { }"#);
+        nix.expression(r#"drv "slow" "trap 'exit 1' INT TERM HUP; sleep 60" { }"#);
         let ran = nix.run(&format!(
             "set -m; nix-build & pid=$!; while [ ! -e ../runs/slow ]; do sleep 0.1; done; sleep 0.3; \
              kill -{signal} -$pid; wait $pid"
@@ -186,7 +186,7 @@ fn an_interrupted_build_is_not_recorded() {
 #[test]
 fn a_failure_is_recorded_when_it_happens() {
     let nix = Scratch::new();
-    nix.expression(r#"needs "top" [ (fail "bad") (drv "slow" "/bin/sleep 60" { }) ]"#);
+    nix.expression(r#"needs "top" [ (fail "bad") (drv "slow" "sleep 60" { }) ]"#);
     nix.run(
         "set -m; nix-build -k -j 2 & pid=$!; for i in $(seq 100); do sleep 0.1; \
          $COMPANION list --json | grep -q bad && break; done; kill -9 -$pid; wait",

@@ -129,10 +129,7 @@ fn the_last_option_wins_wherever_it_stands() {
 #[test]
 fn options_of_a_command_that_nix_runs_are_not_ours() {
     let nix = Scratch::without_setting();
-    nix.expression(
-        r#"rec { tool = derivation { name = "tool"; system = builtins.currentSystem; builder = "/bin/sh";
-        args = [ "-c" "/bin/mkdir -p $out/bin" ]; }; }"#,
-    );
+    nix.expression(r#"{ tool = drv "tool" "mkdir -p $out/bin" { }; }"#);
     nix.run("nix shell -f . tool -c bash -c 'echo \"$@\"' nobody --option negative-cache maybe")
         .exits(0)
         .prints("--option negative-cache maybe");

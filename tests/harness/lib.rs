@@ -51,7 +51,7 @@ pub const MACHINES: &str = r#"
         local folder=$(realpath -m ../$1)
         mkdir -p $folder/conf
         printf '%s\n' 'substituters =' 'build-users-group =' "sandbox-paths = $(seen_by_builders)" "$2" > $folder/conf/nix.conf
-        printf '%s\n' '#!/bin/bash' 'unset NIX_REMOTE NIX_CONFIG' \
+        printf '%s\n' '#!'$NIX_BUILD_SHELL 'unset NIX_REMOTE NIX_CONFIG' \
             "export NIX_CONF_DIR=$folder/conf NIX_STATE_DIR=$folder/nix/var NIX_LOG_DIR=$folder/nix/log" \
             "program=$(type -P nix-daemon); [ \"\$1\" != --serve ] || program=$(type -P nix-store)" \
             "exec \$(cat $folder/before 2> /dev/null) \$program \"\$@\"" > $folder/serve
@@ -78,7 +78,7 @@ rec {
     inherit name;
     system = builtins.currentSystem;
     builder = "/bin/sh";
-    args = [ "-c" "PATH=/usr/bin:/bin; echo run >> ${runs}/${name}; ${script}" ];
+    args = [ "-c" "PATH=@PROGRAMS@; echo run >> ${runs}/${name}; ${script}" ];
   } // attrs);
 
   ok = name: drv name "echo done > $out" { };
@@ -130,6 +130,22 @@ pub fn say(text: &str) {
     // `eprintln` is captured.
     let _ = writeln!(std::io::stderr(), "{text}");
 }
+
+/// Where the programs of the system are. `NNC_PATH` names their folders on a system that has them elsewhere, as NixOS does.
+static PROGRAMS: LazyLock<String> =
+    LazyLock::new(|| std::env::var("NNC_PATH").unwrap_or_else(|_| "/usr/bin:/bin:/usr/sbin:/sbin".to_owned()));
+
+/// The path of bash.
+static BASH: LazyLock<String> = LazyLock::new(|| {
+    let found = PROGRAMS.split(':').map(|folder| format!("{folder}/bash")).find(|path| Path::new(path).exists());
+    found.unwrap_or_else(|| panic!("there is no bash in {}", *PROGRAMS))
+});
+
+/// The name of the user who runs the tests.
+static USER: LazyLock<String> = LazyLock::new(|| {
+    let output = Command::new("id").arg("-un").output().expect("id");
+    String::from_utf8_lossy(&output.stdout).trim().to_owned()
+});
 
 fn from_environment(name: &str) -> PathBuf {
     PathBuf::from(std::env::var_os(name).unwrap_or_else(|| panic!("{name} is not set: run the tests with ./dev test")))
@@ -192,12 +208,17 @@ impl Scratch {
         }
         let scratch = Scratch { folder: None, config: String::new(), plugin: Plugin::Normal, root, users_ask: "" };
         // As root without build users and without mount namespaces: works anywhere, and builders can be counted.
+        // A daemon trusts root by default. Whoever else runs the tests is trusted as well.
         scratch.write(
             "etc/nix.conf",
-            "substituters =\nbuild-users-group =\nsandbox = false\n\
-             experimental-features = nix-command flakes ca-derivations impure-derivations\n",
+            &format!(
+                "substituters =\nbuild-users-group =\nsandbox = false\ntrusted-users = root {}\n\
+                 experimental-features = nix-command flakes ca-derivations impure-derivations\n",
+                *USER
+            ),
         );
-        scratch.write("work/lib.nix", &DERIVATIONS.replace("@FOLDER@", &scratch.path("").to_string_lossy()));
+        let derivations = DERIVATIONS.replace("@FOLDER@", &scratch.path("").to_string_lossy());
+        scratch.write("work/lib.nix", &derivations.replace("@PROGRAMS@", &PROGRAMS));
         scratch
     }
 
@@ -255,10 +276,10 @@ impl Scratch {
             Plugin::None => None,
         };
         let plugin_files = plugin.iter().map(|plugin| format!("plugin-files = {}\n", plugin.display()));
-        let path = format!("{}:/usr/bin:/bin:/usr/sbin:/sbin", from_environment("NNC_NIX_BIN").display());
+        let path = format!("{}:{}", from_environment("NNC_NIX_BIN").display(), *PROGRAMS);
         // No command takes long, unless it hangs, which must not keep the tests from ending.
         let output = Command::new("timeout")
-            .args(["--kill-after=5", "120", "/bin/bash", "-c", line])
+            .args(["--kill-after=5", "120", &BASH, "-c", line])
             .current_dir(self.path("work"))
             .env_clear()
             .env("PATH", path)
@@ -270,7 +291,7 @@ impl Scratch {
             .env("NIX_LOCALSTATE_DIR", self.path("var"))
             .env("TZ", "UTC")
             // nix-shell takes its shell from nixpkgs otherwise.
-            .env("NIX_BUILD_SHELL", "/bin/bash")
+            .env("NIX_BUILD_SHELL", &*BASH)
             .env("USERS_ASK", self.users_ask)
             .env("NIX_CONFIG", self.config.clone() + &plugin_files.collect::<String>())
             .env("COMPANION", from_environment("NNC_COMPANION"))
@@ -367,7 +388,7 @@ impl Scratch {
     /// Makes a program in the work folder.
     pub fn script(&self, name: &str, text: &str) {
         let path = self.path("work").join(name);
-        fs::write(&path, format!("#!/bin/bash\n{text}\n")).expect("a script");
+        fs::write(&path, format!("#!{}\n{text}\n", *BASH)).expect("a script");
         fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("its mode");
     }
 }

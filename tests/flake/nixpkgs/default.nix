@@ -86,8 +86,11 @@ let
         "nlohmann_json"
         "openssh"
         "pkg-config"
+        "procps"
         "rustfmt"
         "sqlite"
+        "strace"
+        "util-linux"
       ]
     )
     // {

@@ -43,6 +43,7 @@ let
     filterAttrs =
       keep: set: removeAttrs set (filter (name: !(keep name set.${name})) (attrNames set));
     mapAttrs' = f: set: listToAttrs (map (name: f name set.${name}) (attrNames set));
+    mapAttrsToList = f: set: map (name: f name set.${name}) (attrNames set);
     importTOML = path: builtins.fromTOML (builtins.readFile path);
     versionOlder = a: b: builtins.compareVersions a b < 0;
     versions.majorMinor =
