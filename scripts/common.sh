@@ -22,6 +22,9 @@ fi
 installed=$target/installed
 # shellcheck disable=SC2034 # for those that source this
 companion_folder=$installed/bin
+# Where cargo puts what it builds, below its target folder, and what it needs to build it.
+release=release
+build_options=()
 
 say() { printf '\n==> %s\n' "$*" >&2; }
 die() { printf '%s\n' "error: $*" >&2; exit 1; }
@@ -125,10 +128,12 @@ supported_versions() {
 loader_of() { echo "$installed${1:+-$1}/lib/nix-negative-cache/loader/libnix_negative_cache.so"; }
 
 # A source of Debian packages for the given suite, at the mirror that this machine uses.
-mirror() {
+mirror() { mirror_of bookworm; }
+# The same for packages that only this suite of Debian 12 has: mirror_of SUITE
+mirror_of() {
     local found
-    found=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' | head -n1)
-    [ -n "$found" ] || die "apt knows no mirror of Debian 12 (bookworm): run this on Debian 12, after 'apt-get update'"
+    found=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' "Codename: $1" | head -n1)
+    [ -n "$found" ] || die "apt knows no mirror of Debian 12 ($1): run this on Debian 12, after 'apt-get update'"
     echo "$found"
 }
 
@@ -173,7 +178,7 @@ add_nix() {
 # install_build PREFIX FOLDER PLUGIN: puts the loader, a plugin and the companion program where they belong below PREFIX.
 # Nothing that is there already and may be in use is written over.
 install_build() {
-    local prefix=$1 folder=$2 plugin=$3 libraries=$1/lib/nix-negative-cache built=$target/companion/release
+    local prefix=$1 folder=$2 plugin=$3 libraries=$1/lib/nix-negative-cache built=$target/companion/$release
     install -CD "$built/libnix_negative_cache_loader.so" "$libraries/loader/libnix_negative_cache.so"
     install -CD "$plugin" "$libraries/$folder/libnix_negative_cache.so"
     install -CD -t "$prefix/bin" "$built/nix-negative-cache" "$built/nix-negative-cache-shim"
@@ -194,6 +199,25 @@ with_nix() {
     env "${variables[@]}" "$@"
 }
 
+# for_arm64: from now on, everything is built for arm64, to be tested, in a folder of its own. Its programs run under QEMU. The only
+# Nix is then Debian 12's, by the name 2.8-arm64.
+for_arm64() {
+    local commands=$cache/arm64/bin
+    recipe_versions=(2.8-arm64) all_versions=(2.8-arm64)
+    target=$target/arm64
+    installed=$target/installed companion_folder=$target/emulated
+    release=aarch64-unknown-linux-gnu/release
+    build_options=("${quickly[@]}" "PATH=$commands:$PATH" CARGO_BUILD_TARGET=aarch64-unknown-linux-gnu
+        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc
+        CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_RUNNER=run PKG_CONFIG=aarch64-linux-gnu-pkg-config)
+    mkdir -p "$companion_folder" "$target/companion"
+    # What they depend on is compiled once.
+    ln -sfn companion "$target/nix-2.8-arm64"
+    printf '#!/bin/bash-static\nexec %q/run -0 nix-negative-cache %q/bin/nix-negative-cache "$@"\n' "$commands" "$installed" \
+        >"$companion_folder/nix-negative-cache"
+    chmod +x "$companion_folder/nix-negative-cache"
+}
+
 # has_c_api VERSION: whether the programs of that Nix may export the C API, which bindgen then reads.
 has_c_api() { [ "$(printf '%s\n' 2.35 "$1" | sort -V | head -n1)" = 2.35 ]; }
 
@@ -202,7 +226,7 @@ build_companion() {
     need_rust
     (
         cd "$project" || exit
-        CARGO_TARGET_DIR=$target/companion cargo build --quiet --locked --release \
+        env "CARGO_TARGET_DIR=$target/companion" "${build_options[@]}" cargo build --quiet --locked --release \
             -p nix-negative-cache -p nix-negative-cache-loader
     )
 }
@@ -223,10 +247,10 @@ build_plugin() {
         cd "$project" || exit
         [ -e "$installed${feature:+-$feature}/lib/nix-negative-cache/$(folder_of "$version")" ] ||
             say "Building the plugin for Nix $version${feature:+ with $feature}"
-        options=()
-        [ -z "$feature" ] || options=("${quickly[@]}")
+        options=("${build_options[@]}")
+        [ -z "$feature" ] || options+=("${quickly[@]}")
         with_nix "$version" env "CARGO_TARGET_DIR=$folder" "${options[@]}" \
             cargo build --quiet --locked --release -p nix-negative-cache-plugin ${feature:+--features "$feature"}
-        install_build "$installed${feature:+-$feature}" "$(folder_of "$version")" "$folder/release/libnix_negative_cache.so"
+        install_build "$installed${feature:+-$feature}" "$(folder_of "$version")" "$folder/$release/libnix_negative_cache.so"
     )
 }

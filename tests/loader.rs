@@ -98,6 +98,15 @@ fn with_what_is_not_the_plugin() {
     is_as_stock_but_says("rm $THE; mkfifo $THE", "is no file");
     is_as_stock_but_says("rm $THE; seq 20000 > $THE", "is no shared library for this machine");
     is_as_stock_but_says("rm $THE; cc -shared -o $THE -x c /dev/null", "is no plugin of nix-negative-cache");
+    // A program is no library. ET_EXEC is 2.
+    let altered = |field: u8, value: &str| {
+        format!(
+            "cp --remove-destination $DIRECT $THE; printf '{value}' | dd of=$THE bs=1 seek={field} conv=notrunc status=none"
+        )
+    };
+    is_as_stock_but_says(&altered(16, r"\2"), "is no shared library for this machine");
+    // The plugin for another processor, by the number of a PDP-11.
+    is_as_stock_but_says(&altered(18, r"\101\0"), "is no shared library for this machine");
     // A plugin that says that it is for another version.
     let other = "rm $THE; LC_ALL=C sed 's/\\(nix-negative-cache\\x00\\x00\\)2/\\19/' $DIRECT > $THE";
     is_as_stock_but_says(other, "/libnix_negative_cache.so' was built for Nix 9.");
@@ -216,7 +225,8 @@ fn in_determinate_nix() {
 #[test]
 fn the_build_hook_does_not_say_it_again() {
     let nix = with_expression();
-    let build = "with $LOADER nix-build -j0 --no-out-link --builders \"$PWD/../machine x86_64-linux\" -A good";
+    let machine = format!("$PWD/../machine {}", nix.system());
+    let build = format!("with $LOADER nix-build -j0 --no-out-link --builders \"{machine}\" -A good");
     let ran = nix.run(&commands(&format!("rm $THE; {build}")));
     // Some versions find no shell on that machine, but the build hook did run.
     ran.says("-good.drv' on '").says_times(DOES_NOTHING, 1);

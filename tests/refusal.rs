@@ -354,7 +354,7 @@ fn machines_that_come_through_a_pipe_reach_nix() {
     let nix = Scratch::new();
     nix.expression(r#"{ bad = fail "bad"; other = fail "other"; }"#);
     let build = "nix-build -j0 --builders @/dev/fd/63";
-    let machine = "63< <(echo \"$PWD/../machine x86_64-linux\")";
+    let machine = format!("63< <(echo \"$PWD/../machine {}\")", nix.system());
     nix.run("nix-build -A bad").exits(100);
     // The first one has a record, and the other one does not.
     for attribute in ["bad", "other"] {

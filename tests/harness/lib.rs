@@ -380,6 +380,15 @@ impl Scratch {
         version.is_at_least(major, minor)
     }
 
+    /// The system that the Nix under test builds for, such as `x86_64-linux`.
+    pub fn system(&self) -> &'static str {
+        static SYSTEM: OnceLock<String> = OnceLock::new();
+        SYSTEM.get_or_init(|| {
+            let system = self.run("nix-instantiate --eval --expr builtins.currentSystem").exits(0).stdout;
+            system.trim().trim_matches('"').to_owned()
+        })
+    }
+
     /// The database of a user of [`TWO_USERS`].
     pub fn personal_database(&self, user: &str) -> PathBuf {
         self.path(&format!("home-{user}/.local/state/nix/negative-cache/failures.sqlite"))
