@@ -10,7 +10,7 @@ using namespace nix;
 
 static std::optional<bool> ask(RemoteStore::Connection & connection, const std::string & path)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     connection.to << WorkerProto::Op::IsValidPath << path;
     auto error = connection.processStderrReturn();
 #else

@@ -8,7 +8,7 @@ std::pair<std::string, std::string> fullLogs()
 {
 #if IS_DETERMINATE_NIX
     return {"For full logs, run:\n  " ANSI_BOLD "nix log ", ANSI_NORMAL};
-#elif NIX_AT_LEAST(2, 26)
+#elif NIX_AT_LEAST(2, 24)
     auto command = experimentalFeatureSettings.isEnabled(Xp::NixCommand) ? "nix log " : "nix-store -l ";
     return {std::string("For full logs, run:\n  " ANSI_BOLD) + command, ANSI_NORMAL};
 #else

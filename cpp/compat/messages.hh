@@ -8,7 +8,7 @@ namespace negative_cache::compat {
 /* An argument of a message that Nix prints as it is. Nix would emphasise plain strings. */
 inline auto plain(const std::string & text)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     return nix::Uncolored(text);
 #else
     return nix::normaltxt(text);
@@ -45,7 +45,7 @@ std::string excerpt(std::string_view message);
 /* Whether this process was told to stop. */
 inline bool interrupted()
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     return nix::getInterrupted();
 #else
     return nix::_isInterrupted;

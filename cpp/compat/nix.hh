@@ -54,11 +54,16 @@
 #  include "nix/util/users.hh"
 #  include "nix/util/util.hh"
 #else
-#  if NIX_AT_LEAST(2, 26)
-#    include "config-util.hh"
-#    include "config-store.hh"
-#    include "config-main.hh"
-#    include "config-expr.hh"
+#  if NIX_AT_LEAST(2, 24)
+#    if NIX_AT_LEAST(2, 26)
+#      include "config-util.hh"
+#      include "config-store.hh"
+#      include "config-main.hh"
+#      include "config-expr.hh"
+#    else
+/* Nothing includes it by itself, and it decides on the layout of types. */
+#      include "config.h"
+#    endif
 #    include "config-global.hh"
 #    include "eval-settings.hh"
 #    include "outputs-spec.hh"

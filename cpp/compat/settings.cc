@@ -8,7 +8,7 @@ using namespace nix;
 
 void applyConfiguration(AbstractConfig & config)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     loadConfFile(config);
 #else
     /* `loadConfFile` of this version knows only the global configuration. */

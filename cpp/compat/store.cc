@@ -29,7 +29,7 @@ static std::string storeOfAuto()
         return "local";
     if (daemonListens())
         return daemonUrl;
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     /* A user who may not make /nix has a store at home. Nix makes that store, and says so, when it is first needed. */
     if (!pathExists(settings.nixStateDir) && !isRootUser() && !getEnv("NIX_STORE_DIR") && !getEnv("NIX_STATE_DIR")) {
 #  if NIX_AT_LEAST(2, 34)
@@ -61,7 +61,7 @@ void setDefaultStore(const std::string & uri)
 #endif
 }
 
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
 /* These versions look up `local` and paths among the registered stores as well. */
 std::optional<std::string> registeredSpelling(const std::string & base, const std::string &, bool isAuto)
 {
@@ -119,7 +119,7 @@ std::string buildDir([[maybe_unused]] Store & store)
     if (auto local = dynamic_cast<LocalStore *>(&store))
         return std::filesystem::path(local->config->getBuildDir()).string();
     return stateDir(store) + "/builds";
-#elif NIX_AT_LEAST(2, 26)
+#elif NIX_AT_LEAST(2, 24)
     return settings.buildDir.get().value_or(defaultTempDir());
 #else
     return getEnv("TMPDIR").value_or("/tmp");

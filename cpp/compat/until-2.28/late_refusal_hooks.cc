@@ -6,7 +6,7 @@ using namespace nix;
 
 bool wants(const BuildingGoal & goal, const std::string & output)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     return goal.wantedOutputs.contains(output);
 #else
     return wantOutput(output, goal.wantedOutputs);
@@ -47,7 +47,7 @@ public:
 
     void timedOut(Error &&) override {}
 
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     Co init() override
     {
         while (true) {

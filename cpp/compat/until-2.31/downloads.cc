@@ -23,7 +23,7 @@ HttpAddress::HttpAddress(const std::string & url)
 {
     auto parsed = parseURL(url);
     base = parsed.scheme + "://" + parsed.authority.value_or("") + parsed.path;
-#  if NIX_AT_LEAST(2, 26)
+#  if NIX_AT_LEAST(2, 24)
     while (hasSuffix(base, "/"))
         base.pop_back();
 #  else
