@@ -176,7 +176,7 @@ bool refusesSandbox(const Derivation & derivation)
 
 bool canBuildHere(Store & store, const Derivation & derivation)
 {
-#if NIX_AT_LEAST(2, 31)
+#if NIX_AT_LEAST(2, 30)
     auto & features = store.config.systemFeatures.get();
 #else
     auto & features = store.systemFeatures.get();
@@ -198,7 +198,7 @@ std::optional<Derivation> resolve(Store & store, const Derivation & derivation)
         return std::nullopt;
 #if NIX_AT_LEAST(2, 36)
     auto resolved = nix::derivation::tryResolve(derivation, store);
-#elif NIX_AT_LEAST(2, 31)
+#elif NIX_AT_LEAST(2, 30)
     auto resolved = derivation.tryResolve(store);
 #else
     auto resolved = derivation.tryResolve(store, *needed);

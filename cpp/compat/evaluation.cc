@@ -28,7 +28,7 @@ bool hasPrimOp(const char * name)
 {
 #if NIX_AT_LEAST(2, 34)
     auto * all = &RegisterPrimOp::primOps();
-#elif NIX_AT_LEAST(2, 31)
+#elif NIX_AT_LEAST(2, 30)
     auto * all = &exportedVariable<RegisterPrimOp::PrimOps>("_ZZN3nix14RegisterPrimOp7primOpsEvE7primOps");
 #else
     auto * all = RegisterPrimOp::primOps;

@@ -20,7 +20,7 @@ inline auto plain(const std::string & text)
    that. */
 inline nix::Error notBuilt(const std::string & path, const std::string & why)
 {
-#if NIX_AT_LEAST(2, 31)
+#if NIX_AT_LEAST(2, 30)
     return nix::Error("Cannot build '%s'.\nIt %s", nix::Magenta(path), plain(why));
 #else
     return nix::Error("'%s' %s", path, plain(why));
@@ -29,7 +29,7 @@ inline nix::Error notBuilt(const std::string & path, const std::string & why)
 
 /* How the list of the last log lines of a failed build begins (`DerivationGoal::buildDone` and, since 2.29 or so,
    `DerivationBuildingGoal::fixupBuilderFailureErrorMessage`). */
-#if NIX_AT_LEAST(2, 31)
+#if NIX_AT_LEAST(2, 30)
 inline constexpr auto lastLogLines = "Last";
 #else
 inline constexpr auto lastLogLines = "last";

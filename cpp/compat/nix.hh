@@ -4,9 +4,11 @@
 #include "version.hh"
 
 #if NIX_AT_LEAST(2, 31)
+#  include "nix/store/build/derivation-trampoline-goal.hh"
+#endif
+#if NIX_AT_LEAST(2, 30)
 #  include "nix/store/build/derivation-building-goal.hh"
 #  include "nix/store/build/derivation-goal.hh"
-#  include "nix/store/build/derivation-trampoline-goal.hh"
 #  include "nix/store/store-open.hh"
 #  include "nix/store/store-registration.hh"
 #  if __linux__
@@ -51,6 +53,7 @@
 #  include "nix/util/processes.hh"
 #  include "nix/util/signals.hh"
 #  include "nix/util/terminal.hh"
+#  include "nix/util/url.hh"
 #  include "nix/util/users.hh"
 #  include "nix/util/util.hh"
 #else

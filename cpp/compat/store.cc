@@ -94,7 +94,7 @@ std::string stateDir(Store & store)
     auto local = dynamic_cast<LocalFSStore *>(&store);
 #if NIX_AT_LEAST(2, 34)
     return local ? local->config.stateDir.get().string() : settings.nixStateDir.string();
-#elif NIX_AT_LEAST(2, 31)
+#elif NIX_AT_LEAST(2, 30)
     return local ? local->config.stateDir.get() : settings.nixStateDir;
 #else
     return local ? local->stateDir.get() : settings.nixStateDir;
@@ -106,7 +106,7 @@ std::string realStoreDir(Store & store)
     auto local = dynamic_cast<LocalFSStore *>(&store);
 #if NIX_AT_LEAST(2, 34)
     return local ? local->config.realStoreDir.get().string() : store.storeDir;
-#elif NIX_AT_LEAST(2, 31)
+#elif NIX_AT_LEAST(2, 30)
     return local ? local->config.realStoreDir.get() : settings.nixStore;
 #else
     return local ? local->realStoreDir.get() : settings.nixStore;
@@ -115,7 +115,7 @@ std::string realStoreDir(Store & store)
 
 std::string buildDir([[maybe_unused]] Store & store)
 {
-#if NIX_AT_LEAST(2, 31)
+#if NIX_AT_LEAST(2, 30)
     if (auto local = dynamic_cast<LocalStore *>(&store))
         return std::filesystem::path(local->config->getBuildDir()).string();
     return stateDir(store) + "/builds";

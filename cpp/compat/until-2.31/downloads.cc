@@ -9,13 +9,17 @@ bool HttpAddress::isFor(const std::string & url)
     return hasPrefix(url, "http://") || hasPrefix(url, "https://");
 }
 
-#if NIX_AT_LEAST(2, 31)
+#if NIX_AT_LEAST(2, 30)
 HttpAddress::HttpAddress(const std::string & url)
 {
     auto config = resolveStoreConfig(StoreReference::parse(url)).dynamic_pointer_cast<HttpBinaryCacheStoreConfig>();
     if (!config)
         throw Error("'%s' is no binary cache", url);
+#  if NIX_AT_LEAST(2, 31)
     key = base = config->cacheUri.to_string();
+#  else
+    key = base = config->cacheUri;
+#  endif
     storeDir = config->storeDir;
 }
 #else
