@@ -448,7 +448,7 @@ public:
     {
         try {
             disk = diskCache();
-#if NIX_AT_LEAST(2, 24)
+#if NIX_AT_LEAST(2, 18)
             bool diskKnows = disk->upToDateCacheExists(cache.address.key).has_value();
 #else
             bool diskKnows = disk->cacheExists(cache.address.key).has_value();

@@ -49,6 +49,8 @@ void evaluationError([[maybe_unused]] EvalState & state, Position position, cons
 {
 #if NIX_AT_LEAST(2, 24)
     state.error<EvalError>("%s", Uncolored(text)).atPos(position).debugThrow();
+#elif NIX_AT_LEAST(2, 18)
+    throw EvalError({.msg = hintfmt("%s", normaltxt(text)), .errPos = state.positions[position]});
 #else
     throw EvalError({.msg = hintfmt("%s", normaltxt(text)), .errPos = position});
 #endif
@@ -56,7 +58,7 @@ void evaluationError([[maybe_unused]] EvalState & state, Position position, cons
 
 std::string forceString(EvalState & state, Position position, Value & value, [[maybe_unused]] const char * context)
 {
-#if NIX_AT_LEAST(2, 24)
+#if NIX_AT_LEAST(2, 18)
     return std::string(state.forceString(value, position, context));
 #else
     return std::string(state.forceString(value, position));

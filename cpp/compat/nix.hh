@@ -57,23 +57,25 @@
 #  include "nix/util/users.hh"
 #  include "nix/util/util.hh"
 #else
+#  if NIX_AT_LEAST(2, 26)
+#    include "config-util.hh"
+#    include "config-store.hh"
+#    include "config-main.hh"
+#    include "config-expr.hh"
+#  elif NIX_AT_LEAST(2, 18)
+/* Nothing else includes it, and it decides on the layout of types. */
+#    include "config.h"
+#  endif
 #  if NIX_AT_LEAST(2, 24)
-#    if NIX_AT_LEAST(2, 26)
-#      include "config-util.hh"
-#      include "config-store.hh"
-#      include "config-main.hh"
-#      include "config-expr.hh"
-#    else
-/* Nothing includes it by itself, and it decides on the layout of types. */
-#      include "config.h"
-#    endif
 #    include "config-global.hh"
-#    include "eval-settings.hh"
-#    include "outputs-spec.hh"
 #    include "processes.hh"
 #    include "remote-store-connection.hh"
 #    include "signals.hh"
 #    include "terminal.hh"
+#  endif
+#  if NIX_AT_LEAST(2, 18)
+#    include "eval-settings.hh"
+#    include "outputs-spec.hh"
 #  endif
 /* In this order: the headers of 2.8 rely on it. */
 #  include <future>

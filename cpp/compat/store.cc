@@ -29,11 +29,13 @@ static std::string storeOfAuto()
         return "local";
     if (daemonListens())
         return daemonUrl;
-#if NIX_AT_LEAST(2, 24)
+#if NIX_AT_LEAST(2, 18)
     /* A user who may not make /nix has a store at home. Nix makes that store, and says so, when it is first needed. */
-    if (!pathExists(settings.nixStateDir) && !isRootUser() && !getEnv("NIX_STORE_DIR") && !getEnv("NIX_STATE_DIR")) {
+    if (!pathExists(settings.nixStateDir) && getuid() != 0 && !getEnv("NIX_STORE_DIR") && !getEnv("NIX_STATE_DIR")) {
 #  if NIX_AT_LEAST(2, 34)
         auto root = (getDataDir() / "root").string();
+#  elif !NIX_AT_LEAST(2, 25)
+        auto root = getDataDir() + "/nix/root";
 #  else
         auto root = getDataDir() + "/root";
 #  endif

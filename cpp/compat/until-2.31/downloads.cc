@@ -27,7 +27,7 @@ HttpAddress::HttpAddress(const std::string & url)
 {
     auto parsed = parseURL(url);
     base = parsed.scheme + "://" + parsed.authority.value_or("") + parsed.path;
-#  if NIX_AT_LEAST(2, 24)
+#  if NIX_AT_LEAST(2, 18)
     while (hasSuffix(base, "/"))
         base.pop_back();
 #  else
