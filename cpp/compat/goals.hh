@@ -65,7 +65,7 @@ bool willBuildAgain(const BuildingGoal & goal);
 /* The result of a goal that builds. An error in it can be as long as a log. */
 const nix::BuildResult & resultOf(const BuildingGoal & goal);
 
-/* Whether a goal that builds on this machine has a sandbox. Since 2.31 goals don't tell, so this is whether one can be
+/* Whether a goal that builds on this machine has a sandbox. Since 2.30 goals don't tell, so this is whether one can be
    made. */
 bool isSandboxed(const BuildingGoal & goal);
 

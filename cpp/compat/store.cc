@@ -21,7 +21,7 @@ static bool daemonListens()
 }
 
 /* The store that `auto` stands for. Every version of Nix handles `auto` apart from all other stores (`openStore`, since
-   2.31 `resolveStoreConfig`). A user who may write to the state directory owns the store; all others ask the daemon if
+   2.30 `resolveStoreConfig`). A user who may write to the state directory owns the store; all others ask the daemon if
    there is one. Empty if Nix still has to make the store. */
 static std::string storeOfAuto()
 {
@@ -34,10 +34,10 @@ static std::string storeOfAuto()
     if (!pathExists(settings.nixStateDir) && getuid() != 0 && !getEnv("NIX_STORE_DIR") && !getEnv("NIX_STATE_DIR")) {
 #  if NIX_AT_LEAST(2, 34)
         auto root = (getDataDir() / "root").string();
-#  elif !NIX_AT_LEAST(2, 25)
-        auto root = getDataDir() + "/nix/root";
-#  else
+#  elif NIX_AT_LEAST(2, 25)
         auto root = getDataDir() + "/root";
+#  else
+        auto root = getDataDir() + "/nix/root";
 #  endif
         return pathExists(root) ? root : "";
     }

@@ -141,6 +141,9 @@ Goal::Co UnbuiltGoal::fail()
         count(worker, *refusal);
         worker.failedBuilds++;
     }
+#if !NIX_AT_LEAST(2, 31)
+    mcExpectedBuilds.reset();
+#endif
     worker.updateProgress();
     co_return done();
 }
