@@ -219,7 +219,7 @@ fn has_no_hooks() -> bool {
     env::var_os("CARGO_FEATURE_WITHOUT_LATE_REFUSAL").is_some()
 }
 
-/// Whether a folder with this name is for a version of Nix: `2.31`, `2.26-2.28` (both included), `until-2.28` or `since-2.31`.
+/// Whether a folder with this name is for a version of Nix: `2.8`, `2.18-2.28` (both included), `until-2.28` or `since-2.30`.
 ///
 /// # Errors
 /// If the name has another form.

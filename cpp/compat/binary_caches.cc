@@ -214,7 +214,7 @@ static NarAnswer checked(const NarInfo & info, std::string nar)
 {
     if (nar.size() != info.narSize)
         return noNar(fmt("its NAR has %d bytes, not %d", nar.size(), info.narSize));
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     auto hash = hashString(info.narHash.algo, nar);
 #else
     auto hash = hashString(info.narHash.type, nar);
@@ -448,7 +448,7 @@ public:
     {
         try {
             disk = diskCache();
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
             bool diskKnows = disk->upToDateCacheExists(cache.address.key).has_value();
 #else
             bool diskKnows = disk->cacheExists(cache.address.key).has_value();

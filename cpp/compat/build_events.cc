@@ -185,7 +185,7 @@ public:
             inner.stopActivity(activity);
     }
 
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
     void log(Verbosity level, std::string_view text) NEGATIVE_CACHE_LOGS
     {
         inner.log(level, text);

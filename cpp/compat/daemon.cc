@@ -10,11 +10,14 @@ using namespace nix;
 
 static std::optional<bool> ask(RemoteStore::Connection & connection, const std::string & path)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
     connection.to << WorkerProto::Op::IsValidPath << path;
-    auto error = connection.processStderrReturn();
 #else
     connection.to << wopIsValidPath << path;
+#endif
+#if NIX_AT_LEAST(2, 24)
+    auto error = connection.processStderrReturn();
+#else
     auto error = connection.processStderr();
 #endif
     if (error)

@@ -12,7 +12,7 @@ std::optional<StorePath> requestedDerivation(const DerivedPath & request)
     auto built = std::get_if<DerivedPath::Built>(&request.raw());
     if (!built)
         return std::nullopt;
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
     auto path = std::get_if<SingleDerivedPath::Opaque>(&built->drvPath->raw());
     return path ? std::optional(path->path) : std::nullopt;
 #else
@@ -23,7 +23,7 @@ std::optional<StorePath> requestedDerivation(const DerivedPath & request)
 bool requests(const DerivedPath & request, const std::string & output)
 {
     auto built = std::get_if<DerivedPath::Built>(&request.raw());
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
     return built && built->outputs.contains(output);
 #else
     return built && wantOutput(output, built->outputs);
@@ -32,7 +32,7 @@ bool requests(const DerivedPath & request, const std::string & output)
 
 DerivedPath requestFor(const StorePath & derivation)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
     return DerivedPath::Built{.drvPath = makeConstantStorePathRef(derivation), .outputs = OutputsSpec::All{}};
 #else
     return DerivedPath::Built{.drvPath = derivation};
@@ -41,7 +41,7 @@ DerivedPath requestFor(const StorePath & derivation)
 
 DerivedPath requestFor(const StorePath & derivation, const StringSet & names)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
     return DerivedPath::Built{
         .drvPath = makeConstantStorePathRef(derivation),
         .outputs = OutputsSpec::Names(names.begin(), names.end()),
@@ -76,7 +76,7 @@ Derivation fullDerivation(const BasicDerivation & derivation)
 
 std::optional<ContentAddress> fixedAddress(const Derivation & derivation)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
     auto address = getDerivationCA(derivation);
     return address ? std::optional(*address) : std::nullopt;
 #else
@@ -86,7 +86,7 @@ std::optional<ContentAddress> fixedAddress(const Derivation & derivation)
 
 bool isImpure(const Derivation & derivation)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     return typeOf(derivation).isImpure();
 #else
     return !typeOf(derivation).isPure();
@@ -176,7 +176,7 @@ bool refusesSandbox(const Derivation & derivation)
 
 bool canBuildHere(Store & store, const Derivation & derivation)
 {
-#if NIX_AT_LEAST(2, 31)
+#if NIX_AT_LEAST(2, 30)
     auto & features = store.config.systemFeatures.get();
 #else
     auto & features = store.systemFeatures.get();
@@ -198,7 +198,7 @@ std::optional<Derivation> resolve(Store & store, const Derivation & derivation)
         return std::nullopt;
 #if NIX_AT_LEAST(2, 36)
     auto resolved = nix::derivation::tryResolve(derivation, store);
-#elif NIX_AT_LEAST(2, 31)
+#elif NIX_AT_LEAST(2, 30)
     auto resolved = derivation.tryResolve(store);
 #else
     auto resolved = derivation.tryResolve(store, *needed);

@@ -28,7 +28,7 @@ bool hasPrimOp(const char * name)
 {
 #if NIX_AT_LEAST(2, 34)
     auto * all = &RegisterPrimOp::primOps();
-#elif NIX_AT_LEAST(2, 31)
+#elif NIX_AT_LEAST(2, 30)
     auto * all = &exportedVariable<RegisterPrimOp::PrimOps>("_ZZN3nix14RegisterPrimOp7primOpsEvE7primOps");
 #else
     auto * all = RegisterPrimOp::primOps;
@@ -38,7 +38,7 @@ bool hasPrimOp(const char * name)
 
 bool isPureEvaluation([[maybe_unused]] EvalState & state)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     return state.settings.pureEval;
 #else
     return evalSettings.pureEval;
@@ -47,8 +47,10 @@ bool isPureEvaluation([[maybe_unused]] EvalState & state)
 
 void evaluationError([[maybe_unused]] EvalState & state, Position position, const std::string & text)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     state.error<EvalError>("%s", Uncolored(text)).atPos(position).debugThrow();
+#elif NIX_AT_LEAST(2, 18)
+    throw EvalError({.msg = hintfmt("%s", normaltxt(text)), .errPos = state.positions[position]});
 #else
     throw EvalError({.msg = hintfmt("%s", normaltxt(text)), .errPos = position});
 #endif
@@ -56,7 +58,7 @@ void evaluationError([[maybe_unused]] EvalState & state, Position position, cons
 
 std::string forceString(EvalState & state, Position position, Value & value, [[maybe_unused]] const char * context)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
     return std::string(state.forceString(value, position, context));
 #else
     return std::string(state.forceString(value, position));
@@ -65,7 +67,7 @@ std::string forceString(EvalState & state, Position position, Value & value, [[m
 
 Value * attribute(EvalState & state, Value & set, const char * name)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     auto found = set.attrs()->get(state.symbols.create(name));
 #else
     auto found = set.attrs->get(state.symbols.create(name));

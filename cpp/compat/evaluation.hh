@@ -5,7 +5,7 @@
 
 namespace negative_cache::compat {
 
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
 using Position = const nix::PosIdx;
 #else
 using Position = const nix::Pos &;

@@ -3,7 +3,7 @@
 
    Up to 2.28, one `DerivationGoal` asks for substitutes, waits for dependencies and builds. Later versions have three
    goals: `DerivationTrampolineGoal` stands for a request, `DerivationGoal` for one output, `DerivationBuildingGoal` for
-   the build. */
+   the build. In 2.30 `DerivationGoal` stands for a request with all its outputs. */
 
 #include "nix.hh"
 
@@ -41,7 +41,7 @@ nix::BuildResult buildResult(const nix::Goal & goal, const nix::StorePath & deri
 
 /* ---- Goals that build ---- */
 
-#if NIX_AT_LEAST(2, 31)
+#if NIX_AT_LEAST(2, 30)
 using BuildingGoal = nix::DerivationBuildingGoal;
 #else
 using BuildingGoal = nix::DerivationGoal;
@@ -65,7 +65,7 @@ bool willBuildAgain(const BuildingGoal & goal);
 /* The result of a goal that builds. An error in it can be as long as a log. */
 const nix::BuildResult & resultOf(const BuildingGoal & goal);
 
-/* Whether a goal that builds on this machine has a sandbox. Since 2.31 goals don't tell, so this is whether one can be
+/* Whether a goal that builds on this machine has a sandbox. Since 2.30 goals don't tell, so this is whether one can be
    made. */
 bool isSandboxed(const BuildingGoal & goal);
 

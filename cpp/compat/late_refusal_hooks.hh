@@ -20,7 +20,7 @@ bool isAboutToBuild(const BuildingGoal & goal);
 /* Whether this output of a goal is wanted. */
 bool wants(const BuildingGoal & goal, const std::string & output);
 
-/* Whether `keepFromOtherMachines` works for a goal. Since 2.31 it does not if this machine can't build the goal, and then
+/* Whether `keepFromOtherMachines` works for a goal. Since 2.30 it does not if this machine can't build the goal, and then
    there is no moment at which the goal could be refused. */
 bool canBeKeptFromOtherMachines(const BuildingGoal & goal);
 
@@ -33,7 +33,7 @@ public:
     KeptFromOtherMachines(const KeptFromOtherMachines &) = delete;
 };
 
-/* Keeps a goal that is running and about to build from being given to another machine (`tryBuildHook`). Since 2.31 this
+/* Keeps a goal that is running and about to build from being given to another machine (`tryBuildHook`). Since 2.30 this
    ends when the object is destroyed; in older versions it lasts. */
 std::unique_ptr<KeptFromOtherMachines> keepFromOtherMachines(BuildingGoal & goal);
 

@@ -8,9 +8,13 @@ std::pair<std::string, std::string> fullLogs()
 {
 #if IS_DETERMINATE_NIX
     return {"For full logs, run:\n  " ANSI_BOLD "nix log ", ANSI_NORMAL};
-#elif NIX_AT_LEAST(2, 26)
+#elif NIX_AT_LEAST(2, 18)
     auto command = experimentalFeatureSettings.isEnabled(Xp::NixCommand) ? "nix log " : "nix-store -l ";
+#  if NIX_AT_LEAST(2, 26)
     return {std::string("For full logs, run:\n  " ANSI_BOLD) + command, ANSI_NORMAL};
+#  else
+    return {std::string("For full logs, run '" ANSI_BOLD) + command, ANSI_NORMAL "'."};
+#  endif
 #else
     return {"For full logs, run '" ANSI_BOLD "nix log ", ANSI_NORMAL "'."};
 #endif

@@ -8,7 +8,7 @@ namespace negative_cache::compat {
 /* An argument of a message that Nix prints as it is. Nix would emphasise plain strings. */
 inline auto plain(const std::string & text)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     return nix::Uncolored(text);
 #else
     return nix::normaltxt(text);
@@ -20,7 +20,7 @@ inline auto plain(const std::string & text)
    that. */
 inline nix::Error notBuilt(const std::string & path, const std::string & why)
 {
-#if NIX_AT_LEAST(2, 31)
+#if NIX_AT_LEAST(2, 30)
     return nix::Error("Cannot build '%s'.\nIt %s", nix::Magenta(path), plain(why));
 #else
     return nix::Error("'%s' %s", path, plain(why));
@@ -29,7 +29,7 @@ inline nix::Error notBuilt(const std::string & path, const std::string & why)
 
 /* How the list of the last log lines of a failed build begins (`DerivationGoal::buildDone` and, since 2.29 or so,
    `DerivationBuildingGoal::fixupBuilderFailureErrorMessage`). */
-#if NIX_AT_LEAST(2, 31)
+#if NIX_AT_LEAST(2, 30)
 inline constexpr auto lastLogLines = "Last";
 #else
 inline constexpr auto lastLogLines = "last";
@@ -45,7 +45,7 @@ std::string excerpt(std::string_view message);
 /* Whether this process was told to stop. */
 inline bool interrupted()
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     return nix::getInterrupted();
 #else
     return nix::_isInterrupted;

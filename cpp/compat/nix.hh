@@ -4,9 +4,11 @@
 #include "version.hh"
 
 #if NIX_AT_LEAST(2, 31)
+#  include "nix/store/build/derivation-trampoline-goal.hh"
+#endif
+#if NIX_AT_LEAST(2, 30)
 #  include "nix/store/build/derivation-building-goal.hh"
 #  include "nix/store/build/derivation-goal.hh"
-#  include "nix/store/build/derivation-trampoline-goal.hh"
 #  include "nix/store/store-open.hh"
 #  include "nix/store/store-registration.hh"
 #  if __linux__
@@ -51,6 +53,7 @@
 #  include "nix/util/processes.hh"
 #  include "nix/util/signals.hh"
 #  include "nix/util/terminal.hh"
+#  include "nix/util/url.hh"
 #  include "nix/util/users.hh"
 #  include "nix/util/util.hh"
 #else
@@ -59,13 +62,20 @@
 #    include "config-store.hh"
 #    include "config-main.hh"
 #    include "config-expr.hh"
+#  elif NIX_AT_LEAST(2, 18)
+/* Nothing else includes it, and it decides on the layout of types. */
+#    include "config.h"
+#  endif
+#  if NIX_AT_LEAST(2, 24)
 #    include "config-global.hh"
-#    include "eval-settings.hh"
-#    include "outputs-spec.hh"
 #    include "processes.hh"
 #    include "remote-store-connection.hh"
 #    include "signals.hh"
 #    include "terminal.hh"
+#  endif
+#  if NIX_AT_LEAST(2, 18)
+#    include "eval-settings.hh"
+#    include "outputs-spec.hh"
 #  endif
 /* In this order: the headers of 2.8 rely on it. */
 #  include <future>

@@ -1,7 +1,7 @@
 #include "nix.hh"
 #if NIX_AT_LEAST(2, 28)
 #  include "nix/util/current-process.hh"
-#elif NIX_AT_LEAST(2, 26)
+#elif NIX_AT_LEAST(2, 24)
 #  include "current-process.hh"
 #endif
 

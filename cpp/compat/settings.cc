@@ -8,7 +8,7 @@ using namespace nix;
 
 void applyConfiguration(AbstractConfig & config)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     loadConfFile(config);
 #else
     /* `loadConfFile` of this version knows only the global configuration. */
@@ -40,7 +40,7 @@ std::vector<AbstractSetting *> settingsNamed(const std::function<bool(const std:
     };
 #if NIX_AT_LEAST(2, 34)
     look(GlobalConfig::configRegistrations());
-#elif NIX_AT_LEAST(2, 31)
+#elif NIX_AT_LEAST(2, 30)
     look(exportedVariable<GlobalConfig::ConfigRegistrations>(
         "_ZZN3nix12GlobalConfig19configRegistrationsEvE19configRegistrations"));
 #else

@@ -39,7 +39,7 @@ inline unsigned int maxBuildJobs()
 
 inline bool alwaysAllowSubstitutes()
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     return workerSettings().alwaysAllowSubstitutes;
 #else
     return false;
@@ -82,7 +82,7 @@ public:
     {
     }
 
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
     std::string parse(const std::string & text) const override
     {
         return check(*this, text);
@@ -105,7 +105,7 @@ std::string valueOf(const nix::AbstractSetting & setting);
    (`Config::getSettings`). */
 inline bool isInForce([[maybe_unused]] const nix::AbstractSetting & setting)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
     return nix::experimentalFeatureSettings.isEnabled(setting.experimentalFeature);
 #else
     return true;

@@ -21,7 +21,7 @@ static bool daemonListens()
 }
 
 /* The store that `auto` stands for. Every version of Nix handles `auto` apart from all other stores (`openStore`, since
-   2.31 `resolveStoreConfig`). A user who may write to the state directory owns the store; all others ask the daemon if
+   2.30 `resolveStoreConfig`). A user who may write to the state directory owns the store; all others ask the daemon if
    there is one. Empty if Nix still has to make the store. */
 static std::string storeOfAuto()
 {
@@ -29,13 +29,15 @@ static std::string storeOfAuto()
         return "local";
     if (daemonListens())
         return daemonUrl;
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
     /* A user who may not make /nix has a store at home. Nix makes that store, and says so, when it is first needed. */
-    if (!pathExists(settings.nixStateDir) && !isRootUser() && !getEnv("NIX_STORE_DIR") && !getEnv("NIX_STATE_DIR")) {
+    if (!pathExists(settings.nixStateDir) && getuid() != 0 && !getEnv("NIX_STORE_DIR") && !getEnv("NIX_STATE_DIR")) {
 #  if NIX_AT_LEAST(2, 34)
         auto root = (getDataDir() / "root").string();
-#  else
+#  elif NIX_AT_LEAST(2, 25)
         auto root = getDataDir() + "/root";
+#  else
+        auto root = getDataDir() + "/nix/root";
 #  endif
         return pathExists(root) ? root : "";
     }
@@ -61,7 +63,7 @@ void setDefaultStore(const std::string & uri)
 #endif
 }
 
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
 /* These versions look up `local` and paths among the registered stores as well. */
 std::optional<std::string> registeredSpelling(const std::string & base, const std::string &, bool isAuto)
 {
@@ -94,7 +96,7 @@ std::string stateDir(Store & store)
     auto local = dynamic_cast<LocalFSStore *>(&store);
 #if NIX_AT_LEAST(2, 34)
     return local ? local->config.stateDir.get().string() : settings.nixStateDir.string();
-#elif NIX_AT_LEAST(2, 31)
+#elif NIX_AT_LEAST(2, 30)
     return local ? local->config.stateDir.get() : settings.nixStateDir;
 #else
     return local ? local->stateDir.get() : settings.nixStateDir;
@@ -106,7 +108,7 @@ std::string realStoreDir(Store & store)
     auto local = dynamic_cast<LocalFSStore *>(&store);
 #if NIX_AT_LEAST(2, 34)
     return local ? local->config.realStoreDir.get().string() : store.storeDir;
-#elif NIX_AT_LEAST(2, 31)
+#elif NIX_AT_LEAST(2, 30)
     return local ? local->config.realStoreDir.get() : settings.nixStore;
 #else
     return local ? local->realStoreDir.get() : settings.nixStore;
@@ -115,11 +117,11 @@ std::string realStoreDir(Store & store)
 
 std::string buildDir([[maybe_unused]] Store & store)
 {
-#if NIX_AT_LEAST(2, 31)
+#if NIX_AT_LEAST(2, 30)
     if (auto local = dynamic_cast<LocalStore *>(&store))
         return std::filesystem::path(local->config->getBuildDir()).string();
     return stateDir(store) + "/builds";
-#elif NIX_AT_LEAST(2, 26)
+#elif NIX_AT_LEAST(2, 24)
     return settings.buildDir.get().value_or(defaultTempDir());
 #else
     return getEnv("TMPDIR").value_or("/tmp");

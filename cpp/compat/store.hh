@@ -10,7 +10,7 @@ namespace negative_cache::compat {
 /* Whether `local` URLs are known to Nix without the plugin. If not, `replaceLocalStore` must be called even if the
    plugin is off: other processes that load the plugin (the build hook) are told to open the store by a URL that only
    `replaceLocalStore` makes known. */
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
 inline constexpr bool localUrlsAreNixs = true;
 #else
 inline constexpr bool localUrlsAreNixs = false;

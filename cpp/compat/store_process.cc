@@ -147,7 +147,7 @@ StoreProcess::Answer infoOf(Store & store, const StorePath & path)
     } catch (InvalidPath &) {
         return {StoreProcess::Answer::Kind::Absent, ""};
     }
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     auto hash = info->narHash.to_string(HashFormat::Nix32, true);
 #else
     auto hash = info->narHash.to_string(Base32, true);

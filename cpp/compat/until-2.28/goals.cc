@@ -57,7 +57,7 @@ class UnbuiltGoal : public DerivationGoal, public Unbuilt
 
 public:
     UnbuiltGoal(const StorePath & derivation, Worker & worker, const std::optional<Refusal> & refusal)
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
         : DerivationGoal(derivation, OutputsSpec::All{}, worker)
 #else
         : DerivationGoal(derivation, StringSet{}, worker)
@@ -74,7 +74,7 @@ public:
         return sortKey;
     }
 
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     Co init() override
     {
         if (refusal) {

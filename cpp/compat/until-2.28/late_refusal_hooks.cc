@@ -6,7 +6,7 @@ using namespace nix;
 
 bool wants(const BuildingGoal & goal, const std::string & output)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
     return goal.wantedOutputs.contains(output);
 #else
     return wantOutput(output, goal.wantedOutputs);
@@ -47,7 +47,7 @@ public:
 
     void timedOut(Error &&) override {}
 
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     Co init() override
     {
         while (true) {
@@ -55,15 +55,17 @@ public:
             co_await Suspend{};
         }
     }
-
-    JobCategory jobCategory() const override
-    {
-        return JobCategory::Build;
-    }
 #else
     void work() override
     {
         errand();
+    }
+#endif
+
+#if NIX_AT_LEAST(2, 18)
+    JobCategory jobCategory() const override
+    {
+        return JobCategory::Build;
     }
 #endif
 };

@@ -81,7 +81,7 @@ public:
         : nix::StoreConfig(from.parameters)
         , nix::LocalFSStoreConfig(from.parameters)
         , nix::RemoteStoreConfig(from.parameters)
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
         , nix::UDSRemoteStoreConfig("unix", from.socket, from.parameters)
 #else
         , nix::UDSRemoteStoreConfig(from.parameters)
@@ -165,7 +165,7 @@ void replaceDaemonStore()
             return std::make_shared<StoreType>(DaemonStoreParameters{std::string(path), params});
         },
         .getConfig = []() -> std::shared_ptr<nix::StoreConfig> {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
             return std::make_shared<nix::UDSRemoteStoreConfig>("unix", "", nix::StringMap{});
 #else
             return std::make_shared<nix::UDSRemoteStoreConfig>(nix::StringMap{});

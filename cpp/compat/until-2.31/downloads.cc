@@ -9,13 +9,17 @@ bool HttpAddress::isFor(const std::string & url)
     return hasPrefix(url, "http://") || hasPrefix(url, "https://");
 }
 
-#if NIX_AT_LEAST(2, 31)
+#if NIX_AT_LEAST(2, 30)
 HttpAddress::HttpAddress(const std::string & url)
 {
     auto config = resolveStoreConfig(StoreReference::parse(url)).dynamic_pointer_cast<HttpBinaryCacheStoreConfig>();
     if (!config)
         throw Error("'%s' is no binary cache", url);
+#  if NIX_AT_LEAST(2, 31)
     key = base = config->cacheUri.to_string();
+#  else
+    key = base = config->cacheUri;
+#  endif
     storeDir = config->storeDir;
 }
 #else
@@ -23,7 +27,7 @@ HttpAddress::HttpAddress(const std::string & url)
 {
     auto parsed = parseURL(url);
     base = parsed.scheme + "://" + parsed.authority.value_or("") + parsed.path;
-#  if NIX_AT_LEAST(2, 26)
+#  if NIX_AT_LEAST(2, 18)
     while (hasSuffix(base, "/"))
         base.pop_back();
 #  else

@@ -45,7 +45,7 @@ Error * errorOf(Goal & goal)
 
 std::exception_ptr exceptionOf(Goal & goal, unsigned int status)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 24)
     goal.ex->withExitStatus(status);
 #else
     goal.ex->status = status;
@@ -55,7 +55,7 @@ std::exception_ptr exceptionOf(Goal & goal, unsigned int status)
 
 unsigned int exitStatus(Worker & worker)
 {
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
     return worker.failingExitStatus();
 #else
     return worker.exitStatus();

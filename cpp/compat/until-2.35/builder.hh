@@ -6,7 +6,7 @@
 
 namespace negative_cache::compat {
 
-#if NIX_AT_LEAST(2, 26)
+#if NIX_AT_LEAST(2, 18)
 using BuildResults = std::vector<nix::KeyedBuildResult>;
 #else
 using BuildResults = std::vector<nix::BuildResult>;

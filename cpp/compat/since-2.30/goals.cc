@@ -15,14 +15,16 @@ GoalPtr makeGoal(Worker & worker, const StorePath & path, const BasicDerivation 
 {
 #if NIX_AT_LEAST(2, 36)
     return worker.makeDerivationTrampolineGoal(path, OutputsSpec::All{}, fullDerivation(derivation), mode);
-#else
+#elif NIX_AT_LEAST(2, 31)
     return worker.makeDerivationTrampolineGoal(path, OutputsSpec::All{}, derivation, mode);
+#else
+    return worker.makeBasicDerivationGoal(path, derivation, OutputsSpec::All{}, mode);
 #endif
 }
 
 std::optional<StorePath> derivationOfRequest(Goal & goal)
 {
-    if (auto request = dynamic_cast<DerivationTrampolineGoal *>(&goal))
+    if (auto request = dynamic_cast<RequestGoal *>(&goal))
         if (auto path = std::get_if<SingleDerivedPath::Opaque>(&request->drvReq->raw()))
             return path->path;
     return std::nullopt;
@@ -30,7 +32,7 @@ std::optional<StorePath> derivationOfRequest(Goal & goal)
 
 std::optional<std::string> nameOfRequest(const Store & store, Goal & goal)
 {
-    if (auto request = dynamic_cast<DerivationTrampolineGoal *>(&goal))
+    if (auto request = dynamic_cast<RequestGoal *>(&goal))
         return request->drvReq->to_string(store);
     if (auto request = dynamic_cast<PathSubstitutionGoal *>(&goal))
         return store.printStorePath(request->storePath);
@@ -56,19 +58,39 @@ void addWaitee(const GoalPtr & goal, const GoalPtr & waitee)
     addToWeakGoals(waitee->waiters, goal);
 }
 
+#if NIX_AT_LEAST(2, 31)
 BuildResult buildResult(const Goal & goal, const StorePath &)
 {
     return goal.buildResult;
 }
 
-bool willBuildAgain(const BuildingGoal &)
-{
-    return false;
-}
-
 const BuildResult & resultOf(const BuildingGoal & goal)
 {
     return goal.buildResult;
+}
+#else
+BuildResult buildResult(const Goal & goal, const StorePath & derivation)
+{
+    return goal.getBuildResult(
+        DerivedPath::Built{.drvPath = makeConstantStorePathRef(derivation), .outputs = OutputsSpec::All{}});
+}
+
+struct ResultOfGoal
+{
+    friend auto memberOf(ResultOfGoal);
+};
+
+template struct PrivateMember<ResultOfGoal, &Goal::buildResult>;
+
+const BuildResult & resultOf(const BuildingGoal & goal)
+{
+    return goal.*memberOf(ResultOfGoal{});
+}
+#endif
+
+bool willBuildAgain(const BuildingGoal &)
+{
+    return false;
 }
 
 bool isSandboxed(const BuildingGoal &)
@@ -105,7 +127,7 @@ Error dependenciesFailed(const Goal & goal, const StorePath & derivation)
 }
 
 UnbuiltGoal::UnbuiltGoal(const StorePath & derivation, Worker & worker, const std::optional<Refusal> & refusal)
-    : DerivationTrampolineGoal(makeConstantStorePathRef(derivation), OutputsSpec::All{}, worker)
+    : RequestGoal(makeConstantStorePathRef(derivation), OutputsSpec::All{}, worker)
     , derivation(derivation)
     , refusal(refusal)
 {
@@ -119,6 +141,9 @@ Goal::Co UnbuiltGoal::fail()
         count(worker, *refusal);
         worker.failedBuilds++;
     }
+#if !NIX_AT_LEAST(2, 31)
+    mcExpectedBuilds.reset();
+#endif
     worker.updateProgress();
     co_return done();
 }

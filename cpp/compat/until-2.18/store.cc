@@ -4,7 +4,7 @@ namespace negative_cache::compat {
 
 using namespace nix;
 
-/* This version looks up URLs only, and neither `local` nor a path is one. */
+/* These versions look up URLs only, and neither `local` nor a path is one. */
 std::optional<std::string> registeredSpelling(const std::string & base, const std::string & parameters, bool isAuto)
 {
     if (base == "daemon")

@@ -8,8 +8,13 @@ using namespace nix;
 bool wants(const BuildingGoal & goal, const std::string & output)
 {
     for (auto & weak : goal.waiters)
-        if (auto waiter = std::dynamic_pointer_cast<DerivationGoal>(weak.lock()); waiter && waiter->wantedOutput == output)
-            return true;
+        if (auto waiter = std::dynamic_pointer_cast<DerivationGoal>(weak.lock()))
+#if NIX_AT_LEAST(2, 31)
+            if (waiter->wantedOutput == output)
+#else
+            if (waiter->wantedOutputs.contains(output))
+#endif
+                return true;
     return false;
 }
 

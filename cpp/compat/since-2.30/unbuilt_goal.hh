@@ -6,7 +6,13 @@
 
 namespace negative_cache::compat {
 
-class UnbuiltGoal : public nix::DerivationTrampolineGoal, public Unbuilt
+#if NIX_AT_LEAST(2, 31)
+using RequestGoal = nix::DerivationTrampolineGoal;
+#else
+using RequestGoal = nix::DerivationGoal;
+#endif
+
+class UnbuiltGoal : public RequestGoal, public Unbuilt
 {
     const nix::StorePath derivation;
     const std::optional<Refusal> refusal;

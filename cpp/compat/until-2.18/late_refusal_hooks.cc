@@ -10,7 +10,7 @@ void refuse(BuildingGoal & goal, const Refusal & refusal)
        one does nothing if the goal has not built. */
     goal.state = &DerivationGoal::closeLogFile;
     goal.actLock.reset();
-    /* In this version `done` leaves the locks to its callers, and the goal may live for as long as the run. */
+    /* In these versions `done` leaves the locks to its callers, and the goal may live for as long as the run. */
     goal.outputLocks.unlock();
     count(goal.worker, refusal);
     goal.done(BuildResult::CachedFailure, {}, refusal.error);
