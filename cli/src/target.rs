@@ -215,13 +215,16 @@ pub fn what_becomes_of(failure: &LearnedFailure, learning: Learning, now: Timest
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
+
     use nix_negative_cache_core::hydra::{HydraBuild, HydraLog};
 
     use super::*;
 
-    /// A failure of the outputs with these letters, so many seconds ago.
+    /// A failure of the outputs with these letters, so many seconds before the first that was made.
     fn failure(build: u64, outputs: &str, ago: i64) -> LearnedFailure {
-        let now = Timestamp::now();
+        static NOW: LazyLock<Timestamp> = LazyLock::new(Timestamp::now);
+        let now = *NOW;
         let path = |letter: char| format!("/nix/store/{}-x", String::from(letter).repeat(32));
         let of = |letter: char| (letter.to_string(), serde_json::json!({ "path": path(letter) }));
         let outputs: serde_json::Map<String, serde_json::Value> = outputs.chars().map(of).collect();
@@ -269,7 +272,7 @@ mod tests {
     /// A file may have more than one transaction takes.
     #[test]
     fn a_trial_of_many_failures_at_once_counts_each_once() {
-        let failures: Vec<LearnedFailure> = (0..4001).map(|_| failure(1, "a", 60)).collect();
+        let failures = vec![failure(1, "a", 60); 4001];
         for is_tried in [false, true] {
             let folder = tempfile::tempdir().unwrap();
             let (path, accepted) = (default_path(folder.path()), Accepted::default());
