@@ -1,16 +1,17 @@
 //! `nix-negative-cache import hydra`: what a Hydra has seen fail.
 //!
-//! [`client`] sends questions to the Hydra, and [`pace`] limits how many. [`answers`] reads the answers. [`workers`] ask about many
-//! builds at once. The core decides which builds count. Each failure is recorded as soon as it is found, and so is the number of each
-//! build that was looked at. So an import that was interrupted can go on, and the next one asks only about what is new.
+//! [`client`] sends questions to the Hydra, and [`pace`] limits how many. [`answers`] reads the answers, and [`sieve`] tells which builds
+//! of a list are worth a request. [`workers`] ask about many builds at once. The core decides which builds count. Each failure is
+//! recorded as soon as it is found, and so is the number of each build that was looked at. So an import that was interrupted can go on,
+//! and the next one asks only about what is new.
 
 mod answers;
 pub mod arguments;
 mod client;
 mod pace;
+mod sieve;
 mod workers;
 
-use std::cell::Cell;
 use std::collections::{BTreeMap, HashMap};
 use std::io::Write;
 
@@ -23,11 +24,11 @@ use nix_negative_cache_core::hydra::{HydraBuild, LeftOut, REMEMBERED};
 
 use answers::Page;
 use arguments::{HydraArguments, Jobset};
-use client::{AskError, Client, Question};
+use client::{AskError, Client, Kind, Question, shown};
+use sieve::{LeftOutOfLists, Sieve};
 use workers::{Finding, Left, Task, Wanted};
 
 use crate::args::Arguments;
-use crate::look::visible;
 use crate::streams::Output;
 use crate::target::{Target, folder_of, what_becomes_of};
 use crate::{Failure, counted, nix, say_with_name};
@@ -67,8 +68,10 @@ pub fn import(arguments: &Arguments, hydra: &HydraArguments, out: &mut Output) -
         until: Timestamp::MAX,
         learned: Vec::new(),
         left: BTreeMap::new(),
+        left_of_lists: LeftOutOfLists::default(),
         not_asked_for: None,
-        unread: None,
+        unread: (0, 0),
+        trouble: None,
         unasked: (0, 0),
         folder: None,
     };
@@ -85,6 +88,7 @@ struct Import<'a> {
     client: &'a Client,
     target: Target,
     arguments: &'a HydraArguments,
+    /// When the import began. From then on it is counted how long a note stands.
     now: Timestamp,
     /// The builds that need not be asked about again, and until when.
     known: HashMap<u64, Timestamp>,
@@ -96,10 +100,14 @@ struct Import<'a> {
     learned: Vec<Learning>,
     /// What was left out and why, with numbers.
     left: BTreeMap<LeftOut, usize>,
+    /// The same of builds that were not asked about by themselves.
+    left_of_lists: LeftOutOfLists,
     /// Why the one build that was asked for is not imported, if that does not follow from the build.
     not_asked_for: Option<&'static str>,
-    /// How many builds could not be read, and why the first one could not.
-    unread: Option<(usize, AskError)>,
+    /// How many builds and evaluations could not be read.
+    unread: (usize, usize),
+    /// Why the first of them could not.
+    trouble: Option<String>,
     /// How many builds and evaluations were not asked for, because the import had to stop.
     unasked: (usize, usize),
     /// The folder of the store that the failures are of.
@@ -116,7 +124,7 @@ impl Import<'_> {
             return self.work(vec![Task::Number(build)], out);
         }
         if let Some(evaluation) = self.arguments.eval {
-            return self.evaluation(evaluation, out);
+            return self.evaluation(evaluation, out)?.map_or(Ok(()), |why| Err(Failure::Other(why)));
         }
         let Some(jobset) = &self.arguments.jobset else { return Ok(()) };
         let evaluations = self.evaluations(jobset)?;
@@ -125,12 +133,19 @@ impl Import<'_> {
                 self.unasked.1 = evaluations.len() - place;
                 break;
             }
-            if let Err(failure) = self.evaluation(*evaluation, out) {
-                self.unasked.1 = evaluations.len() - place;
-                return Err(match failure {
-                    Failure::Other(why) => Failure::Other(format!("{why}{}", self.what_is_left())),
-                    other => other,
-                });
+            match self.evaluation(*evaluation, out) {
+                Ok(None) => {}
+                Ok(Some(why)) => {
+                    self.unread.1 += 1;
+                    self.trouble.get_or_insert(why);
+                }
+                Err(failure) => {
+                    self.unasked.1 = evaluations.len() - place;
+                    return Err(match failure {
+                        Failure::Other(why) => Failure::Other(format!("{why}{}", self.what_is_left())),
+                        other => other,
+                    });
+                }
             }
         }
         Ok(())
@@ -143,7 +158,8 @@ impl Import<'_> {
         let bar = spinner(format!("reading the evaluations of {project}/{name}"));
         'pages: for number in 1..=MOST_PAGES {
             let path = format!("/jobset/{project}/{name}/evals?page={number}");
-            let Page { evals, next } = self.ask(&path, answers::page)?;
+            let Page { evals, next } =
+                self.ask(&path, answers::page).map_err(|error| Failure::Other(error.to_string()))?;
             for evaluation in &evals {
                 let is_old = evaluation.timestamp.is_some_and(|time| time < oldest);
                 if is_old && !self.arguments.latest {
@@ -164,43 +180,17 @@ impl Import<'_> {
         Ok(found)
     }
 
-    /// Imports the failures of an evaluation: by the list of its builds, if the server can make it in time, or else one by one. Notes
-    /// it if nothing is left to be asked for.
-    fn evaluation(&mut self, number: u64, out: &mut Output) -> Result<(), Failure> {
-        let bar = spinner(format!("reading the builds of evaluation {number}"));
-        let path = format!("/eval/{number}/builds");
-        let until = Cell::new(Timestamp::MAX);
-        let listed = self.client.ask(Question { path: &path, is_heavy: true }, |answer| {
-            until.set(Timestamp::MAX);
-            answers::builds(answer, &|build| {
-                let known = self.known.get(&build.id).copied();
-                let known = known.or_else(|| match build.may_count(self.now) {
-                    Err(why @ LeftOut::OtherEnd { .. }) => Some(self.until(&why)),
-                    _ => None,
-                });
-                if let Some(known) = known.filter(|_| is_wanted(self.arguments, build)) {
-                    until.set(until.get().min(known));
-                }
-                known.is_none() && is_wanted(self.arguments, build)
-            })
-        });
-        bar.finish_and_clear();
-        self.until = until.get();
-        let tasks: Vec<Task> = match listed {
-            Ok(Some(builds)) => builds.into_iter().map(|build| Task::Log(Box::new(build))).collect(),
+    /// Imports the failures of an evaluation. Notes it if nothing is left to be asked for. Returns why it can't be read, if that says
+    /// nothing of other evaluations.
+    fn evaluation(&mut self, number: u64, out: &mut Output) -> Result<Option<String>, Failure> {
+        let tasks = match self.tasks(number) {
+            Ok(Some(tasks)) => tasks,
             Ok(None) => {
-                return Err(Failure::Other(format!(
+                return Ok(Some(format!(
                     "evaluation {number} has too many failures; ask for some of them with --job or --system"
                 )));
             }
-            Err(AskError::Failed(why)) => {
-                say_with_name(&format!("{why}; so its builds are asked for one by one, which takes longer"));
-                let evaluation = self.ask(&format!("/eval/{number}"), answers::evaluation)?;
-                let known = evaluation.builds.iter().filter_map(|build| self.known.get(build));
-                self.until = known.min().copied().unwrap_or(Timestamp::MAX);
-                let builds = evaluation.builds.into_iter().filter(|build| !self.known.contains_key(build));
-                builds.map(Task::Number).collect()
-            }
+            Err(error @ (AskError::Missing(_) | AskError::TooLarge(_))) => return Ok(Some(error.to_string())),
             Err(error) => return Err(Failure::Other(error.to_string())),
         };
         self.work(tasks, out)?;
@@ -208,7 +198,39 @@ impl Import<'_> {
         if until > self.now && !self.target.is_tried() {
             self.target.database()?.note_builds(&evaluations_of(self.arguments), &[(number, until)])?;
         }
-        Ok(())
+        Ok(None)
+    }
+
+    /// What is to be asked for of an evaluation: the logs of what the list of its builds has, if the server can make it in time, or else
+    /// the builds one by one. Nothing if the list has more than can be kept.
+    fn tasks(&mut self, number: u64) -> Result<Option<Vec<Task>>, AskError> {
+        let bar = spinner(format!("reading the builds of evaluation {number}"));
+        let path = format!("/eval/{number}/builds");
+        let is_wanted = |build: &HydraBuild| is_wanted(self.arguments, build);
+        let sieve = Sieve::new(&self.known, &is_wanted, self.now, &self.left_of_lists);
+        let listed = self.client.ask(Question { path: &path, kind: Kind::LongJson }, |answer| {
+            sieve.restart();
+            answers::builds(answer, &|build| sieve.keeps(build, Timestamp::now()))
+        });
+        bar.finish_and_clear();
+        let (until, left) = sieve.finish();
+        match listed {
+            Ok(None) => Ok(None),
+            Ok(Some(builds)) => {
+                self.until = until;
+                self.left_of_lists.add(left);
+                Ok(Some(builds.into_iter().map(|build| Task::Log(Box::new(build))).collect()))
+            }
+            Err(AskError::Failed(why)) => {
+                say_with_name(&format!("{why}; so its builds are asked for one by one, which takes longer"));
+                let evaluation = self.ask(&format!("/eval/{number}"), answers::evaluation)?;
+                let known = evaluation.builds.iter().filter_map(|build| self.known.get(build));
+                self.until = known.min().copied().unwrap_or(Timestamp::MAX);
+                let builds = evaluation.builds.into_iter().filter(|build| !self.known.contains_key(build));
+                Ok(Some(builds.map(Task::Number).collect()))
+            }
+            Err(error) => Err(error),
+        }
     }
 
     /// Until when a build that was left out for this need not be asked about again.
@@ -220,15 +242,15 @@ impl Import<'_> {
         &self,
         path: &str,
         read: impl Fn(ureq::BodyReader<'static>) -> Result<T, client::ReadError>,
-    ) -> Result<T, Failure> {
-        self.client.ask(Question { path, is_heavy: false }, read).map_err(|error| Failure::Other(error.to_string()))
+    ) -> Result<T, AskError> {
+        self.client.ask(Question { path, kind: Kind::Json }, read)
     }
 
     fn work(&mut self, tasks: Vec<Task>, out: &mut Output) -> Result<(), Failure> {
         let bar = progress(tasks.len());
         let (client, arguments) = (self.client, self.arguments);
         let is_wanted = |build: &HydraBuild| is_wanted(arguments, build);
-        let wanted = Wanted { is_wanted: &is_wanted, warn_only: arguments.warn_only, now: self.now };
+        let wanted = Wanted { is_wanted: &is_wanted, warn_only: arguments.warn_only };
         let worked = workers::work(client, tasks, &wanted, |findings| {
             bar.inc(findings.len() as u64);
             bar.suspend(|| self.record(findings, out))
@@ -262,14 +284,15 @@ impl Import<'_> {
                 Left::Unwanted => {}
                 Left::Unread(error) => {
                     self.until = self.now;
-                    self.unread.get_or_insert((0, error)).0 += 1;
+                    self.unread.0 += 1;
+                    self.trouble.get_or_insert_with(|| error.to_string());
                 }
                 Left::Out(why) => {
                     known.push((build, self.until(&why)));
                     // Most builds have succeeded.
                     if is_one || !matches!(why, LeftOut::OtherEnd { .. }) {
                         if let Some(derivation) = derivation.filter(|_| self.target.is_tried()) {
-                            writeln!(out, "{}: {why}", visible(&derivation))?;
+                            writeln!(out, "{}: {why}", shown(&derivation))?;
                         }
                         *self.left.entry(why).or_default() += 1;
                     }
@@ -283,8 +306,9 @@ impl Import<'_> {
         self.until = known.iter().map(|(_, until)| *until).fold(self.until, Timestamp::min);
         known.retain(|(_, until)| *until > self.now);
         if self.target.is_tried() {
+            let now = Timestamp::now();
             for (failure, learning) in failures.iter().zip(&learned) {
-                writeln!(out, "{}: {}", failure.object.drv_path, what_becomes_of(failure, *learning, self.now))?;
+                writeln!(out, "{}: {}", failure.object.drv_path, what_becomes_of(failure, *learning, now))?;
             }
             // The server need not be asked for what nobody reads.
             if out.is_dropped {
@@ -302,8 +326,11 @@ impl Import<'_> {
     ///
     /// # Errors
     ///
-    /// If some builds could not be read.
+    /// If some builds, or evaluations, could not be read.
     fn finish(&mut self, arguments: &Arguments, out: &mut Output) -> Result<(), Failure> {
+        for (why, count) in std::mem::take(&mut self.left_of_lists).counts {
+            *self.left.entry(why).or_default() += count;
+        }
         let left = self.left.iter().map(|(why, count)| (*count, why.to_string().into()));
         let one = self.not_asked_for.map(|why| (1, why.into()));
         self.target.summary(&self.learned, left.chain(one), self.client.server(), out)?;
@@ -311,19 +338,22 @@ impl Import<'_> {
             self.target.database()?.drop_old_builds(self.now)?;
         }
         self.target.say_who_decides(arguments, self.folder.as_deref());
-        let Some((count, why)) = &self.unread else { return Ok(()) };
-        let count = counted(*count, "build");
-        let left = self.what_is_left();
+        let Some(why) = &self.trouble else { return Ok(()) };
+        let (count, left) = (builds_and_evaluations(self.unread), self.what_is_left());
         Err(Failure::Other(format!("{count} could not be read{left}, which the same command tries again: {why}")))
     }
 
     /// What was not asked for, in parentheses, if there is anything.
     fn what_is_left(&self) -> String {
-        let (builds, evaluations) = self.unasked;
-        let unasked = [(builds, "build"), (evaluations, "evaluation")].into_iter().filter(|(count, _)| *count > 0);
-        let unasked: Vec<String> = unasked.map(|(count, what)| counted(count, what)).collect();
-        if unasked.is_empty() { String::new() } else { format!(" (not asked for: {})", unasked.join(", ")) }
+        let unasked = builds_and_evaluations(self.unasked);
+        if unasked.is_empty() { String::new() } else { format!(" (not asked for: {unasked})") }
     }
+}
+
+/// So many builds and evaluations, in words; nothing if there are none.
+fn builds_and_evaluations((builds, evaluations): (usize, usize)) -> String {
+    let counts = [(builds, "build"), (evaluations, "evaluation")].into_iter().filter(|(count, _)| *count > 0);
+    counts.map(|(count, what)| counted(count, what)).collect::<Vec<_>>().join(", ")
 }
 
 /// The name by which it is noted which evaluations were read: what is read of one depends on what is asked for. No URL has a space.

@@ -1,7 +1,9 @@
 //! The database that failures from elsewhere are imported into, and what is said of them.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::env;
+use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -25,6 +27,47 @@ pub struct Target {
     open: Option<Database>,
     /// Has the database in which an import is tried, if there is no other.
     folder: Option<TempDir>,
+    /// What was accepted, if the import is only tried.
+    accepted: Accepted,
+}
+
+/// The failures that an import would have recorded so far. Nothing of them is in the database, which can't tell those that come again.
+#[derive(Default)]
+struct Accepted {
+    /// For each output, when it failed, and the outputs of its derivation. Texts are too long to be kept, and with a hasher of one's own
+    /// nobody can make two that have the same number.
+    outputs: HashMap<u64, (i64, u64)>,
+    hasher: RandomState,
+}
+
+impl Accepted {
+    /// What would become of a failure after those before it, if `learning` would become of it without them.
+    fn after(&mut self, failure: &LearnedFailure, learning: Learning) -> Learning {
+        if matches!(learning, Learning::KeptOut | Learning::OtherOutputs) {
+            return learning;
+        }
+        let mut outputs: Vec<u64> =
+            failure.object.outputs.values().map(|key| self.hasher.hash_one(key.as_str())).collect();
+        outputs.sort_unstable();
+        let all = self.hasher.hash_one(&outputs);
+        let earlier = outputs.iter().filter_map(|output| self.outputs.get(output));
+        let (mut newest, mut has_others) = (None, false);
+        for (time, of) in earlier {
+            newest = newest.max(Some(*time));
+            has_others |= *of != all;
+        }
+        let time = failure.object.last_failure;
+        if has_others {
+            return Learning::OtherOutputs;
+        }
+        if newest.is_some_and(|newest| newest >= time) {
+            return Learning::Known;
+        }
+        if learning == Learning::Recorded {
+            self.outputs.extend(outputs.into_iter().map(|output| (output, (time, all))));
+        }
+        learning
+    }
 }
 
 impl Target {
@@ -37,7 +80,7 @@ impl Target {
     pub fn new(arguments: &Arguments, configured: Option<PathBuf>, is_tried: bool) -> Result<Target, Failure> {
         let (path, audience) = destination(arguments, configured)?;
         let open = Database::open(&path)?;
-        Ok(Target { path, audience, is_tried, open, folder: None })
+        Ok(Target { path, audience, is_tried, open, folder: None, accepted: Accepted::default() })
     }
 
     /// The database, if it is there.
@@ -77,7 +120,13 @@ impl Target {
     /// If they can't be recorded.
     pub fn import(&mut self, failures: &[LearnedFailure]) -> Result<Vec<Learning>, Failure> {
         let is_tried = self.is_tried;
-        Ok(self.database()?.import(failures, is_tried)?)
+        let mut learned = self.database()?.import(failures, is_tried)?;
+        if is_tried {
+            for (failure, learning) in failures.iter().zip(&mut learned) {
+                *learning = self.accepted.after(failure, *learning);
+            }
+        }
+        Ok(learned)
     }
 
     /// Whether nothing is written.
@@ -161,5 +210,75 @@ pub fn what_becomes_of(failure: &LearnedFailure, learning: Learning, now: Timest
         Learning::Contradicted => "a newer attempt was made here".to_owned(),
         Learning::KeptOut => "it was forgotten here".to_owned(),
         Learning::OtherOutputs => "a record here has one of its outputs, and others".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::LazyLock;
+
+    use nix_negative_cache_core::hydra::{HydraBuild, HydraLog};
+
+    use super::*;
+
+    /// A failure of the outputs with these letters, so many seconds before the first that was made.
+    fn failure(build: u64, outputs: &str, ago: i64) -> LearnedFailure {
+        static NOW: LazyLock<Timestamp> = LazyLock::new(Timestamp::now);
+        let now = *NOW;
+        let path = |letter: char| format!("/nix/store/{}-x", String::from(letter).repeat(32));
+        let of = |letter: char| (letter.to_string(), serde_json::json!({ "path": path(letter) }));
+        let outputs: serde_json::Map<String, serde_json::Value> = outputs.chars().map(of).collect();
+        let json = serde_json::json!({
+            "id": build, "finished": 1, "buildstatus": 1, "stoptime": now.as_second() - ago, "job": "x", "system": "x86_64-linux",
+            "drvpath": "/nix/store/7r40h4gj6rsaw6xnsq7vj128dpiawa94-x.drv", "buildoutputs": outputs,
+        });
+        let build: HydraBuild = serde_json::from_value(json).unwrap();
+        let mut log = HydraLog::default();
+        log.line(b"error");
+        build.failure("https://hydra.example.org", false, &log, now).unwrap()
+    }
+
+    /// What an import and what its trial say of failures that come one by one.
+    fn learned(failures: &[LearnedFailure]) -> [Vec<Learning>; 2] {
+        [false, true].map(|is_tried| {
+            let folder = tempfile::tempdir().unwrap();
+            let path = default_path(folder.path());
+            let accepted = Accepted::default();
+            let mut target = Target { path, audience: Audience::Owner, is_tried, open: None, folder: None, accepted };
+            let one_by_one = failures.iter().map(|failure| target.import(std::slice::from_ref(failure)).unwrap()[0]);
+            one_by_one.collect()
+        })
+    }
+
+    #[test]
+    fn a_trial_says_what_the_import_does() {
+        use Learning::{Known, OtherOutputs, Recorded};
+        for (failures, expected) in [
+            (vec![failure(1, "a", 60), failure(2, "a", 60), failure(3, "b", 60)], vec![Recorded, Known, Recorded]),
+            (vec![failure(1, "a", 60), failure(2, "a", 90), failure(3, "a", 30)], vec![Recorded, Known, Recorded]),
+            (vec![failure(1, "a", 60), failure(2, "a", 30), failure(3, "a", 45)], vec![Recorded, Recorded, Known]),
+            (vec![failure(1, "ab", 60), failure(2, "a", 30)], vec![Recorded, OtherOutputs]),
+            (
+                vec![failure(1, "ab", 60), failure(2, "bc", 30), failure(3, "ba", 60)],
+                vec![Recorded, OtherOutputs, Known],
+            ),
+        ] {
+            let [imported, tried] = learned(&failures);
+            assert_eq!(imported, expected, "{failures:?}");
+            assert_eq!(tried, expected, "{failures:?}");
+        }
+    }
+
+    /// A file may have more than one transaction takes.
+    #[test]
+    fn a_trial_of_many_failures_at_once_counts_each_once() {
+        let failures = vec![failure(1, "a", 60); 4001];
+        for is_tried in [false, true] {
+            let folder = tempfile::tempdir().unwrap();
+            let (path, accepted) = (default_path(folder.path()), Accepted::default());
+            let mut target = Target { path, audience: Audience::Owner, is_tried, open: None, folder: None, accepted };
+            let learned = target.import(&failures).unwrap();
+            assert_eq!(learned.iter().filter(|learning| **learning == Learning::Recorded).count(), 1, "{is_tried}");
+        }
     }
 }

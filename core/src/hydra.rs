@@ -1,7 +1,8 @@
 //! Which builds of a Hydra count as failures that happened elsewhere.
 //!
 //! A Hydra tells how each of its builds ended, and shows its log. It does not tell the exit code, nor whether a signal or a lack of
-//! memory ended the builder: only the log may tell that. So a failure without a log, or with one that casts a doubt, is left out.
+//! memory ended the builder: only the log may tell that. So a failure without a log, or with one that casts a doubt, is left out. A log
+//! that says nothing is as good as none, since a builder that was killed early has such a log.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,6 +16,7 @@ use crate::elsewhere::LearnedFailure;
 use crate::failure_object::{FailureObject, PERIOD, VERSION};
 use crate::judgement::{Judgement, Reason, Suspicion, judge_exit};
 use crate::log::judge::{Facts, LogJudge};
+use crate::log::tail::printable;
 use crate::record::PLUGIN_VERSION;
 use crate::settings::Settings;
 use crate::store_path::{OutputKey, derivation_name, is_store_path};
@@ -104,8 +106,12 @@ pub enum LeftOut {
     Future,
     /// It is not told in the form that it must have.
     Malformed(String),
-    /// Nobody can tell whether it would pass.
+    /// Nobody can tell whether it would pass, as there is no log, or nothing is in it.
     NoLog,
+    /// The same, as what came in place of a log is no text: it may be compressed, or a page of somebody on the way.
+    Unreadable,
+    /// The same, as the log is too large to be read to its end.
+    LogTooLarge,
     /// The log, or what else is known, speaks for a failure that would pass. The text names the cause.
     MayPass(String),
 }
@@ -116,10 +122,12 @@ impl LeftOut {
         match self {
             LeftOut::Unfinished | LeftOut::Future => SignedDuration::ZERO,
             // A log may come late, and a server may be wrong about what it has.
-            LeftOut::OtherEnd { may_change: true } | LeftOut::Missing | LeftOut::NoLog => A_DAY,
-            LeftOut::OtherEnd { may_change: false } | LeftOut::Old | LeftOut::Malformed(_) | LeftOut::MayPass(_) => {
-                REMEMBERED
-            }
+            LeftOut::OtherEnd { may_change: true } | LeftOut::Missing | LeftOut::NoLog | LeftOut::Unreadable => A_DAY,
+            LeftOut::OtherEnd { may_change: false }
+            | LeftOut::Old
+            | LeftOut::Malformed(_)
+            | LeftOut::LogTooLarge
+            | LeftOut::MayPass(_) => REMEMBERED,
         }
     }
 }
@@ -134,9 +142,53 @@ impl fmt::Display for LeftOut {
             LeftOut::Malformed(what) => write!(f, "left out because what the Hydra tells {what}"),
             LeftOut::Missing => f.write_str("left out because the server does not have them"),
             LeftOut::NoLog => f.write_str("left out because there is no log"),
+            LeftOut::Unreadable => f.write_str("left out because the log can't be read as text"),
+            LeftOut::LogTooLarge => f.write_str("left out because the log is too large"),
             LeftOut::MayPass(cause) => write!(f, "left out because {cause}"),
         }
     }
+}
+
+/// The log of a build, or the end of it, as it is read line by line.
+#[derive(Clone, Debug, Default)]
+pub struct HydraLog {
+    judge: LogJudge,
+    /// Whether any line has something that can be printed.
+    says_something: bool,
+    bytes: u64,
+    /// How many of the bytes no text has.
+    noise: u64,
+}
+
+impl HydraLog {
+    /// Reads the next line, without its end.
+    pub fn line(&mut self, line: &[u8]) {
+        self.judge.line(line);
+        self.says_something = self.says_something || !printable(line).is_empty();
+        self.bytes += line.len() as u64;
+        self.noise += noise(line);
+    }
+
+    /// Why a failure with this log does not count, if that is so.
+    fn speaks_against(&self) -> Option<LeftOut> {
+        /// Text has next to no noise, even if it is in an encoding of old or shows a few bytes of a file. Of compressed text, it is about
+        /// a third, and less only if there is so little text that it is hardly compressed.
+        const ONE_OF: u64 = 10;
+        if !self.says_something {
+            Some(LeftOut::NoLog)
+        } else if self.noise > self.bytes / ONE_OF {
+            Some(LeftOut::Unreadable)
+        } else {
+            passing_cause(&self.judge).map(LeftOut::MayPass)
+        }
+    }
+}
+
+/// How many bytes are part of no character, or are control characters that have no meaning in a log.
+fn noise(line: &[u8]) -> u64 {
+    let is_noise = |byte: &u8| byte.is_ascii_control() && !b"\t\r\x07\x08\x0c\x1b".contains(byte);
+    let chunks = line.utf8_chunks();
+    chunks.map(|chunk| (chunk.invalid().len() + chunk.valid().bytes().filter(is_noise).count()) as u64).sum()
 }
 
 impl HydraBuild {
@@ -160,7 +212,7 @@ impl HydraBuild {
         }
     }
 
-    /// The failure as it is recorded. `hydra` is the URL of the Hydra, and `log` the end of the build's log. If `warn_only`,
+    /// The failure as it is recorded. `hydra` is the URL of the Hydra, and `log` the build's log or the end of it. If `warn_only`,
     /// nothing is to be refused because of it.
     ///
     /// # Errors
@@ -170,13 +222,10 @@ impl HydraBuild {
         &self,
         hydra: &str,
         warn_only: bool,
-        log: &LogJudge,
+        log: &HydraLog,
         now: Timestamp,
     ) -> Result<LearnedFailure, LeftOut> {
         self.may_count(now)?;
-        if let Some(cause) = passing_cause(log) {
-            return Err(LeftOut::MayPass(cause));
-        }
         let stop = self.stop.unwrap_or_default();
         let duration = self.start.map_or(0, |start| stop.saturating_sub(start)).max(0);
         let object = FailureObject {
@@ -188,7 +237,7 @@ impl HydraBuild {
             class: Class::Builder,
             exit_code: None,
             reason: "builder failed".to_owned(),
-            log: log.tail().text(),
+            log: log.judge.tail().text(),
             first_failure: stop,
             last_failure: stop,
             attempts: 1,
@@ -199,6 +248,9 @@ impl HydraBuild {
             sandbox: true,
         };
         let object = object.standing_alone(now).map_err(|error| LeftOut::Malformed(error.to_string()))?;
+        if let Some(why) = log.speaks_against() {
+            return Err(why);
+        }
         let source = Source::Hydra { hydra: hydra.to_owned(), build: self.id, warn_only };
         Ok(LearnedFailure { object, origin: Origin { source, attempts: 1 } })
     }
@@ -252,6 +304,7 @@ fn passing_cause(log: &LogJudge) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::log::lines::Lines;
 
     const NOW: i64 = 1_700_000_000;
 
@@ -273,10 +326,15 @@ mod tests {
         serde_json::from_value(json).unwrap()
     }
 
-    fn log(text: &str) -> LogJudge {
-        let mut log = LogJudge::default();
-        text.lines().for_each(|line| log.line(line.as_bytes()));
+    fn log_of(bytes: &[u8]) -> HydraLog {
+        let (mut log, mut lines) = (HydraLog::default(), Lines::default());
+        lines.push(bytes, |line| log.line(line));
+        lines.finish(|line| log.line(line));
         log
+    }
+
+    fn log(text: &str) -> HydraLog {
+        log_of(text.as_bytes())
     }
 
     const HYDRA: &str = "https://hydra.example.org";
@@ -314,6 +372,8 @@ mod tests {
             (LeftOut::Future, 0),
             (LeftOut::OtherEnd { may_change: true }, 1),
             (LeftOut::NoLog, 1),
+            (LeftOut::Unreadable, 1),
+            (LeftOut::LogTooLarge, 90),
             (LeftOut::Missing, 1),
             (LeftOut::OtherEnd { may_change: false }, 90),
             (LeftOut::MayPass("the log tells of a reason".to_owned()), 90),
@@ -375,6 +435,41 @@ mod tests {
         }
     }
 
+    /// A builder that a signal or a lack of memory has ended before it said anything has such a log.
+    #[test]
+    fn a_log_that_says_nothing_is_none() {
+        for text in ["", "\n", "\n\r\n  \n\t", "\x1b[0m\n\x1b[2J", "\0\0\0\n\0", "building\r\x1b[2K\r"] {
+            let left_out = build(&[]).failure(HYDRA, false, &log(text), now()).unwrap_err();
+            assert_eq!(left_out, LeftOut::NoLog, "{text:?}");
+        }
+        assert!(build(&[]).failure(HYDRA, false, &log("\n\n.\n\n"), now()).is_ok());
+    }
+
+    #[test]
+    fn a_log_that_is_no_text_tells_nothing() {
+        let mut random: u64 = 0x9e37_79b9_7f4a_7c15;
+        let compressed: Vec<u8> = std::iter::repeat_with(|| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            (random >> 56) as u8
+        })
+        .take(5000)
+        .collect();
+        // Zstandard does not compress a short text.
+        let short = b"\x28\xb5\x2f\xfd\x24\x1e\xf1\0\0x.c:1:1: error: expected ';'\n\x1b\x88\x51\x0f".as_slice();
+        let utf16: Vec<u8> = "cc1plus: out of memory\n".encode_utf16().flat_map(u16::to_le_bytes).collect();
+        for bytes in [compressed.as_slice(), short, &utf16, &[0xff; 100]] {
+            let left_out = build(&[]).failure(HYDRA, false, &log_of(bytes), now()).unwrap_err();
+            assert_eq!(left_out, LeftOut::Unreadable, "{bytes:?}");
+        }
+        let long = "x.c:1:1: error: expected ';'\n".repeat(20);
+        let garbled = [long.as_bytes(), b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\xe9\n"].concat();
+        let coloured = "\x1b[31;1m✗\x1b[0m größer\x08 100%\r\n".as_bytes();
+        let latin = b"x.c:1:1: erreur: caract\xe8re inattendu".as_slice();
+        for bytes in [garbled.as_slice(), coloured, latin] {
+            assert!(build(&[]).failure(HYDRA, false, &log_of(bytes), now()).is_ok(), "{bytes:?}");
+        }
+    }
+
     #[test]
     fn what_is_told_must_have_its_form() {
         let escape = "\u{1b}]0;x\u{7}";
@@ -393,8 +488,12 @@ mod tests {
             ),
             ("buildoutputs", serde_json::json!({ "out": { "path": "/other/zzz0h4gj6rsaw6xnsq7vj128dpiawa94-x" } })),
         ] {
+            // What has no form has no log that could be asked for.
+            for log in [log("error"), HydraLog::default()] {
+                let left_out = build(&[(name, value.clone())]).failure(HYDRA, false, &log, now()).unwrap_err();
+                assert!(matches!(left_out, LeftOut::Malformed(_)), "{value}: {left_out:?}");
+            }
             let left_out = build(&[(name, value.clone())]).failure(HYDRA, false, &log("error"), now()).unwrap_err();
-            assert!(matches!(left_out, LeftOut::Malformed(_)), "{value}: {left_out:?}");
             assert!(!left_out.to_string().contains('\u{1b}'), "{left_out}");
         }
     }

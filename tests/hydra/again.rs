@@ -7,12 +7,12 @@ use nix_negative_cache_tests::hydra::{Hydra, made_up};
 use nix_negative_cache_tests::{Ran, Scratch};
 use serde_json::Value;
 
-use super::{BROKEN, asked, import, in_sandbox};
+use super::{BROKEN, asked, import, in_sandbox, log_of};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 /// The only request of an import that finds nothing new.
-const PAGE: &str = "GET /jobset/project/jobset/evals?page=1";
+pub const PAGE: &str = "GET /jobset/project/jobset/evals?page=1";
 
 fn with(number: u64, name: &str, value: impl Into<Value>) -> Value {
     let mut build = made_up(number);
@@ -21,7 +21,7 @@ fn with(number: u64, name: &str, value: impl Into<Value>) -> Value {
 }
 
 /// Makes what was noted about the Hydra so many hours older.
-fn passes(nix: &Scratch, hours: u32) -> Ran {
+pub fn passes(nix: &Scratch, hours: u32) -> Ran {
     let database = nix.database();
     nix.run(&format!("sqlite3 {} 'UPDATE hydra_build SET until = until - {hours} * 3600 * 1000'", database.display()))
         .exits(0)
@@ -80,6 +80,42 @@ fn evaluations_of_long_ago_are_not_read() {
     import(&nix, &hydra, "--jobset project/jobset --latest").exits(0).prints_part("imported 1 failure");
 }
 
+/// What is said of one evaluation says nothing of the others.
+#[test]
+fn an_evaluation_that_can_not_be_read_does_not_hide_older_ones() {
+    let nix = in_sandbox();
+    let hydra = Hydra::start(&nix);
+    hydra.add(made_up(1), Some(BROKEN));
+    let mut large = made_up(2);
+    large["job"] = "x".repeat(1_000_000).into();
+    let too_many = || format!("[{}]", vec![large.to_string(); 52].join(","));
+    let too_large = || format!(r#"[{{"id":1,"job":"{}"}}]"#, "x".repeat(2 << 20));
+    for number in 2..=4 {
+        hydra.evaluates(number, Duration::from_secs(100 - number));
+    }
+    // A long list takes its time.
+    let patient = |what: &str| nix.run(&format!("$COMPANION import hydra {} --rate 1000 {what}", hydra.server().url()));
+    let answers = |number: u64, answer| hydra.answers_first(&format!("/eval/{number}/builds"), [answer]);
+    answers(4, Answer::new(200, too_many()));
+    answers(3, Answer::new(404, "{}"));
+    answers(2, Answer::new(200, too_large()));
+    patient("--jobset project/jobset").exits(1).prints_part("imported 1 failure from ").says(
+        "3 evaluations could not be read, which the same command tries again: evaluation 4 has too many failures; ask for",
+    );
+    // It tries just these again.
+    asked(&hydra);
+    answers(3, Answer::new(404, "{}"));
+    import(&nix, &hydra, "--jobset project/jobset")
+        .exits(1)
+        .prints_part("imported 0 failures from ")
+        .says("1 evaluation could not be read, which the same command tries again: there is no 'http://");
+    assert_eq!(asked(&hydra), [PAGE, "GET /eval/4/builds", "GET /eval/3/builds", "GET /eval/2/builds"]);
+    import(&nix, &hydra, "--jobset project/jobset").exits(0);
+    // One that somebody has named is an error.
+    answers(5, Answer::new(200, too_many()));
+    patient("--eval 5").exits(1).says("evaluation 5 has too many failures").does_not_say("could not be");
+}
+
 #[test]
 fn a_server_that_wants_to_be_left_alone_is_asked_for_nothing_more() {
     let nix = in_sandbox();
@@ -94,11 +130,10 @@ fn a_server_that_wants_to_be_left_alone_is_asked_for_nothing_more() {
         .exits(1)
         .says("asks not to be asked again for 86400 seconds; run the same command then (not asked for: 3 evaluations)");
     assert_eq!(asked(&hydra), [PAGE, "GET /eval/3/builds"]);
-    let log = |number| made_up(number)["drvpath"].as_str().unwrap().replace("/nix/store/", "/log/");
-    hydra.answers_first(&log(1), [Answer::new(503, "").header("Retry-After", "86400")]);
+    hydra.answers_first(&log_of(1), [Answer::new(503, "").header("Retry-After", "86400")]);
     // Those who wait for something else are not asked for either.
     for number in 2..=4 {
-        hydra.answers_first(&log(number), std::iter::repeat_n(Answer::new(503, ""), 4));
+        hydra.answers_first(&log_of(number), std::iter::repeat_n(Answer::new(503, ""), 4));
     }
     import(&nix, &hydra, "--jobset project/jobset")
         .exits(1)

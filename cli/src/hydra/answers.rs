@@ -5,8 +5,7 @@ use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 use std::rc::Rc;
 
-use nix_negative_cache_core::hydra::HydraBuild;
-use nix_negative_cache_core::log::judge::LogJudge;
+use nix_negative_cache_core::hydra::{HydraBuild, HydraLog};
 use nix_negative_cache_core::log::lines::Lines;
 use serde::Deserialize;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
@@ -167,8 +166,8 @@ pub fn page(answer: impl Read) -> Result<Page, ReadError> {
 /// # Errors
 ///
 /// If it can't be read to its end.
-pub fn log(answer: impl Read) -> Result<LogJudge, ReadError> {
-    let (mut log, mut lines) = (LogJudge::default(), Lines::default());
+pub fn log(answer: impl Read) -> Result<HydraLog, ReadError> {
+    let (mut log, mut lines) = (HydraLog::default(), Lines::default());
     let mut reader = BufReader::with_capacity(64 * 1024, Bounded::new(answer, MOST_OF_LOG));
     loop {
         let piece = match reader.fill_buf() {

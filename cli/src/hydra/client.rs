@@ -11,6 +11,7 @@ use backon::{BackoffBuilder, ExponentialBuilder};
 use jiff::Timestamp;
 use jiff::fmt::rfc2822::DateTimeParser;
 use nix_negative_cache_core::log::tail::printable;
+use ureq::http::header::{CONTENT_ENCODING, CONTENT_TYPE};
 use ureq::http::{HeaderMap, StatusCode, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 use ureq::{Agent, BodyReader, Proxy};
@@ -78,6 +79,12 @@ impl Server {
 pub enum AskError {
     /// The server has no such thing.
     Missing(String),
+    /// The server does not show it to this client.
+    Forbidden(String),
+    /// It is larger than any such answer should be.
+    TooLarge(String),
+    /// What the server has sent is encoded in a way that this program does not know, or is a page for browsers.
+    Unreadable(String),
     /// The server, or the way to it, fails, although it was asked several times.
     Failed(String),
     /// The server refuses the request, or its answer is not what it must be.
@@ -92,7 +99,11 @@ impl fmt::Display for AskError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             AskError::Missing(url) => write!(f, "there is no '{url}'"),
-            AskError::Failed(text) | AskError::Refused(text) => f.write_str(text),
+            AskError::Forbidden(text)
+            | AskError::TooLarge(text)
+            | AskError::Unreadable(text)
+            | AskError::Failed(text)
+            | AskError::Refused(text) => f.write_str(text),
             AskError::Later(time) => {
                 write!(
                     f,
@@ -154,8 +165,19 @@ impl fmt::Display for TooLarge {
 pub struct Question<'a> {
     /// The path and query of it, which begin with a slash.
     pub path: &'a str,
-    /// Whether it is much work for the server, and much to read.
-    pub is_heavy: bool,
+    /// What it is.
+    pub kind: Kind,
+}
+
+/// What kind of answer is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// JSON.
+    Json,
+    /// JSON that is much work for the server, and much to read.
+    LongJson,
+    /// The log of a build, as text.
+    Log,
 }
 
 /// A client of one server. Threads share it.
@@ -225,14 +247,14 @@ impl Client {
             .with_jitter()
             .with_min_delay(first)
             .with_max_delay(self.patience)
-            .with_max_times(if question.is_heavy { FEW_TRIES } else { TRIES } - 1)
+            .with_max_times(if question.kind == Kind::LongJson { FEW_TRIES } else { TRIES } - 1)
             .build();
         let mut waits = waits.into_iter();
         loop {
             if !self.pace.wait() {
                 return Err(AskError::Stopped);
             }
-            let why = match self.once(&url, question.is_heavy, &read) {
+            let why = match self.once(&url, question.kind, &read) {
                 Ok(Attempt::Done(value)) => return Ok(value),
                 Ok(Attempt::Again(why)) => why,
                 Ok(Attempt::Wait(time)) if time > self.patience * LONGEST_WAIT => {
@@ -256,11 +278,11 @@ impl Client {
     fn once<T>(
         &self,
         url: &str,
-        is_heavy: bool,
+        kind: Kind,
         read: impl Fn(BodyReader<'static>) -> Result<T, ReadError>,
     ) -> Result<Attempt<T>, AskError> {
         // A large answer takes as long as the way is narrow.
-        let body = self.patience * if is_heavy { 10 } else { 2 };
+        let body = self.patience * if kind == Kind::LongJson { 10 } else { 2 };
         let asked = self.agent.get(url).config().timeout_recv_body(Some(body)).build().call();
         let failed = |what: &dyn fmt::Display| format!("'{url}' can't be read: {}", shown(&what.to_string()));
         let response = match asked {
@@ -275,18 +297,23 @@ impl Client {
         };
         let status = response.status();
         if status.is_success() {
+            if let Some(why) = unreadable(response.headers(), kind) {
+                return Err(AskError::Unreadable(failed(&why)));
+            }
             return match read(response.into_body().into_reader()) {
                 Ok(value) => Ok(Attempt::Done(value)),
                 Err(ReadError::Broken(why)) => Ok(Attempt::Again(failed(&why))),
                 Err(ReadError::TooLarge) => {
-                    Err(AskError::Refused(failed(&"it is larger than any such answer should be")))
+                    Err(AskError::TooLarge(failed(&"it is larger than any such answer should be")))
                 }
             };
         }
-        if status == StatusCode::NOT_FOUND {
-            return Err(AskError::Missing(url.to_owned()));
-        }
         let text = failed(&format!("the server says {status}"));
+        match status {
+            StatusCode::NOT_FOUND | StatusCode::GONE => return Err(AskError::Missing(url.to_owned())),
+            StatusCode::FORBIDDEN => return Err(AskError::Forbidden(text)),
+            _ => {}
+        }
         let passes = status.is_server_error()
             || matches!(status, StatusCode::TOO_MANY_REQUESTS | StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY);
         match retry_after(response.headers(), Timestamp::now()).filter(|_| passes) {
@@ -306,8 +333,24 @@ enum Attempt<T> {
     Wait(Duration),
 }
 
-/// Text that may be a server's, as it is shown.
-fn shown(text: &str) -> String {
+/// Why the body of an answer can't be read, if its headers say so. What was decoded has no encoding any more.
+fn unreadable(headers: &HeaderMap, kind: Kind) -> Option<String> {
+    let values = |name| headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
+    let is_plain = |encoding: &str| encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");
+    if let Some(encoding) = values(CONTENT_ENCODING).find(|encoding| !encoding.split(',').map(str::trim).all(is_plain))
+    {
+        return Some(format!("it is encoded as '{encoding}', which this program does not know"));
+    }
+    // JSON has a form that a page has not, and what comes for a while in place of JSON is asked for again.
+    let is_page =
+        |media: &str| ["text/html", "application/xhtml+xml"].iter().any(|page| media.eq_ignore_ascii_case(page));
+    let mut medias = values(CONTENT_TYPE);
+    let is_page = medias.any(|media| is_page(media.split(';').next().unwrap_or_default().trim()));
+    (kind == Kind::Log && is_page).then(|| "it is a page for browsers".to_owned())
+}
+
+/// Text that may be a server's, as it is shown: in one line, and not long.
+pub fn shown(text: &str) -> String {
     printable(text.as_bytes()).chars().take(LONGEST_MESSAGE).collect()
 }
 
@@ -432,6 +475,40 @@ mod tests {
         assert_eq!(of("Sun, 06 Nov 1994 08:00:00 GMT"), Some(0));
         assert_eq!(of("soon"), None);
         assert_eq!(of("-1"), None);
+    }
+
+    #[test]
+    fn what_is_not_decoded_is_not_read() {
+        for (name, value, json, log) in [
+            ("Content-Encoding", "zstd", false, false),
+            ("Content-Encoding", "gzip, xz", false, false),
+            ("Content-Encoding", "\u{e9}", false, false),
+            ("Content-Encoding", "Identity", true, true),
+            ("Content-Encoding", "identity, , identity", true, true),
+            ("Content-Encoding", "", true, true),
+            ("Content-Type", "text/html", true, false),
+            ("Content-Type", "Text/HTML ; charset=utf-8", true, false),
+            ("Content-Type", "application/xhtml+xml", true, false),
+            ("Content-Type", "text/plain", true, true),
+            ("X-Other", "text/html", true, true),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(name, ureq::http::HeaderValue::from_bytes(value.as_bytes()).unwrap());
+            for (kind, is_read) in [(Kind::Json, json), (Kind::LongJson, json), (Kind::Log, log)] {
+                assert_eq!(unreadable(&headers, kind).is_none(), is_read, "{name}: {value} {kind:?}");
+            }
+        }
+        let mut headers = HeaderMap::new();
+        headers.append("Content-Encoding", "identity".parse().unwrap());
+        headers.append("Content-Encoding", "bzip2".parse().unwrap());
+        let why = unreadable(&headers, Kind::Log).unwrap();
+        assert_eq!(why, "it is encoded as 'bzip2', which this program does not know");
+    }
+
+    #[test]
+    fn what_a_server_says_is_shown_in_one_short_line() {
+        assert_eq!(shown("a\nb\r\u{1b}[2J\u{202e}c\t"), "a b c");
+        assert_eq!(shown(&"é".repeat(1000)).chars().count(), LONGEST_MESSAGE);
     }
 
     #[test]

@@ -9,11 +9,10 @@ use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use nix_negative_cache_core::elsewhere::LearnedFailure;
-use nix_negative_cache_core::hydra::{HydraBuild, LeftOut};
-use nix_negative_cache_core::log::judge::LogJudge;
+use nix_negative_cache_core::hydra::{HydraBuild, HydraLog, LeftOut};
 
 use super::answers;
-use super::client::{AskError, Client, Question};
+use super::client::{AskError, Client, Kind, Question};
 
 /// How many requests are under way at the same time.
 const AT_ONCE: usize = 4;
@@ -42,8 +41,6 @@ pub struct Wanted<'a> {
     pub is_wanted: &'a (dyn Fn(&HydraBuild) -> bool + Sync),
     /// Whether nothing is to be refused because of them.
     pub warn_only: bool,
-    /// The time of the import.
-    pub now: Timestamp,
 }
 
 /// What was found out about a build.
@@ -96,8 +93,8 @@ pub fn work<E>(
                             unasked.fetch_add(1, Ordering::Relaxed);
                             continue;
                         }
-                        // A server that has no such build has answered.
-                        Err(Left::Unread(error)) if !matches!(error, AskError::Missing(_)) => {
+                        // A server that has no such build, or a large one, has answered.
+                        Err(Left::Unread(error)) if !matches!(error, AskError::Missing(_) | AskError::TooLarge(_)) => {
                             if unread.fetch_add(1, Ordering::Relaxed) + 1 >= GIVE_UP {
                                 client.stop();
                             }
@@ -138,7 +135,6 @@ pub fn work<E>(
 }
 
 fn carry_out(client: &Client, task: Task, wanted: &Wanted<'_>) -> Finding {
-    let now = wanted.now;
     let (number, known) = match task {
         Task::Number(number) => (number, None),
         Task::Log(build) => (build.id, Some(*build)),
@@ -148,21 +144,20 @@ fn carry_out(client: &Client, task: Task, wanted: &Wanted<'_>) -> Finding {
         Ok(build) => build,
         Err(error) => return finding(None, Err(Left::Unread(error))),
     };
+    // An import may take hours, and builds end meanwhile.
+    let now = Timestamp::now();
     let result = match build.may_count(now) {
         Err(left_out) => Err(Left::Out(left_out)),
         Ok(()) if !(wanted.is_wanted)(&build) => Err(Left::Unwanted),
-        Ok(()) => match ask_for_log(client, &build) {
-            Ok(Some(log)) => build.failure(client.server(), wanted.warn_only, &log, now).map_err(Left::Out),
-            Ok(None) => Err(Left::Out(LeftOut::NoLog)),
-            Err(error) => Err(Left::Unread(error)),
-        },
+        Ok(()) => ask_for_log(client, &build)
+            .and_then(|log| build.failure(client.server(), wanted.warn_only, &log, now).map_err(Left::Out)),
     };
     finding(Some(build.derivation), result)
 }
 
 fn ask_for_build(client: &Client, number: u64) -> Result<HydraBuild, AskError> {
     let path = format!("/build/{number}");
-    let build = client.ask(Question { path: &path, is_heavy: false }, answers::build)?;
+    let build = client.ask(Question { path: &path, kind: Kind::Json }, answers::build)?;
     if build.id == number {
         Ok(build)
     } else {
@@ -170,14 +165,49 @@ fn ask_for_build(client: &Client, number: u64) -> Result<HydraBuild, AskError> {
     }
 }
 
-/// The log of a build, as far as it is read; none if the server has none.
-fn ask_for_log(client: &Client, build: &HydraBuild) -> Result<Option<LogJudge>, AskError> {
+/// The log of a build, as far as it is read.
+fn ask_for_log(client: &Client, build: &HydraBuild) -> Result<HydraLog, Left> {
     // What is no path of a derivation is left out for that, and is no part of a URL.
-    let Some(name) = build.derivation_name() else { return Ok(Some(LogJudge::default())) };
+    let Some(name) = build.derivation_name() else { return Ok(HydraLog::default()) };
     let path = format!("/log/{name}?tail={TAIL}");
-    match client.ask(Question { path: &path, is_heavy: false }, answers::log) {
-        Ok(log) => Ok(Some(log)),
-        Err(AskError::Missing(_)) => Ok(None),
-        Err(error) => Err(error),
+    client.ask(Question { path: &path, kind: Kind::Log }, answers::log).map_err(without_log)
+}
+
+/// What becomes of a build whose log is not to be had. What the server says of one log alone is an answer: another try would not help, and
+/// it says nothing of other logs.
+fn without_log(error: AskError) -> Left {
+    match error {
+        // Storage that does not list what it has says so of all that it does not have (S3).
+        AskError::Missing(_) | AskError::Forbidden(_) => Left::Out(LeftOut::NoLog),
+        AskError::Unreadable(_) => Left::Out(LeftOut::Unreadable),
+        AskError::TooLarge(_) => Left::Out(LeftOut::LogTooLarge),
+        error @ (AskError::Failed(_) | AskError::Refused(_) | AskError::Later(_) | AskError::Stopped) => {
+            Left::Unread(error)
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_not_to_be_had_is_no_trouble_of_the_server() {
+        let text = String::new;
+        for (error, left_out) in [
+            (AskError::Missing(text()), Some(LeftOut::NoLog)),
+            (AskError::Forbidden(text()), Some(LeftOut::NoLog)),
+            (AskError::Unreadable(text()), Some(LeftOut::Unreadable)),
+            (AskError::TooLarge(text()), Some(LeftOut::LogTooLarge)),
+            (AskError::Failed(text()), None),
+            (AskError::Refused(text()), None),
+            (AskError::Stopped, None),
+        ] {
+            let left = match without_log(error) {
+                Left::Out(left_out) => Some(left_out),
+                Left::Unwanted | Left::Unread(_) => None,
+            };
+            assert_eq!(left, left_out);
+        }
     }
 }
