@@ -259,7 +259,7 @@ mod tests {
             (vec![failure(1, "a", 60), failure(2, "a", 30), failure(3, "a", 45)], vec![Recorded, Recorded, Known]),
             (vec![failure(1, "ab", 60), failure(2, "a", 30)], vec![Recorded, OtherOutputs]),
             (
-                vec![failure(1, "ab", 60), failure(2, "bc", 30), failure(3, "ba", 60)],
+                vec![failure(1, "xy", 60), failure(2, "yz", 30), failure(3, "yx", 60)],
                 vec![Recorded, OtherOutputs, Known],
             ),
         ] {
