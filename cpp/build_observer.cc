@@ -100,8 +100,26 @@ void BuildObserver::progressed(ActivityId activity)
 void BuildObserver::activityEnded(ActivityId activity)
 {
     auto isOf = [&](auto & build) { return build.activities.count(activity) > 0; };
-    if (std::any_of(running.begin(), running.end(), isOf))
-        guarded([&] { settleEnded(); });
+    if (std::none_of(running.begin(), running.end(), isOf))
+        return;
+    guarded([&] { settleEnded(); });
+    if (!compat::activitiesStartEarly)
+        return;
+    guarded([&] {
+        auto hasNotStarted = [&](Build & build) {
+            auto goal = isOf(build) ? build.goal.lock() : nullptr;
+            if (!goal)
+                return false;
+            /* The duplicates look like locks of the goal's own, and would keep it from getting them again. */
+            build.locks.reset();
+            if (compat::lockDescriptors(*goal).empty())
+                return true;
+            build.locks = std::make_unique<KeptLocks>(*goal);
+            return false;
+        };
+        for (auto build = running.begin(); build != running.end();)
+            build = hasNotStarted(*build) ? running.erase(build) : std::next(build);
+    });
 }
 
 void BuildObserver::errorLogged(std::string_view text)

@@ -62,6 +62,10 @@ bool buildEnded(const BuildingGoal & goal);
    locking the outputs again. */
 bool willBuildAgain(const BuildingGoal & goal);
 
+/* Whether the activity of a build can start and end before it is the build's turn, and start again. Then the goal has no locks
+   in between. */
+constexpr bool activitiesStartEarly = IS_DETERMINATE_NIX;
+
 /* The result of a goal that builds. An error in it can be as long as a log. */
 const nix::BuildResult & resultOf(const BuildingGoal & goal);
 
