@@ -635,11 +635,11 @@ fn a_daemon_that_has_to_be_restarted() {
     }
     // What it has loaded, root may see.
     let ours = "cp -r $INSTALLATION ../ours; export NIX_CONFIG=${NIX_CONFIG/$INSTALLATION/$PWD/../ours}; chmod 755 ..";
-    let plugin = "$(cd ../ours; pwd)/nix-$(nix --version | sed 's/.* //')/libnix_negative_cache.so";
+    let plugin = "$(cd ../ours; pwd)/$FOLDER/libnix_negative_cache.so";
     for change in ["cp {} ../new; mv ../new {}", "rm {}"] {
         let change = change.replace("{}", plugin);
         let ran = nix.run(&format!(
-            "rm -rf ../ours; {ours}; {}",
+            "{DIRECT}; rm -rf ../ours; {ours}; {}",
             beside_a_daemon(&format!("sleep 2.1; {change}; NIX_REMOTE=daemon $COMPANION doctor"))
         ));
         let ran = has(ran.exits(1), "libnix_negative_cache.so' was before it was replaced or removed\n");

@@ -11,8 +11,8 @@ const DOES_NOTHING: &str = "warning: nix-negative-cache does nothing";
 
 /// Shell commands that create `$OURS`, an installation whose plugin `$THE` is a link to the real one.
 const INSTALLATION: &str = r#"
-    OURS=$PWD/../ours; VERSION=$(nix --version | sed 's/.* //'); THE=$OURS/nix-$VERSION/libnix_negative_cache.so
-    rm -rf $OURS; mkdir -p $OURS/loader $OURS/nix-$VERSION; cp $PLUGIN $OURS/loader; ln -s $DIRECT $THE
+    OURS=$PWD/../ours; VERSION=$(nix --version | sed 's/.* //'); THE=$OURS/$FOLDER/libnix_negative_cache.so
+    rm -rf $OURS; mkdir -p $OURS/loader $OURS/$FOLDER; cp $PLUGIN $OURS/loader; ln -s $DIRECT $THE
     LOADER=$OURS/loader/libnix_negative_cache.so
     STOCK=${NIX_CONFIG%plugin-files*}
     with() { NIX_CONFIG=${STOCK}plugin-files\ =\ $1 "${@:2}"; }
@@ -88,7 +88,7 @@ fn without_a_plugin_for_this_nix() {
     is_as_stock_but_says("rm $THE", "/ours' has plugins for no Nix.");
     let others = "mv $OURS/nix-* $OURS/nix-0.20; cp -r $OURS/nix-0.20 $OURS/nix-0.3";
     is_as_stock_but_says(others, "/ours' has plugins for Nix 0.3, 0.20.");
-    is_as_stock_but_says("mv $OURS/nix-$VERSION $OURS/nix-${VERSION}1", "does nothing in Nix 2.");
+    is_as_stock_but_says("mv $OURS/$FOLDER $OURS/${FOLDER}1", "does nothing in Nix 2.");
 }
 
 #[test]
@@ -213,7 +213,7 @@ fn in_determinate_nix() {
         ("", "$LOADER", "does nothing in Determinate Nix 3.4.0: "),
         ("", "$LOADER", " has plugins for Nix 2."),
         // The plugin that is for Nix itself.
-        ("mv $OURS/nix-$VERSION $OURS/determinate-nix-3.4.0", "$LOADER", "was built for Nix 2."),
+        ("mv $OURS/$FOLDER $OURS/determinate-nix-3.4.0", "$LOADER", "was built for Nix 2."),
         ("", "$DIRECT", ", not for Determinate Nix 3.4.0, and does nothing"),
     ] {
         let line =
@@ -256,8 +256,8 @@ fn it_starts_once_however_often_it_is_named() {
         (copy, "$COPY/loader $LOADER $PLUGIN"),
         ("", "$LOADER $DIRECT"),
         ("", "$DIRECT $LOADER"),
-        (copy, "$COPY/nix-$VERSION/libnix_negative_cache.so $LOADER $DIRECT"),
-        (copy, "$DIRECT $COPY/nix-$VERSION/libnix_negative_cache.so"),
+        (copy, "$COPY/$FOLDER/libnix_negative_cache.so $LOADER $DIRECT"),
+        (copy, "$DIRECT $COPY/$FOLDER/libnix_negative_cache.so"),
     ] {
         let line = format!(
             "COPY=$PWD/../copy; rm -rf $COPY; {prepare}\n named=\"{named}\"; with \"$named\" nix-build; with \"$named\" nix-build"

@@ -67,8 +67,9 @@ pub const MACHINES: &str = r#"
     SYSTEM=$(nix-instantiate --eval --expr builtins.currentSystem | tr -d '"')
 "#;
 
-/// What sets `DIRECT` to the plugin for this Nix itself, which the loader opens.
-pub const DIRECT: &str = "DIRECT=$INSTALLATION/nix-$(nix --version | sed 's/.* //')/libnix_negative_cache.so";
+/// What sets `DIRECT` to the plugin for this Nix itself, which the loader opens, and `FOLDER` to the name of its folder.
+pub const DIRECT: &str = r"FOLDER=$(nix --version | sed 's/.*(Determinate Nix \(.*\)).*/determinate-nix-\1/; t; s/.* /nix-/')
+    DIRECT=$INSTALLATION/$FOLDER/libnix_negative_cache.so";
 
 /// Each derivation writes a line to a file outside the store when its builder runs: that is how runs are counted.
 const DERIVATIONS: &str = r#"
