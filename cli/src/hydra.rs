@@ -201,8 +201,8 @@ impl Import<'_> {
         Ok(None)
     }
 
-    /// What is to be asked for of an evaluation: the logs of what the list of its builds has, if the server can make it in time, or else
-    /// the builds one by one. Nothing if the list has more than can be kept.
+    /// The requests that an evaluation takes. If the server can list the builds in time, only the logs are asked for; otherwise each
+    /// build is. `None` if the list has more failures than can be kept.
     fn tasks(&mut self, number: u64) -> Result<Option<Vec<Task>>, AskError> {
         let bar = spinner(format!("reading the builds of evaluation {number}"));
         let path = format!("/eval/{number}/builds");

@@ -83,7 +83,7 @@ pub enum AskError {
     Forbidden(String),
     /// It is larger than any such answer should be.
     TooLarge(String),
-    /// What the server has sent is encoded in a way that this program does not know, or is a page for browsers.
+    /// The answer has an encoding that this program does not know, or it is a page for browsers.
     Unreadable(String),
     /// The server, or the way to it, fails, although it was asked several times.
     Failed(String),
@@ -165,11 +165,11 @@ impl fmt::Display for TooLarge {
 pub struct Question<'a> {
     /// The path and query of it, which begin with a slash.
     pub path: &'a str,
-    /// What it is.
+    /// What kind of answer is expected.
     pub kind: Kind,
 }
 
-/// What kind of answer is asked for.
+/// A kind of answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// JSON.
@@ -333,7 +333,8 @@ enum Attempt<T> {
     Wait(Duration),
 }
 
-/// Why the body of an answer can't be read, if its headers say so. What was decoded has no encoding any more.
+/// Why the body of an answer can't be read, if its headers tell that it can't. The HTTP client removes the header of an encoding that
+/// it has decoded.
 fn unreadable(headers: &HeaderMap, kind: Kind) -> Option<String> {
     let values = |name| headers.get_all(name).iter().map(|value| String::from_utf8_lossy(value.as_bytes()));
     let is_plain = |encoding: &str| encoding.is_empty() || encoding.eq_ignore_ascii_case("identity");

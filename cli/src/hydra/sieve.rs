@@ -1,5 +1,5 @@
-//! Which builds of a list are worth a request, while the list is read: an evaluation may have many more that are not finished, or have
-//! not failed, than failures that count.
+//! Tells which builds of a list are worth a request. This happens while the list is read, as most builds of an evaluation are not
+//! finished or have not failed, and need not be kept.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap, HashSet};
