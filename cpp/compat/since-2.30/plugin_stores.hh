@@ -17,13 +17,24 @@ using RealisationCallback = nix::Callback<std::shared_ptr<const nix::UnkeyedReal
 using RealisationCallback = nix::Callback<std::shared_ptr<const nix::Realisation>>;
 #endif
 
+/* Whether `Store::queryMissing` makes the store remember that the paths to substitute are missing. After that, the store
+   would not be asked for such a path when a goal has locked it (`LateRefusal`), so it is made to forget that. */
+constexpr bool remembersWhatWillBeSubstituted = IS_DETERMINATE_NIX;
+
 /* `queryMissing` of a store. `behaviour` may have Nix answer for other requests. If it does not, it is told the answer. */
 #define NEGATIVE_CACHE_QUERY_MISSING(Nixs, behaviour)                                    \
   nix::MissingPaths queryMissing(const std::vector<nix::DerivedPath> & targets) override \
   {                                                                                      \
+    auto askNix = [&](auto & targets) {                                                  \
+      auto missing = Nixs::queryMissing(targets);                                        \
+      if constexpr (remembersWhatWillBeSubstituted)                                      \
+        for (auto & path : missing.willSubstitute)                                       \
+          this->invalidatePathInfoCacheFor(path);                                        \
+      return missing;                                                                    \
+    };                                                                                   \
     if (auto asked = behaviour::askedInstead(*this, targets))                            \
-      return asked->empty() ? nix::MissingPaths{} : Nixs::queryMissing(*asked);          \
-    auto missing = Nixs::queryMissing(targets);                                          \
+      return asked->empty() ? nix::MissingPaths{} : askNix(*asked);                      \
+    auto missing = askNix(targets);                                                      \
     behaviour::answeredMissing(*this, targets, missing.willBuild, missing.unknown);      \
     return missing;                                                                      \
   }
