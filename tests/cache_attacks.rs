@@ -708,7 +708,8 @@ fn nothing_is_asked_or_sent_by_default() {
     let asks = |machine: &str, before: &str| {
         server.clear();
         write(machine, &format!("substituters = {}", server.url()));
-        let ran = nix.run(&format!("{ON}\n{before}\non {machine} nix-build --no-out-link -k -A library -A silent"));
+        let ran = nix
+            .run(&format!("{ON}\n{before}\non {machine} nix-build --max-jobs 2 --no-out-link -k -A library -A silent"));
         ran.exits(100).says_times(BUILT, 2);
         let mut requests = server.requests();
         requests.sort();

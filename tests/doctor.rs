@@ -6,8 +6,9 @@ use std::path::Path;
 
 use nix_negative_cache_tests::caches::{Key, Silent, refused_url};
 use nix_negative_cache_tests::{
-    DIRECT, Ran, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists, left_out,
+    DIRECT, Ran, Scratch, among_users, among_users_of_a_stock_daemon, beside_a_daemon, exists, left_out, this_nix,
 };
+use nix_version::Flavour;
 
 /// An installation with one record.
 fn with_failure() -> Scratch {
@@ -98,8 +99,7 @@ fn what_was_just_installed_is_well() {
     let nix = Scratch::new();
     nix.expression(r#"{ bad = fail "bad"; }"#);
     let ran = is_well(&nix);
-    let version = nix.run("nix --version").stdout.split_whitespace().last().unwrap_or("?").to_owned();
-    let ran = has(has(ran, &format!("ok       Nix {version} is '")), "ok       This Nix loads the plugin: '");
+    let ran = has(has(ran, &format!("ok       {} is '", this_nix())), "ok       This Nix loads the plugin: '");
     let ran =
         has(has(ran, "ok       'negative-cache' is on"), "ok       Builds in the store 'local' go through the plugin");
     has(ran, &format!("The store's database '{}' is not there yet", nix.database().display()));
@@ -321,21 +321,25 @@ fn a_nix_that_does_not_load_the_plugin() {
 #[test]
 fn a_loader() {
     let nix = with_failure();
-    let version = nix.run("nix --version | sed 's/.* //'").exits(0).stdout.trim().to_owned();
+    let folder = this_nix().folder().expect("a Nix with plugins");
     let ours = fs::canonicalize(nix.path("")).unwrap().join("ours");
     nix.run(&format!(
-        "{DIRECT}; mkdir -p ../ours/loader ../ours/nix-{version} ../ours/nix-0.3.1; cp $PLUGIN ../ours/loader; \
-         cp $DIRECT ../ours/nix-{version}; cp $DIRECT ../ours/nix-0.3.1; chmod -R go-w ..; chmod 755 .."
+        "{DIRECT}; mkdir -p ../ours/loader ../ours/{folder} ../ours/nix-0.3.1; cp $PLUGIN ../ours/loader; \
+         cp $DIRECT ../ours/{folder}; cp $DIRECT ../ours/nix-0.3.1; chmod -R go-w ..; chmod 755 .."
     ))
     .exits(0);
-    let plugin = format!("nix-{version}/libnix_negative_cache.so");
+    let plugin = format!("{folder}/libnix_negative_cache.so");
     let doctor = |prepare: &str, options: &str| {
         let config = format!("negative-cache = true\\nplugin-files = {}/loader", ours.display());
         nix.run(&format!("{prepare}; NIX_CONFIG=$'{config}' $COMPANION doctor {options}"))
     };
     let ran =
         has(doctor("true", "").exits(0), &format!("ok       This Nix loads the plugin: '{}/loader/", ours.display()));
-    has(ran, &format!("ok       '{}' has plugins for Nix 0.3.1, {version}\n", ours.display()));
+    let others = match this_nix().flavour {
+        Flavour::Nix => format!(", {}", this_nix().version),
+        _ => format!(" and {}", this_nix()),
+    };
+    has(ran, &format!("ok       '{}' has plugins for Nix 0.3.1{others}\n", ours.display()));
 
     // The plugin that the loader opens matters as much as the loader.
     let ran = doctor(&format!("chmod 666 ../ours/{plugin}"), "").exits(1);
@@ -349,7 +353,7 @@ fn a_loader() {
     );
 
     let ran = doctor(&format!("rm ../ours/{plugin}"), "").exits(1);
-    let ran = has(ran, &format!("problem  There is no plugin for Nix {version}\n"));
+    let ran = has(ran, &format!("problem  There is no plugin for {}\n", this_nix()));
     has(has(ran, "' has plugins for Nix 0.3.1.\n"), "Install the plugin for this Nix there, or take '");
 
     // A Nix that says that it is a fork.

@@ -1,7 +1,8 @@
 //! `plugin-files` names the loader. It opens the plugin for the running Nix; if it can't, it says why in one line, and
 //! nothing else changes. Tests that need a second Nix are in `versions`.
 
-use nix_negative_cache_tests::{DIRECT, REFUSED, Ran, Scratch, beside_a_daemon};
+use nix_negative_cache_tests::{DIRECT, REFUSED, Ran, Scratch, beside_a_daemon, say, this_nix};
+use nix_version::Flavour;
 
 /// Starts a daemon that loads the loader. The daemon is a process of its own, so a test can stop it.
 const WITH_LOADER: &str = "NIX_CONFIG=$(with $LOADER printenv NIX_CONFIG) nix-daemon >";
@@ -9,11 +10,12 @@ const WITH_LOADER: &str = "NIX_CONFIG=$(with $LOADER printenv NIX_CONFIG) nix-da
 /// Each warning of the loader begins like this.
 const DOES_NOTHING: &str = "warning: nix-negative-cache does nothing";
 
-/// Shell commands that create `$OURS`, an installation whose plugin `$THE` is a link to the real one.
+/// Shell commands that create `$OURS`, an installation whose plugin `$THE` is a link to the real one. `$NOTE` is how plugins for
+/// this Nix name it.
 const INSTALLATION: &str = r#"
-    OURS=$PWD/../ours; VERSION=$(nix --version | sed 's/.* //'); THE=$OURS/$FOLDER/libnix_negative_cache.so
+    OURS=$PWD/../ours; THE=$OURS/$FOLDER/libnix_negative_cache.so
     rm -rf $OURS; mkdir -p $OURS/loader $OURS/$FOLDER; cp $PLUGIN $OURS/loader; ln -s $DIRECT $THE
-    LOADER=$OURS/loader/libnix_negative_cache.so
+    LOADER=$OURS/loader/libnix_negative_cache.so; NOTE=${FOLDER#nix-}
     STOCK=${NIX_CONFIG%plugin-files*}
     with() { NIX_CONFIG=${STOCK}plugin-files\ =\ $1 "${@:2}"; }
 "#;
@@ -82,13 +84,13 @@ fn the_plugin_can_be_named_directly() {
 #[test]
 fn without_a_plugin_for_this_nix() {
     is_as_stock_but_says(
-        "rm -r $OURS/nix-*",
+        "rm -r $OURS/$FOLDER",
         "/ours' has plugins for no Nix. Install the plugin for this Nix there, or take '",
     );
     is_as_stock_but_says("rm $THE", "/ours' has plugins for no Nix.");
-    let others = "mv $OURS/nix-* $OURS/nix-0.20; cp -r $OURS/nix-0.20 $OURS/nix-0.3";
+    let others = "mv $OURS/$FOLDER $OURS/nix-0.20; cp -r $OURS/nix-0.20 $OURS/nix-0.3";
     is_as_stock_but_says(others, "/ours' has plugins for Nix 0.3, 0.20.");
-    is_as_stock_but_says("mv $OURS/$FOLDER $OURS/${FOLDER}1", "does nothing in Nix 2.");
+    is_as_stock_but_says("mv $OURS/$FOLDER $OURS/${FOLDER}1", &format!("does nothing in {} ", this_nix().flavour));
 }
 
 #[test]
@@ -108,16 +110,17 @@ fn with_what_is_not_the_plugin() {
     // The plugin for another processor, by the number of a PDP-11.
     is_as_stock_but_says(&altered(18, r"\101\0"), "is no shared library for this machine");
     // A plugin that says that it is for another version.
-    let other = "rm $THE; LC_ALL=C sed 's/\\(nix-negative-cache\\x00\\x00\\)2/\\19/' $DIRECT > $THE";
-    is_as_stock_but_says(other, "/libnix_negative_cache.so' was built for Nix 9.");
+    let other =
+        r"rm $THE; LC_ALL=C sed -E 's/(nix-negative-cache\x00\x00)(determinate-nix-)?[23]/\1\29/' $DIRECT > $THE";
+    is_as_stock_but_says(other, &format!("/libnix_negative_cache.so' was built for {} 9.", this_nix().flavour));
 }
 
 /// A library that claims to be the plugin for this Nix.
 fn imitation(code: &str) -> String {
     format!(
         "rm $THE; {{ echo '__attribute__((section(\".note.nix-negative-cache\"), aligned(4)))'; \
-         echo 'const struct {{ int a, b, c; char name[20], version[20]; }} note'; \
-         echo '= {{ 20, 20, 1, \"nix-negative-cache\", \"'$VERSION'\" }};'; echo '{code}'; }} > ../imitation.c; \
+         echo 'const struct {{ int a, b, c; char name[20], version[32]; }} note'; \
+         echo '= {{ 20, 32, 1, \"nix-negative-cache\", \"'$NOTE'\" }};'; echo '{code}'; }} > ../imitation.c; \
          cc -shared -fPIC -o $THE ../imitation.c"
     )
 }
@@ -154,7 +157,7 @@ fn with_a_plugin_that_may_not_be_read() {
                 mkdir -p $HOME; chown -R games $HOME
                 with $LOADER setpriv --reuid games --regid games --clear-groups nix-instantiate --eval -E '6 * 7'";
     warns_once(nix.run(&commands(line))).says("can't be read: Permission denied");
-    let line = line.replace("chmod 600 $THE", "chmod 700 $OURS/nix-*");
+    let line = line.replace("chmod 600 $THE", "chmod 700 $OURS/$FOLDER");
     warns_once(nix.run(&commands(&line))).says("can't be read: Permission denied");
 }
 
@@ -195,13 +198,17 @@ fn in_another_build_of_the_same_version() {
     for named in ["$PLUGIN", "$DIRECT"] {
         let line = format!("with {named} env LD_PRELOAD=$PWD/../other.so nix-instantiate --eval -E '6 * 7'");
         let ran = nix.run(&commands(&line)).exits(0).says_times("warning:", 1).prints("42");
-        ran.says("was built for another build of Nix ");
+        ran.says(&format!("was built for another build of {} ", this_nix().flavour));
     }
 }
 
 /// Determinate Nix has the version of the Nix that it is based on. It exports one more variable.
 #[test]
 fn in_determinate_nix() {
+    if this_nix().flavour != Flavour::Nix {
+        say("Left out: a stand-in for Determinate Nix is made of Nix only");
+        return;
+    }
     let nix = with_expression();
     nix.write(
         "determinate.c",

@@ -188,8 +188,8 @@ fn everything_else_is_as_without_the_shim() {
         "nix-instantiate --eval -E '{ x }: x' --argstr x --negative-cache",
         "nix-instantiate --eval --strict -E 'builtins.attrNames builtins'",
     ] {
-        // Times, and the names of temporary folders, differ from build to build.
-        let plain = "sed -E '/ Aborted /d; s/nix-(build|shell|[0-9]+)-[^ ]*//g; s/[0-9]+\\.[0-9]+ms//g'";
+        // Times, the names of temporary folders, and what Determinate Nix calls a process differ from run to run.
+        let plain = "sed -E '/ Aborted /d; s/nix-(build|shell|[0-9]+)-[^ ]*//g; s/[0-9]+\\.[0-9]+ms//g; s/,\\\"sid\\\":\\\"[-0-9a-f]+\\\"//g'";
         let run = |path: &str| {
             with_shim(&nix, &format!("export PATH={path}; set -o pipefail; {{ {line}; }} 2> >({plain} >&2) | {plain}"))
         };

@@ -284,6 +284,8 @@ fn normalised(text: &str) -> String {
                 line.clone_into(&mut last_question);
                 if repeated { String::new() } else { line.to_owned() }
             }
+            // Determinate Nix evaluates checks in any order.
+            _ if line.starts_with("evaluating 'checks.") => String::new(),
             _ => line.to_owned(),
         }
     };
@@ -322,6 +324,8 @@ fn normalise(value: &mut Value, activities: &mut Activities) {
                 match (key.as_str(), value.as_u64()) {
                     ("id" | "parent", Some(id)) => *value = activities.number(id).into(),
                     ("startTime" | "stopTime", Some(_)) => *value = "a time".into(),
+                    // Determinate Nix names each of its processes.
+                    ("sid", _) => *value = "a process".into(),
                     _ => normalise(value, activities),
                 }
             }

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{LazyLock, OnceLock};
 
-use nix_version::NixVersion;
+use nix_version::{Nix, NixVersion};
 use regex::Regex;
 use serde_json::Value;
 use tempfile::TempDir;
@@ -119,6 +119,12 @@ pub fn left_out() -> bool {
         say_left_out(&test);
     }
     short
+}
+
+/// The Nix under test, with its flavour.
+pub fn this_nix() -> &'static Nix {
+    static THIS: LazyLock<Nix> = LazyLock::new(|| Nix::printed(&Scratch::stock().run("nix --version").exits(0).stdout));
+    &THIS
 }
 
 /// Says what a run in short leaves out.
