@@ -1,6 +1,8 @@
 //! The plugin in nix-daemon, for clients without the plugin, and in the processes that Nix starts to build on other machines.
 
-use nix_negative_cache_tests::{CLIENT, REFUSED, Scratch, beside_a_daemon, exists, with_daemon};
+use nix_negative_cache_tests::{
+    CLIENT, REFUSED, Scratch, UNTIL_A_DAEMON_LISTENS, beside_a_daemon, exists, with_daemon,
+};
 
 #[test]
 fn failures_of_all_clients_are_known_to_all() {
@@ -23,7 +25,6 @@ fn failures_of_all_clients_are_known_to_all() {
 
 #[test]
 fn however_the_daemon_is_started() {
-    let wait = "for i in $(seq 100); do [ -S ../socket ] && break; sleep 0.05; done";
     let sockets = [
         "nix daemon --extra-experimental-features nix-command",
         // The daemon finds the socket open, as when systemd starts it.
@@ -35,7 +36,7 @@ fn however_the_daemon_is_started() {
         nix.expression(r#"{ bad = fail "bad"; }"#);
         let ran = nix.run(&format!(
             "export NIX_DAEMON_SOCKET_PATH=$PWD/../socket; mkdir -p ../var ../store; {start} > ../daemon-log 2>&1 & daemon=$!; \
-             trap 'kill $daemon; wait $daemon' EXIT; {wait}; {CLIENT}; nix-build; nix-build; \
+             trap 'kill $daemon; wait $daemon' EXIT; {UNTIL_A_DAEMON_LISTENS}; {CLIENT}; nix-build; nix-build; \
              export HOME=$PWD/../home-games; mkdir $HOME; chown games $HOME; chmod 755 ..; chmod 666 ../socket; cp $COMPANION ../companion; \
              as() {{ setpriv --reuid games --regid games --clear-groups \"$@\"; }}; \
              as ../companion retry $(nix-instantiate); nix-build; as nix-build --no-out-link"

@@ -400,7 +400,7 @@ fn peaks_beside_a_daemon(
         // processes counts only after the daemon has waited for them.
         let line = format!(
             "rm -f socket; {time} peak-daemon {with} nix-daemon 2> /dev/null & \
-             for i in $(seq 200); do [ -S socket ] && break; sleep 0.05; done; \
+             for i in $(seq 200); do grep -q \" 00010000 .* $NIX_DAEMON_SOCKET_PATH$\" /proc/net/unix && break; sleep 0.05; done; \
              {time} peak-client {with} NIX_REMOTE=daemon nix-store --realise {derivation} 2> /dev/null; status=$?; \
              sleep 1; pkill -P $!; wait; [ $status = 1 ] && cat peak-client peak-daemon"
         );

@@ -544,6 +544,11 @@ pub fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()
 }
 
+/// Shell that waits until a daemon listens on a socket in the folder of the test. The socket is there, but refuses connections,
+/// for a moment before that. The kernel marks sockets that listen with the flag `__SO_ACCEPTCON`.
+pub const UNTIL_A_DAEMON_LISTENS: &str = r#"for i in $(seq 200); do
+    grep -q " 00010000 .* ${PWD%/*}/.*socket$" /proc/net/unix && break; sleep 0.05; done"#;
+
 /// Starts a daemon of the installation on a socket of its own, runs a line of shell, and stops it.
 pub fn with_daemon(nix: &Scratch, line: &str) -> Ran {
     nix.run(&beside_a_daemon(line))
@@ -597,6 +602,6 @@ pub fn beside_a_daemon(line: &str) -> String {
     format!(
         "export NIX_DAEMON_SOCKET_PATH=$PWD/../socket; mkdir -p ../var ../store; rm -f ../socket; \
          nix-daemon > ../daemon-log 2>&1 & daemon=$!; trap 'kill $daemon; wait $daemon 2> /dev/null' EXIT; \
-         for i in $(seq 100); do [ -S ../socket ] && break; sleep 0.05; done; {line}"
+         {UNTIL_A_DAEMON_LISTENS}; {line}"
     )
 }
