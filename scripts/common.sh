@@ -7,12 +7,12 @@ cache=${NIX_NEGATIVE_CACHE_DEV:-$cache/nix-negative-cache}
 # The folder of the project is set by whoever sources this.
 target=${project:?}/target
 
-# The Nixes that there are recipes for, and then those that somebody added: $cache/nix-VERSION is a link to their prefix. The
-# first one is the default. NIX_PREFIX names another Nix, wherever it came from; then there is no other.
+# The Nixes that there are recipes for, and then those that somebody added: $cache/nix-VERSION is a link to their prefix.
+# Determinate Nix 3.22 is the version determinate-3.22. The first one is the default. NIX_PREFIX names another Nix, wherever it came from; then there is no other.
 recipe_versions=(2.8 2.26)
 all_versions=("${recipe_versions[@]}")
 for link in "$cache"/nix-*; do
-    [[ ! -L $link || ! ${link##*/nix-} =~ ^[0-9]+\.[0-9]+$ ]] || all_versions+=("${link##*/nix-}")
+    [[ ! -L $link || ! ${link##*/nix-} =~ ^(determinate-)?[0-9]+\.[0-9]+$ ]] || all_versions+=("${link##*/nix-}")
 done
 if [ -n "${NIX_PREFIX:-}" ]; then
     recipe_versions=("$(sed -n 's/^Version: *\([0-9]*\.[0-9]*\).*/\1/p' "$NIX_PREFIX/lib/pkgconfig/nix-store.pc")")
@@ -102,10 +102,13 @@ prefix_of() { realpath -m "${NIX_PREFIX:-$cache/nix-$1}"; }
 bin_of() { echo "$(prefix_of "$1")/bin"; }
 # All of the version of a Nix that is known by its beginning.
 nix_version() { sed -n 's/^Version: *//p' "$(prefix_of "$1")/lib/pkgconfig/nix-store.pc"; }
-# The folder of the plugin for a Nix: Determinate Nix has its own, as its headers say the version of the Nix that it is based on.
+# The version of Determinate Nix that a program prints; nothing for any other Nix. Its headers say the version of the Nix that it is
+# based on.
+determinate_version() { "$1" --version 2>/dev/null | sed -n 's/.*(Determinate Nix \([^)]*\)).*/\1/p'; }
+# The folder of the plugin for a Nix.
 folder_of() {
     local own
-    own=$("$(bin_of "$1")/nix" --version 2>/dev/null | sed -n 's/.*(Determinate Nix \([^)]*\)).*/\1/p')
+    own=$(determinate_version "$(bin_of "$1")/nix")
     if [ -n "$own" ]; then echo "determinate-nix-$own"; else echo "nix-$(nix_version "$1")"; fi
 }
 # Where the source of a Nix is, with its tests.
@@ -122,8 +125,10 @@ source_of() {
 }
 # The versions that build.rs supports, one a line.
 supported_versions() {
-    sed -n 's/^const SUPPORTED.*= //p' "$project/build.rs" | grep -oE '\([0-9]+, [0-9]+\)' | tr -d '() ' | tr , .
+    listed_in_build SUPPORTED
+    listed_in_build DETERMINATE | sed 's/^/determinate-/'
 }
+listed_in_build() { sed -n "/^const $1:/,/;\$/p" "$project/build.rs" | grep -oE '\([0-9]+, [0-9]+\)' | tr -d '() ' | tr , .; }
 # What plugin-files names, with everything built as usual or with a feature: loader_of [FEATURE]
 loader_of() { echo "$installed${1:+-$1}/lib/nix-negative-cache/loader/libnix_negative_cache.so"; }
 
@@ -152,16 +157,16 @@ get_nix() {
 
 # add_nix PREFIX [SOURCE]: from now on, the Nix that is installed there is one of those at hand.
 add_nix() {
-    local prefix source=${2:-} version name said
+    local prefix source=${2:-} version own name said
     prefix=$(realpath -e "$1" 2>/dev/null) || die "there is no folder '$1'"
     version=$(sed -n 's/^Version: *//p' "$prefix/lib/pkgconfig/nix-store.pc" 2>/dev/null) ||
         die "'$prefix' has no lib/pkgconfig/nix-store.pc: it is not where a Nix with headers is installed"
     said=$("$prefix/bin/nix" --version 2>&1) || die "'$prefix/bin/nix' does not run here: $said"
-    [[ $said != *"(Determinate Nix"* ]] || die "this is Determinate Nix; for a single run with it: NIX_PREFIX=$prefix ./dev …"
     [ "${said##* }" = "$version" ] || die "'$prefix/bin/nix' says '$said', and its headers are those of $version"
-    name=$(grep -oE '^[0-9]+\.[0-9]+' <<<"$version") || die "Nix has the odd version '$version'"
-    supported_versions | grep -qxF "$name" ||
-        die "this is Nix $version; the plugin supports" "$(supported_versions | xargs)"
+    own=$(determinate_version "$prefix/bin/nix")
+    name=$(grep -oE '^[0-9]+\.[0-9]+' <<<"${own:-$version}") || die "Nix has the odd version '${own:-$version}'"
+    name=${own:+determinate-}$name
+    supported_versions | grep -qxF "$name" || die "this is '$said'; the plugin supports" "$(supported_versions | xargs)"
     ! is_in "$name" "${recipe_versions[@]}" ||
         die "./dev gets Nix $name itself; for a single run with this one: NIX_PREFIX=$prefix ./dev …"
     if [ -n "$source" ]; then
@@ -172,7 +177,7 @@ add_nix() {
     rm -f "$cache/nix-$name-source"
     [ -z "$source" ] || ln -s "$source" "$cache/nix-$name-source"
     ln -sfn "$prefix" "$cache/nix-$name"
-    say "Nix $version is one of those at hand, as $name${source:+, with its source}; to forget it, remove $cache/nix-$name"
+    say "'$said' is one of those at hand, as $name${source:+, with its source}; to forget it, remove $cache/nix-$name"
 }
 
 # install_build PREFIX FOLDER PLUGIN: puts the loader, a plugin and the companion program where they belong below PREFIX.
