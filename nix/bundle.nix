@@ -27,7 +27,7 @@ stdenvNoCC.mkDerivation {
     mkdir -p "$out/lib/nix-negative-cache"
     cp -r --no-preserve=ownership "$loader/lib/nix-negative-cache/loader" "$out/lib/nix-negative-cache/loader"
     for plugin in $plugins; do
-      for folder in "$plugin"/lib/nix-negative-cache/nix-*; do
+      for folder in "$plugin"/lib/nix-negative-cache/*nix-*; do
         ln -sfnT "$folder" "$out/lib/nix-negative-cache/''${folder##*/}"
       done
     done

@@ -4,10 +4,11 @@ let
   inherit (pkgs) lib;
 
   supported = import ./supported.nix;
+  supportedText = "Nix ${lib.concatStringsSep ", " supported.nix}, and Determinate Nix ${lib.concatStringsSep ", " supported.determinate}";
 
   # The Nix inside a package that `wrapNix` made; any other package stays as it is.
   unwrapped = nix: nix.nixWithoutNegativeCache or nix;
-  isSupported = nix: builtins.elem (lib.versions.majorMinor nix.version) supported;
+  isSupported = nix: builtins.elem (lib.versions.majorMinor nix.version) (supported.nix ++ supported.determinate);
 
   # The supported versions that this nixpkgs has. The attribute of a version that nixpkgs removed, or marked as insecure, throws
   # when it is evaluated.
@@ -22,7 +23,7 @@ let
         in
         pkgs.nixVersions ? ${nameOf version} && found.success && found.value;
     in
-    lib.genAttrs (map nameOf (builtins.filter isThere supported)) (name: pkgs.nixVersions.${name});
+    lib.genAttrs (map nameOf (builtins.filter isThere supported.nix)) (name: pkgs.nixVersions.${name});
 
   # The default Nix of nixpkgs if it is supported, otherwise the newest one that is.
   nix =
@@ -34,7 +35,7 @@ let
     else if byVersion != [ ] then
       lib.last byVersion
     else
-      throw "nix-negative-cache: this nixpkgs has none of Nix ${lib.concatStringsSep ", " supported}";
+      throw "nix-negative-cache: this nixpkgs has none of Nix ${lib.concatStringsSep ", " supported.nix}";
 
   loader = pkgs.callPackage ./loader.nix { };
   companion = pkgs.callPackage ./companion.nix { };
@@ -45,7 +46,7 @@ let
     if isSupported nix then
       pkgs.callPackage ./plugin.nix { nix = unwrapped nix; }
     else
-      throw "nix-negative-cache: there is no plugin for Nix ${nix.version}, only for ${lib.concatStringsSep ", " supported}";
+      throw "nix-negative-cache: there is no plugin for Nix ${nix.version}, only for ${supportedText}";
 
   bundleOf = nixes: pkgs.callPackage ./bundle.nix { inherit loader companion; plugins = map pluginFor nixes; };
 
@@ -59,7 +60,7 @@ let
 in
 rec {
   inherit
-    supported
+    supportedText
     isSupported
     nixVersions
     nix

@@ -12,6 +12,8 @@
 }:
 let
   common = import ./common.nix { inherit lib; };
+  # Its packages have its own version, and pkg-config names the Nix that it is based on.
+  isDeterminate = !lib.versionOlder nix.version "3";
 in
 rustPlatform.buildRustPackage {
   pname = "nix-negative-cache-plugin";
@@ -39,15 +41,17 @@ rustPlatform.buildRustPackage {
     nlohmann_json
   ];
 
+  ${if isDeterminate then "DETERMINATE_NIX_VERSION" else null} = nix.version;
+
   # Some functions that the plugin can call are missing in some processes that load it, so functions are looked up when they are
   # called.
   hardeningDisable = [ "bindnow" ];
 
-  # The version comes from the headers that the plugin was compiled with. That of the package can be another one.
+  # The version of Nix comes from the headers that the plugin was compiled with. That of the package can be another one.
   postInstall = ''
-    version=$($PKG_CONFIG --modversion nix-store)
-    mkdir -p "$out/lib/nix-negative-cache/nix-$version"
-    mv "$out/lib/libnix_negative_cache.so" "$out/lib/nix-negative-cache/nix-$version/"
+    folder=${if isDeterminate then "determinate-nix-${nix.version}" else "nix-$($PKG_CONFIG --modversion nix-store)"}
+    mkdir -p "$out/lib/nix-negative-cache/$folder"
+    mv "$out/lib/libnix_negative_cache.so" "$out/lib/nix-negative-cache/$folder/"
   '';
 
   # This checks that Nix has every function that the plugin needs: some functions are in its headers but in none of its

@@ -1,10 +1,19 @@
-# The releases of Nix that there is a plugin for. Everything else in this folder takes them from this list.
-[
-  "2.8"
-  "2.26"
-  "2.28"
-  "2.31"
-  "2.34"
-  "2.35"
-  "2.36"
-]
+# The releases that there is a plugin for: of Nix, and of Determinate Nix, whose packages have a version of their own. Everything
+# else in this folder takes them from these lists.
+{
+  nix = [
+    "2.8"
+    "2.18"
+    "2.24"
+    "2.26"
+    "2.28"
+    "2.30"
+    "2.31"
+    "2.34"
+    "2.35"
+    "2.36"
+  ];
+  determinate = [
+    "3.22"
+  ];
+}

@@ -207,30 +207,35 @@ fn the_scripts_of_the_machines_are_python() {
 #[test]
 fn what_the_plugin_compiles_against_is_packaged() {
     let nix = checkout();
-    let supported = parse(expression(&nix, "import ./project/nix/supported.nix"));
-    let supported: BTreeSet<String> =
-        supported.as_array().unwrap().iter().map(|version| version.as_str().unwrap().to_owned()).collect();
+    let packaged = parse(expression(&nix, "import ./project/nix/supported.nix"));
     let build = fs::read_to_string(project().join("build.rs")).unwrap();
-    let (_, list) = build.split_once("const SUPPORTED").expect("the releases that the C++ side compiles against");
-    let (_, list) = list.split_once("= [").unwrap();
-    let (list, _) = list.split_once("];").unwrap();
-    let numbers: Vec<&str> = list.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty()).collect();
-    assert_eq!(supported, numbers.chunks(2).map(|pair| pair.join(".")).collect());
+    for (flavour, constant) in [("nix", "const SUPPORTED"), ("determinate", "const DETERMINATE")] {
+        let packaged: Vec<&str> = packaged[flavour].as_array().unwrap().iter().filter_map(Value::as_str).collect();
+        let (_, list) = build.split_once(constant).expect("the releases that the C++ side compiles against");
+        let (_, list) = list.split_once('=').unwrap();
+        let (list, _) = list.split_once("];").unwrap();
+        let numbers: Vec<&str> =
+            list.split(|c: char| !c.is_ascii_digit()).filter(|number| !number.is_empty()).collect();
+        let compiled: Vec<String> = numbers.chunks(2).map(|pair| pair.join(".")).collect();
+        assert_eq!(packaged, compiled, "{flavour}");
+    }
 }
 
 #[test]
 fn a_nix_without_a_plugin_is_skipped_or_named() {
     let nix = checkout();
     let all = |what: &str| expression(&nix, &format!("with import ./project {{ inherit pkgs; }}; {what}"));
-    let unsupported = "pkgs.nixVersions.nix_2_30";
-    all(&format!("(pluginFor {unsupported}).name")).exits(1).says("there is no plugin for Nix 2.30.5");
+    let unsupported = "pkgs.nixVersions.nix_2_32";
+    all(&format!("(pluginFor {unsupported}).name")).exits(1).says("there is no plugin for Nix 2.32.6");
     let same = format!("(bundleWith [ {unsupported} ]).drvPath == bundle.drvPath");
     assert_eq!(parse(all(&same)), json!(true));
     // A newer nixpkgs: its default Nix has no plugin yet, or none of its versions has one.
     let newer = "with import ./project/nix { pkgs = import ./nixpkgs { nixVersion = \"2.40.1\"; }; };";
     assert_eq!(parse(expression(&nix, &format!("{newer} nix.version"))), json!("2.34.8"));
-    let none = "with import ./project/nix { pkgs = pkgs // { nix = pkgs.nixVersions.nix_2_30; nixVersions = { }; }; };";
-    expression(&nix, &format!("{none} bundle.drvPath")).exits(1).says("this nixpkgs has none of Nix 2.8, 2.26");
+    let none = "with import ./project/nix { pkgs = pkgs // { nix = pkgs.nixVersions.nix_2_32; nixVersions = { }; }; };";
+    expression(&nix, &format!("{none} bundle.drvPath")).exits(1).says("this nixpkgs has none of Nix 2.8, 2.18");
+    let version = all("(pluginFor pkgs.determinate-nix).drvAttrs.DETERMINATE_NIX_VERSION");
+    assert_eq!(parse(version), json!("3.22.2"));
     // A Nix with the shim counts as the Nix inside.
     let wrapped = "(pluginFor (wrapNix bundle pkgs.nix)).drvPath == (pluginFor pkgs.nix).drvPath";
     assert_eq!(parse(all(wrapped)), json!(true));
@@ -250,6 +255,7 @@ fn everything_ends_up_where_the_others_look_for_it() {
     };
     for (name, package, built, folder) in [
         ("plugin", "(pluginFor pkgs.nix)", "libnix_negative_cache.so", "nix-2.31.5"),
+        ("determinate", "(pluginFor pkgs.determinate-nix)", "libnix_negative_cache.so", "determinate-nix-3.22.2"),
         ("loader", "loader", "libnix_negative_cache_loader.so", "loader"),
     ] {
         let before = format!(
@@ -264,12 +270,12 @@ fn everything_ends_up_where_the_others_look_for_it() {
     nix.run("cp -r plugin patched; echo patched > patched/lib/nix-negative-cache/nix-2.31.5/libnix_negative_cache.so")
         .exits(0);
     let before = "out=$PWD/bundle companion=$PWD/companion loader=$PWD/loader\n\
-                  plugins=\"$PWD/plugin $PWD/patched\"\n\
+                  plugins=\"$PWD/plugin $PWD/patched $PWD/determinate\"\n\
                   mkdir -p companion/bin companion/share/man; cp $COMPANION companion/bin/; touch companion/bin/nix-negative-cache-shim; chmod -R a-w companion";
     run("bundle.sh", before, &phase("bundle.installPhase"));
     nix.run("cd bundle; find . ! -type d | sort; cat lib/nix-negative-cache/nix-2.31.5/*")
         .exits(0)
-        .prints(&format!("./bin/nix-negative-cache\n./bin/nix-negative-cache-shim\n./{LOADER}\n./lib/nix-negative-cache/nix-2.31.5\npatched"));
+        .prints(&format!("./bin/nix-negative-cache\n./bin/nix-negative-cache-shim\n./lib/nix-negative-cache/determinate-nix-3.22.2\n./{LOADER}\n./lib/nix-negative-cache/nix-2.31.5\npatched"));
     // The companion looks beside its own real path.
     nix.run("[ ! -L bundle/bin/nix-negative-cache ] && [ ! -L bundle/lib/nix-negative-cache/loader ]").exits(0);
     run("shims.sh", "out=$PWD/shims bundle=$PWD/bundle", &phase("shims.command"));
@@ -383,7 +389,7 @@ fn a_timer_publishes_failures() {
     // There is nothing to publish without a plugin, and nothing without the option.
     for config in [
         "{ nix.negativeCache = { enable = true; publish.to = \"file:///srv/cache\"; }; }".to_owned(),
-        config(here).replacen("{ ", "{ nix.package = pkgs.nixVersions.nix_2_30; ", 1),
+        config(here).replacen("{ ", "{ nix.package = pkgs.nixVersions.nix_2_32; ", 1),
     ] {
         assert_eq!(system(&nix, "nixos", &config, "config.systemd.services // config.systemd.timers"), json!({}));
     }
@@ -439,10 +445,10 @@ fn a_module_has_the_plugin_for_the_nix_of_the_system() {
         assert_eq!(versions.as_array().and_then(|versions| versions.last()), Some(&json!("2.28.99")), "{versions}");
         // An upgrade to a Nix without a plugin succeeds, with a warning, and without the settings, which that Nix would not
         // know.
-        let newer = "{ nix.package = pkgs.nixVersions.nix_2_30; nix.negativeCache.enable = true; }";
+        let newer = "{ nix.package = pkgs.nixVersions.nix_2_32; nix.negativeCache.enable = true; }";
         assert_eq!(system(&nix, kind, newer, "checked.nix.settings"), json!({}));
         let warnings = system(&nix, kind, newer, "config.warnings").to_string();
-        assert!(warnings.contains("there is no plugin for Nix 2.30.5 yet"), "{warnings}");
+        assert!(warnings.contains("there is no plugin for Nix 2.32.6 yet"), "{warnings}");
     }
 }
 

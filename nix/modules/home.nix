@@ -37,7 +37,7 @@ in
         warnings = [
           ''
             nix.negativeCache is on, but there is no plugin for Nix ${package.version} yet. Nix goes without it until
-            nix-negative-cache is updated; it supports Nix ${lib.concatStringsSep ", " packages.supported}.
+            nix-negative-cache is updated; it supports ${packages.supportedText}.
           ''
         ];
       })

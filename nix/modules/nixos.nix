@@ -78,7 +78,7 @@ in
         # checks nix.conf when it builds it, and rejects settings that no plugin defines.
         warnings = lib.optional (!isSupported) ''
           nix.negativeCache is on, but there is no plugin for Nix ${config.nix.package.version} yet. Nix goes without it
-          until nix-negative-cache is updated; it supports Nix ${lib.concatStringsSep ", " packages.supported}.
+          until nix-negative-cache is updated; it supports ${packages.supportedText}.
         '';
       }
       (lib.mkIf isSupported {

@@ -160,12 +160,14 @@ let
         };
 
       nix = nixOf nixVersion;
+      # nixpkgs does not have it; its own flake does.
+      determinate-nix = nixOf "3.22.2";
       # As in nixpkgs, one was removed and one is insecure. Of the others, the plugin does not support one.
       nixVersions = {
         nix_2_8 = throw "nix_2_8 has been removed";
         nix_2_28 = nixOf "2.28.7";
-        nix_2_30 = nixOf "2.30.5";
         nix_2_31 = nixOf "2.31.5+1";
+        nix_2_32 = nixOf "2.32.6";
         nix_2_34 = nixOf "2.34.8";
         nix_2_35 = nixOf "2.35.2" // {
           outPath = throw "Package ‘nix-2.35.2’ is marked as insecure, refusing to evaluate.";
