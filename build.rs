@@ -11,7 +11,8 @@ use std::process::Command;
 use nix_version::{Flavour, Nix, NixVersion};
 
 /// The releases of Nix that the C++ side has been compiled against and tested with.
-const SUPPORTED: [(u32, u32); 7] = [(2, 8), (2, 26), (2, 28), (2, 31), (2, 34), (2, 35), (2, 36)];
+const SUPPORTED: [(u32, u32); 10] =
+    [(2, 8), (2, 18), (2, 24), (2, 26), (2, 28), (2, 30), (2, 31), (2, 34), (2, 35), (2, 36)];
 
 /// The first release whose programs can export the C API (`plugin-c-api`).
 const C_API_SINCE: (u32, u32) = (2, 35);

@@ -166,7 +166,7 @@ add_nix() {
     own=$(determinate_version "$prefix/bin/nix")
     name=$(grep -oE '^[0-9]+\.[0-9]+' <<<"${own:-$version}") || die "Nix has the odd version '${own:-$version}'"
     name=${own:+determinate-}$name
-    supported_versions | grep -qxF "$name" || die "this is '$said'; the plugin supports" "$(supported_versions | xargs)"
+    supported_versions | grep -xF "$name" >/dev/null || die "this is '$said'; the plugin supports" "$(supported_versions | xargs)"
     ! is_in "$name" "${recipe_versions[@]}" ||
         die "./dev gets Nix $name itself; for a single run with this one: NIX_PREFIX=$prefix ./dev …"
     if [ -n "$source" ]; then

@@ -69,8 +69,8 @@ constexpr bool activitiesStartEarly = IS_DETERMINATE_NIX;
 /* The result of a goal that builds. An error in it can be as long as a log. */
 const nix::BuildResult & resultOf(const BuildingGoal & goal);
 
-/* Whether a goal that builds on this machine has a sandbox. Since 2.30 goals don't tell, so this is whether one can be
-   made. */
+/* Whether a goal that builds on this machine has a sandbox. In 2.24 and since 2.30 goals don't tell, so this is whether
+   one can be made. */
 bool isSandboxed(const BuildingGoal & goal);
 
 /* Whether a goal that has built `derivation` on this machine should have had a sandbox, which could not be made

@@ -82,7 +82,9 @@
 #  include <thread>
 #  include "build/worker.hh"
 #  include "build/derivation-goal.hh"
-#  include "build/local-derivation-goal.hh"
+#  if !NIX_AT_LEAST(2, 24) || NIX_AT_LEAST(2, 26)
+#    include "build/local-derivation-goal.hh"
+#  endif
 #  include "build/substitution-goal.hh"
 
 #  include "callback.hh"
@@ -106,6 +108,14 @@
 #  include "worker-protocol.hh"
 #  include "finally.hh"
 #  include "util.hh"
+#endif
+
+#if NIX_AT_LEAST(2, 24) && !NIX_AT_LEAST(2, 26)
+namespace nix {
+/* Nix 2.24 installs neither the header of this function (src/libutil/linux/namespaces.hh) nor that of
+   `LocalDerivationGoal`. */
+bool mountAndPidNamespacesSupported();
+} // namespace nix
 #endif
 
 #if NIX_AT_LEAST(2, 36)

@@ -1,5 +1,8 @@
 #include "../results.hh"
 
+#include <algorithm>
+#include <iterator>
+
 namespace negative_cache::compat {
 
 using namespace nix;
@@ -11,15 +14,19 @@ BuildResult miscFailure(const DerivedPath &, const std::string & message)
 
 BuildResults collectResults(const std::vector<Requested> & requested)
 {
-    BuildResults results;
+    /* Up to 2.23, commands print the first failure, even one without a message (`Installable::build2`). */
+    constexpr bool firstIsPrinted = !NIX_AT_LEAST(2, 24);
+    BuildResults results, neverStarted;
     for (auto & i : requested) {
 #if NIX_AT_LEAST(2, 31)
         auto result = i.goal ? i.goal->buildResult : miscFailure(i.request, "");
 #else
         auto result = i.goal ? i.goal->getBuildResult(i.request) : miscFailure(i.request, "");
 #endif
-        results.push_back(KeyedBuildResult{std::move(result), i.request});
+        auto & list = firstIsPrinted && !i.goal ? neverStarted : results;
+        list.push_back(KeyedBuildResult{std::move(result), i.request});
     }
+    std::move(neverStarted.begin(), neverStarted.end(), std::back_inserter(results));
     return results;
 }
 

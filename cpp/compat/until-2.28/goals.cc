@@ -30,10 +30,14 @@ void addWaitee(const GoalPtr & goal, const GoalPtr & waitee)
     goal->addWaitee(waitee);
 }
 
-bool isSandboxed(const BuildingGoal & goal)
+bool isSandboxed([[maybe_unused]] const BuildingGoal & goal)
 {
+#if NIX_AT_LEAST(2, 24) && !NIX_AT_LEAST(2, 26)
+    return mountAndPidNamespacesSupported();
+#else
     auto local = dynamic_cast<const LocalDerivationGoal *>(&goal);
     return !local || local->useChroot;
+#endif
 }
 
 /* The message of `DerivationGoal::inputsRealised`. */
@@ -72,6 +76,13 @@ public:
     std::string key() override
     {
         return sortKey;
+    }
+
+    /* Nix's own function looks into the derivation, which this goal has not read. Up to 2.23 it does so without asking
+       whether there is one. */
+    void waiteeDone(GoalPtr waitee, ExitCode result) override
+    {
+        Goal::waiteeDone(waitee, result);
     }
 
 #if NIX_AT_LEAST(2, 24)

@@ -3,6 +3,8 @@
 #if __has_include("config-store.hh")
 #  include "config-util.hh"
 #  include "config-store.hh"
+#elif __has_include("config.h")
+#  include "config.h"
 #endif
 #if __has_include("nix/store/store-open.hh")
 #  include "nix/store/store-open.hh"
