@@ -26,11 +26,11 @@ constexpr bool remembersWhatWillBeSubstituted = IS_DETERMINATE_NIX;
   nix::MissingPaths queryMissing(const std::vector<nix::DerivedPath> & targets) override \
   {                                                                                      \
     auto askNix = [&](auto & targets) {                                                  \
-      auto missing = Nixs::queryMissing(targets);                                        \
-      if constexpr (remembersWhatWillBeSubstituted)                                      \
-        for (auto & path : missing.willSubstitute)                                       \
-          this->invalidatePathInfoCacheFor(path);                                        \
-      return missing;                                                                    \
+  auto missing = Nixs::queryMissing(targets);                                            \
+  if constexpr (remembersWhatWillBeSubstituted)                                          \
+    for (auto & path : missing.willSubstitute)                                           \
+      this->invalidatePathInfoCacheFor(path);                                            \
+  return missing;                                                                        \
     };                                                                                   \
     if (auto asked = behaviour::askedInstead(*this, targets))                            \
       return asked->empty() ? nix::MissingPaths{} : askNix(*asked);                      \

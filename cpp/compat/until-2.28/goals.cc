@@ -82,7 +82,7 @@ public:
        whether there is one. */
     void waiteeDone(GoalPtr waitee, ExitCode result) override
     {
-        Goal::waiteeDone(waitee, result);
+        Goal::waiteeDone(waitee, result); // NOLINT(bugprone-parent-virtual-call): the class between is left out
     }
 
 #if NIX_AT_LEAST(2, 24)
