@@ -231,7 +231,7 @@ Logger * currentLogger()
    back. The pointer is never null in between, because other threads may log. */
 void replaceLogger(Logger * next)
 {
-#if NIX_AT_LEAST(2, 28) && !NIX_AT_LEAST(2, 35)
+#if NIX_AT_LEAST(2, 28) && !NIX_AT_LEAST(2, 35) && !IS_DETERMINATE_NIX
     std::unique_ptr<Logger> replacement(next);
     logger.swap(replacement);
     (void) replacement.release();

@@ -31,7 +31,7 @@ static bool query(Store & store, const std::string & sql, const Paths & paths, R
 #endif
         SQLiteStmt statement(state->db, sql);
         auto row = statement.use();
-#if NIX_AT_LEAST(2, 35)
+#if NIX_AT_LEAST(2, 35) || IS_DETERMINATE_NIX
         row.apply(list.dump());
 #else
         row(list.dump());
