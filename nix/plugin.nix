@@ -12,8 +12,10 @@
 }:
 let
   common = import ./common.nix { inherit lib; };
-  # Its packages have its own version, and pkg-config names the Nix that it is based on.
+  # Its packages have its own version, and pkg-config names the Nix that it is based on. Its libraries leave out what a package
+  # of a development version has behind the numbers.
   isDeterminate = !lib.versionOlder nix.version "3";
+  determinateVersion = builtins.head (builtins.match "([0-9.]+).*" nix.version);
 in
 rustPlatform.buildRustPackage {
   pname = "nix-negative-cache-plugin";
@@ -41,7 +43,7 @@ rustPlatform.buildRustPackage {
     nlohmann_json
   ];
 
-  ${if isDeterminate then "DETERMINATE_NIX_VERSION" else null} = nix.version;
+  ${if isDeterminate then "DETERMINATE_NIX_VERSION" else null} = determinateVersion;
 
   # Some functions that the plugin can call are missing in some processes that load it, so functions are looked up when they are
   # called.
@@ -49,7 +51,7 @@ rustPlatform.buildRustPackage {
 
   # The version of Nix comes from the headers that the plugin was compiled with. That of the package can be another one.
   postInstall = ''
-    folder=${if isDeterminate then "determinate-nix-${nix.version}" else "nix-$($PKG_CONFIG --modversion nix-store)"}
+    folder=${if isDeterminate then "determinate-nix-${determinateVersion}" else "nix-$($PKG_CONFIG --modversion nix-store)"}
     mkdir -p "$out/lib/nix-negative-cache/$folder"
     mv "$out/lib/libnix_negative_cache.so" "$out/lib/nix-negative-cache/$folder/"
   '';
@@ -70,6 +72,6 @@ rustPlatform.buildRustPackage {
 
   passthru = { inherit nix; };
   meta = common.meta // {
-    description = "The nix-negative-cache plugin for Nix ${nix.version}";
+    description = "The nix-negative-cache plugin for ${lib.optionalString isDeterminate "Determinate "}Nix ${nix.version}";
   };
 }

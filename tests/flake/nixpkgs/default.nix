@@ -161,7 +161,7 @@ let
 
       nix = nixOf nixVersion;
       # nixpkgs does not have it; its own flake does.
-      determinate-nix = nixOf "3.22.2";
+      determinate-nix = nixOf "3.22.2pre20260812_0123abc";
       # As in nixpkgs, one was removed and one is insecure. Of the others, the plugin does not support one.
       nixVersions = {
         nix_2_8 = throw "nix_2_8 has been removed";
