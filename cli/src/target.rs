@@ -1,9 +1,7 @@
 //! The database that failures from elsewhere are imported into, and what is said of them.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
 use std::env;
-use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::path::PathBuf;
 
@@ -18,56 +16,15 @@ use crate::args::Arguments;
 use crate::look::visible;
 use crate::{Failure, counted, nix, say_with_name};
 
-/// The database that failures are imported into. A database that is not there is made when something is written to it, unless the
-/// import is only tried.
+/// The database that failures are imported into. A database that is not there is made when something is written to it. An import that
+/// is only tried goes into a copy.
 pub struct Target {
     path: PathBuf,
     audience: Audience,
     is_tried: bool,
     open: Option<Database>,
-    /// Has the database in which an import is tried, if there is no other.
+    /// Has the copy, once there is one.
     folder: Option<TempDir>,
-    /// What was accepted, if the import is only tried.
-    accepted: Accepted,
-}
-
-/// The failures that an import would have recorded so far. Nothing of them is in the database, which can't tell those that come again.
-#[derive(Default)]
-struct Accepted {
-    /// For each output, when it failed, and the outputs of its derivation. Texts are too long to be kept, and with a hasher of one's own
-    /// nobody can make two that have the same number.
-    outputs: HashMap<u64, (i64, u64)>,
-    hasher: RandomState,
-}
-
-impl Accepted {
-    /// What would become of a failure after those before it, if `learning` would become of it without them.
-    fn after(&mut self, failure: &LearnedFailure, learning: Learning) -> Learning {
-        if matches!(learning, Learning::KeptOut | Learning::OtherOutputs) {
-            return learning;
-        }
-        let mut outputs: Vec<u64> =
-            failure.object.outputs.values().map(|key| self.hasher.hash_one(key.as_str())).collect();
-        outputs.sort_unstable();
-        let all = self.hasher.hash_one(&outputs);
-        let earlier = outputs.iter().filter_map(|output| self.outputs.get(output));
-        let (mut newest, mut has_others) = (None, false);
-        for (time, of) in earlier {
-            newest = newest.max(Some(*time));
-            has_others |= *of != all;
-        }
-        let time = failure.object.last_failure;
-        if has_others {
-            return Learning::OtherOutputs;
-        }
-        if newest.is_some_and(|newest| newest >= time) {
-            return Learning::Known;
-        }
-        if learning == Learning::Recorded {
-            self.outputs.extend(outputs.into_iter().map(|output| (output, (time, all))));
-        }
-        learning
-    }
 }
 
 impl Target {
@@ -80,7 +37,7 @@ impl Target {
     pub fn new(arguments: &Arguments, configured: Option<PathBuf>, is_tried: bool) -> Result<Target, Failure> {
         let (path, audience) = destination(arguments, configured)?;
         let open = Database::open(&path)?;
-        Ok(Target { path, audience, is_tried, open, folder: None, accepted: Accepted::default() })
+        Ok(Target { path, audience, is_tried, open, folder: None })
     }
 
     /// The database, if it is there.
@@ -88,29 +45,35 @@ impl Target {
         self.open.as_ref()
     }
 
-    /// The database, which is made if it is not there.
+    /// The database, which is made if it is not there, or its copy.
     ///
     /// # Errors
     ///
     /// If it can't be made.
     pub fn database(&mut self) -> Result<&mut Database, Failure> {
         let open = match self.open.take() {
+            open if self.is_tried && self.folder.is_none() => self.copy_of(open)?,
             Some(open) => open,
-            None if self.is_tried => {
-                let folder = tempfile::tempdir().map_err(|error| {
-                    let folder = env::temp_dir();
-                    Failure::Other(format!(
-                        "cannot make a folder in '{}' to try the import in: {error}; set TMPDIR",
-                        folder.display()
-                    ))
-                })?;
-                let path = default_path(folder.path());
-                self.folder = Some(folder);
-                Database::open_or_create(&path, Audience::Owner)?
-            }
             None => Database::open_or_create(&self.path, self.audience)?,
         };
         Ok(self.open.insert(open))
+    }
+
+    /// A copy of the database, or an empty one, in a folder that is removed at the end.
+    fn copy_of(&mut self, original: Option<Database>) -> Result<Database, Failure> {
+        let folder = tempfile::tempdir().map_err(|error| {
+            let folder = env::temp_dir();
+            Failure::Other(format!(
+                "cannot make a folder in '{}' to try the import in: {error}; set TMPDIR",
+                folder.display()
+            ))
+        })?;
+        let path = default_path(folder.path());
+        self.folder = Some(folder);
+        if let Some(original) = original {
+            original.copy(&path)?;
+        }
+        Ok(Database::open_or_create(&path, Audience::Owner)?)
     }
 
     /// Records failures, or says what would become of them.
@@ -119,14 +82,7 @@ impl Target {
     ///
     /// If they can't be recorded.
     pub fn import(&mut self, failures: &[LearnedFailure]) -> Result<Vec<Learning>, Failure> {
-        let is_tried = self.is_tried;
-        let mut learned = self.database()?.import(failures, is_tried)?;
-        if is_tried {
-            for (failure, learning) in failures.iter().zip(&mut learned) {
-                *learning = self.accepted.after(failure, *learning);
-            }
-        }
-        Ok(learned)
+        Ok(self.database()?.import(failures)?)
     }
 
     /// Whether nothing is written.
@@ -243,8 +199,7 @@ mod tests {
         [false, true].map(|is_tried| {
             let folder = tempfile::tempdir().unwrap();
             let path = default_path(folder.path());
-            let accepted = Accepted::default();
-            let mut target = Target { path, audience: Audience::Owner, is_tried, open: None, folder: None, accepted };
+            let mut target = Target { path, audience: Audience::Owner, is_tried, open: None, folder: None };
             let one_by_one = failures.iter().map(|failure| target.import(std::slice::from_ref(failure)).unwrap()[0]);
             one_by_one.collect()
         })
@@ -275,8 +230,8 @@ mod tests {
         let failures = vec![failure(1, "a", 60); 4001];
         for is_tried in [false, true] {
             let folder = tempfile::tempdir().unwrap();
-            let (path, accepted) = (default_path(folder.path()), Accepted::default());
-            let mut target = Target { path, audience: Audience::Owner, is_tried, open: None, folder: None, accepted };
+            let path = default_path(folder.path());
+            let mut target = Target { path, audience: Audience::Owner, is_tried, open: None, folder: None };
             let learned = target.import(&failures).unwrap();
             assert_eq!(learned.iter().filter(|learning| **learning == Learning::Recorded).count(), 1, "{is_tried}");
         }

@@ -108,13 +108,12 @@ impl Database {
     }
 
     /// Records failures that a person imports, as [`Database::learn`] does. What was learned and then forgotten here is kept out.
-    /// Says what became of each; if it is only `tried`, nothing is recorded. Each piece is one transaction, so that a build that
-    /// records something does not wait for all of them.
+    /// Says what became of each. Each piece is one transaction, so that a build that records something does not wait for all of them.
     ///
     /// # Errors
     ///
     /// If the database can't be read or written. What was recorded until then stays.
-    pub fn import(&mut self, failures: &[LearnedFailure], tried: bool) -> Result<Vec<Learning>, DatabaseError> {
+    pub fn import(&mut self, failures: &[LearnedFailure]) -> Result<Vec<Learning>, DatabaseError> {
         let failed = self.failed();
         self.changed();
         let mut learned = Vec::with_capacity(failures.len());
@@ -127,7 +126,7 @@ impl Database {
                     learn_one(&transaction, failure)?
                 });
             }
-            if tried { transaction.rollback() } else { transaction.commit() }
+            transaction.commit()
         };
         for (index, piece) in failures.chunks(PIECE).enumerate() {
             if index > 0 {

@@ -80,6 +80,17 @@ impl Database {
         Database::connect(path, false)
     }
 
+    /// Copies the database to `path`, where nothing is, for this user alone.
+    ///
+    /// # Errors
+    ///
+    /// If it can't be read, or the copy can't be written.
+    pub fn copy(&self, path: &Path) -> Result<(), DatabaseError> {
+        location::create(path, Audience::Owner)?;
+        let copied = self.connection.execute("VACUUM INTO ?1", [path.to_string_lossy()]);
+        copied.map(|_| ()).map_err(|source| DatabaseError::Sqlite { path: path.to_owned(), source })
+    }
+
     fn connect(path: &Path, readonly: bool) -> Result<Database, DatabaseError> {
         // Where this user may not write, SQLite opens it for reading.
         let access = if readonly { OpenFlags::SQLITE_OPEN_READ_ONLY } else { OpenFlags::SQLITE_OPEN_READ_WRITE };

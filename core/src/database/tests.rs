@@ -73,7 +73,7 @@ fn more_attempts_than_can_be_counted_are_no_trouble() {
         let mut learned = from_file(&failure(output, &[output], 10));
         learned.object.attempts = u32::MAX;
         learned.origin.attempts = u32::MAX;
-        assert_eq!(database.import(&[learned], false).unwrap(), [Learning::Recorded]);
+        assert_eq!(database.import(&[learned]).unwrap(), [Learning::Recorded]);
     }
     database.insert(&failure("both", &["a", "b"], 20)).unwrap();
     assert_eq!(only_record(&database).summary.attempts, u32::MAX);
@@ -90,13 +90,23 @@ fn from_file(failure: &Failure) -> LearnedFailure {
 }
 
 #[test]
+fn a_copy_has_all_records_and_is_a_database_of_its_own() {
+    let (folder, mut database) = database();
+    database.insert(&failure("x", &["out"], 10)).unwrap();
+    let path = folder.path().join("copied/failures.sqlite");
+    database.copy(&path).unwrap();
+    let mut copy = Database::open(&path).unwrap().unwrap();
+    assert_eq!(copy.records().unwrap(), database.records().unwrap());
+    assert_eq!(copy.import(&[from_file(&failure("y", &["other"], 10))]).unwrap(), [Learning::Recorded]);
+    assert_eq!((copy.records().unwrap().len(), database.records().unwrap().len()), (2, 1));
+    assert!(database.copy(&path).is_err(), "there is something already");
+}
+
+#[test]
 fn what_is_known_here_decides_what_is_imported() {
     let (_folder, mut database) = database();
-    let import = |database: &mut Database, second: i64| {
-        database.import(&[from_file(&failure("x", &["out"], second))], false).unwrap()
-    };
-    assert_eq!(database.import(&[from_file(&failure("x", &["out"], 10))], true).unwrap(), [Learning::Recorded]);
-    assert!(database.is_empty().unwrap(), "it was only tried");
+    let import =
+        |database: &mut Database, second: i64| database.import(&[from_file(&failure("x", &["out"], second))]).unwrap();
     assert_eq!(import(&mut database, 10), [Learning::Recorded]);
     let record = only_record(&database);
     assert_eq!((record.summary.attempts, record.summary.is_from("file"), record.scope), (1, true, Scope::Sandbox));
@@ -128,16 +138,12 @@ fn what_happened_elsewhere_takes_over_no_record_of_other_outputs() {
     let before = database.records().unwrap();
     for wrong in [&["a", "b"][..], &["a", "x"], &["b"], &["b", "b-dev", "x"], &["a", "b", "b-dev"]] {
         let learned = from_file(&failure("a", wrong, 30));
-        assert_eq!(
-            database.import(std::slice::from_ref(&learned), false).unwrap(),
-            [Learning::OtherOutputs],
-            "{wrong:?}"
-        );
+        assert_eq!(database.import(std::slice::from_ref(&learned)).unwrap(), [Learning::OtherOutputs], "{wrong:?}");
         assert_eq!(database.learn(&[learned], []).unwrap(), 0, "{wrong:?}");
         assert_eq!(database.records().unwrap(), before, "{wrong:?}");
     }
     let learned = ["a", "b"].map(|name| from_file(&failure(name, &[name], 30)));
-    assert_eq!(database.import(&learned, false).unwrap(), [Learning::Recorded, Learning::OtherOutputs]);
+    assert_eq!(database.import(&learned).unwrap(), [Learning::Recorded, Learning::OtherOutputs]);
     assert_eq!(database.learn(&[from_file(&failure("b", &["b-dev", "b"], 30))], []).unwrap(), 1);
 }
 
