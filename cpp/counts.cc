@@ -15,10 +15,21 @@ void countRefusals(const core::Policy & policy, const rust::Vec<core::RefusedDer
     guarded([&] { core::count_refusals(policy, refused); });
 }
 
+static void writeTheRest() noexcept
+{
+    guardedNoexcept([] { core::write_all_counts(); });
+}
+
+static void endProcess() noexcept
+{
+    writeTheRest();
+    isExiting = true;
+}
+
 CountingStore::~CountingStore()
 {
     if (isAnythingLeft && !isExiting)
-        guardedNoexcept([] { core::write_all_counts(); });
+        writeTheRest();
 }
 
 CountsOfRequest::CountsOfRequest(Store & store, const core::Policy & policy)
@@ -35,8 +46,9 @@ CountsOfRequest::~CountsOfRequest()
         if (!counting)
             return;
         if (isAnythingLeft) {
-            /* A store that is destroyed at the end of the process was made before this, so that comes after this handler. */
-            static const bool isRegistered = std::atexit([] { isExiting = true; }) == 0;
+            /* A store that is destroyed at the end of the process was made before this, so that comes after this handler. Up to
+               2.34, a daemon's process for a connection exits without closing its store. */
+            static const bool isRegistered = std::atexit(endProcess) == 0;
             isAnythingLeft = isRegistered;
         }
         counting->isAnythingLeft = isAnythingLeft;

@@ -4,7 +4,7 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError, TryLockError};
 
 use nix_negative_cache_core::database::location::Audience;
 use nix_negative_cache_core::database::{Database, DatabaseError};
@@ -30,7 +30,11 @@ static CONNECTIONS: Mutex<Connections> = Mutex::new(Connections { process: 0, op
 
 /// The connections of this process.
 fn connections() -> MutexGuard<'static, Connections> {
-    let mut connections = CONNECTIONS.lock().unwrap_or_else(PoisonError::into_inner);
+    of_this_process(CONNECTIONS.lock().unwrap_or_else(PoisonError::into_inner))
+}
+
+/// The same, without those that another process has opened.
+fn of_this_process(mut connections: MutexGuard<'static, Connections>) -> MutexGuard<'static, Connections> {
     let process = this_process();
     if connections.process != process {
         // To close the connections of another process here could release the locks of that process.
@@ -101,6 +105,17 @@ pub fn with_own<T>(
 /// Calls `work` with each database that is open. None is opened.
 pub fn each_open(work: impl FnMut(&mut Database)) {
     connections().open.iter_mut().map(|(_, database)| database).for_each(work);
+}
+
+/// The same, unless somebody uses the databases right now. It is called when a process ends, which can be at any moment, also while
+/// its own thread uses them.
+pub fn each_open_if_unused(work: impl FnMut(&mut Database)) {
+    let connections = match CONNECTIONS.try_lock() {
+        Ok(connections) => connections,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return,
+    };
+    of_this_process(connections).open.iter_mut().map(|(_, database)| database).for_each(work);
 }
 
 /// Calls `work` with a database of `policy` that is only consulted. Without a database, the answer is the default.

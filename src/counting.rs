@@ -1,5 +1,6 @@
 //! Counts refusals, and builds that failed, for `nix-negative-cache stats`. Counts are kept in memory and written in batches: at the
-//! ends of requests, at most once in a [`PAUSE`], and when a store is closed. A count that can't be kept or written is left out.
+//! ends of requests, at most once in a [`PAUSE`], when a store is closed, and when the process ends. A count that can't be kept or
+//! written is left out.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -9,7 +10,7 @@ use nix_negative_cache_core::class::Class;
 use nix_negative_cache_core::counts::{Counts, RefusedDerivation as Counted, Verdict};
 
 use crate::bridge::RefusedDerivation;
-use crate::connections::{each_open, with_own};
+use crate::connections::{each_open, each_open_if_unused, with_own};
 use crate::policy::Policy;
 use crate::recording;
 
@@ -79,9 +80,9 @@ pub fn write(policy: &Policy) -> bool {
     is_anything_left
 }
 
-/// Writes what is left.
+/// Writes what is left, when a store is closed or the process ends.
 pub fn write_rest() {
-    each_open(|database| {
+    each_open_if_unused(|database| {
         database.write_counts();
     });
 }

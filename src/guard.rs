@@ -64,7 +64,8 @@ pub fn caught<T>(work: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure
     keep_panics_quiet();
     let result = panic::catch_unwind(AssertUnwindSafe(work));
     result.unwrap_or_else(|_| {
-        let place = PANIC.with_borrow(String::clone);
+        // At the end of a process, this thread may have no such variable any more.
+        let place = PANIC.try_with(|place| place.borrow().clone()).unwrap_or_default();
         Err(Failure::Panic(format!("internal error {place}; please report it")))
     })
 }
@@ -77,7 +78,7 @@ fn keep_panics_quiet() {
         panic::set_hook(Box::new(|info| {
             let message = info.payload_as_str().unwrap_or("");
             let place = info.location().map(ToString::to_string).unwrap_or_default();
-            PANIC.set(format!("at {place} ({message})"));
+            let _ = PANIC.try_with(|kept| kept.replace(format!("at {place} ({message})")));
         }));
     });
 }
