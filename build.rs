@@ -27,7 +27,7 @@ const C_API_PACKAGE: &str = "nix-expr-c";
 
 const PACKAGES: [&str; 3] = ["nix-store", "nix-expr", "nix-main"];
 
-/// The releases of Determinate Nix that the C++ side has been compiled against, and most tests have passed in.
+/// The releases of Determinate Nix that the C++ side has been compiled against, and the functional tests have passed in.
 const DETERMINATE: [(u32, u32); 2] = [(3, 21), (3, 22)];
 
 fn main() {

@@ -12,8 +12,8 @@
 }:
 let
   common = import ./common.nix { inherit lib; };
-  # Its packages have its own version, and pkg-config names the Nix that it is based on. Its libraries leave out what a package
-  # of a development version has behind the numbers.
+  # Its packages have its own version, and pkg-config names the Nix that it is based on. Its libraries say 3.22.2 where the
+  # package says 3.22.2pre20260812_0123abc.
   isDeterminate = !lib.versionOlder nix.version "3";
   determinateVersion = builtins.head (builtins.match "([0-9.]+).*" nix.version);
 in

@@ -7,8 +7,9 @@ cache=${NIX_NEGATIVE_CACHE_DEV:-$cache/nix-negative-cache}
 # The folder of the project is set by whoever sources this.
 target=${project:?}/target
 
-# The Nixes that there are recipes for, and then those that somebody added: $cache/nix-VERSION is a link to their prefix.
-# Determinate Nix 3.22 is the version determinate-3.22. The first one is the default. NIX_PREFIX names another Nix, wherever it came from; then there is no other.
+# The Nixes that there are recipes for, and then those that somebody added: $cache/nix-VERSION is a link to their prefix. For
+# Determinate Nix 3.22, VERSION is determinate-3.22. The first Nix of the list is the default. NIX_PREFIX names another Nix,
+# wherever it came from; then there is no other.
 recipe_versions=(2.8 2.26)
 all_versions=("${recipe_versions[@]}")
 for link in "$cache"/nix-*; do
@@ -128,7 +129,7 @@ supported_versions() {
     listed_in_build SUPPORTED
     listed_in_build DETERMINATE | sed 's/^/determinate-/'
 }
-listed_in_build() { sed -n "/^const $1:/,/;\$/p" "$project/build.rs" | grep -oE '\([0-9]+, [0-9]+\)' | tr -d '() ' | tr , .; }
+listed_in_build() { sed -n "/^const $1:/{:more;/;\$/!{N;b more};p}" "$project/build.rs" | grep -oE '\([0-9]+, [0-9]+\)' | tr -d '() ' | tr , .; }
 # What plugin-files names, with everything built as usual or with a feature: loader_of [FEATURE]
 loader_of() { echo "$installed${1:+-$1}/lib/nix-negative-cache/loader/libnix_negative_cache.so"; }
 
@@ -223,8 +224,10 @@ for_arm64() {
     chmod +x "$companion_folder/nix-negative-cache"
 }
 
+# is_at_least VERSION OTHER: whether that Nix, or the Nix that a Determinate Nix is based on, is not older than another version.
+is_at_least() { printf '%s\n' "$2" "$(nix_version "$1")" | sort --check=quiet -V; }
 # has_c_api VERSION: whether the programs of that Nix may export the C API, which bindgen then reads.
-has_c_api() { [ "$(printf '%s\n' 2.35 "$1" | sort -V | head -n1)" = 2.35 ]; }
+has_c_api() { is_at_least "$1" 2.35; }
 
 # build_companion: builds the loader and the companion program.
 build_companion() {

@@ -1,7 +1,7 @@
 //! The function `builtins.knownFailure`. Since Nix 2.35 it has two forms: one for processes that export the C API, and one for
 //! others. `./dev test` runs these tests with both.
 
-use nix_negative_cache_tests::{Scratch, TWO_USERS, among_users, beside_a_daemon};
+use nix_negative_cache_tests::{Scratch, TWO_USERS, among_users, beside_a_daemon, say};
 
 fn eval(nix: &Scratch, expression: &str) -> serde_json::Value {
     let ran = nix.run(&format!("nix eval --impure --json --expr '{expression}'")).exits(0);
@@ -168,7 +168,7 @@ fn answers_survive_the_garbage_collector() {
 fn the_c_api_is_used_where_nix_exports_it() {
     let nix = Scratch::new();
     if !nix.nix_is_at_least(2, 35) {
-        eprintln!("Left out: the programs of this Nix can't export the C API");
+        say("Left out: the programs of this Nix can't export the C API");
         return;
     }
     // In the program itself, or in a library that it was made to load.

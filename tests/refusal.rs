@@ -118,6 +118,17 @@ fn several_requests_of_which_one_is_known() {
     assert_eq!((nix.runs("a"), nix.runs("bad"), nix.runs("c")), (1, 1, 1));
 }
 
+/// The first refusal ends the request, whichever comes first. It is said even so.
+#[test]
+fn several_requests_that_are_known_failures() {
+    let nix = Scratch::new();
+    nix.expression(r#"rec { bad = fail "bad"; worse = fail "worse"; a = needs "a" [ worse ]; }"#);
+    nix.run("nix-build -k -A bad -A worse").exits(100);
+    for requests in ["bad worse", "worse bad", "a worse", "worse a", "a bad worse"] {
+        nix.run(&format!("nix build -f . --no-link {requests}")).exits(1).says(REFUSED);
+    }
+}
+
 /// If Nix stops at the first failure, a requested derivation may have no result at all. This must not count as a success.
 #[test]
 fn never_a_false_success() {

@@ -69,11 +69,18 @@ impl Target {
             ))
         })?;
         let path = default_path(folder.path());
-        self.folder = Some(folder);
         if let Some(original) = original {
-            original.copy(&path)?;
+            original.copy(&path).map_err(|error| {
+                let original = original.path().display();
+                Failure::Other(format!(
+                    "cannot copy '{original}' to try the import: {error}; set TMPDIR to a folder with enough room"
+                ))
+            })?;
         }
-        Ok(Database::open_or_create(&path, Audience::Owner)?)
+        let copy = Database::open_or_create(&path, Audience::Owner)?;
+        // Only then, so that after an error nothing is taken for the copy.
+        self.folder = Some(folder);
+        Ok(copy)
     }
 
     /// Records failures, or says what would become of them.

@@ -6,10 +6,11 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::LazyLock;
 
+use nix_version::Flavour;
 use regex::Regex;
 use serde_json::Value;
 
-use crate::{Plugin, Ran, Scratch, temporary_folder, to_preload};
+use crate::{Plugin, Ran, Scratch, temporary_folder, this_nix, to_preload};
 
 /// Commands to run in fresh installations.
 #[derive(Clone, Debug)]
@@ -270,6 +271,7 @@ fn normalised(text: &str) -> String {
         LazyLock::new(|| Regex::new(r"/(builds/nix|temproots/)[-\d]+").expect("a pattern of the test"));
     let mut activities = Activities::default();
     let mut last_question = String::new();
+    let is_determinate = this_nix().flavour == Flavour::Determinate;
     let mut normalised_line = |line: &str| {
         let (prefix, json) = line.strip_prefix("@nix ").map_or(("", line), |json| ("@nix ", json));
         match serde_json::from_str(json) {
@@ -285,7 +287,7 @@ fn normalised(text: &str) -> String {
                 if repeated { String::new() } else { line.to_owned() }
             }
             // Determinate Nix evaluates checks in any order.
-            _ if line.starts_with("evaluating 'checks.") => String::new(),
+            _ if is_determinate && line.starts_with("evaluating 'checks.") => String::new(),
             _ => line.to_owned(),
         }
     };
@@ -325,7 +327,7 @@ fn normalise(value: &mut Value, activities: &mut Activities) {
                     ("id" | "parent", Some(id)) => *value = activities.number(id).into(),
                     ("startTime" | "stopTime", Some(_)) => *value = "a time".into(),
                     // Determinate Nix names each of its processes.
-                    ("sid", _) => *value = "a process".into(),
+                    ("sid", _) if this_nix().flavour == Flavour::Determinate => *value = "a process".into(),
                     _ => normalise(value, activities),
                 }
             }

@@ -546,8 +546,9 @@ pub fn exists(path: &Path) -> bool {
 
 /// Shell that waits until a daemon listens on a socket in the folder of the test. The socket is there, but refuses connections,
 /// for a moment before that. The kernel marks sockets that listen with the flag `__SO_ACCEPTCON`.
-pub const UNTIL_A_DAEMON_LISTENS: &str = r#"for i in $(seq 200); do
-    grep -q " 00010000 .* ${PWD%/*}/.*socket$" /proc/net/unix && break; sleep 0.05; done"#;
+pub const UNTIL_A_DAEMON_LISTENS: &str = r#"
+    listens() { grep -q " 00010000 .* ${PWD%/*}/\(work/../\)*socket$" /proc/net/unix; }
+    for i in $(seq 200); do listens && break; sleep 0.05; done; listens || echo 'no daemon listens' >&2"#;
 
 /// Starts a daemon of the installation on a socket of its own, runs a line of shell, and stops it.
 pub fn with_daemon(nix: &Scratch, line: &str) -> Ran {

@@ -87,8 +87,12 @@ impl Database {
     /// If it can't be read, or the copy can't be written.
     pub fn copy(&self, path: &Path) -> Result<(), DatabaseError> {
         location::create(path, Audience::Owner)?;
-        let copied = self.connection.execute("VACUUM INTO ?1", [path.to_string_lossy()]);
-        copied.map(|_| ()).map_err(|source| DatabaseError::Sqlite { path: path.to_owned(), source })
+        let copy = || {
+            self.connection.execute("VACUUM INTO ?1", [path.to_string_lossy()])?;
+            // The copy has the mode of other files.
+            Connection::open(path)?.pragma_update(None, "journal_mode", "wal")
+        };
+        copy().map_err(|source| DatabaseError::Sqlite { path: path.to_owned(), source })
     }
 
     fn connect(path: &Path, readonly: bool) -> Result<Database, DatabaseError> {

@@ -14,19 +14,23 @@ BuildResult miscFailure(const DerivedPath &, const std::string & message)
 
 BuildResults collectResults(const std::vector<Requested> & requested)
 {
-    /* Up to 2.23, commands print the first failure, even one without a message (`Installable::build2`). */
-    constexpr bool firstIsPrinted = !NIX_AT_LEAST(2, 24);
-    BuildResults results, neverStarted;
+    /* Up to 2.23, commands print the first failure, even that of a goal which did not come to its end and has no message
+       (`Installable::build2`). What is refused ends a request so early that they would often print nothing. */
+    bool unfinishedLast = !NIX_AT_LEAST(2, 24) && std::any_of(requested.begin(), requested.end(), [](auto & i) {
+        return !i.goal || dynamic_cast<Unbuilt *>(i.goal.get());
+    });
+    BuildResults results, unfinished;
     for (auto & i : requested) {
 #if NIX_AT_LEAST(2, 31)
         auto result = i.goal ? i.goal->buildResult : miscFailure(i.request, "");
 #else
         auto result = i.goal ? i.goal->getBuildResult(i.request) : miscFailure(i.request, "");
 #endif
-        auto & list = firstIsPrinted && !i.goal ? neverStarted : results;
+        bool hasEnded = i.goal && i.goal->exitCode != Goal::ecBusy;
+        auto & list = unfinishedLast && !hasEnded ? unfinished : results;
         list.push_back(KeyedBuildResult{std::move(result), i.request});
     }
-    std::move(neverStarted.begin(), neverStarted.end(), std::back_inserter(results));
+    std::move(unfinished.begin(), unfinished.end(), std::back_inserter(results));
     return results;
 }
 
