@@ -5,8 +5,6 @@
 
 #include "nix-negative-cache-plugin/src/bridge.rs.h"
 
-#include <atomic>
-
 namespace negative_cache {
 
 /* The refusal of a single derivation, and how it is counted if it comes to that. */
@@ -19,25 +17,15 @@ struct SingleRefusal
 /* Counts refusals. Nothing that goes wrong with that is an error of the request. */
 void countRefusals(const core::Policy & policy, const rust::Vec<core::RefusedDerivation> & refused);
 
-/* A part of a store. When the store is closed, it writes what requests have left. */
-struct CountingStore
-{
-    std::atomic<bool> isAnythingLeft = false;
-
-    CountingStore() = default;
-    ~CountingStore();
-    CountingStore(const CountingStore &) = delete;
-};
-
 /* Writes what was counted at the end of its scope, which is the end of a request: the worker is gone, and has printed what it had
-   to say. A request that follows at once leaves it to a later one, or to the store. */
+   to say. A request that follows at once leaves it to a later one, or to the end of the process. The end of
+   its store would not do: in 2.34, a daemon's process for a connection exits without closing the store. */
 class CountsOfRequest
 {
-    nix::Store & store;
     const core::Policy & policy;
 
 public:
-    CountsOfRequest(nix::Store & store, const core::Policy & policy);
+    explicit CountsOfRequest(const core::Policy & policy);
     ~CountsOfRequest();
     CountsOfRequest(const CountsOfRequest &) = delete;
 };

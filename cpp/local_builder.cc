@@ -59,7 +59,7 @@ template<typename Finish>
     Finish && finish)
 {
     auto policy = policyFor(store);
-    CountsOfRequest counts(store, *policy);
+    CountsOfRequest counts(*policy);
     auto decided = decideUnlessItFails(mode, [&] { return decide(store, *policy, requests); });
     compat::QuietActivities quiet(decided.decision.refuses_all);
     WatchedWorker watched(store, evalStore, mode, *policy);
@@ -100,7 +100,7 @@ BuildResult LocalBuilder::buildDerivation(const StorePath & path, const BasicDer
     if (!negative_cache::settings().isOn())
         return next.buildDerivation(path, derivation, mode);
     auto policy = policyFor(store);
-    CountsOfRequest counts(store, *policy);
+    CountsOfRequest counts(*policy);
     auto refusal = decideUnlessItFails(mode, [&] { return decide(store, *policy, path, derivation); });
     WatchedWorker watched(store, store, mode, *policy);
     if (!refusal)

@@ -113,7 +113,7 @@ void RemoteBuilder::buildPaths(const std::vector<DerivedPath> & requests, BuildM
     if (!negative_cache::settings().isOn())
         return next.buildPaths(requests, mode);
     auto policy = policyFor(store);
-    CountsOfRequest counts(store, *policy);
+    CountsOfRequest counts(*policy);
     auto decided = decideUnlessItFails(mode, [&] { return decide(store, *policy, requests); });
     if (!decided.refusesAny()) {
         DaemonObserver observer(store, mode, *policy);
@@ -140,7 +140,7 @@ compat::BuildResults RemoteBuilder::buildPathsWithResults(const std::vector<Deri
     if (!negative_cache::settings().isOn())
         return next.buildPathsWithResults(requests, mode);
     auto policy = policyFor(store);
-    CountsOfRequest counts(store, *policy);
+    CountsOfRequest counts(*policy);
     auto decided = decideUnlessItFails(mode, [&] { return decide(store, *policy, requests); });
     auto ask = [&](const std::vector<DerivedPath> & asked) {
         DaemonObserver observer(store, mode, *policy);
@@ -159,7 +159,7 @@ BuildResult RemoteBuilder::buildDerivation(const StorePath & path, const BasicDe
     if (!negative_cache::settings().isOn())
         return next.buildDerivation(path, derivation, mode);
     auto policy = policyFor(store);
-    CountsOfRequest counts(store, *policy);
+    CountsOfRequest counts(*policy);
     auto refusal = decideUnlessItFails(mode, [&] { return decide(store, *policy, path, derivation); });
     if (!refusal) {
         DaemonObserver observer(store, mode, *policy);

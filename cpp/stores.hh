@@ -2,7 +2,6 @@
 /* The stores that Nix opens instead of its own. */
 
 #include "compat.hh"
-#include "counts.hh"
 #include "what_is_missing.hh"
 
 #include <atomic>
@@ -14,7 +13,7 @@ class LocalBuilder;
 class RemoteBuilder;
 
 /* The differences from Nix's own local store; see `compat::LocalStoreWith`. */
-class LocalStore : public Remembering, public CountingStore
+class LocalStore : public Remembering
 {
 protected:
     using Builder = LocalBuilder;
@@ -26,7 +25,7 @@ protected:
 };
 
 /* The differences from Nix's own client of a daemon; see `compat::DaemonStoreWith`. */
-class DaemonStore : public Remembering, public CountingStore
+class DaemonStore : public Remembering
 {
     std::atomic<bool> hasPlugin = false;
     /* Whether the daemon has answered a message of the plugin with an error. */

@@ -1,5 +1,5 @@
 //! Counts refusals, and builds that failed, for `nix-negative-cache stats`. Counts are kept in memory and written in batches: at the
-//! ends of requests, at most once in a [`PAUSE`], when a store is closed, and when the process ends. A count that can't be kept or
+//! ends of requests, at most once in a [`PAUSE`], and when the process ends. A count that can't be kept or
 //! written is left out.
 
 use std::sync::{Mutex, PoisonError};
@@ -80,7 +80,7 @@ pub fn write(policy: &Policy) -> bool {
     is_anything_left
 }
 
-/// Writes what is left, when a store is closed or the process ends.
+/// Writes what is left when the process ends.
 pub fn write_rest() {
     each_open_if_unused(|database| {
         database.write_counts();
