@@ -67,7 +67,8 @@ pub const MACHINES: &str = r#"
     SYSTEM=$(nix-instantiate --eval --expr builtins.currentSystem | tr -d '"')
 "#;
 
-/// What sets `DIRECT` to the plugin for this Nix itself, which the loader opens, and `FOLDER` to the name of its folder.
+/// Shell commands that set `DIRECT` to the path of the plugin that the loader opens in this Nix, and `FOLDER` to the name of the
+/// plugin's folder.
 pub const DIRECT: &str = r"FOLDER=$(nix --version | sed 's/.*(Determinate Nix \(.*\)).*/determinate-nix-\1/; t; s/.* /nix-/')
     DIRECT=$INSTALLATION/$FOLDER/libnix_negative_cache.so";
 
@@ -121,9 +122,13 @@ pub fn left_out() -> bool {
     short
 }
 
+/// What the Nix under test prints as its version.
+static PRINTED_VERSION: LazyLock<String> =
+    LazyLock::new(|| Scratch::stock().run("nix --version").exits(0).stdout.trim().to_owned());
+
 /// The Nix under test, with its flavour.
 pub fn this_nix() -> &'static Nix {
-    static THIS: LazyLock<Nix> = LazyLock::new(|| Nix::printed(&Scratch::stock().run("nix --version").exits(0).stdout));
+    static THIS: LazyLock<Nix> = LazyLock::new(|| Nix::printed(&PRINTED_VERSION));
     &THIS
 }
 
@@ -381,8 +386,7 @@ impl Scratch {
         // The same one for all tests of a process.
         static VERSION: OnceLock<NixVersion> = OnceLock::new();
         let version = VERSION.get_or_init(|| {
-            let version = self.run("nix --version").exits(0).stdout;
-            NixVersion::parse(version.trim().rsplit(' ').next().unwrap_or("")).expect("a version of Nix")
+            NixVersion::parse(PRINTED_VERSION.rsplit(' ').next().unwrap_or("")).expect("a version of Nix")
         });
         version.is_at_least(major, minor)
     }

@@ -165,11 +165,11 @@ impl fmt::Display for TooLarge {
 pub struct Question<'a> {
     /// The path and query of it, which begin with a slash.
     pub path: &'a str,
-    /// What kind of answer is expected.
+    /// The form of the answer.
     pub kind: Kind,
 }
 
-/// A kind of answer.
+/// A form of answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// JSON.

@@ -15,7 +15,8 @@ BuildResult miscFailure(const DerivedPath &, const std::string & message)
 BuildResults collectResults(const std::vector<Requested> & requested)
 {
     /* Up to 2.23, commands print the first failure, even that of a goal which did not come to its end and has no message
-       (`Installable::build2`). What is refused ends a request so early that they would often print nothing. */
+       (`Installable::build2`). A refused request ends before most of its goals, and the
+       command would print the empty error of one of those. */
     bool unfinishedLast = !NIX_AT_LEAST(2, 24) && std::any_of(requested.begin(), requested.end(), [](auto & i) {
         return !i.goal || dynamic_cast<Unbuilt *>(i.goal.get());
     });
